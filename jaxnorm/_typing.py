@@ -1,0 +1,29 @@
+"""Array aliases, and the legend of the axis letters used in every annotation.
+
+T time, B batch (any number of axes, also none: ``*B``), I input features, G gates, H hidden features,
+F features of whatever a normalizer sees, R rows of per-step running statistics.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike as ArrayLike
+from jax.typing import DTypeLike as DTypeLike
+from jaxtyping import Array as Array
+from jaxtyping import Bool as Bool
+from jaxtyping import Float as Float
+from jaxtyping import Int as Int
+from jaxtyping import Integer as Integer
+from jaxtyping import PRNGKeyArray as PRNGKeyArray
+from jaxtyping import Shaped as Shaped
+
+DType: TypeAlias = np.dtype[Any]
+Axis: TypeAlias = int | tuple[int, ...]
+AxisName: TypeAlias = str | tuple[str, ...]
+Initializer: TypeAlias = Callable[..., jax.Array]
+"""``(key, shape, dtype) -> array``, as in ``jax.nn.initializers``."""
+
+PyTree: TypeAlias = Any
+"""Any tree of arrays; used where the structure belongs to another object."""

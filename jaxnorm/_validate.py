@@ -1,0 +1,96 @@
+"""The handful of checks at the entrances, and the one format of their messages.
+
+Every message says where, which argument, what was expected, what came, and what to do. All checks use static facts
+(shapes, dtypes, Python numbers), so they cost nothing in a compiled program.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxnorm._typing import Axis
+
+
+def floating(where: str, name: str, x: Array) -> None:
+    """Raises TypeError unless ``x`` is a real floating-point array."""
+    if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
+        raise TypeError(f"{where}: {name} must be an array, got {type(x).__name__}. Convert it with jnp.asarray.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{where}: {name} must have a real floating-point dtype, got {x.dtype}. "
+            f"Convert it, for example {name}.astype(jnp.float32)."
+        )
+
+
+def boolean(where: str, name: str, x: Array) -> None:
+    """Raises TypeError unless ``x`` is a boolean array."""
+    if not hasattr(x, "dtype") or x.dtype != jnp.bool_:
+        raise TypeError(
+            f"{where}: {name} must be a boolean array, True on real data, got "
+            f"{getattr(x, 'dtype', type(x).__name__)}. Write {name} != 0 if it holds zeros and ones."
+        )
+
+
+def shape(where: str, name: str, got: Sequence[int], expected: Sequence[int], symbols: str, hint: str) -> None:
+    """Raises ValueError unless two shapes are equal."""
+    if tuple(got) != tuple(expected):
+        raise ValueError(f"{where}: {name} must have shape {symbols} = {tuple(expected)}, got {tuple(got)}. {hint}")
+
+
+def broadcastable(where: str, name: str, got: Sequence[int], target: Sequence[int]) -> None:
+    """Raises ValueError unless ``got`` broadcasts to ``target`` by NumPy's rule."""
+    padded = (1,) * (len(target) - len(got)) + tuple(got)
+    if len(padded) != len(target) or any(g not in (1, t) for g, t in zip(padded, target, strict=True)):
+        raise ValueError(
+            f"{where}: {name} must broadcast to the shape of x = {tuple(target)}, got {tuple(got)}. "
+            f"Add axes of size 1 where {name} does not vary, for example {name}[..., None]."
+        )
+
+
+def axes(where: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+    """Returns the axes as sorted non-negative numbers; raises ValueError when one is out of range or named twice."""
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    out_of_range = [a for a in given if not -ndim <= a < ndim]
+    if out_of_range:
+        raise ValueError(
+            f"{where}: axis={axis} is out of range for an array with {ndim} axes. "
+            f"Every axis must lie in [{-ndim}, {ndim - 1}]."
+        )
+    positive = tuple(sorted(a % ndim for a in given))
+    if len(set(positive)) != len(positive):
+        raise ValueError(f"{where}: axis={axis} names the same axis twice. Name each axis once.")
+    return positive
+
+
+def positive_int(where: str, name: str, value: Any) -> int:
+    """Returns ``value`` as int; raises unless it is an integer of at least one."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where}: {name} must be an integer, got {value!r}. Pass a whole number above zero.") from None
+    if isinstance(value, bool) or number < 1:
+        raise ValueError(f"{where}: {name} must be a positive integer, got {value!r}. Pass a whole number above zero.")
+    return number
+
+
+def in_range(where: str, name: str, value: float, low: float, high: float) -> None:
+    """Raises ValueError unless ``low <= value <= high`` (infinite ends allowed, NaN refused)."""
+    if not (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high):
+        raise ValueError(f"{where}: {name} must be a number in [{low}, {high}], got {value!r}.")
+
+
+def epsilon(where: str, value: float) -> None:
+    """Raises ValueError unless epsilon is a finite number of at least zero."""
+    in_range(where, "epsilon", value, 0.0, math.inf)
+    if math.isinf(value):
+        raise ValueError(f"{where}: epsilon must be finite, got {value!r}.")
+
+
+def choice(where: str, name: str, value: Any, options: Sequence[str]) -> None:
+    """Raises ValueError unless ``value`` is one of the listed words."""
+    if value not in options:
+        raise ValueError(f"{where}: {name} must be one of {', '.join(map(repr, options))}; got {value!r}.")

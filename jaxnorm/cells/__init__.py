@@ -1,0 +1,1 @@
+"""Recurrent cells: frozen specs of five verbs, and the presets."""

@@ -1,0 +1,319 @@
+"""What every cell is: five pure verbs, in the order of the data, and normalizers at named sites.
+
+``prepare`` (weights, once) -> ``project`` (the input of a step) -> ``recur`` (the recurrent product) -> ``step``
+(element-wise work and norms), and ``initial_carry``. A cell contains no loop: the engine has the only one.
+"""
+
+
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Bool, DType, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.norms.base import Normalizer, Params, Stats
+from jaxnorm.norms.identity import Identity
+from jaxnorm.norms.moments import Moments, map_moments, statistics_dtype
+
+Ready: TypeAlias = PyTree
+"""The weights of a cell as ``prepare`` leaves them for a whole sequence."""
+
+Carry: TypeAlias = PyTree
+Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
+
+
+class Sites(NamedTuple):
+    """One thing for each place in a cell where a normalizer can stand: specs, weights, statistics or moments.
+
+    ``input`` is the projected input, ``recurrent`` the recurrent product, ``cell`` the argument of the output
+    nonlinearity (c of an LSTM, the summed input of an Elman cell). ``()`` marks a site without one.
+    """
+
+    input: Any = ()
+    recurrent: Any = ()
+    cell: Any = ()
+
+
+
+class Timed(NamedTuple):
+    """A carry together with the number of steps that each example has gone through since its sequence began.
+
+    Cells with statistics of their own for each time step carry this count, so that a sequence may be handed on
+    between calls. The fields of the inner carry can be read directly: ``timed.h``.
+    """
+
+    carry: Any
+    step: Int[Array, "*B"]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.carry, name)
+
+
+@runtime_checkable
+class Cell(Protocol):
+    """The protocol of all recurrent cells: frozen, hashable specs whose verbs accept any leading batch shape."""
+
+    @property
+    def hidden_features(self) -> int:
+        """H, the number of output features."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """Number of rows of the running statistics, one a time step, the last one for all later steps."""
+        ...
+
+    @property
+    def dtype(self) -> DTypeLike | None:
+        """The compute dtype; None promotes inputs and weights."""
+        ...
+
+    def init(self, key: Key, in_features: int) -> Params:
+        """Fresh weights for inputs with I features."""
+        ...
+
+    def initial_stats(self) -> Stats:
+        """Running statistics before any data: Sites with rows of Moments, ``()`` at sites without."""
+        ...
+
+    def initial_carry(
+        self,
+        batch_shape: tuple[int, ...],
+        *,
+        params: Params | None = None,
+        key: Key | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Carry:
+        """The carry before the first step: learned if the weights hold one, else zeros."""
+        ...
+
+    def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
+        """Everything about the weights that is done once a sequence."""
+        ...
+
+    def project(
+        self, ready: Ready, x_t: Float[Array, "*B I"], stats: Stats | None, where: Bool[Array, "*B"] | None
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """The part of a step that does not depend on the carry: input product and its normalization."""
+        ...
+
+    def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
+        """The recurrent product, linear in the weights and in the carry."""
+        ...
+
+    def step(
+        self,
+        ready: Ready,
+        carry: Carry,
+        z_t: Float[Array, "..."],
+        a_t: Float[Array, "..."],
+        stats_t: Stats | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+        """The rest of a step: element-wise work and norms."""
+        ...
+
+    def fold(self, stats: Stats, moments: Stats, start: int | Int[Array, "..."] = 0) -> Stats:
+        """Folds the moments of a call into running statistics, by the rule of each site's normalizer."""
+        ...
+
+
+def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...]) -> Sites:
+    """Specs for all sites: one normalizer stands at every site that the cell has, unnamed sites get Identity."""
+    if not isinstance(norm, Sites):
+        if not isinstance(norm, Normalizer):
+            raise TypeError(f"{where}: norm must be a normalizer such as LayerNorm(), or Sites(...), got {norm!r}.")
+        norm = Sites(**{name: norm for name in has})
+    filled = Sites(*(Identity() if spec == () else spec for spec in norm))
+    for name, spec in zip(Sites._fields, filled, strict=True):
+        if not isinstance(spec, Normalizer):
+            raise TypeError(f"{where}: norm.{name} must be a normalizer such as LayerNorm(), got {spec!r}.")
+        if name not in has and spec != Identity():
+            raise ValueError(f"{where}: there is no site {name!r}, only {', '.join(map(repr, has))}. Leave it out.")
+        spec.check_site(f"{where}: norm.{name}")
+    return filled
+
+
+def settle_dtypes(cell: Any) -> None:
+    """Makes the dtype fields of a spec comparable: a real dtype, or None."""
+    for name in ("dtype", "param_dtype", "carry_dtype"):
+        value = getattr(cell, name)
+        object.__setattr__(cell, name, None if value is None else jnp.dtype(value))
+
+
+def check_groups(where: str, groups: tuple[int, ...], gates: int) -> None:
+    """Raises ValueError unless the group sizes are positive and add up to the number of gates."""
+    if not isinstance(groups, tuple) or not all(isinstance(g, int) and g > 0 for g in groups) or sum(groups) != gates:
+        raise ValueError(
+            f"{where}: gate_groups must be a tuple of positive sizes that add up to {gates}, got {groups!r}. "
+            f"({gates},) shares statistics over all gates, {(1,) * gates} keeps each gate apart."
+        )
+
+
+def normalize_gates(
+    norm: Normalizer,
+    groups: tuple[int, ...],
+    params: Params,
+    x: Float[Array, "*B G H"],
+    stats: Stats | None,
+    where: Bool[Array, "*B"] | None,
+) -> tuple[Float[Array, "*B G H"], Stats]:
+    """Applies a normalizer to pre-activations, each group of gates side by side as one feature axis.
+
+    Weights and statistics have trailing axes (G, H); a normalizer sees them, and the data, as (size * H,).
+    """
+    if norm == Identity():
+        return x, ()
+    hidden = x.shape[-1]
+    outputs, measured, low = [], [], 0
+    for size in groups:
+        part = slice(low, low + size)
+        low += size
+
+        def flat(leaf: Array, part: slice = part, size: int = size) -> Array:
+            leaf = leaf if leaf.shape[-2] == size else leaf[..., part, :]
+            return leaf.reshape(*leaf.shape[:-2], size * hidden)
+
+        used = None if stats is None else _map_features(flat, stats)
+        y, m = norm(jax.tree.map(flat, params), flat(x), used, None if where is None else where[..., None])
+        outputs.append(y.reshape(*y.shape[:-1], size, hidden))
+        measured.append(_map_features(lambda leaf, size=size: leaf.reshape(*leaf.shape[:-1], size, hidden), m))
+    if len(groups) == 1:
+        return outputs[0], measured[0]
+    # The counts of all groups are those of the batch: the first group's stand for all.
+    return jnp.concatenate(outputs, axis=-2), _concatenate_features(measured)
+
+
+def _map_features(function: Any, stats: Stats) -> Stats:
+    """Applies a function to mean and variance of every Moments, leaving the counts."""
+    return map_moments(lambda m: m._replace(mean=function(m.mean), var=function(m.var)), stats)
+
+
+def _concatenate_features(parts: list[Stats]) -> Stats:
+    def join(first: Moments, *rest: Moments) -> Moments:
+        both = (first, *rest)
+        return first._replace(
+            mean=jnp.concatenate([m.mean for m in both], axis=-2), var=jnp.concatenate([m.var for m in both], axis=-2)
+        )
+
+    return map_moments(join, *parts)
+
+
+def normalize_features(
+    norm: Normalizer,
+    params: Params,
+    x: Float[Array, "*B H"],
+    stats: Stats | None,
+    where: Bool[Array, "*B"] | None,
+) -> tuple[Float[Array, "*B H"], Stats]:
+    """Applies a normalizer to the features of a step."""
+    if norm == Identity():
+        return x, ()
+    return norm(params, x, stats, None if where is None else where[..., None])
+
+
+def site_params(norm: Sites, shapes: Sites, dtype: DTypeLike) -> Sites:
+    """Fresh weights of all sites."""
+    return Sites(*(spec.init(shape, dtype) for spec, shape in zip(norm, shapes, strict=True)))
+
+
+def site_stats(norm: Sites, shapes: Sites, rows: int) -> Sites:
+    """Running statistics of all sites: what each normalizer starts with, repeated in ``rows`` rows."""
+
+    def repeat(leaf: Array) -> Array:
+        return jnp.broadcast_to(leaf, (rows, *leaf.shape))
+
+    return Sites(
+        *(jax.tree.map(repeat, spec.initial_stats(shape)) for spec, shape in zip(norm, shapes, strict=True))
+    )
+
+
+def fold_sites(norm: Sites, stats: Sites, moments: Sites, start: int | Array) -> Sites:
+    """Folds the moments of all sites; ``start`` may hold a count for every example, of which the largest is taken."""
+    first = jnp.max(start) if isinstance(start, Array) else start
+    return Sites(*(spec.fold(s, m, first) for spec, s, m in zip(norm, stats, moments, strict=True)))
+
+
+def combine_sites(a: Sites, b: Sites) -> Sites:
+    """The one entry at each site that is not ``()``."""
+    return Sites(*(y if isinstance(x, tuple) and x == () else x for x, y in zip(a, b, strict=True)))
+
+
+def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I ..."]) -> Float[Array, "..."]:
+    """``x @ kernel`` over all trailing axes of the kernel, accumulated (and returned) in at least float32."""
+    flat = kernel.reshape(kernel.shape[0], -1)
+    y = jnp.matmul(x.astype(kernel.dtype), flat, preferred_element_type=statistics_dtype(kernel.dtype))
+    return y.reshape(*x.shape[:-1], *kernel.shape[1:])
+
+
+def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
+    """``x + bias`` in the dtype of ``x``; None adds nothing."""
+    return x if bias is None else x + bias.astype(x.dtype).reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
+
+
+def check_features(where: str, x: Array, kernel: Array) -> None:
+    """Raises ValueError unless the last axis of the input fits the kernel."""
+    if x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
+        got = x.shape[-1] if x.ndim else "no axis of"
+        raise ValueError(
+            f"{where}: xs has {got} features, but params.kernel takes I = {kernel.shape[0]}. "
+            "Did the params come from init(key, in_features=...) with another size?"
+        )
+
+
+def cast(params: Any, dtype: DTypeLike | None, names: tuple[str, ...]) -> Any:
+    """The weights with the named kernels in the compute dtype."""
+    if dtype is None:
+        return params
+    return params._replace(**{name: getattr(params, name).astype(dtype) for name in names})
+
+
+def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
+    """The dtype of the products and of the outputs: the cell's, or what inputs and kernels promote to."""
+    return jnp.dtype(cell.dtype) if cell.dtype is not None else jnp.promote_types(x_dtype, params.kernel.dtype)
+
+
+def begin(
+    template: Any,
+    learned: Any | None,
+    batch_shape: tuple[int, ...],
+    dtypes: Any,
+    *,
+    noise: float = 0.0,
+    key: Array | None = None,
+    max_steps: int = 1,
+    where: str,
+) -> Any:
+    """The carry before the first step.
+
+    ``template`` holds the number of features of each entry, ``learned`` (or None) its value, ``dtypes`` its dtype.
+    Gaussian ``noise`` is added to ``h`` for each example apart.
+    """
+    shapes = [(*batch_shape, features) for features in template]
+    values = [None] * len(shapes) if learned is None else list(learned)
+    entries = [
+        jnp.zeros(shape, dtype) if value is None else jnp.broadcast_to(value.astype(dtype), shape)
+        for shape, value, dtype in zip(shapes, values, dtypes, strict=True)
+    ]
+    carry = type(template)(*entries)
+    if noise:
+        if key is None:
+            raise ValueError(
+                f"{where}: initial_noise={noise} needs randomness, but key is None. "
+                "Pass key=jax.random.key(...), in evaluation too, or an initial carry."
+            )
+        carry = carry._replace(h=carry.h + noise * jax.random.normal(key, carry.h.shape, carry.h.dtype))
+    return Timed(carry, jnp.zeros(batch_shape, jnp.int32)) if max_steps > 1 else carry
+
+
+def check_common(where: str, cell: Any) -> None:
+    """The checks of the hyper-parameters that all cells share."""
+    _validate.positive_int(where, "hidden_features", cell.hidden_features)
+    _validate.positive_int(where, "max_steps", cell.max_steps)
+    _validate.in_range(where, "initial_noise", cell.initial_noise, 0.0, float("inf"))
+
+

@@ -1,0 +1,184 @@
+"""The simple recurrent network of Elman, with a normalizer at each of its three sites."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.base import Key, Sites, Timed
+from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.identity import Identity
+
+
+class ElmanCarry(NamedTuple):
+    """The state of an Elman cell: hidden state h."""
+
+    h: Float[Array, "*B H"]
+
+
+class ElmanParams(NamedTuple):
+    """The weights of an :class:`Elman` cell."""
+
+    kernel: Float[Array, "I H"]
+    recurrent: Float[Array, "H H"]
+    bias: Float[Array, " H"] | None
+    norm: Sites
+    carry: ElmanCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Elman:
+    r"""Simple recurrent network with normalizers.
+
+    .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(h_{t-1} U)) + b\bigr)
+
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and :math:`N_c` (``cell``, the
+    summed input). The LN-RNN has LayerNorm at ``cell`` only.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for all three sites, or Sites(input=..., recurrent=..., cell=...).
+      activation: the nonlinearity :math:`\phi`.
+      use_bias: whether there is b.
+      kernel_init: initializer of W (I, H).
+      recurrent_init: initializer of U (H, H).
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of h; None means the compute dtype. Sums and statistics are computed in at least float32.
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.Elman(2)
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Reference:
+      J. Elman, "Finding Structure in Time", 1990.
+    """
+
+    hidden_features: int
+    _: dataclasses.KW_ONLY
+    norm: Normalizer | Sites = Identity()
+    activation: Callable[[Array], Array] = jnp.tanh
+    use_bias: bool = True
+    kernel_init: Initializer = initializers.lecun_normal
+    recurrent_init: Initializer = initializers.orthogonal
+    learn_carry: bool = False
+    initial_noise: float = 0.0
+    max_steps: int = 1
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    carry_dtype: DTypeLike | None = None
+
+    def __post_init__(self) -> None:
+        base.check_common("Elman", self)
+        base.settle_dtypes(self)
+        object.__setattr__(self, "norm", base.resolve_sites("Elman", self.norm, Sites._fields))
+
+    @property
+    def _shapes(self) -> Sites:
+        features = (self.hidden_features,)
+        return Sites(features, features, features)
+
+    def init(self, key: Key, in_features: int) -> ElmanParams:
+        """Fresh weights for inputs with ``in_features`` features."""
+        return self._draw(key, _validate.positive_int("Elman.init", "in_features", in_features))
+
+    @partial(jax.jit, static_argnums=(0, 2))
+    def _draw(self, key: Key, size: int) -> ElmanParams:
+        hidden, dtype = self.hidden_features, self.param_dtype
+        input_key, recurrent_key = jax.random.split(key)
+        return ElmanParams(
+            kernel=self.kernel_init(input_key, (size, hidden), dtype),
+            recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
+            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
+            norm=base.site_params(self.norm, self._shapes, dtype),
+            carry=ElmanCarry(jnp.zeros((hidden,), dtype)) if self.learn_carry else None,
+        )
+
+    def initial_stats(self) -> Sites:
+        """Running statistics with ``max_steps`` rows at each site that has any."""
+        return base.site_stats(self.norm, self._shapes, self.max_steps)
+
+    def initial_carry(
+        self,
+        batch_shape: tuple[int, ...],
+        *,
+        params: ElmanParams | None = None,
+        key: Key | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> ElmanCarry | Timed:
+        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
+        dtype = jnp.dtype(dtype or self.dtype or self.param_dtype)
+        return base.begin(
+            ElmanCarry(self.hidden_features),
+            None if params is None else params.carry,
+            batch_shape,
+            ElmanCarry(self.carry_dtype or dtype),
+            noise=self.initial_noise,
+            key=key,
+            max_steps=self.max_steps,
+            where="Elman",
+        )
+
+    def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
+        """Casts the kernels to the compute dtype."""
+        return base.cast(params, dtype or self.dtype, ("kernel", "recurrent"))
+
+    def project(
+        self, ready: ElmanParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
+    ) -> tuple[Float[Array, "*B H"], Sites]:
+        """The normalized input product z_t, in the compute dtype."""
+        base.check_features("Elman.project", x_t, ready.kernel)
+        z_t, measured = base.normalize_features(
+            self.norm.input,
+            ready.norm.input,
+            base.matmul(x_t, ready.kernel),
+            None if stats is None else stats.input,
+            where,
+        )
+        return z_t.astype(ready.kernel.dtype), Sites(input=measured)
+
+    def recur(self, ready: ElmanParams, carry: ElmanCarry) -> Float[Array, "*B H"]:
+        """The recurrent product a_t, in at least float32."""
+        return base.matmul(carry.h, ready.recurrent)
+
+    def step(
+        self,
+        ready: ElmanParams,
+        carry: ElmanCarry,
+        z_t: Float[Array, "*B H"],
+        a_t: Float[Array, "*B H"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[ElmanCarry, Float[Array, "*B H"], Sites]:
+        """Sum, nonlinearity and output of one step."""
+        norm, p = self.norm, ready.norm
+        s = Sites(None, None, None) if stats_t is None else stats_t
+        r, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, a_t, s.recurrent, where_t)
+        a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
+        h = self.activation(base.add_bias(a_hat, ready.bias))
+        return (
+            ElmanCarry(h.astype(carry.h.dtype)),
+            h.astype(ready.kernel.dtype),
+            Sites(recurrent=m_recurrent, cell=m_cell),
+        )
+
+    def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
+        """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
+        return base.fold_sites(self.norm, stats, moments, start)

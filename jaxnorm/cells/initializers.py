@@ -1,0 +1,51 @@
+"""Initial values of kernels: plain functions ``(key, shape, dtype)``, so that specs stay hashable and picklable.
+
+Any ``jax.nn.initializers`` callable works in their place.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm._typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
+
+
+def lecun_normal(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Truncated normal with variance 1/I for a matrix (I, H); drawn in float32, then cast."""
+    return jax.nn.initializers.lecun_normal()(key, tuple(shape), jnp.float32).astype(dtype)
+
+
+def orthogonal(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in float32, then cast."""
+    return jax.nn.initializers.orthogonal()(key, tuple(shape), jnp.float32).astype(dtype)
+
+
+def eye(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """The identity matrix (I, H), with zeros beyond the shorter side."""
+    return jnp.eye(*shape, dtype=dtype)
+
+
+def blocks(
+    where: str,
+    name: str,
+    init: Initializer | tuple[Initializer, ...],
+    key: Array,
+    shape: tuple[int, int],
+    gates: int,
+    dtype: DTypeLike,
+) -> Float[Array, "I G H"]:
+    """One draw for each gate, stacked to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
+    inits = init if isinstance(init, tuple) else (init,) * gates
+    if len(inits) != gates:
+        raise ValueError(
+            f"{where}: {name} has {len(inits)} initializers, expected one, or one for each of the {gates} gates."
+        )
+    keys = jax.random.split(key, gates)
+    return jnp.stack([one(k, shape, dtype) for one, k in zip(inits, keys, strict=True)], axis=1)

@@ -1,0 +1,309 @@
+"""The published models by name: each is one of the three cells with normalizers at its sites.
+
+Every keyword of the cell may be given; it goes before the preset's own choice.
+"""
+
+from typing import Any
+
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Sites
+from jaxnorm.cells.elman import Elman
+from jaxnorm.cells.gru import GRU
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.norms.batch_norm import BatchNorm
+from jaxnorm.norms.layer_norm import LayerNorm
+from jaxnorm.norms.rms_norm import RMSNorm
+
+
+def elman(hidden_features: int, **options: Any) -> Elman:
+    r"""The plain Elman network.
+
+    .. math:: h_t = \tanh(x_t W + h_{t-1} U + b)
+
+    Args:
+      hidden_features: H.
+      **options: further fields of :class:`Elman`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> jaxnorm.elman(8) == jaxnorm.Elman(8)
+      True
+
+    Reference:
+      J. Elman, "Finding Structure in Time", 1990.
+    """
+    return Elman(hidden_features, **options)
+
+
+def lstm(hidden_features: int, **options: Any) -> LSTM:
+    r"""The plain LSTM, with a forget bias of 1 at first.
+
+    .. math::
+       i, f, g, o &= x_t W + h_{t-1} U + b \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+       h_t &= \sigma(o) \odot \tanh(c_t)
+
+    Args:
+      hidden_features: H.
+      **options: further fields of :class:`LSTM`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> jaxnorm.lstm(8) == jaxnorm.LSTM(8)
+      True
+
+    Reference:
+      F. Gers, J. Schmidhuber, F. Cummins, "Learning to Forget", 2000.
+    """
+    return LSTM(hidden_features, **options)
+
+
+def gru(hidden_features: int, **options: Any) -> GRU:
+    r"""The plain GRU with the reset gate after the recurrent product, as in Flax, PyTorch and Keras.
+
+    .. math::
+       r &= \sigma(x_t W_r + b_r + h_{t-1} U_r + b_{hr}) \\
+       z &= \sigma(x_t W_z + b_z + h_{t-1} U_z + b_{hz}) \\
+       n &= \tanh(x_t W_n + b_n + r \odot (h_{t-1} U_n + b_{hn})) \\
+       h_t &= (1 - z) \odot n + z \odot h_{t-1}
+
+    Args:
+      hidden_features: H.
+      **options: further fields of :class:`GRU`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> jaxnorm.gru(8) == jaxnorm.GRU(8)
+      True
+
+    Reference:
+      K. Cho et al., 2014, arXiv:1406.1078.
+    """
+    return GRU(hidden_features, **options)
+
+
+def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> Elman:
+    r"""The layer-normalized RNN: the summed input is normalized once.
+
+    .. math::
+       a_t &= x_t W + h_{t-1} U, \qquad
+       \mu_t = \frac1H \sum_i a_{t,i}, \qquad \sigma_t^2 = \frac1H \sum_i (a_{t,i} - \mu_t)^2 \\
+       h_t &= \tanh\Bigl(\frac{g}{\sqrt{\sigma_t^2 + \epsilon}} \odot (a_t - \mu_t) + b\Bigr)
+
+    The gain g (ones at first) and bias b (zeros) are ``params.norm.cell``; the cell has no other bias.
+
+    Args:
+      hidden_features: H.
+      epsilon: added to the variance, inside the root.
+      **options: further fields of :class:`Elman`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> params = jaxnorm.ln_rnn(8).init(jax.random.key(0), in_features=3)
+      >>> params.norm.cell.scale.shape, params.bias
+      ((8,), None)
+
+    Reference:
+      J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eq. 4.
+    """
+    defaults: dict[str, Any] = {"norm": Sites(cell=LayerNorm(epsilon=epsilon)), "use_bias": False}
+    return Elman(hidden_features, **(defaults | options))
+
+
+def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
+    r"""The layer-normalized LSTM of the paper: three norms, and the carried c stays raw.
+
+    .. math::
+       i, f, g, o &= LN(x_t W; \alpha_2, \beta_2) + LN(h_{t-1} U; \alpha_1, \beta_1) + b \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+       h_t &= \sigma(o) \odot \tanh(LN(c_t; \alpha_3, \beta_3)) \\
+       LN(v; \alpha, \beta) &= \alpha \odot \frac{v - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    The first two take their statistics over all 4H pre-activations together, the third over the H entries of c.
+    Gains start at one, biases at zero, the forget bias included.
+
+    Args:
+      hidden_features: H.
+      epsilon: added to the variance, inside the root.
+      **options: further fields of :class:`LSTM`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> params = jaxnorm.ln_lstm(8).init(jax.random.key(0), in_features=3)
+      >>> params.norm.recurrent.scale.shape, params.norm.cell.scale.shape
+      ((4, 8), (8,))
+
+    Notes:
+      The paper's supplement calls alpha the additive and beta the multiplicative parameter in its text; equations and
+      published code agree that alpha (``scale``) multiplies. The published code adds b once more inside the input norm.
+
+    Reference:
+      J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, supplement, eqs. 20 to 22.
+    """
+    defaults: dict[str, Any] = {"norm": LayerNorm(epsilon=epsilon), "forget_bias": 0.0}
+    return LSTM(hidden_features, **(defaults | options))
+
+
+def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
+    r"""The layer-normalized GRU of the paper: four norms, the reset gate acts on a normalized term.
+
+    .. math::
+       r, z &= LN(x_t W; \alpha_2, \beta_2) + LN(h_{t-1} U; \alpha_1, \beta_1) \\
+       \hat h_t &= \tanh(LN(x_t W_n; \alpha_3, \beta_3) + \sigma(r) \odot LN(h_{t-1} U_n; \alpha_4, \beta_4)) \\
+       h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \hat h_t
+
+    Statistics of r and z are taken over their 2H pre-activations together, those of the candidate over its H. Gains
+    start at one, biases at zero. The cell's two bias vectors (not in the paper; zero at first, added after the norms)
+    go away with ``use_bias=False``.
+
+    Args:
+      hidden_features: H.
+      epsilon: added to the variance, inside the root.
+      **options: further fields of :class:`GRU`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> jaxnorm.ln_gru(8).gate_groups, jaxnorm.ln_gru(8).update_gate
+      ((2, 1), 'renew')
+
+    Reference:
+      J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, supplement, eqs. 26 to 28.
+    """
+    defaults: dict[str, Any] = {"norm": LayerNorm(epsilon=epsilon), "update_gate": "renew"}
+    return GRU(hidden_features, **(defaults | options))
+
+
+def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
+    r"""The LN-LSTM with each layer normalization replaced by a root-mean-square normalization.
+
+    .. math::
+       i, f, g, o &= RMS(x_t W; \alpha_2) + RMS(h_{t-1} U; \alpha_1) + b \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+       h_t &= \sigma(o) \odot \tanh(RMS(c_t; \alpha_3)) \\
+       RMS(v; \alpha) &= \alpha \odot v \Big/ \sqrt{\tfrac1D \textstyle\sum_i v_i^2 + \epsilon}
+
+    Args:
+      hidden_features: H.
+      epsilon: added to the mean square, inside the root.
+      **options: further fields of :class:`LSTM`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> jaxnorm.rms_lstm(8).norm.cell
+      RMSNorm(axis=-1, fraction=1.0, epsilon=1e-05, use_scale=True, use_bias=False, scale_init=1.0, bias_init=0.0, axis_name=None)
+
+    Reference:
+      B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eq. 4, in the wiring of
+      the LN-LSTM.
+    """
+    defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "forget_bias": 0.0}
+    return LSTM(hidden_features, **(defaults | options))
+
+
+def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
+    r"""The LN-GRU with each layer normalization replaced by a root-mean-square normalization.
+
+    .. math::
+       r, z &= RMS(x_t W; \alpha_2) + RMS(h_{t-1} U; \alpha_1) \\
+       \hat h_t &= \tanh(RMS(x_t W_n; \alpha_3) + \sigma(r) \odot RMS(h_{t-1} U_n; \alpha_4)) \\
+       h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \hat h_t
+
+    with the cell's two bias vectors added after the norms (zero at first; ``use_bias=False`` leaves them out).
+
+    Args:
+      hidden_features: H.
+      epsilon: added to the mean square, inside the root.
+      **options: further fields of :class:`GRU`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> jaxnorm.rms_gru(8).update_gate
+      'renew'
+
+    Reference:
+      B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eq. 4, in the wiring of
+      the LN-GRU.
+    """
+    defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "update_gate": "renew"}
+    return GRU(hidden_features, **(defaults | options))
+
+
+def bn_lstm(
+    hidden_features: int,
+    *,
+    max_steps: int,
+    epsilon: float = 1e-5,
+    momentum: float | None = 0.99,
+    scale: float = 0.1,
+    axis_name: str | tuple[str, ...] | None = None,
+    **options: Any,
+) -> LSTM:
+    r"""The batch-normalized LSTM of recurrent batch normalization, with statistics of its own for each time step.
+
+    .. math::
+       i, f, g, o &= BN(x_t W; \gamma_x, 0) + BN(h_{t-1} U; \gamma_h, 0) + b \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+       h_t &= \sigma(o) \odot \tanh(BN(c_t; \gamma_c, \beta_c)) \\
+       BN(v; \gamma, \beta) &= \gamma \odot \frac{v - E[v]}{\sqrt{Var[v] + \epsilon}} + \beta
+
+    Mean and biased variance are those of the batch at the current step; for inference there is a row of running
+    statistics for each of the first ``max_steps`` steps, and the last row serves all later ones. The scales are
+    shared over time and start at 0.1, the forget bias at 1, both kernels orthogonal. The carry counts steps (see
+    :class:`Timed`), so that sequences can be handed on in pieces.
+
+    Args:
+      hidden_features: H.
+      max_steps: rows of running statistics: the length of the longest training sequence.
+      epsilon: added to the variance, inside the root.
+      momentum: weight of the old running statistics (the published code has 0.99 and 0.95); None for the exact
+        average. For the published numbers re-estimate with :func:`jaxnorm.population` and ``ddof=0``.
+      scale: initial value of all scales. One makes gradients vanish: tanh saturates.
+      axis_name: name or names of mapped axes that the batch spans.
+      **options: further fields of :class:`LSTM`; ``initial_noise=0.1`` is the paper's remedy for inputs that are
+        constant over the batch at the first steps.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> cell = jaxnorm.bn_lstm(8, max_steps=20)
+      >>> cell.initial_stats().recurrent.mean.shape, cell.norm.cell.scale_init
+      ((20, 4, 8), 0.1)
+
+    Reference:
+      T. Cooijmans, N. Ballas, C. Laurent, C. Gulcehre, A. Courville, "Recurrent Batch Normalization", 2017,
+      arXiv:1603.09025, eqs. 6 to 8. The forget bias is that of the published code.
+    """
+    cell = BatchNorm(epsilon=epsilon, momentum=momentum, scale_init=scale, axis_name=axis_name)
+    gates = BatchNorm(epsilon=epsilon, momentum=momentum, scale_init=scale, axis_name=axis_name, use_bias=False)
+    defaults: dict[str, Any] = {
+        "norm": Sites(input=gates, recurrent=gates, cell=cell),
+        "kernel_init": initializers.orthogonal,
+        "max_steps": max_steps,
+    }
+    return LSTM(hidden_features, **(defaults | options))

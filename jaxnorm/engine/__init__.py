@@ -1,0 +1,1 @@
+"""The loop that runs every cell, and what calls it."""

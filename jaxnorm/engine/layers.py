@@ -1,0 +1,165 @@
+"""Several cells: one upon the other, and in both directions. Callers of :func:`unroll`, nothing more."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm._typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.base import Cell
+from jaxnorm.engine.unroll import Unrolled, unroll
+
+
+def _each(where: str, name: str, value: Any | None, count: int) -> Sequence[Any]:
+    """One entry for each cell; None for each if there is none."""
+    if value is None:
+        return (None,) * count
+    if len(value) != count:
+        raise ValueError(f"{where}: {name} has {len(value)} entries, expected one for each of the {count} cells.")
+    return tuple(value)
+
+
+def stack(
+    cells: Sequence[Cell],
+    params: Sequence[PyTree],
+    xs: Float[Array, "..."],
+    *,
+    carry: Sequence[PyTree] | None = None,
+    stats: Sequence[PyTree] | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    **options: Any,
+) -> Unrolled:
+    """Runs several cells one upon the other: the outputs of each are the inputs of the next.
+
+    Args:
+      cells: the cells, the one nearest to the input first.
+      params: the weights of each; cell k takes ``cells[k - 1].hidden_features`` features.
+      xs: inputs, as for :func:`unroll`.
+      carry: one carry a cell; None starts anew.
+      stats: running statistics of each cell; None measures.
+      key: randomness; each cell gets its own.
+      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis``, as for :func:`unroll`.
+
+    Returns:
+      Unrolled with the outputs of the last cell, and tuples of the carries and moments of all.
+
+    Raises:
+      ValueError: there is no cell, or a sequence has another length than ``cells``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cells = (jaxnorm.ln_lstm(4), jaxnorm.ln_gru(2))
+      >>> params = [cell.init(jax.random.key(0), size) for cell, size in zip(cells, (3, 4))]
+      >>> out = jaxnorm.stack(cells, params, jnp.ones((5, 1, 3)))
+      >>> out.outputs.shape, len(out.carry)
+      ((5, 1, 2), 2)
+    """
+    count = len(cells)
+    if count == 0:
+        raise ValueError("stack: cells is empty. Pass at least one cell.")
+    keys = (None,) * count if key is None else jax.random.split(key, count)
+    results = []
+    for cell, weights, state, running, cell_key in zip(
+        cells,
+        _each("stack", "params", params, count),
+        _each("stack", "carry", carry, count),
+        _each("stack", "stats", stats, count),
+        keys,
+        strict=True,
+    ):
+        results.append(unroll(cell, weights, xs, carry=state, stats=running, key=cell_key, **options))
+        xs = results[-1].outputs
+    return Unrolled(xs, tuple(r.carry for r in results), tuple(r.moments for r in results))
+
+
+class Directions(NamedTuple):
+    """One thing for each direction."""
+
+    forward: Any
+    backward: Any
+
+
+def concatenate(forward: Float[Array, "..."], backward: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The features of both directions side by side."""
+    return jnp.concatenate([forward, backward], axis=-1)
+
+
+def bidirectional(
+    cells: Sequence[Cell],
+    params: Sequence[PyTree],
+    xs: Float[Array, "..."],
+    *,
+    carry: Sequence[PyTree] | None = None,
+    reset: Bool[Array, "..."] | None = None,
+    stats: Sequence[PyTree] | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    time_axis: int = 0,
+    merge: Callable[[Array, Array], Array] = concatenate,
+    **options: Any,
+) -> Unrolled:
+    """Runs one cell from the first step to the last and another from the last to the first.
+
+    Args:
+      cells: the cell for each direction, forward first.
+      params: the weights of each.
+      xs: inputs, as for :func:`unroll`.
+      carry: the state of each before its first step; None starts anew.
+      reset: True at the first step of every sequence, as for a forward run; for the other direction it is moved to
+        the last step of the sequence before.
+      stats: running statistics of each; None measures.
+      key: randomness; each direction gets its own.
+      time_axis: the axis of time.
+      merge: makes one output of both; concatenates features unless given.
+      **options: ``lengths`` and ``where``, as for :func:`unroll`.
+
+    Returns:
+      Unrolled with merged outputs, and Directions of carries and moments.
+
+    Raises:
+      ValueError: a sequence does not have two entries.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cells = (jaxnorm.ln_lstm(4), jaxnorm.ln_lstm(4))
+      >>> params = [cell.init(jax.random.key(k), 3) for k, cell in enumerate(cells)]
+      >>> jaxnorm.bidirectional(cells, params, jnp.ones((5, 1, 3))).outputs.shape
+      (5, 1, 8)
+    """
+    if "reverse" in options:
+        raise TypeError("bidirectional: reverse is not an option here. Swap the two cells instead.")
+    both = _each("bidirectional", "cells", cells, 2)
+    weights = _each("bidirectional", "params", params, 2)
+    states = _each("bidirectional", "carry", carry, 2)
+    running = _each("bidirectional", "stats", stats, 2)
+    keys = (None, None) if key is None else jax.random.split(key)
+    ends = None if reset is None else _sequence_ends(reset, time_axis)
+    results = Directions(
+        *(
+            unroll(
+                both[k],
+                weights[k],
+                xs,
+                carry=states[k],
+                stats=running[k],
+                key=keys[k],
+                reset=ends if k else reset,
+                reverse=bool(k),
+                time_axis=time_axis,
+                **options,
+            )
+            for k in range(2)
+        )
+    )
+    return Unrolled(
+        merge(results.forward.outputs, results.backward.outputs),
+        Directions(*(r.carry for r in results)),
+        Directions(*(r.moments for r in results)),
+    )
+
+
+def _sequence_ends(reset: Array, time_axis: int) -> Array:
+    """Moves each sequence start to the last step of the sequence before it."""
+    starts = jnp.moveaxis(reset, time_axis, 0)
+    ends = jnp.concatenate([starts[1:], jnp.zeros_like(starts[:1])])
+    return jnp.moveaxis(ends, 0, time_axis)

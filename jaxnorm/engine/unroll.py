@@ -1,0 +1,224 @@
+"""Running a cell over sequences: the public call, with masks, lengths, resets, directions and layouts."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.base import Cell, Timed, compute_dtype
+from jaxnorm.engine.clock import ages
+from jaxnorm.engine.forward import Steps, forward
+
+
+class Unrolled(NamedTuple):
+    """What :func:`unroll` returns.
+
+    ``outputs`` are laid out like the input, ``carry`` is that after the last step (hand it on to continue), and
+    ``moments`` are what the normalizers measured at each step in the order of processing (leading axis T), for
+    ``cell.fold``.
+    """
+
+    outputs: Float[Array, "..."]
+    carry: PyTree
+    moments: PyTree
+
+
+def unroll(
+    cell: Cell,
+    params: PyTree,
+    xs: Float[Array, "..."],
+    *,
+    carry: PyTree | None = None,
+    lengths: Integer[Array, "*B"] | None = None,
+    where: Bool[Array, "..."] | None = None,
+    reset: Bool[Array, "..."] | None = None,
+    stats: PyTree | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    reverse: bool = False,
+    time_axis: int = 0,
+) -> Unrolled:
+    r"""Runs a cell over sequences.
+
+    .. math:: \text{carry}_t, y_t = \text{cell}(\text{carry}_{t-1}, x_t), \qquad t = 0, \dots, T - 1
+
+    The input product of all steps is made at once; the loop holds one matrix product a step. A pure function: it
+    works under ``jit``, ``grad``, ``vmap``, ``shard_map`` and inside Flax modules, and updates nothing.
+
+    Args:
+      cell: a spec such as ``ln_lstm(128)``.
+      params: its weights, from ``cell.init``.
+      xs: inputs (T, \*B, I): time first, then any number of batch axes (also none), then features. ``time_axis``
+        says where else the time axis is.
+      carry: the state before the first step, as an earlier call returned it; None starts anew, with
+        ``cell.initial_carry``. Entries are cast to the dtypes of the cell.
+      lengths: number of real steps of each example (\*B); the steps after them are masked, and resets there ignored.
+        An example of length zero returns its carry as it came. Lengths above T count as T.
+      where: True on real steps, laid out like ``xs`` without the features. A masked step keeps the carry, puts out
+        zeros and takes no part in statistics; its inputs may hold anything, NaN included.
+      reset: True at t: the carry is replaced by the initial one before step t (masked or not); laid out like ``where``.
+      stats: running statistics to normalize with (inference); None measures each batch (training).
+      key: randomness for cells that need it (noise on the initial state).
+      reverse: runs from the last step to the first; outputs stay at the places of their inputs. With ``lengths`` each
+        example begins at its own last real step. A reset at t takes effect before step t is processed.
+      time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs.
+
+    Returns:
+      Unrolled(outputs, carry, moments). Outputs have the compute dtype of the cell.
+
+    Raises:
+      TypeError: an array has the wrong kind of dtype, or ``carry`` the wrong structure.
+      ValueError: shapes do not fit together.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.ln_gru(4)
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> xs = jax.random.normal(jax.random.key(1), (6, 2, 3))  # T, B, I
+      >>> whole = jaxnorm.unroll(cell, params, xs, lengths=jnp.array([6, 4]))
+      >>> first = jaxnorm.unroll(cell, params, xs[:2])
+      >>> rest = jaxnorm.unroll(cell, params, xs[2:], carry=first.carry, lengths=jnp.array([4, 2]))
+      >>> bool(jnp.allclose(whole.carry.h, rest.carry.h, atol=1e-6))
+      True
+
+    Notes:
+      With T = 0 the carry comes back as it was. Gradients with respect to masked inputs are zero.
+    """
+    if not isinstance(cell, Cell):
+        raise TypeError(f"unroll: cell must be a cell spec such as ln_lstm(128), got {type(cell).__name__}.")
+    _validate.floating("unroll", "xs", xs)
+    if xs.ndim < 2:
+        raise ValueError(
+            f"unroll: xs must have at least two axes, time and features (T, *B, I), got shape {xs.shape}. "
+            "A single step is xs[None]."
+        )
+    (time,) = _validate.axes("unroll", time_axis, xs.ndim)
+    if time == xs.ndim - 1:
+        raise ValueError(f"unroll: time_axis={time_axis} is the feature axis of xs with shape {xs.shape}.")
+    layout = xs.shape[:-1]
+    batch_shape = layout[:time] + layout[time + 1 :]
+    for name, mask in (("where", where), ("reset", reset)):
+        if mask is not None:
+            _validate.boolean("unroll", name, mask)
+            _validate.shape("unroll", name, mask.shape, layout, "xs.shape[:-1]", "It says one thing for each step.")
+    if lengths is not None:
+        if not jnp.issubdtype(lengths.dtype, jnp.integer):
+            raise TypeError(f"unroll: lengths must be integers, got {lengths.dtype}. Convert with .astype(int).")
+        _validate.shape("unroll", "lengths", lengths.shape, batch_shape, "(*B)", "One length for each example.")
+    return _unroll(cell, params, xs, carry, lengths, where, reset, stats, key, reverse=reverse, time=time)
+
+
+@partial(jax.jit, static_argnames=("cell", "reverse", "time"))
+def _unroll(
+    cell: Cell,
+    params: Any,
+    xs: Array,
+    carry: Any,
+    lengths: Array | None,
+    where: Array | None,
+    reset: Array | None,
+    stats: Any,
+    key: Array | None,
+    *,
+    reverse: bool,
+    time: int,
+) -> Unrolled:
+    """Brings everything into one form (time first, one mask, one carry) and hands it to the loop."""
+    steps = xs.shape[time]
+    xs, where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (xs, where, reset))
+    batch_shape = xs.shape[1:-1]
+    flip = reverse and lengths is not None
+    order: Array | None = None
+    if lengths is not None:
+        lengths = jnp.clip(lengths.astype(jnp.int32), 0, steps)
+        place = jnp.arange(steps, dtype=jnp.int32).reshape((steps,) + (1,) * lengths.ndim)
+        real = place < lengths[None]
+        where = real if where is None else where & real
+        reset = None if reset is None else reset & real
+        if flip:
+            # Real steps change places, padding stays at the end: every example starts at step 0.
+            order = jnp.where(real, lengths[None] - 1 - place, place)
+            xs, where, reset = (None if a is None else _take(a, order) for a in (xs, where, reset))
+    if where is not None:
+        xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
+
+    dtype = compute_dtype(cell, params, xs.dtype)
+    carry_key, step_key = (None, None) if key is None else jax.random.split(key)
+    fresh = None
+    if carry is None or reset is not None:
+        fresh = cell.initial_carry(batch_shape, params=params, key=carry_key, dtype=dtype)
+    template = jax.eval_shape(
+        lambda k: cell.initial_carry(batch_shape, params=params, key=k, dtype=dtype), jax.random.key(0)
+    )
+    carry = fresh if carry is None else _fit_carry(carry, template)
+    carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
+    initial = fresh.carry if isinstance(fresh, Timed) else fresh
+
+    backward = reverse and not flip
+    row, clock = _rows(stats, clock, steps, where, reset, batch_shape, backward)
+    keys = None if step_key is None else jax.random.split(step_key, steps)
+    last, ys, moments = forward(
+        cell,
+        cell.prepare(params, dtype),
+        carry,
+        initial,
+        Steps(xs, row, where, reset, keys),
+        stats,
+        reverse=backward,
+    )
+    if backward:
+        moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
+    if order is not None:
+        ys = _take(ys, order)
+    return Unrolled(jnp.moveaxis(ys, 0, time), last if clock is None else Timed(last, clock), moments)
+
+
+def _rows(
+    stats: Any,
+    clock: Array | None,
+    steps: int,
+    where: Array | None,
+    reset: Array | None,
+    batch_shape: tuple[int, ...],
+    backward: bool,
+) -> tuple[Array | None, Array | None]:
+    """The row of ``stats`` that serves each example at each step, and the clock after the last step."""
+    tables = jax.tree.leaves(stats)
+    count = tables[0].shape[0] if tables else 1
+    if clock is None and count == 1:
+        return (jnp.zeros((steps,), jnp.int32) if tables else None), None
+    if backward:
+        where, reset = (None if a is None else jnp.flip(a, axis=0) for a in (where, reset))
+    before, after = ages(clock, steps, where, reset, batch_shape)
+    row = jnp.minimum(before, jnp.int32(count - 1))
+    if not tables:
+        return None, after
+    return (jnp.flip(row, axis=0) if backward else row), (None if clock is None else after)
+
+
+def _take(array: Array, order: Array) -> Array:
+    """Reorders the leading time axis for each example."""
+    index = order.reshape(order.shape + (1,) * (array.ndim - order.ndim))
+    return jnp.take_along_axis(array, index, axis=0)
+
+
+def _fit_carry(carry: Any, template: Any) -> Any:
+    """Checks structure and shapes of a carry that was handed in, and casts it to the dtypes of the cell."""
+    if isinstance(template, Timed) and not isinstance(carry, Timed):
+        carry = Timed(carry, jnp.zeros(template.step.shape, jnp.int32))
+    got, expected = jax.tree.structure(carry), jax.tree.structure(template)
+    if got != expected:
+        raise TypeError(
+            f"unroll: carry must have the structure that cell.initial_carry(batch_shape) gives, {expected}, got {got}."
+        )
+
+    def fit(path: Any, entry: Any, like: Any) -> Array:
+        name = "carry" + jax.tree_util.keystr(path)
+        _validate.shape(
+            "unroll", name, jnp.shape(entry), like.shape, "(*B, H)", "Does it come from a batch of another size?"
+        )
+        return jnp.asarray(entry).astype(like.dtype)
+
+    return jax.tree_util.tree_map_with_path(fit, carry, template)

@@ -1,0 +1,1 @@
+"""Normalizers, x -> x: one a file, a plain function and its spec."""

@@ -1,0 +1,183 @@
+"""Group normalization."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.moments import apply_affine, full_mask, masked
+from jaxnorm.norms.standardize import standardize
+
+
+def group_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, " F"] | None = None,
+    bias: Float[Array, " F"] | None = None,
+    *,
+    num_groups: int = 32,
+    axis: Axis | None = None,
+    feature_axis: int = -1,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> Float[Array, "..."]:
+    r"""Normalizes each example over groups of its features.
+
+    The F features are split into ``num_groups`` consecutive groups; within each, mean and biased variance are taken
+    over the group's features and the other reduced axes together:
+
+    .. math:: y = \text{scale}_f \cdot \frac{x - \mu_{g(f)}}{\sqrt{\sigma^2_{g(f)} + \epsilon}} + \text{bias}_f
+
+    One group is layer normalization over all of ``axis``; as many groups as features is instance normalization.
+
+    Args:
+      x: data with features on ``feature_axis``.
+      scale: one factor a feature (not a group), or an array with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      num_groups: number of groups; must divide F.
+      axis: the reduced axes, ``feature_axis`` among them; None means all but the first (or the only one).
+      feature_axis: the axis that is split into groups.
+      epsilon: added to the variance, inside the root. With 0 a constant group gives ``bias``, with gradient zero.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: ``num_groups`` does not divide the features, ``axis`` lacks ``feature_axis``, or shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), num_groups=2, epsilon=0.0)
+      Array([[-1.,  1., -1.,  1.]], dtype=float32)
+
+    Reference:
+      Y. Wu, K. He, "Group Normalization", 2018, arXiv:1803.08494, eqs. 1, 2 and 7.
+    """
+    _validate.floating("group_norm", "x", x)
+    _validate.epsilon("group_norm", epsilon)
+    groups = _validate.positive_int("group_norm", "num_groups", num_groups)
+    axes = _reduced_axes("group_norm", axis, x.ndim)
+    (feature,) = _validate.axes("group_norm", feature_axis, x.ndim)
+    if feature not in axes:
+        raise ValueError(
+            f"group_norm: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
+            "features of a group. Add it to axis."
+        )
+    if x.shape[feature] % groups:
+        raise ValueError(
+            f"group_norm: num_groups={groups} must divide the number of features F = {x.shape[feature]} "
+            f"(axis {feature_axis} of x with shape {x.shape}). Choose a divisor of F."
+        )
+    mask = full_mask("group_norm", x, where)
+
+    def split(array: Array) -> Array:
+        """Makes the feature axis two: group, member."""
+        size = array.shape[feature]
+        parts = (1, 1) if size == 1 and x.shape[feature] != 1 else (groups, size // groups)
+        return array.reshape(array.shape[:feature] + parts + array.shape[feature + 1 :])
+
+    # The axis after the group axis is the member axis; axes beyond it move by one.
+    split_axes = tuple(a if a < feature else a + 1 for a in axes)
+    y = standardize(
+        split(x),
+        split_axes,
+        where=None if mask is None else split(mask),
+        axis_name=axis_name,
+        epsilon=epsilon,
+        centre=True,
+    ).reshape(x.shape)
+    y = apply_affine("group_norm", y, scale, bias, (feature,))
+    return masked(y, mask).astype(x.dtype)
+
+
+def _reduced_axes(where: str, axis: Axis | None, ndim: int) -> tuple[int, ...]:
+    """The reduced axes; None stands for all but the first, or the only one."""
+    if axis is not None:
+        return _validate.axes(where, axis, ndim)
+    return tuple(range(min(1, ndim - 1), ndim))
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class GroupNorm(Stateless):
+    """The spec of :func:`group_norm`.
+
+    Attributes:
+      num_groups: number of groups; must divide the number of features.
+      axis: the reduced axes, ``feature_axis`` among them; None means all but the first. Inside a cell use -1.
+      feature_axis: the axis that is split into groups; scale and bias have its length.
+      epsilon: added to the variance, inside the root.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.GroupNorm(2, epsilon=0.0)
+      >>> y, _ = norm(norm.init((4,)), jnp.array([[1.0, 3.0, 10.0, 30.0]]))
+      >>> y
+      Array([[-1.,  1., -1.,  1.]], dtype=float32)
+    """
+
+    num_groups: int = 32
+    _: dataclasses.KW_ONLY
+    axis: Axis | None = None
+    feature_axis: int = -1
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        _validate.positive_int("GroupNorm", "num_groups", self.num_groups)
+        if self.axis is not None:
+            object.__setattr__(self, "axis", base.normalize_axis("GroupNorm", self.axis))
+        _validate.epsilon("GroupNorm", self.epsilon)
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The length of the feature axis."""
+        return base.shape_along("GroupNorm", shape, self.feature_axis)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``Affine(scale, bias)`` of the given shape."""
+        return base.init_affine(
+            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`group_norm`; there are no statistics to hand on."""
+        scale, bias = base.affine_of(params, "GroupNorm")
+        y = group_norm(
+            x,
+            scale,
+            bias,
+            num_groups=self.num_groups,
+            axis=self.axis,
+            feature_axis=self.feature_axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+        return y, ()
+
+    def check_site(self, where: str) -> None:
+        """Only ``axis=-1`` fits a site."""
+        base.check_last_axis(where, self, self.axis)

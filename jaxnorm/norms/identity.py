@@ -1,0 +1,42 @@
+"""The normalizer that does nothing; it fills unused sites, so that no cell needs a special case."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.norms.base import Params, Stateless, Stats
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Identity(Stateless):
+    r"""Returns its input: :math:`y = x`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.Identity()((), jnp.array([1.0, 2.0]))
+      (Array([1., 2.], dtype=float32), ())
+    """
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """No parameters: ``()``."""
+        return ()
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """No weights: ``()``."""
+        return ()
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Returns ``x``, with zeros where the mask is False."""
+        return (x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))), ()
+
+    def check_site(self, where: str) -> None:
+        """Fits every site."""

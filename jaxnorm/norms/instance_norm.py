@@ -1,0 +1,159 @@
+"""Instance normalization."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.moments import apply_affine, full_mask, masked
+from jaxnorm.norms.standardize import standardize
+
+
+def instance_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, " F"] | None = None,
+    bias: Float[Array, " F"] | None = None,
+    *,
+    axis: Axis | None = None,
+    feature_axis: int = -1,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> Float[Array, "..."]:
+    r"""Normalizes each feature of each example over its positions.
+
+    .. math:: y_{n,s,f} = \text{scale}_f \cdot
+       \frac{x_{n,s,f} - \mu_{n,f}}{\sqrt{\sigma^2_{n,f} + \epsilon}} + \text{bias}_f
+
+    with mean and biased variance over the positions s (height and width, or time), for every example n and feature f
+    apart.
+
+    Args:
+      x: data with features on ``feature_axis``, for example (N, height, width, F).
+      scale: one factor a feature, or an array with as many axes as ``x`` (conditional normalization). None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the axis of the features; must not be reduced.
+      epsilon: added to the variance, inside the root. With 0 a constant feature gives ``bias``, with gradient zero.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes over which the positions are spread.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32. A single position has no
+      spread: the output is ``bias``.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: ``axis`` contains ``feature_axis``, nothing is left to reduce, or shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> x = jnp.array([[[1.0, 10.0], [3.0, 30.0]]])  # one example, two positions, two features
+      >>> jaxnorm.instance_norm(x, epsilon=0.0)
+      Array([[[-1., -1.],
+              [ 1.,  1.]]], dtype=float32)
+
+    Notes:
+      Same computation in training and inference; there are no running statistics.
+
+    Reference:
+      D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization", 2016, arXiv:1607.08022, eq. 4.
+    """
+    _validate.floating("instance_norm", "x", x)
+    _validate.epsilon("instance_norm", epsilon)
+    (feature,) = _validate.axes("instance_norm", feature_axis, x.ndim)
+    if axis is None:
+        axes = tuple(a for a in range(1, x.ndim) if a != feature)
+    else:
+        axes = _validate.axes("instance_norm", axis, x.ndim)
+    if feature in axes or not axes:
+        raise ValueError(
+            f"instance_norm: axis={axis} of x with shape {x.shape} must name at least one position axis and not "
+            f"feature_axis={feature_axis}. Pass the axes of height and width, or of time."
+        )
+    mask = full_mask("instance_norm", x, where)
+    y = standardize(x, axes, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True)
+    y = apply_affine("instance_norm", y, scale, bias, (feature,))
+    return masked(y, mask).astype(x.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class InstanceNorm(Stateless):
+    """The spec of :func:`instance_norm`.
+
+    Attributes:
+      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the axis of the features; scale and bias have its length.
+      epsilon: added to the variance, inside the root.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes over which the positions are spread.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.InstanceNorm(epsilon=0.0)
+      >>> y, _ = norm(norm.init((1,)), jnp.array([[[1.0], [3.0]]]))
+      >>> y.tolist()
+      [[[-1.0], [1.0]]]
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    feature_axis: int = -1
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        if self.axis is not None:
+            object.__setattr__(self, "axis", base.normalize_axis("InstanceNorm", self.axis))
+        _validate.epsilon("InstanceNorm", self.epsilon)
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The length of the feature axis."""
+        return base.shape_along("InstanceNorm", shape, self.feature_axis)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``Affine(scale, bias)`` of the given shape."""
+        return base.init_affine(
+            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`instance_norm`; there are no statistics to hand on."""
+        scale, bias = base.affine_of(params, "InstanceNorm")
+        y = instance_norm(
+            x,
+            scale,
+            bias,
+            axis=self.axis,
+            feature_axis=self.feature_axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+        return y, ()
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: the features of one step have no positions to reduce."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell: one step has no positions to take statistics over. "
+            "Use LayerNorm or GroupNorm(axis=-1)."
+        )

@@ -1,0 +1,172 @@
+"""Root-mean-square normalization, and its partial form."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.moments import apply_affine, full_mask, masked
+from jaxnorm.norms.standardize import standardize
+
+
+def rms_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    axis: Axis = -1,
+    fraction: float = 1.0,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> Float[Array, "..."]:
+    r"""Divides each example by the root mean square of its features; nothing is subtracted.
+
+    .. math:: y = \text{scale} \cdot \frac{x}{\sqrt{\frac1k \sum_{i \le k} x_i^2 + \epsilon}} + \text{bias},
+       \qquad k = \lfloor p D \rfloor
+
+    where D is the number of elements of ``axis`` and p is ``fraction``: RMSNorm for p = 1, pRMSNorm below, where the
+    statistic comes from the first k coordinates only and all D are divided by it.
+
+    Args:
+      x: data of any shape.
+      scale: factor with the shape of ``x`` along ``axis``, or with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero; the paper has none.
+      axis: the axis or axes that share the statistic; a single one if ``fraction`` is below one.
+      fraction: p, in (0, 1].
+      epsilon: added to the mean square, inside the root. With 0 an all-zero row gives ``bias``, with gradient zero.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there. With ``fraction`` the mean runs over
+        the real ones of the first k coordinates.
+      axis_name: name or names of mapped axes over which the features are spread; not with ``fraction`` below one.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: ``x``, ``scale`` or ``bias`` is not floating, or ``where`` not boolean.
+      ValueError: shapes do not fit; an axis is out of range; ``fraction`` is not in (0, 1], leaves no coordinate, or
+        is given with several axes or with ``axis_name``.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> x = jnp.array([3.0, 4.0, 0.0, 10.0])
+      >>> jaxnorm.rms_norm(x, fraction=0.5, epsilon=0.0).round(3)
+      Array([0.849, 1.131, 0.   , 2.828], dtype=float32)
+
+    Notes:
+      Exact for data up to about 1e28 in magnitude. Same computation in training and inference.
+
+    Reference:
+      B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eqs. 4 and 5 (k there is
+      rounded up in the text and down in the published code, as here).
+    """
+    _validate.floating("rms_norm", "x", x)
+    _validate.epsilon("rms_norm", epsilon)
+    axes = _validate.axes("rms_norm", axis, x.ndim)
+    mask = full_mask("rms_norm", x, where)
+    leading = _leading("rms_norm", x.shape, axes, fraction, axis_name)
+    y = standardize(x, axes, where=mask, axis_name=axis_name, epsilon=epsilon, centre=False, leading=leading)
+    y = apply_affine("rms_norm", y, scale, bias, axes)
+    return masked(y, mask).astype(x.dtype)
+
+
+def _leading(
+    where: str, shape: tuple[int, ...], axes: tuple[int, ...], fraction: float, axis_name: AxisName | None
+) -> int | None:
+    """The number of coordinates behind the statistic of pRMSNorm; None for all of them."""
+    _validate.in_range(where, "fraction", fraction, 0.0, 1.0)
+    if fraction == 1.0:
+        return None
+    if len(axes) != 1 or axis_name is not None:
+        raise ValueError(
+            f"{where}: fraction={fraction} needs a single axis that is not spread over devices, got the axes {axes} "
+            f"and axis_name={axis_name!r}. Reshape the features into one axis, or leave fraction at 1."
+        )
+    leading = int(shape[axes[0]] * fraction)
+    if leading < 1:
+        raise ValueError(
+            f"{where}: fraction={fraction} of {shape[axes[0]]} features leaves no coordinate to measure. "
+            f"Use a fraction of at least {1 / shape[axes[0]]:.3g}."
+        )
+    return leading
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class RMSNorm(Stateless):
+    """The spec of :func:`rms_norm`.
+
+    Attributes:
+      axis: the axis or axes that share the statistic; scale and bias have the shape of the data along them.
+      fraction: the part of the features from which the statistic comes (pRMSNorm below 1).
+      epsilon: added to the mean square, inside the root.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias; the paper has none.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes over which the features are spread.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.RMSNorm(epsilon=0.0)
+      >>> y, _ = norm(norm.init((2,)), jnp.array([[3.0, 4.0]]))
+      >>> y.round(3)
+      Array([[0.849, 1.131]], dtype=float32)
+    """
+
+    axis: Axis = -1
+    _: dataclasses.KW_ONLY
+    fraction: float = 1.0
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = False
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", base.normalize_axis("RMSNorm", self.axis))
+        _validate.epsilon("RMSNorm", self.epsilon)
+        if self.fraction == 0.0:
+            raise ValueError("RMSNorm: fraction must be above 0, got 0. Use 1 for RMSNorm, less for pRMSNorm.")
+        _validate.in_range("RMSNorm", "fraction", self.fraction, 0.0, 1.0)
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the data along ``axis``."""
+        return base.shape_along("RMSNorm", shape, self.axis)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``Affine(scale, bias)`` of the given shape."""
+        return base.init_affine(
+            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`rms_norm`; there are no statistics to hand on."""
+        scale, bias = base.affine_of(params, "RMSNorm")
+        y = rms_norm(
+            x,
+            scale,
+            bias,
+            axis=self.axis,
+            fraction=self.fraction,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+        return y, ()
+
+    def check_site(self, where: str) -> None:
+        """Only ``axis=-1`` fits a site."""
+        base.check_last_axis(where, self, self.axis)

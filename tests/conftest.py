@@ -1,0 +1,54 @@
+"""The strictest settings JAX has, and run-time checks of every shape annotation, for the whole suite."""
+
+import os
+
+# Before jax starts: several CPU devices for the collectives, and quick compilation (these programs run once each).
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("jaxnorm", "beartype.beartype")
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+settings.register_profile(
+    "jaxnorm",
+    deadline=None,
+    max_examples=12,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("jaxnorm")
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(20161)
+
+
+@pytest.fixture
+def rng():
+    """NumPy's generator: drawing with it compiles nothing."""
+    return np.random.default_rng(20161)
+
+
+@pytest.fixture
+def x64():
+    """Double precision for one test."""
+    with jax.enable_x64(True):
+        yield
