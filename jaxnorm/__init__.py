@@ -1,12 +1,12 @@
 """jaxnorm: normalizers as pure functions, and normalized recurrent cells, for JAX."""
 
 from jaxnorm.norms.moments import Moments as Moments
-from jaxnorm.norms.moments import fold as fold
 from jaxnorm.norms.moments import merge as merge
 from jaxnorm.norms.moments import moments as moments
 from jaxnorm.norms.moments import normalize as normalize
-from jaxnorm.norms.moments import pool_steps as pool_steps
-from jaxnorm.norms.moments import population as population
+from jaxnorm.norms.running import fold as fold
+from jaxnorm.norms.running import pool_steps as pool_steps
+from jaxnorm.norms.running import population as population
 
 from jaxnorm.norms.base import Affine as Affine
 from jaxnorm.norms.base import Normalizer as Normalizer

@@ -114,6 +114,8 @@ def random_stats(stats: Any, rng: np.random.Generator) -> Any:
     )
 
 
-def random_inputs(rng: np.random.Generator, steps: int = 5, batch: tuple[int, ...] = (3,), dtype: Any = jnp.float32) -> Any:
+def random_inputs(
+    rng: np.random.Generator, steps: int = 5, batch: tuple[int, ...] = (3,), dtype: Any = jnp.float32
+) -> Any:
     """Time-major inputs (T, *B, I)."""
     return jnp.asarray(rng.standard_normal((steps, *batch, IN_FEATURES)), dtype)

@@ -4,8 +4,9 @@
 (element-wise work and norms), and ``initial_carry``. A cell contains no loop: the engine has the only one.
 """
 
-
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ Ready: TypeAlias = PyTree
 """The weights of a cell as ``prepare`` leaves them for a whole sequence."""
 
 Carry: TypeAlias = PyTree
+C = TypeVar("C")
+P = TypeVar("P", bound=Any)
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 
 
@@ -33,7 +36,6 @@ class Sites(NamedTuple):
     input: Any = ()
     recurrent: Any = ()
     cell: Any = ()
-
 
 
 class Timed(NamedTuple):
@@ -127,7 +129,7 @@ def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...]) ->
     if not isinstance(norm, Sites):
         if not isinstance(norm, Normalizer):
             raise TypeError(f"{where}: norm must be a normalizer such as LayerNorm(), or Sites(...), got {norm!r}.")
-        norm = Sites(**{name: norm for name in has})
+        norm = Sites(**dict.fromkeys(has, norm))
     filled = Sites(*(Identity() if spec == () else spec for spec in norm))
     for name, spec in zip(Sites._fields, filled, strict=True):
         if not isinstance(spec, Normalizer):
@@ -181,14 +183,18 @@ def normalize_gates(
         used = None if stats is None else _map_features(flat, stats)
         y, m = norm(jax.tree.map(flat, params), flat(x), used, None if where is None else where[..., None])
         outputs.append(y.reshape(*y.shape[:-1], size, hidden))
-        measured.append(_map_features(lambda leaf, size=size: leaf.reshape(*leaf.shape[:-1], size, hidden), m))
+        measured.append(_map_features(partial(_unflatten, size=size), m))
     if len(groups) == 1:
         return outputs[0], measured[0]
     # The counts of all groups are those of the batch: the first group's stand for all.
     return jnp.concatenate(outputs, axis=-2), _concatenate_features(measured)
 
 
-def _map_features(function: Any, stats: Stats) -> Stats:
+def _unflatten(leaf: Array, size: int) -> Array:
+    return leaf.reshape(*leaf.shape[:-1], size, -1)
+
+
+def _map_features(function: Callable[[Array], Array], stats: Stats) -> Stats:
     """Applies a function to mean and variance of every Moments, leaving the counts."""
     return map_moments(lambda m: m._replace(mean=function(m.mean), var=function(m.var)), stats)
 
@@ -227,9 +233,7 @@ def site_stats(norm: Sites, shapes: Sites, rows: int) -> Sites:
     def repeat(leaf: Array) -> Array:
         return jnp.broadcast_to(leaf, (rows, *leaf.shape))
 
-    return Sites(
-        *(jax.tree.map(repeat, spec.initial_stats(shape)) for spec, shape in zip(norm, shapes, strict=True))
-    )
+    return Sites(*(jax.tree.map(repeat, spec.initial_stats(shape)) for spec, shape in zip(norm, shapes, strict=True)))
 
 
 def fold_sites(norm: Sites, stats: Sites, moments: Sites, start: int | Array) -> Sites:
@@ -265,11 +269,13 @@ def check_features(where: str, x: Array, kernel: Array) -> None:
         )
 
 
-def cast(params: Any, dtype: DTypeLike | None, names: tuple[str, ...]) -> Any:
-    """The weights with the named kernels in the compute dtype."""
+def cast(params: P, dtype: DTypeLike | None) -> P:
+    """The weights with both kernels in the compute dtype."""
     if dtype is None:
         return params
-    return params._replace(**{name: getattr(params, name).astype(dtype) for name in names})
+    kernels = {name: getattr(params, name).astype(dtype) for name in ("kernel", "recurrent")}
+    ready: P = params._replace(**kernels)
+    return ready
 
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
@@ -277,36 +283,25 @@ def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
     return jnp.dtype(cell.dtype) if cell.dtype is not None else jnp.promote_types(x_dtype, params.kernel.dtype)
 
 
-def begin(
-    template: Any,
-    learned: Any | None,
-    batch_shape: tuple[int, ...],
-    dtypes: Any,
-    *,
-    noise: float = 0.0,
-    key: Array | None = None,
-    max_steps: int = 1,
-    where: str,
-) -> Any:
-    """The carry before the first step.
+def initial_entry(learned: Array | None, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """One entry of a carry before the first step: what was learned, for every example, or zeros."""
+    return jnp.zeros(shape, dtype) if learned is None else jnp.broadcast_to(learned.astype(dtype), shape)
 
-    ``template`` holds the number of features of each entry, ``learned`` (or None) its value, ``dtypes`` its dtype.
-    Gaussian ``noise`` is added to ``h`` for each example apart.
-    """
-    shapes = [(*batch_shape, features) for features in template]
-    values = [None] * len(shapes) if learned is None else list(learned)
-    entries = [
-        jnp.zeros(shape, dtype) if value is None else jnp.broadcast_to(value.astype(dtype), shape)
-        for shape, value, dtype in zip(shapes, values, dtypes, strict=True)
-    ]
-    carry = type(template)(*entries)
-    if noise:
-        if key is None:
-            raise ValueError(
-                f"{where}: initial_noise={noise} needs randomness, but key is None. "
-                "Pass key=jax.random.key(...), in evaluation too, or an initial carry."
-            )
-        carry = carry._replace(h=carry.h + noise * jax.random.normal(key, carry.h.shape, carry.h.dtype))
+
+def add_noise(where: str, h: Array, deviation: float, key: Key | None) -> Array:
+    """Adds Gaussian noise to an initial state, for each example apart."""
+    if deviation == 0.0:
+        return h
+    if key is None:
+        raise ValueError(
+            f"{where}: initial_noise={deviation} needs randomness, but key is None. "
+            "Pass key=jax.random.key(...), in evaluation too, or an initial carry."
+        )
+    return h + jnp.asarray(deviation, h.dtype) * jax.random.normal(key, h.shape, h.dtype)
+
+
+def timed(carry: C, batch_shape: tuple[int, ...], max_steps: int) -> C | Timed:
+    """Adds the count of steps where there are statistics for each of them."""
     return Timed(carry, jnp.zeros(batch_shape, jnp.int32)) if max_steps > 1 else carry
 
 
@@ -315,5 +310,3 @@ def check_common(where: str, cell: Any) -> None:
     _validate.positive_int(where, "hidden_features", cell.hidden_features)
     _validate.positive_int(where, "max_steps", cell.max_steps)
     _validate.in_range(where, "initial_noise", cell.initial_noise, 0.0, float("inf"))
-
-

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, final
+from typing import NamedTuple, cast, final
 
 import jax
 import jax.numpy as jnp
@@ -90,13 +90,19 @@ class Elman:
         object.__setattr__(self, "norm", base.resolve_sites("Elman", self.norm, Sites._fields))
 
     @property
+    def sites(self) -> Sites:
+        """The normalizers at all sites."""
+        return cast(Sites, self.norm)  # __post_init__ made it so
+
+    @property
     def _shapes(self) -> Sites:
         features = (self.hidden_features,)
         return Sites(features, features, features)
 
     def init(self, key: Key, in_features: int) -> ElmanParams:
         """Fresh weights for inputs with ``in_features`` features."""
-        return self._draw(key, _validate.positive_int("Elman.init", "in_features", in_features))
+        params: ElmanParams = self._draw(key, _validate.positive_int("Elman.init", "in_features", in_features))
+        return params
 
     @partial(jax.jit, static_argnums=(0, 2))
     def _draw(self, key: Key, size: int) -> ElmanParams:
@@ -106,13 +112,13 @@ class Elman:
             kernel=self.kernel_init(input_key, (size, hidden), dtype),
             recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
             bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
-            norm=base.site_params(self.norm, self._shapes, dtype),
+            norm=base.site_params(self.sites, self._shapes, dtype),
             carry=ElmanCarry(jnp.zeros((hidden,), dtype)) if self.learn_carry else None,
         )
 
     def initial_stats(self) -> Sites:
         """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.norm, self._shapes, self.max_steps)
+        return base.site_stats(self.sites, self._shapes, self.max_steps)
 
     def initial_carry(
         self,
@@ -123,21 +129,14 @@ class Elman:
         dtype: DTypeLike | None = None,
     ) -> ElmanCarry | Timed:
         """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        dtype = jnp.dtype(dtype or self.dtype or self.param_dtype)
-        return base.begin(
-            ElmanCarry(self.hidden_features),
-            None if params is None else params.carry,
-            batch_shape,
-            ElmanCarry(self.carry_dtype or dtype),
-            noise=self.initial_noise,
-            key=key,
-            max_steps=self.max_steps,
-            where="Elman",
-        )
+        dtype = jnp.dtype(self.carry_dtype or dtype or self.dtype or self.param_dtype)
+        learned = None if params is None else params.carry
+        h = base.initial_entry(learned and learned.h, (*batch_shape, self.hidden_features), dtype)
+        return base.timed(ElmanCarry(base.add_noise("Elman", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
         """Casts the kernels to the compute dtype."""
-        return base.cast(params, dtype or self.dtype, ("kernel", "recurrent"))
+        return base.cast(params, dtype or self.dtype)
 
     def project(
         self, ready: ElmanParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
@@ -145,7 +144,7 @@ class Elman:
         """The normalized input product z_t, in the compute dtype."""
         base.check_features("Elman.project", x_t, ready.kernel)
         z_t, measured = base.normalize_features(
-            self.norm.input,
+            self.sites.input,
             ready.norm.input,
             base.matmul(x_t, ready.kernel),
             None if stats is None else stats.input,
@@ -168,7 +167,7 @@ class Elman:
         key_t: Key | None,
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], Sites]:
         """Sum, nonlinearity and output of one step."""
-        norm, p = self.norm, ready.norm
+        norm, p = self.sites, ready.norm
         s = Sites(None, None, None) if stats_t is None else stats_t
         r, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, a_t, s.recurrent, where_t)
         a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
@@ -181,4 +180,4 @@ class Elman:
 
     def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
         """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.norm, stats, moments, start)
+        return base.fold_sites(self.sites, stats, moments, start)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Literal, NamedTuple, final
+from typing import Literal, NamedTuple, cast, final
 
 import jax
 import jax.numpy as jnp
@@ -108,13 +108,19 @@ class GRU:
         object.__setattr__(self, "norm", base.resolve_sites("GRU", self.norm, ("input", "recurrent")))
 
     @property
+    def sites(self) -> Sites:
+        """The normalizers at all sites."""
+        return cast(Sites, self.norm)  # __post_init__ made it so
+
+    @property
     def _shapes(self) -> Sites:
         gates = (GATES, self.hidden_features)
         return Sites(gates, gates, ())
 
     def init(self, key: Key, in_features: int) -> GRUParams:
         """Fresh weights for inputs with ``in_features`` features."""
-        return self._draw(key, _validate.positive_int("GRU.init", "in_features", in_features))
+        params: GRUParams = self._draw(key, _validate.positive_int("GRU.init", "in_features", in_features))
+        return params
 
     @partial(jax.jit, static_argnums=(0, 2))
     def _draw(self, key: Key, size: int) -> GRUParams:
@@ -129,13 +135,13 @@ class GRU:
             ),
             bias=jnp.zeros((GATES, hidden), dtype) if self.use_bias else None,
             recurrent_bias=jnp.zeros((GATES, hidden), dtype) if self.use_bias else None,
-            norm=base.site_params(self.norm, self._shapes, dtype),
+            norm=base.site_params(self.sites, self._shapes, dtype),
             carry=GRUCarry(jnp.zeros((hidden,), dtype)) if self.learn_carry else None,
         )
 
     def initial_stats(self) -> Sites:
         """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.norm, self._shapes, self.max_steps)
+        return base.site_stats(self.sites, self._shapes, self.max_steps)
 
     def initial_carry(
         self,
@@ -146,21 +152,14 @@ class GRU:
         dtype: DTypeLike | None = None,
     ) -> GRUCarry | Timed:
         """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        dtype = jnp.dtype(dtype or self.dtype or self.param_dtype)
-        return base.begin(
-            GRUCarry(self.hidden_features),
-            None if params is None else params.carry,
-            batch_shape,
-            GRUCarry(self.carry_dtype or dtype),
-            noise=self.initial_noise,
-            key=key,
-            max_steps=self.max_steps,
-            where="GRU",
-        )
+        dtype = jnp.dtype(self.carry_dtype or dtype or self.dtype or self.param_dtype)
+        learned = None if params is None else params.carry
+        h = base.initial_entry(learned and learned.h, (*batch_shape, self.hidden_features), dtype)
+        return base.timed(GRUCarry(base.add_noise("GRU", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> GRUParams:
         """Casts the kernels to the compute dtype."""
-        return base.cast(params, dtype or self.dtype, ("kernel", "recurrent"))
+        return base.cast(params, dtype or self.dtype)
 
     def project(
         self, ready: GRUParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
@@ -169,7 +168,7 @@ class GRU:
         base.check_features("GRU.project", x_t, ready.kernel)
         z_t = base.matmul(x_t, ready.kernel)
         z_t, measured = base.normalize_gates(
-            self.norm.input, self.gate_groups, ready.norm.input, z_t, None if stats is None else stats.input, where
+            self.sites.input, self.gate_groups, ready.norm.input, z_t, None if stats is None else stats.input, where
         )
         return base.add_bias(z_t, ready.bias).astype(ready.kernel.dtype), Sites(input=measured)
 
@@ -190,7 +189,7 @@ class GRU:
         """Gates, candidate and output of one step."""
         stats = None if stats_t is None else stats_t.recurrent
         a_hat, m_recurrent = base.normalize_gates(
-            self.norm.recurrent, self.gate_groups, ready.norm.recurrent, a_t, stats, where_t
+            self.sites.recurrent, self.gate_groups, ready.norm.recurrent, a_t, stats, where_t
         )
         a_hat = base.add_bias(a_hat, ready.recurrent_bias)
         r_x, z_x, n_x = jnp.unstack(z_t.astype(a_hat.dtype), axis=-2)
@@ -203,6 +202,4 @@ class GRU:
 
     def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
         """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.norm, stats, moments, start)
-
-
+        return base.fold_sites(self.sites, stats, moments, start)

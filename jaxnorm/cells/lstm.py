@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import NamedTuple, final
+from typing import NamedTuple, cast, final
 
 import jax
 import jax.numpy as jnp
@@ -104,13 +104,19 @@ class LSTM:
         object.__setattr__(self, "norm", base.resolve_sites("LSTM", self.norm, Sites._fields))
 
     @property
+    def sites(self) -> Sites:
+        """The normalizers at all sites."""
+        return cast(Sites, self.norm)  # __post_init__ made it so
+
+    @property
     def _shapes(self) -> Sites:
         gates = (GATES, self.hidden_features)
         return Sites(gates, gates, (self.hidden_features,))
 
     def init(self, key: Key, in_features: int) -> LSTMParams:
         """Fresh weights for inputs with ``in_features`` features."""
-        return self._draw(key, _validate.positive_int("LSTM.init", "in_features", in_features))
+        params: LSTMParams = self._draw(key, _validate.positive_int("LSTM.init", "in_features", in_features))
+        return params
 
     @partial(jax.jit, static_argnums=(0, 2))
     def _draw(self, key: Key, size: int) -> LSTMParams:
@@ -126,13 +132,13 @@ class LSTM:
                 "LSTM.init", "recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden), GATES, dtype
             ),
             bias=bias,
-            norm=base.site_params(self.norm, self._shapes, dtype),
+            norm=base.site_params(self.sites, self._shapes, dtype),
             carry=LSTMCarry(zeros, zeros) if self.learn_carry else None,
         )
 
     def initial_stats(self) -> Sites:
         """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.norm, self._shapes, self.max_steps)
+        return base.site_stats(self.sites, self._shapes, self.max_steps)
 
     def initial_carry(
         self,
@@ -143,22 +149,16 @@ class LSTM:
         dtype: DTypeLike | None = None,
     ) -> LSTMCarry | Timed:
         """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        hidden = self.hidden_features
         dtype = jnp.dtype(dtype or self.dtype or self.param_dtype)
-        return base.begin(
-            LSTMCarry(hidden, hidden),
-            None if params is None else params.carry,
-            batch_shape,
-            LSTMCarry(self.carry_dtype or statistics_dtype(dtype), dtype),
-            noise=self.initial_noise,
-            key=key,
-            max_steps=self.max_steps,
-            where="LSTM",
-        )
+        shape = (*batch_shape, self.hidden_features)
+        learned = None if params is None else params.carry
+        c = base.initial_entry(learned and learned.c, shape, self.carry_dtype or statistics_dtype(dtype))
+        h = base.initial_entry(learned and learned.h, shape, dtype)
+        return base.timed(LSTMCarry(c, base.add_noise("LSTM", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: LSTMParams, dtype: DTypeLike | None = None) -> LSTMParams:
         """Casts the kernels to the compute dtype."""
-        return base.cast(params, dtype or self.dtype, ("kernel", "recurrent"))
+        return base.cast(params, dtype or self.dtype)
 
     def project(
         self, ready: LSTMParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
@@ -167,7 +167,7 @@ class LSTM:
         base.check_features("LSTM.project", x_t, ready.kernel)
         z_t = base.matmul(x_t, ready.kernel)
         z_t, measured = base.normalize_gates(
-            self.norm.input, self.gate_groups, ready.norm.input, z_t, None if stats is None else stats.input, where
+            self.sites.input, self.gate_groups, ready.norm.input, z_t, None if stats is None else stats.input, where
         )
         return z_t.astype(ready.kernel.dtype), Sites(input=measured)
 
@@ -186,7 +186,7 @@ class LSTM:
         key_t: Key | None,
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
         """Gates, cell state and output of one step."""
-        norm, p = self.norm, ready.norm
+        norm, p = self.sites, ready.norm
         s = Sites(None, None, None) if stats_t is None else stats_t
         r, m_recurrent = base.normalize_gates(norm.recurrent, self.gate_groups, p.recurrent, a_t, s.recurrent, where_t)
         i, f, g, o = jnp.unstack(base.add_bias(z_t.astype(r.dtype) + r, ready.bias), axis=-2)
@@ -197,4 +197,4 @@ class LSTM:
 
     def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
         """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.norm, stats, moments, start)
+        return base.fold_sites(self.sites, stats, moments, start)

@@ -210,8 +210,8 @@ def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> 
 
     Example:
       >>> import jaxnorm
-      >>> jaxnorm.rms_lstm(8).norm.cell
-      RMSNorm(axis=-1, fraction=1.0, epsilon=1e-05, use_scale=True, use_bias=False, scale_init=1.0, bias_init=0.0, axis_name=None)
+      >>> jaxnorm.rms_lstm(8).norm.cell == jaxnorm.RMSNorm()
+      True
 
     Reference:
       B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eq. 4, in the wiring of

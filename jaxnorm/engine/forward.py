@@ -15,9 +15,8 @@ from jaxnorm.cells.base import Cell, Ready, combine_sites
 
 
 class Steps(NamedTuple):
-    """What differs from step to step; all with a leading time axis, or None."""
+    """What goes with the input of each step; all with a leading time axis, or None."""
 
-    xs: Array
     row: Array | None
     where: Array | None
     reset: Array | None
@@ -25,7 +24,7 @@ class Steps(NamedTuple):
 
 
 def forward(
-    cell: Cell, ready: Ready, carry: Any, initial: Any, steps: Steps, stats: Any, *, reverse: bool
+    cell: Cell, ready: Ready, carry: Any, initial: Any, xs: Array, steps: Steps, stats: Any, *, reverse: bool
 ) -> tuple[Any, Array, Any]:
     """Runs a cell over time-major steps; returns the last carry, the outputs and the moments of each step.
 
@@ -39,7 +38,7 @@ def forward(
     def project(x_t: Array, row: Array | None, where: Array | None) -> tuple[Array, Any]:
         return cell.project(ready, x_t, rows(row), where)
 
-    zs, input_moments = jax.vmap(project)(steps.xs, steps.row, steps.where)
+    zs, input_moments = jax.vmap(project)(xs, steps.row, steps.where)
 
     def body(carry: Any, step_t: tuple[Array, Steps]) -> tuple[Any, tuple[Array, Any]]:
         z_t, t = step_t
@@ -52,7 +51,7 @@ def forward(
             y_t = _select(t.where, y_t, jnp.zeros_like(y_t))
         return new, (y_t, measured)
 
-    last, (ys, moments) = lax.scan(body, carry, (zs, steps._replace(xs=None)), reverse=reverse)
+    last, (ys, moments) = lax.scan(body, carry, (zs, steps), reverse=reverse)
     return last, ys, combine_sites(input_moments, moments)
 
 

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, Timed, compute_dtype
 from jaxnorm.engine.clock import ages
 from jaxnorm.engine.forward import Steps, forward
+from jaxnorm.engine.order import clip_lengths, real_steps, reversed_steps, take_steps
 
 
 class Unrolled(NamedTuple):
@@ -107,7 +108,8 @@ def unroll(
         if not jnp.issubdtype(lengths.dtype, jnp.integer):
             raise TypeError(f"unroll: lengths must be integers, got {lengths.dtype}. Convert with .astype(int).")
         _validate.shape("unroll", "lengths", lengths.shape, batch_shape, "(*B)", "One length for each example.")
-    return _unroll(cell, params, xs, carry, lengths, where, reset, stats, key, reverse=reverse, time=time)
+    result: Unrolled = _unroll(cell, params, xs, carry, lengths, where, reset, stats, key, reverse=reverse, time=time)
+    return result
 
 
 @partial(jax.jit, static_argnames=("cell", "reverse", "time"))
@@ -127,52 +129,57 @@ def _unroll(
 ) -> Unrolled:
     """Brings everything into one form (time first, one mask, one carry) and hands it to the loop."""
     steps = xs.shape[time]
-    xs, where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (xs, where, reset))
+    xs = jnp.moveaxis(xs, time, 0)
+    where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
     batch_shape = xs.shape[1:-1]
-    flip = reverse and lengths is not None
     order: Array | None = None
     if lengths is not None:
-        lengths = jnp.clip(lengths.astype(jnp.int32), 0, steps)
-        place = jnp.arange(steps, dtype=jnp.int32).reshape((steps,) + (1,) * lengths.ndim)
-        real = place < lengths[None]
+        lengths = clip_lengths(lengths, steps)
+        real = real_steps(lengths, steps)
         where = real if where is None else where & real
         reset = None if reset is None else reset & real
-        if flip:
-            # Real steps change places, padding stays at the end: every example starts at step 0.
-            order = jnp.where(real, lengths[None] - 1 - place, place)
-            xs, where, reset = (None if a is None else _take(a, order) for a in (xs, where, reset))
+        if reverse:
+            # Real steps change places and padding stays at the end, so that every example starts at step 0.
+            order = reversed_steps(lengths, steps)
+            xs, where = take_steps(xs, order), take_steps(where, order)
+            reset = None if reset is None else take_steps(reset, order)
+            reverse = False
     if where is not None:
         xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
 
     dtype = compute_dtype(cell, params, xs.dtype)
     carry_key, step_key = (None, None) if key is None else jax.random.split(key)
-    fresh = None
-    if carry is None or reset is not None:
-        fresh = cell.initial_carry(batch_shape, params=params, key=carry_key, dtype=dtype)
-    template = jax.eval_shape(
-        lambda k: cell.initial_carry(batch_shape, params=params, key=k, dtype=dtype), jax.random.key(0)
-    )
-    carry = fresh if carry is None else _fit_carry(carry, template)
+    carry, initial = _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
     carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
-    initial = fresh.carry if isinstance(fresh, Timed) else fresh
-
-    backward = reverse and not flip
-    row, clock = _rows(stats, clock, steps, where, reset, batch_shape, backward)
+    row, clock = _rows(stats, clock, steps, where, reset, batch_shape, reverse)
     keys = None if step_key is None else jax.random.split(step_key, steps)
-    last, ys, moments = forward(
-        cell,
-        cell.prepare(params, dtype),
-        carry,
-        initial,
-        Steps(xs, row, where, reset, keys),
-        stats,
-        reverse=backward,
-    )
-    if backward:
+    each = Steps(row, where, reset, keys)
+    last, ys, moments = forward(cell, cell.prepare(params, dtype), carry, initial, xs, each, stats, reverse=reverse)
+    if reverse:
         moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
     if order is not None:
-        ys = _take(ys, order)
+        ys = take_steps(ys, order)
     return Unrolled(jnp.moveaxis(ys, 0, time), last if clock is None else Timed(last, clock), moments)
+
+
+def _start(
+    cell: Cell,
+    params: Any,
+    carry: Any,
+    resets: bool,
+    batch_shape: tuple[int, ...],
+    key: Array | None,
+    dtype: DType,
+) -> tuple[Any, Any]:
+    """The carry before the first step, and the one that resets put in its place (None if there are none)."""
+
+    def begin(key: Array | None) -> Any:
+        return cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)
+
+    fresh = begin(key) if carry is None or resets else None
+    if carry is not None:
+        carry = _fit_carry(carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
+    return fresh if carry is None else carry, fresh.carry if isinstance(fresh, Timed) else fresh
 
 
 def _rows(
@@ -198,17 +205,12 @@ def _rows(
     return (jnp.flip(row, axis=0) if backward else row), (None if clock is None else after)
 
 
-def _take(array: Array, order: Array) -> Array:
-    """Reorders the leading time axis for each example."""
-    index = order.reshape(order.shape + (1,) * (array.ndim - order.ndim))
-    return jnp.take_along_axis(array, index, axis=0)
-
-
 def _fit_carry(carry: Any, template: Any) -> Any:
     """Checks structure and shapes of a carry that was handed in, and casts it to the dtypes of the cell."""
     if isinstance(template, Timed) and not isinstance(carry, Timed):
         carry = Timed(carry, jnp.zeros(template.step.shape, jnp.int32))
-    got, expected = jax.tree.structure(carry), jax.tree.structure(template)
+    got: Any = jax.tree.structure(carry)
+    expected: Any = jax.tree.structure(template)
     if got != expected:
         raise TypeError(
             f"unroll: carry must have the structure that cell.initial_carry(batch_shape) gives, {expected}, got {got}."

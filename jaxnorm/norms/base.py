@@ -63,9 +63,7 @@ class Normalizer(Protocol):
         ...
 
 
-def init_affine(
-    shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | None, bias_init: float | None
-) -> Affine:
+def init_affine(shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | None, bias_init: float | None) -> Affine:
     """Affine parameters filled with the given values; None leaves one out."""
 
     def full(value: float | None) -> Array | None:

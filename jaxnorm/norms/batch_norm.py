@@ -9,6 +9,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Int
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
+from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.moments import Moments, feature_last_axes, full_mask, masked, normalize
 
@@ -99,13 +100,13 @@ class BatchNorm:
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
-      >>> norm = jaxnorm.BatchNorm(momentum=0.9)
+      >>> norm = jaxnorm.BatchNorm(momentum=0.5)
       >>> params, running = norm.init((1,)), norm.initial_stats((1,))
       >>> y, measured = norm(params, jnp.array([[1.0], [3.0]]))  # training: measures
       >>> running = norm.fold(running, measured)  # after the step
       >>> y, _ = norm(params, jnp.array([[1.0], [3.0]]), running)  # inference: uses
       >>> y.round(2).tolist()
-      [[0.8], [2.8]]
+      [[0.0], [2.0]]
     """
 
     axis: Axis | None = None
@@ -167,7 +168,7 @@ class BatchNorm:
 
     def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
         """Applies :func:`jaxnorm.fold` with the momentum and ddof of the spec."""
-        return statistics.fold(running, measured, momentum=self.momentum, ddof=self.ddof, start=start)
+        return running_statistics.fold(running, measured, momentum=self.momentum, ddof=self.ddof, start=start)
 
     def check_site(self, where: str) -> None:
         """Only ``axis=None`` (all but the last) fits a site."""

@@ -54,9 +54,9 @@ def rms_norm(
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
-      >>> x = jnp.array([3.0, 4.0, 0.0, 10.0])
-      >>> jaxnorm.rms_norm(x, fraction=0.5, epsilon=0.0).round(3)
-      Array([0.849, 1.131, 0.   , 2.828], dtype=float32)
+      >>> x = jnp.array([2.0, -2.0, 0.0, 10.0])
+      >>> jaxnorm.rms_norm(x, fraction=0.5, epsilon=0.0)
+      Array([ 1., -1.,  0.,  5.], dtype=float32)
 
     Notes:
       Exact for data up to about 1e28 in magnitude. Same computation in training and inference.
@@ -114,9 +114,9 @@ class RMSNorm(Stateless):
     Example:
       >>> import jax.numpy as jnp, jaxnorm
       >>> norm = jaxnorm.RMSNorm(epsilon=0.0)
-      >>> y, _ = norm(norm.init((2,)), jnp.array([[3.0, 4.0]]))
-      >>> y.round(3)
-      Array([[0.849, 1.131]], dtype=float32)
+      >>> y, _ = norm(norm.init((2,)), jnp.array([[2.0, -2.0]]))
+      >>> y
+      Array([[ 1., -1.]], dtype=float32)
     """
 
     axis: Axis = -1

@@ -1,0 +1,61 @@
+"""The order of steps: which of them are real, and how sequences of different lengths are turned round."""
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Bool, Int, Integer, Shaped
+
+
+def real_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "T *B"]:
+    """True at the steps that lie within each length, time first."""
+    return _places(lengths, steps) < lengths[None]
+
+
+def reversed_steps(lengths: Integer[Array, "*B"], steps: int) -> Int[Array, "T *B"]:
+    """The step that stands at each place once real steps have changed places; padding stays at the end.
+
+    Lengths must lie in [0, T]. The order is its own inverse.
+    """
+    place = _places(lengths, steps)
+    return jnp.where(place < lengths[None], lengths[None] - 1 - place, place)
+
+
+def take_steps(array: Shaped[Array, "T ..."], order: Int[Array, "T *B"]) -> Shaped[Array, "T ..."]:
+    """Reorders the leading time axis for each example."""
+    index = order.reshape(order.shape + (1,) * (array.ndim - order.ndim))
+    return jnp.take_along_axis(array, index, axis=0)
+
+
+def flip_steps(
+    array: Shaped[Array, "..."], lengths: Integer[Array, "*B"] | None = None, *, time_axis: int = 0
+) -> Shaped[Array, "..."]:
+    """Turns sequences round, each within its length; padding stays at the end.
+
+    Args:
+      array: any array with a time axis, and the axes of ``lengths`` as its first other ones.
+      lengths: number of real steps of each example; None turns the whole axis round. Lengths above T count as T.
+      time_axis: the axis of time.
+
+    Returns:
+      An array of the same shape.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> flip_steps(jnp.array([[1, 2, 3], [4, 5, 0]]), jnp.array([3, 2]), time_axis=1).tolist()
+      [[3, 2, 1], [5, 4, 0]]
+    """
+    (time,) = _validate.axes("flip_steps", time_axis, array.ndim)
+    if lengths is None:
+        return jnp.flip(array, axis=time)
+    first = jnp.moveaxis(array, time, 0)
+    within = clip_lengths(lengths, first.shape[0])
+    return jnp.moveaxis(take_steps(first, reversed_steps(within, first.shape[0])), 0, time)
+
+
+def clip_lengths(lengths: Integer[Array, "*B"], steps: int) -> Int[Array, "*B"]:
+    """Lengths as 32-bit integers in [0, T]."""
+    return jnp.clip(lengths.astype(jnp.int32), 0, steps)
+
+
+def _places(lengths: Array, steps: int) -> Array:
+    return jnp.arange(steps, dtype=jnp.int32).reshape((steps,) + (1,) * lengths.ndim)

@@ -1,0 +1,399 @@
+"""Flax NNX modules around the specs: they declare variables, call the core and write back what changed.
+
+A module serves every normalizer and every cell. Weights are ``nnx.Param`` under the names of their fields
+(``rnn.kernel``, ``rnn.norm.input.scale``), running statistics ``nnx.BatchStat`` beside them (``rnn.norm.input.mean``).
+No random numbers are stored: ``rngs`` of a constructor only initializes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.base import Carry, Cell, Timed
+from jaxnorm.engine.names import cell_template, fill, norm_template, option_finder, paths
+from jaxnorm.engine.order import flip_steps
+from jaxnorm.engine.unroll import unroll
+from jaxnorm.norms.base import Normalizer
+
+Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
+Metadata: TypeAlias = Mapping[str, Any]
+
+SITES = "norm"
+"""Where a cell's running statistics lie: beside the weights of its normalizers."""
+
+
+class Norm(nnx.Module):
+    """Any normalizer as an NNX module.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
+      >>> module = jaxnorm.nnx.Norm(jaxnorm.BatchNorm(momentum=0.9), 1)
+      >>> y = module(jnp.array([[1.0], [3.0]]))
+      >>> module.mean[...].round(2)
+      Array([0.2], dtype=float32)
+      >>> module.eval()  # from now on the running statistics
+      >>> module(jnp.array([[1.0], [3.0]])).round(1).tolist()
+      [[0.8], [2.7]]
+    """
+
+    def __init__(
+        self,
+        spec: Normalizer,
+        num_features: int | tuple[int, ...],
+        *,
+        use_running_average: bool | None = False,
+        param_dtype: DTypeLike | None = None,
+        **metadata: Metadata,
+    ) -> None:
+        """Declares the variables.
+
+        Args:
+          spec: the normalizer, for example ``BatchNorm()``.
+          num_features: number of features, or the shape of scale, bias and statistics (``spec.param_shape``).
+          use_running_average: whether running statistics are used (True) or those of the batch, which then update
+            them. ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without running statistics ignore it.
+          param_dtype: dtype of scale and bias; None leaves it to the normalizer.
+          **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
+        """
+        self.spec = spec
+        self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
+        self.use_running_average = use_running_average
+        dtype = {} if param_dtype is None else {"dtype": param_dtype}
+        _declare(self, spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape), metadata)
+
+    def __call__(
+        self,
+        x: Float[Array, "..."],
+        use_running_average: bool | None = None,
+        *,
+        mask: Bool[Array, "..."] | None = None,
+    ) -> Float[Array, "..."]:
+        """Normalizes ``x``.
+
+        Args:
+          x: data.
+          use_running_average: overrides the attribute.
+          mask: True on real data, broadcastable to ``x``; masked elements give zeros and reach no statistic.
+
+        Returns:
+          An array like ``x``.
+
+        Raises:
+          ValueError: ``x`` has other features than the module, or nothing says whether to use running statistics.
+        """
+        shape = self.spec.param_shape(x.shape)
+        if shape != self.param_shape:
+            raise ValueError(
+                f"Norm: x with shape {x.shape} has features of shape {shape}, but the module was made for "
+                f"{self.param_shape}. Pass num_features={shape} to the constructor."
+            )
+        params = _read(self, norm_template(self.spec, shape))
+        stats = self.spec.initial_stats(shape)
+        use_running = _use_running(self, stats, use_running_average)
+        running = _read(self, stats)
+        y, measured = self.spec(params, x, running if use_running else None, mask)
+        if not use_running:
+            _write(self, self.spec.fold(running, measured))
+        return y
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Sets what ``nnx.view`` asks for."""
+        _set_view(self, use_running_average)
+
+
+class RNN(nnx.Module):
+    """A cell over whole sequences, with the arguments and the results of ``flax.nnx.RNN``.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
+      >>> from flax import nnx
+      >>> rnn = jaxnorm.nnx.RNN(jaxnorm.bn_lstm(4, max_steps=6), 3, rngs=nnx.Rngs(0))
+      >>> rnn(jnp.ones((2, 6, 3))).shape  # batch, time, features
+      (2, 6, 4)
+      >>> rnn.norm.cell.mean.shape, rnn.norm.cell.scale.shape
+      ((6, 4), (4,))
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        in_features: int,
+        *,
+        time_major: bool = False,
+        return_carry: bool = False,
+        reverse: bool = False,
+        keep_order: bool = False,
+        use_running_average: bool | None = False,
+        rngs: Randomness,
+        **metadata: Metadata,
+    ) -> None:
+        """Draws the weights.
+
+        Args:
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+          in_features: number of input features.
+          time_major: whether inputs and outputs are (time, \\*batch, features) instead of (\\*batch, time, features).
+          return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
+          reverse: whether sequences are processed from their last real step to the first.
+          keep_order: whether outputs of a reversed run stay at the places of their inputs; otherwise they come in the
+            order of processing, with padding still at the end.
+          use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
+            which then update them. ``train()``, ``eval()`` and ``nnx.view`` switch it; other cells ignore it.
+          rngs: draws the weights, with one key of the stream ``params``; not stored.
+          **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. A variable
+            is named by its path (``norm_cell_scale_metadata``) or by the end of it (``scale_metadata`` for those at all
+            sites). The recurrent kernel may also be named as in Flax, ``recurrent_kernel_metadata``.
+        """
+        self.cell = cell
+        self.in_features = in_features
+        self.time_major = time_major
+        self.return_carry = return_carry
+        self.reverse = reverse
+        self.keep_order = keep_order
+        self.use_running_average = use_running_average
+        _declare(self, cell.init(_key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata)
+
+    def __call__(
+        self,
+        inputs: Float[Array, "..."],
+        *,
+        initial_carry: Carry | None = None,
+        seq_lengths: Integer[Array, "*B"] | None = None,
+        mask: Bool[Array, "..."] | None = None,
+        reset: Bool[Array, "..."] | None = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+        reverse: bool | None = None,
+        keep_order: bool | None = None,
+        use_running_average: bool | None = None,
+        rngs: Randomness | None = None,
+    ) -> Any:
+        """Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
+
+        Args:
+          inputs: (\\*batch, time, features), or (time, \\*batch, features) with ``time_major``; any number of batch axes.
+          initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
+          seq_lengths: number of real steps of each example (\\*batch). Outputs after them are zero, and an example of
+            length zero returns its carry as it came.
+          mask: True on real steps, laid out like ``inputs`` without features.
+          reset: True where the carry is replaced by the initial one before the step, laid out like ``mask``.
+          return_carry: see the constructor.
+          time_major: see the constructor.
+          reverse: see the constructor.
+          keep_order: see the constructor.
+          use_running_average: see the constructor.
+          rngs: randomness for cells that need it (noise on the initial state): a key, or an NNX stream (``carry``).
+
+        Returns:
+          ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
+        """
+        return_carry, time_major, reverse, keep_order = (
+            own if given is None else given
+            for own, given in (
+                (self.return_carry, return_carry),
+                (self.time_major, time_major),
+                (self.reverse, reverse),
+                (self.keep_order, keep_order),
+            )
+        )
+        time_axis = 0 if time_major else inputs.ndim - 2
+        running = _running(self)
+        use_running = _use_running(self, running, use_running_average)
+        outputs, carry, moments = unroll(
+            self.cell,
+            _weights(self),
+            inputs,
+            carry=initial_carry,
+            lengths=seq_lengths,
+            where=mask,
+            reset=reset,
+            stats=running if use_running else None,
+            key=None if rngs is None else _key(rngs, "carry"),
+            reverse=reverse,
+            time_axis=time_axis,
+        )
+        if not use_running:
+            _fold_cell(self, running, moments, initial_carry)
+        if reverse and not keep_order:
+            outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
+        return (carry, outputs) if return_carry else outputs
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Sets what ``nnx.view`` asks for."""
+        _set_view(self, use_running_average)
+
+
+class RNNCell(nnx.RNNCellBase):
+    """One step of a cell, for ``flax.nnx.RNN``, ``flax.nnx.Bidirectional`` and ``flax.nnx.scan``.
+
+    A cell with batch statistics updates the row of its own time step at each step. Steps that share a row (all beyond
+    ``max_steps``) update it one after the other, where :class:`RNN` pools them first. :class:`RNN` is the faster of
+    the two: it makes the input products of all steps at once.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
+      >>> from flax import nnx
+      >>> rnn = nnx.RNN(jaxnorm.nnx.RNNCell(jaxnorm.ln_lstm(4), 3, rngs=nnx.Rngs(0)))
+      >>> rnn(jnp.ones((2, 6, 3))).shape
+      (2, 6, 4)
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        in_features: int,
+        *,
+        use_running_average: bool | None = False,
+        rngs: Randomness,
+        **metadata: Metadata,
+    ) -> None:
+        """Draws the weights.
+
+        Args:
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+          in_features: number of input features.
+          use_running_average: see :class:`RNN`.
+          rngs: draws the weights, with one key of the stream ``params``; not stored.
+          **metadata: metadata of variables, see :class:`RNN`.
+        """
+        self.cell = cell
+        self.in_features = in_features
+        self.use_running_average = use_running_average
+        _declare(self, cell.init(_key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata)
+
+    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+        """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
+        running = _running(self)
+        use_running = _use_running(self, running, None)
+        outputs, new, moments = unroll(
+            self.cell, _weights(self), inputs[None], carry=carry, stats=running if use_running else None
+        )
+        if not use_running:
+            _fold_cell(self, running, moments, carry)
+        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+
+    def initialize_carry(
+        self,
+        input_shape: tuple[int, ...],
+        rngs: Randomness | None = None,
+        carry_init: Initializer | None = None,
+    ) -> Carry:
+        """The carry before the first step.
+
+        Args:
+          input_shape: the shape of the inputs of a step (\\*batch, features).
+          rngs: randomness for cells that need it and for ``carry_init``: a key, or an NNX stream (``carry``).
+          carry_init: draws the entries of the carry in place of the cell, each by a key of its own.
+
+        Returns:
+          The carry.
+
+        Raises:
+          ValueError: ``carry_init`` is given without ``rngs``.
+        """
+        key = None if rngs is None else _key(rngs, "carry")
+        if carry_init is None:
+            return self.cell.initial_carry(input_shape[:-1], params=_weights(self), key=key)
+        if key is None:
+            raise ValueError("RNNCell.initialize_carry: carry_init needs randomness, but rngs is None. Pass rngs too.")
+        entries, structure = jax.tree.flatten(self.cell.initial_carry(input_shape[:-1], key=key))
+        drawn = [  # a count of steps is not drawn
+            carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
+            for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)
+        ]
+        return structure.unflatten(drawn)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """Inputs have one feature axis."""
+        return 1
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Sets what ``nnx.view`` asks for."""
+        _set_view(self, use_running_average)
+
+
+def _key(rngs: Any, stream: str) -> Array:
+    """One key: the given one, or the next one of a stream."""
+    if isinstance(rngs, nnx.Rngs):
+        rngs = rngs[stream]
+    return rngs() if isinstance(rngs, nnx.RngStream) else rngs
+
+
+def _declare(module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata]) -> None:
+    """Makes a variable for each leaf, under its names."""
+    suffix = "_metadata"
+    alias = {"recurrent_kernel": "recurrent"}
+    unknown = [name for name in metadata if not name.endswith(suffix)]
+    if unknown:
+        raise TypeError(f"{type(module).__name__}: unexpected argument {unknown[0]!r}.")
+    named = {name.removesuffix(suffix): value for name, value in metadata.items()}
+    leaves = paths(params)
+    find = option_finder(
+        type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]
+    )
+    for path, leaf in leaves:
+        _place(module, path, nnx.Param(leaf, **(find(path) or {})))
+    for path, leaf in paths(stats):
+        _place(module, path, nnx.BatchStat(leaf))
+
+
+def _place(module: Any, path: tuple[str, ...], variable: nnx.Variable[Array]) -> None:
+    *branches, last = path
+    for name in branches:
+        if not hasattr(module, name):
+            setattr(module, name, nnx.Dict())
+        module = getattr(module, name)
+    setattr(module, last, variable)
+
+
+def _variable(module: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        module = getattr(module, name)
+    return module
+
+
+def _read(module: nnx.Module, template: PyTree) -> PyTree:
+    """The values of variables in the structure of ``template``."""
+    return fill(template, lambda path: _variable(module, path)[...])
+
+
+def _write(module: nnx.Module, stats: PyTree) -> None:
+    for path, leaf in paths(stats):
+        _variable(module, path)[...] = leaf
+
+
+def _weights(module: Any) -> PyTree:
+    return _read(module, cell_template(module.cell, module.in_features))
+
+
+def _running(module: Any) -> PyTree:
+    return _read(module, {SITES: module.cell.initial_stats()})[SITES]
+
+
+def _fold_cell(module: Any, running: PyTree, moments: PyTree, carry: Carry | None) -> None:
+    """Folds what a call measured; a carry that was handed in says at which step the call began."""
+    start = carry.step if isinstance(carry, Timed) else 0
+    _write(module, {SITES: module.cell.fold(running, moments, start)})
+
+
+def _use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
+    """Whether running statistics are used: as the call says, else as the attribute says; never where there are none."""
+    if not jax.tree.leaves(stats):
+        return False
+    use = module.use_running_average if given is None else given
+    if use is None:
+        raise ValueError(
+            f"{type(module).__name__}: nothing says whether to use running statistics. Pass use_running_average to the "
+            "constructor or to the call, or call train() or eval()."
+        )
+    return bool(use)
+
+
+def _set_view(module: Any, use_running_average: bool | None) -> None:
+    if use_running_average is not None:
+        module.use_running_average = use_running_average

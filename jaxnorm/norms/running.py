@@ -1,0 +1,205 @@
+"""Statistics that outlive a batch: laid into rows a time step, folded into running ones, averaged over a data set."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Int, PyTree
+from jaxnorm.norms.moments import Moments, is_moments, map_moments, merge, ratio, spread
+
+
+def pool_steps(measured: Moments, rows: int, start: int | Int[Array, ""] = 0) -> Moments:
+    """Lays the statistics of T consecutive steps into a table with one row a step, the last row for all later steps.
+
+    Step k of ``measured`` belongs to row ``min(start + k, rows - 1)``; steps that share a row are merged exactly,
+    rows that no step belongs to get count zero. With ``rows=1`` all steps are pooled into one.
+
+    Args:
+      measured: statistics with a leading time axis, shapes (T, ...).
+      rows: number of rows of the table.
+      start: index of the first step within its sequence (not zero where a sequence is processed in pieces).
+
+    Returns:
+      Moments with shapes (rows, ...).
+
+    Raises:
+      ValueError: ``rows`` is not positive, or ``measured`` has no time axis.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> steps = jaxnorm.Moments(jnp.array([[1.0], [2.0], [4.0]]), jnp.zeros((3, 1)), jnp.ones(3))
+      >>> jaxnorm.pool_steps(steps, 2)
+      Moments(mean=Array([[1.],
+             [3.]], dtype=float32), var=Array([[0.],
+             [1.]], dtype=float32), count=Array([1., 2.], dtype=float32))
+    """
+    rows = _validate.positive_int("pool_steps", "rows", rows)
+    if measured.mean.ndim == 0 or measured.count.ndim == 0:
+        raise ValueError(
+            "pool_steps: measured must have a leading time axis in mean, var and count, got shapes "
+            f"{measured.mean.shape} and {measured.count.shape}. Statistics of a single step need no pooling."
+        )
+    steps = measured.mean.shape[0]
+    row = jnp.minimum(jnp.asarray(start, jnp.int32) + jnp.arange(steps, dtype=jnp.int32), jnp.int32(rows - 1))
+
+    def per_row(values: Array) -> Array:
+        return jax.ops.segment_sum(values, row, num_segments=rows)
+
+    count = per_row(measured.count)
+    weight = spread(ratio(measured.count, count[row]), measured.mean)
+    mean = per_row(weight * measured.mean)
+    var = per_row(weight * (measured.var + jnp.square(measured.mean - mean[row])))
+    return Moments(mean, var, count)
+
+
+def fold(
+    running: PyTree,
+    measured: PyTree,
+    *,
+    momentum: float | None = 0.99,
+    ddof: int = 0,
+    start: int | Int[Array, ""] = 0,
+) -> PyTree:
+    r"""Folds measured statistics into running ones.
+
+    .. math:: r' = \text{momentum} \cdot r + (1 - \text{momentum}) \cdot m
+
+    for the mean and for the variance, the measured variance times :math:`n/(n - \text{ddof})` first. No gradient
+    flows. An entry with count zero leaves its running row untouched; one with ``count <= ddof``, whose unbiased
+    variance does not exist, moves the mean and leaves the variance.
+
+    Args:
+      running: Moments, or any tree of them (the statistics of a whole cell).
+      measured: the same tree. Where ``running`` has rows per step, ``measured`` may have any number of steps T on
+        its leading axis: they are laid into the rows by :func:`pool_steps`.
+      momentum: weight of the old value, in [0, 1], as in Flax (PyTorch's is one minus this); None for the exact
+        average over everything seen since count was zero.
+      ddof: 0 keeps the biased variance (Flax, Keras), 1 corrects it (PyTorch, Algorithm 2 of batch normalization).
+      start: index of the first measured step, where there are rows per step.
+
+    Returns:
+      The new running statistics; ``count`` grows by what was measured.
+
+    Raises:
+      ValueError: momentum or ddof out of range, or shapes that do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> running = jaxnorm.Moments(jnp.zeros(1), jnp.ones(1), jnp.zeros(()))
+      >>> measured = jaxnorm.moments(jnp.array([[1.0], [3.0]]))
+      >>> jaxnorm.fold(running, measured, momentum=0.9, ddof=1)
+      Moments(mean=Array([0.2], dtype=float32), var=Array([1.1], dtype=float32), count=Array(2., dtype=float32))
+    """
+    if momentum is not None:
+        _validate.in_range("fold", "momentum", momentum, 0.0, 1.0)
+    if ddof not in (0, 1):
+        raise ValueError(f"fold: ddof must be 0 (biased variance) or 1 (corrected by n/(n-1)), got {ddof!r}.")
+
+    def one(old: Moments, new: Moments) -> Moments:
+        new = Moments(*map(lax.stop_gradient, _fit_rows(old, new, start)))
+        new = Moments(*(leaf.astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
+        n = new.count
+        new = new._replace(var=new.var * spread(_correction(n, ddof), new.var))
+        if momentum is None:
+            mean, var, _ = merge(old, new)
+        else:
+            weight = jnp.asarray(1.0 - momentum, old.mean.dtype)
+            mean = old.mean + weight * (new.mean - old.mean)
+            var = old.var + weight * (new.var - old.var)
+        return Moments(
+            jnp.where(spread(n, mean) > 0, mean, old.mean),
+            jnp.where(spread(n, var) > ddof, var, old.var),
+            old.count + n,
+        )
+
+    return map_moments(one, running, measured)
+
+
+def population(batches: Iterable[PyTree], *, ddof: int = 1, rows: int | None = None) -> PyTree:
+    r"""Population statistics from the batches of a data set, with the weights frozen.
+
+    Algorithm 2 of batch normalization: the average of the batch means and the corrected average of the biased batch
+    variances,
+
+    .. math:: E[x] = E_B[\mu_B], \qquad \mathrm{Var}[x] = \frac{m}{m-1} E_B[\sigma_B^2]
+
+    for batches of m elements. Where batches (or steps of ragged sequences) differ in size they are weighted by it:
+    :math:`E[x] = \sum_B m_B \mu_B / \sum_B m_B`, :math:`\mathrm{Var}[x] = \sum_B m_B \sigma_B^2 / \sum_B (m_B - 1)`,
+    which is the same for equal sizes. The spread between the batch means is not part of it (:func:`merge` has it).
+
+    Args:
+      batches: measured statistics of one batch after the other (Moments or trees of them), consumed one at a time.
+      ddof: 1 for the paper's m/(m-1); 0 without it, as recurrent batch normalization does (Cooijmans et al.).
+      rows: lay statistics with a leading time axis into that many rows per step first, see :func:`pool_steps`.
+
+    Returns:
+      Statistics of the same structure; ``count`` is the number of elements seen. Entries never seen keep mean zero
+      and variance one, those with a single element in every batch (no unbiased variance) variance one.
+
+    Raises:
+      ValueError: there is no batch, or ddof is neither 0 nor 1.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> batches = (jaxnorm.moments(x) for x in jnp.array([[[1.0], [3.0]], [[2.0], [6.0]]]))
+      >>> jaxnorm.population(batches)
+      Moments(mean=Array([3.], dtype=float32), var=Array([5.], dtype=float32), count=Array(4., dtype=float32))
+
+    Reference:
+      S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 2.
+    """
+    if ddof not in (0, 1):
+        raise ValueError(f"population: ddof must be 0 or 1, got {ddof!r}. Pass 1 for the m/(m-1) of Algorithm 2.")
+
+    def start(m: Moments) -> tuple[Array, Array, Array, Array]:
+        zero = jnp.zeros_like
+        return zero(m.mean), zero(m.var), zero(m.count), zero(m.count)
+
+    def add(sums: tuple[Array, Array, Array, Array], m: Moments) -> tuple[Array, Array, Array, Array]:
+        mean, var, n, dof = sums
+        new_n = n + m.count
+        new_dof = dof + jnp.maximum(m.count - jnp.asarray(ddof, m.count.dtype), jnp.zeros((), m.count.dtype))
+        # Running averages, not running sums: they neither grow nor lose digits over a large data set.
+        mean = mean + spread(ratio(m.count, new_n), mean) * (m.mean - mean)
+        var = var + spread(ratio(m.count, new_n), var) * (m.var - var)
+        return mean, var, new_n, new_dof
+
+    def finish(sums: tuple[Array, Array, Array, Array]) -> Moments:
+        mean, var, n, dof = sums
+        corrected = var * spread(ratio(n, dof), var)
+        return Moments(mean, jnp.where(spread(dof, var) > 0, corrected, jnp.ones_like(var)), n)
+
+    sums: list[tuple[Array, Array, Array, Array]] | None = None
+    structure: Any = None
+    for batch in batches:
+        if rows is not None:
+            batch = map_moments(lambda m: pool_steps(m, rows), batch)
+        leaves, structure = jax.tree.flatten(batch, is_leaf=is_moments)
+        sums = [start(m) for m in leaves] if sums is None else sums
+        sums = [add(s, m) for s, m in zip(sums, leaves, strict=True)]
+    if sums is None:
+        raise ValueError("population: batches is empty. Pass the measured statistics of at least one batch.")
+    return jax.tree.unflatten(structure, [finish(s) for s in sums])
+
+
+def _correction(n: Array, ddof: int) -> Array:
+    one = jnp.ones((), n.dtype)
+    return jnp.where(n > ddof, n / jnp.maximum(n - jnp.asarray(ddof, n.dtype), one), one)
+
+
+def _fit_rows(running: Moments, measured: Moments, start: int | Array) -> Moments:
+    if measured.mean.shape == running.mean.shape and isinstance(start, int) and start == 0:
+        return measured
+    if measured.mean.ndim == running.mean.ndim + 1 and measured.mean.shape[1:] == running.mean.shape:
+        pooled = pool_steps(measured, 1)
+        return Moments(*(leaf[0] for leaf in pooled))
+    if measured.mean.ndim == running.mean.ndim and measured.mean.shape[1:] == running.mean.shape[1:]:
+        return pool_steps(measured, running.mean.shape[0], start)
+    raise ValueError(
+        f"fold: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must be equal "
+        "but for a leading time axis. Do both come from the same normalizer or cell?"
+    )
