@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, Timed, compute_dtype
+from jaxnorm.engine.check import check_params, check_stats, fit_carry
 from jaxnorm.engine.clock import ages
 from jaxnorm.engine.forward import Steps, forward
 from jaxnorm.engine.order import clip_lengths, real_steps, reversed_steps, take_steps
@@ -100,6 +101,8 @@ def unroll(
         raise ValueError(f"unroll: time_axis={time_axis} is the feature axis of xs with shape {xs.shape}.")
     layout = xs.shape[:-1]
     batch_shape = layout[:time] + layout[time + 1 :]
+    # Lists and NumPy arrays are as good as arrays here.
+    lengths, where, reset = (None if a is None else jnp.asarray(a) for a in (lengths, where, reset))
     for name, mask in (("where", where), ("reset", reset)):
         if mask is not None:
             _validate.boolean("unroll", name, mask)
@@ -128,6 +131,9 @@ def _unroll(
     time: int,
 ) -> Unrolled:
     """Brings everything into one form (time first, one mask, one carry) and hands it to the loop."""
+    check_params(cell, params)
+    if stats is not None:
+        check_stats(cell, stats)
     steps = xs.shape[time]
     xs = jnp.moveaxis(xs, time, 0)
     where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
@@ -178,7 +184,7 @@ def _start(
 
     fresh = begin(key) if carry is None or resets else None
     if carry is not None:
-        carry = _fit_carry(carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
+        carry = fit_carry(carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
     return fresh if carry is None else carry, fresh.carry if isinstance(fresh, Timed) else fresh
 
 
@@ -203,24 +209,3 @@ def _rows(
     if not tables:
         return None, after
     return (jnp.flip(row, axis=0) if backward else row), (None if clock is None else after)
-
-
-def _fit_carry(carry: Any, template: Any) -> Any:
-    """Checks structure and shapes of a carry that was handed in, and casts it to the dtypes of the cell."""
-    if isinstance(template, Timed) and not isinstance(carry, Timed):
-        carry = Timed(carry, jnp.zeros(template.step.shape, jnp.int32))
-    got: Any = jax.tree.structure(carry)
-    expected: Any = jax.tree.structure(template)
-    if got != expected:
-        raise TypeError(
-            f"unroll: carry must have the structure that cell.initial_carry(batch_shape) gives, {expected}, got {got}."
-        )
-
-    def fit(path: Any, entry: Any, like: Any) -> Array:
-        name = "carry" + jax.tree_util.keystr(path)
-        _validate.shape(
-            "unroll", name, jnp.shape(entry), like.shape, "(*B, H)", "Does it come from a batch of another size?"
-        )
-        return jnp.asarray(entry).astype(like.dtype)
-
-    return jax.tree_util.tree_map_with_path(fit, carry, template)
