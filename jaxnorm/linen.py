@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
-from flax.core import FrozenDict
+from flax.core import freeze
 
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, Timed
@@ -50,7 +50,7 @@ class Norm(nn.Module):
     spec: Normalizer
     use_running_average: bool | None = None
     param_dtype: DTypeLike | None = None
-    partitioning: Partitioning = FrozenDict()
+    partitioning: Partitioning = freeze({})
 
     @nn.compact
     def __call__(
@@ -84,11 +84,11 @@ class Norm(nn.Module):
 
 
 class RNN(nn.Module):
-    """A cell over whole sequences, with the arguments and the results of ``flax.linen.RNN``.
+    r"""A cell over whole sequences, with the arguments and the results of ``flax.linen.RNN``.
 
     Attributes:
       cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
-      time_major: whether inputs and outputs are (time, \\*batch, features) instead of (\\*batch, time, features).
+      time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
       return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
       reverse: whether sequences are processed from their last real step to the first.
       keep_order: whether outputs of a reversed run stay at the places of their inputs; otherwise they come in the
@@ -114,7 +114,7 @@ class RNN(nn.Module):
     reverse: bool = False
     keep_order: bool = False
     use_running_average: bool | None = None
-    partitioning: Partitioning = FrozenDict()
+    partitioning: Partitioning = freeze({})
 
     @nn.compact
     def __call__(
@@ -132,13 +132,14 @@ class RNN(nn.Module):
         keep_order: bool | None = None,
         use_running_average: bool | None = None,
     ) -> Any:
-        """Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
+        r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
 
         Args:
-          inputs: (\\*batch, time, features), or (time, \\*batch, features) with ``time_major``; any number of batch axes.
+          inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
+            number of axes, also none.
           initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
           init_key: randomness for cells that need it (noise on the initial state).
-          seq_lengths: number of real steps of each example (\\*batch). Outputs after them are zero, and an example of
+          seq_lengths: number of real steps of each example (\*batch). Outputs after them are zero, and an example of
             length zero returns its carry as it came.
           mask: True on real steps, laid out like ``inputs`` without features.
           reset: True where the carry is replaced by the initial one before the step, laid out like ``mask``.
@@ -189,13 +190,13 @@ class RNN(nn.Module):
 class RNNCell(nn.RNNCellBase):
     """One step of a cell, for ``flax.linen.RNN``, ``flax.linen.Bidirectional`` and ``flax.linen.scan``.
 
-    Inside ``flax.linen.RNN`` a cell with batch statistics needs its collection carried from step to step,
-
-        nn.RNN(RNNCell(bn_lstm(128, max_steps=50), use_running_average=False), variable_carry="batch_stats")
-
-    which serves initialization, training and inference. The module initializes without ``initial_carry``, since the
-    variables are made where that driver asks for the carry. Each step then updates the row of its own time step. Steps
-    that share a row (all beyond ``max_steps``) update it one after the other, where :class:`RNN` pools them first.
+    Inside ``flax.linen.RNN`` a cell with batch statistics needs its collection carried from step to step:
+    ``nn.RNN(RNNCell(cell, use_running_average=False), variable_carry="batch_stats")``, for initialization (without
+    ``initial_carry``: the variables are made where that driver asks for the carry) and for training, with
+    ``mutable=["batch_stats"]``. For inference either keep both, nothing changes then, or give
+    ``variable_broadcast=("params", "batch_stats")`` in place of ``variable_carry``. In training each step updates the
+    row of its own time step. Steps that share a row (all beyond ``max_steps``) update it one after the other, where
+    :class:`RNN` pools them first.
     :class:`RNN` is the faster of the two: it makes the input products of all steps at once.
 
     Attributes:
@@ -213,7 +214,7 @@ class RNNCell(nn.RNNCellBase):
 
     cell: Cell
     use_running_average: bool | None = None
-    partitioning: Partitioning = FrozenDict()
+    partitioning: Partitioning = freeze({})
 
     @nn.compact
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
@@ -230,7 +231,7 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: PRNGKeyArray | Shaped[Array, "2"] | None, input_shape: tuple[int, ...]) -> Carry:
-        """The carry before the first step, for inputs of the given shape (\\*batch, features).
+        r"""The carry before the first step, for inputs of the given shape (\*batch, features).
 
         Where the initial carry is learned the module must be bound, as it is inside ``flax.linen.RNN``; the carry of
         an unbound module is the one that training starts from.
@@ -267,7 +268,8 @@ def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> Py
             axes = partition(tuple(entry.key for entry in path))
             return leaf if axes is None else nn.Partitioned(leaf, names=axes)
 
-        return jax.tree_util.tree_map_with_path(box, to_names(init(key)))
+        weights: dict[str, Any] = jax.tree_util.tree_map_with_path(box, to_names(init(key)))
+        return weights
 
     names = list(to_names(template))
     missing = any(not module.has_variable(PARAMS, name) for name in names)
@@ -288,7 +290,8 @@ class _Statistics:
         if start and not module.is_mutable_collection(STATS) and not module.has_variable(STATS, next(iter(start))):
             raise ValueError(
                 f"{type(module).__name__}: there are no {STATS!r} here, and none can be made. Pass the variables of "
-                f"init to apply; inside flax.linen.RNN also give variable_carry={STATS!r}."
+                f"init to apply; inside flax.linen.RNN also "
+                f"give variable_carry={STATS!r} (or, for inference only, variable_broadcast=('params', {STATS!r}))."
             )
         self._initializing = module.is_initializing()
         self._initial = initial

@@ -131,12 +131,12 @@ class RNN(nnx.Module):
         rngs: Randomness,
         **metadata: Metadata,
     ) -> None:
-        """Draws the weights.
+        r"""Draws the weights.
 
         Args:
           cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
           in_features: number of input features.
-          time_major: whether inputs and outputs are (time, \\*batch, features) instead of (\\*batch, time, features).
+          time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
           return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
           reverse: whether sequences are processed from their last real step to the first.
           keep_order: whether outputs of a reversed run stay at the places of their inputs; otherwise they come in the
@@ -172,12 +172,13 @@ class RNN(nnx.Module):
         use_running_average: bool | None = None,
         rngs: Randomness | None = None,
     ) -> Any:
-        """Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
+        r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
 
         Args:
-          inputs: (\\*batch, time, features), or (time, \\*batch, features) with ``time_major``; any number of batch axes.
+          inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
+            number of axes, also none.
           initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
-          seq_lengths: number of real steps of each example (\\*batch). Outputs after them are zero, and an example of
+          seq_lengths: number of real steps of each example (\*batch). Outputs after them are zero, and an example of
             length zero returns its carry as it came.
           mask: True on real steps, laid out like ``inputs`` without features.
           reset: True where the carry is replaced by the initial one before the step, laid out like ``mask``.
@@ -282,10 +283,10 @@ class RNNCell(nnx.RNNCellBase):
         rngs: Randomness | None = None,
         carry_init: Initializer | None = None,
     ) -> Carry:
-        """The carry before the first step.
+        r"""The carry before the first step.
 
         Args:
-          input_shape: the shape of the inputs of a step (\\*batch, features).
+          input_shape: the shape of the inputs of a step (\*batch, features).
           rngs: randomness for cells that need it and for ``carry_init``: a key, or an NNX stream (``carry``).
           carry_init: draws the entries of the carry in place of the cell, each by a key of its own.
 
@@ -305,7 +306,7 @@ class RNNCell(nnx.RNNCellBase):
             carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
             for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)
         ]
-        return structure.unflatten(drawn)
+        return jax.tree.unflatten(structure, drawn)
 
     @property
     def num_feature_axes(self) -> int:

@@ -21,7 +21,7 @@ class NormCase(NamedTuple):
     batch_statistics: bool = False
     invariant_to: tuple[str, ...] = ()
     """Of x -> y: "scale" and "shift" of all data by one number, "example_scale" and "example_shift" of each example by
-    its own, "feature_scale" and "feature_shift" of each feature by its own."""
+    its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (the axes of the weights)."""
 
     def __str__(self) -> str:
         return self.name
@@ -29,6 +29,7 @@ class NormCase(NamedTuple):
 
 LN = ("scale", "shift", "example_scale", "example_shift")
 BN = ("scale", "shift", "feature_scale", "feature_shift")
+IN = (*LN, "feature_scale", "feature_shift")
 
 NORMS = (
     NormCase("identity", jn.Identity(), (6, 8)),
@@ -41,12 +42,12 @@ NORMS = (
     NormCase("p_rms_norm", jn.RMSNorm(fraction=0.5), (6, 8), invariant_to=("scale", "example_scale")),
     NormCase("batch_norm", jn.BatchNorm(), (6, 8), True, BN),
     NormCase("batch_norm_image", jn.BatchNorm(), (2, 3, 4, 8), True, BN),
-    NormCase("batch_norm_channels_first", jn.BatchNorm((0, 2, 3)), (2, 8, 3, 4), True, ("scale", "shift")),
+    NormCase("batch_norm_channels_first", jn.BatchNorm((0, 2, 3)), (2, 8, 3, 4), True, BN),
     NormCase("batch_norm_unbiased", jn.BatchNorm(momentum=0.9, ddof=1), (6, 8), True, BN),
     NormCase("group_norm", jn.GroupNorm(4), (3, 5, 8), invariant_to=LN),
     NormCase("group_norm_features_only", jn.GroupNorm(2, axis=-1), (2, 3, 8), invariant_to=LN),
-    NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=LN),
-    NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=LN),
+    NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
+    NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
 )
 
 

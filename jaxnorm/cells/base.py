@@ -280,7 +280,11 @@ def cast(params: P, dtype: DTypeLike | None) -> P:
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
     """The dtype of the products and of the outputs: the cell's, or what inputs and kernels promote to."""
-    return jnp.dtype(cell.dtype) if cell.dtype is not None else jnp.promote_types(x_dtype, params.kernel.dtype)
+    if cell.dtype is not None:
+        return jnp.dtype(cell.dtype)
+    # Asked for, so also where the user has set promotion to strict, which refuses bfloat16 beside float32.
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(x_dtype, params.kernel.dtype)
 
 
 def initial_entry(learned: Array | None, shape: tuple[int, ...], dtype: DTypeLike) -> Array:

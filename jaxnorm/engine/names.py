@@ -6,7 +6,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 
@@ -14,6 +14,7 @@ from jaxnorm._typing import PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.norms.base import Normalizer
 
+F = TypeVar("F", bound=Callable[..., Any])
 Option = TypeVar("Option")
 Path = tuple[str, ...]
 
@@ -47,13 +48,18 @@ def _names(path: Any) -> Path:
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
-@functools.cache
+def cached(function: F) -> F:
+    """Remembers results, as ``functools.cache`` does, and keeps the signature."""
+    return cast(F, functools.cache(function))
+
+
+@cached
 def cell_template(cell: Cell, in_features: int) -> PyTree:
     """Shapes and dtypes of the weights of a cell, in their structure."""
     return jax.eval_shape(lambda key: cell.init(key, in_features), jax.eval_shape(jax.random.key, 0))
 
 
-@functools.cache
+@cached
 def norm_template(spec: Normalizer, shape: tuple[int, ...]) -> PyTree:
     """Shapes of the weights of a normalizer, in their structure."""
     return jax.eval_shape(lambda: spec.init(shape))

@@ -48,7 +48,7 @@ def flip_steps(
     if lengths is None:
         return jnp.flip(array, axis=time)
     first = jnp.moveaxis(array, time, 0)
-    within = clip_lengths(lengths, first.shape[0])
+    within = clip_lengths(jnp.asarray(lengths), first.shape[0])
     return jnp.moveaxis(take_steps(first, reversed_steps(within, first.shape[0])), 0, time)
 
 

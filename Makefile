@@ -1,0 +1,73 @@
+# Everything a user or contributor runs. Needs Python 3.11 or newer, pip and make; `make` lists the targets.
+# PYTHON chooses the interpreter, VENV the virtual environment, CONSTRAINTS an optional pip constraints file,
+# JOBS the number of test processes.
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?=
+JOBS ?= auto
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PROGRAMS = $(shell grep -l '__main__' examples/*.py 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv demo test lint format types floors doctest examples docs build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# One virtual environment; a stamp for each extra of pyproject.toml says what is in it, and is newer than pyproject.toml.
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "jaxnorm needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true). Try: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "installing jaxnorm[$*] into $(VENV)"
+	@$(PIP) install $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable '.[$*]'
+	@touch $@
+
+venv: $(VENV)/.installed-dev ## make the virtual environment with everything for development
+
+demo: $(VENV)/.installed-examples ## train four character models on real text; table and picture into runs/char_lm
+	$(PY) examples/char_lm.py --out runs/char_lm --overwrite
+
+test: $(VENV)/.installed-test ## run the tests
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
+
+lint: $(VENV)/.installed-dev ## check style with ruff
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.installed-dev ## format, and fix what ruff can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(VENV)/.installed-dev ## check types with mypy --strict
+	$(VENV)/bin/mypy
+
+floors: $(VENV)/.installed-dev ## check that imports go downwards only
+	$(VENV)/bin/lint-imports
+
+doctest: $(VENV)/.installed-test ## run the examples in docstrings and in the documentation
+	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' jaxnorm docs
+
+examples: $(VENV)/.installed-examples ## run every example with --smoke
+	@rm -rf build/examples && mkdir -p build/examples
+	@set -e; cd build/examples; for program in $(PROGRAMS); do \
+		echo "== $$program --smoke"; $(abspath $(PY)) ../../$$program --smoke; done
+
+docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
+	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+build: $(VENV)/.installed-dev ## build sdist and wheel; install the wheel in an empty environment and run README's example
+	rm -rf dist build/wheel-test
+	$(PY) -m build --outdir dist
+	$(PYTHON) -m venv build/wheel-test
+	build/wheel-test/bin/python -m pip --disable-pip-version-check --quiet install dist/*.whl
+	$(PY) tests/test_readme.py > build/readme_example.py
+	cd build && wheel-test/bin/python readme_example.py
+
+clean: ## remove the virtual environments and everything that was generated
+	rm -rf .venv .venv-* build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

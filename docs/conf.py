@@ -1,0 +1,40 @@
+"""Configuration of the documentation; build it with ``make docs``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+import jaxnorm
+
+project = "jaxnorm"
+author = "The jaxnorm authors"
+copyright = author
+release = version = jaxnorm.__version__
+
+extensions = [
+    "myst_parser",
+    "source_line",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "skeletons"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+# README, CHANGELOG and CONTRIBUTING are included in pages one folder below, where some of their links lead elsewhere.
+suppress_warnings = ["myst.xref_missing"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+add_module_names = False
+
+html_theme = "sphinx_book_theme"
+html_title = "jaxnorm"
+html_static_path = ["_static"]
+html_theme_options = {"show_navbar_depth": 2, "use_download_button": False, "use_fullscreen_button": False}

@@ -1,0 +1,83 @@
+"""The command line."""
+
+import argparse
+import inspect
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import jaxnorm
+
+from .errors import BadInput
+
+PRESETS = tuple(
+    name
+    for name, function in vars(jaxnorm).items()
+    if inspect.isfunction(function) and next(iter(inspect.signature(function).parameters), "") == "hidden_features"
+)
+"""Every model that jaxnorm has by name."""
+
+DEFAULT_MODELS = ["lstm", "ln_lstm", "ln_gru", "bn_lstm"]
+SMOKE = {"hidden": 16, "batch": 4, "window": 16, "passage": 3, "steps": 12, "eval_every": 6, "checkpoint_every": 6,
+         "limit": 6_000, "characters": 40}  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}. See --help.")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line; raises BadInput with one line if it makes no sense."""
+    parser = _Parser(prog="char_lm.py", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+                     description="Trains character language models side by side: what does normalization do?")  # fmt: skip
+    add = parser.add_argument
+    add("--models", nargs="+", default=DEFAULT_MODELS, metavar="NAME", help=f"any of {', '.join(PRESETS)}")
+    add("--data", metavar="PATH", help="UTF-8 text (plain, .gz, .xz), or a folder with train, valid and test files; "
+        "the Python language reference if not given")  # fmt: skip
+    add("--held-out", type=_share, default=0.1, help="share at the end of a single text that is kept from training")
+    add("--limit", type=_positive, help="read no more than this many characters of each file")
+    add("--out", default="runs/char_lm", metavar="FOLDER", help="where checkpoints, metrics, picture and samples go")
+    add("--hidden", type=_positive, default=128, help="hidden features")
+    add("--batch", type=_positive, default=32, help="streams read at the same time")
+    add("--window", type=_positive, default=64, help="characters that the gradient reaches back")
+    add("--passage", type=_positive, default=8, help="windows that each stream reads one after another, with the "
+        "carry handed on, before it starts anew elsewhere")  # fmt: skip
+    add("--steps", type=_positive, default=500, help="training steps of each model")
+    add("--learning-rate", type=_above_zero, default=2e-3, help="of Adam, the same for all models")
+    add("--eval-every", type=_positive, default=50, help="steps between two validations")
+    add("--checkpoint-every", type=_positive, default=100, help="steps between two checkpoints")
+    add("--characters", type=_positive, default=300, help="length of the sampled text")
+    add("--temperature", type=_above_zero, default=0.7, help="of sampling: below 1 is more careful, above bolder")
+    add("--seed", type=_natural, default=0, help="of weights, order of the text and samples")
+    add("--smoke", action="store_true", help="everything tiny, to see that it runs; other options go before")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="go on where a killed run stopped")
+    group.add_argument("--overwrite", action="store_true", help="replace a run that is in the folder already")
+    if parser.parse_args(argv).smoke:
+        parser.set_defaults(**SMOKE)
+    args = parser.parse_args(argv)
+    args.models = list(dict.fromkeys(name for word in args.models for name in word.split(",") if name))
+    unknown = [name for name in args.models if name not in PRESETS]
+    if unknown or not args.models:
+        raise BadInput(f"--models: no preset is called {', '.join(unknown) or '(nothing)'}. "
+                       f"Choose from {', '.join(PRESETS)}.")  # fmt: skip
+    return args
+
+
+def _number(kind: Callable[[str], float], accept: Callable[[float], bool], wanted: str) -> Callable[[str], float]:
+    def convert(word: str) -> float:
+        try:
+            value = kind(word)
+        except ValueError:
+            value = None
+        if value is None or not accept(value):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {word!r}")
+        return value
+
+    return convert
+
+
+_positive = _number(int, lambda n: n > 0, "a whole number above zero")
+_natural = _number(int, lambda n: 0 <= n < 2**32, "a whole number from 0 to 4294967295")
+_above_zero = _number(float, lambda x: 0 < x < float("inf"), "a number above zero")
+_share = _number(float, lambda x: 0 < x < 1, "a number between 0 and 1")

@@ -1,0 +1,314 @@
+"""What must hold for every cell, as plain functions: the contract tests call them, the meta-tests plant faults in them.
+
+Each takes a cell and the ``unroll`` under test, draws its own data and raises AssertionError. Data are float64, so
+that a difference is an error and not rounding; call under x64.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnorm as jn
+from tests import cases
+
+STEPS, BATCH = 4, 4
+TOLERANCE = 1e-9
+
+
+def assert_close(got: Any, expected: Any, tolerance: float = TOLERANCE, note: str = "") -> None:
+    """Equal structures, shapes and dtypes, and values up to rounding; names the leaf that differs."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected), note
+
+    def leaf(path: Any, a: Any, b: Any) -> None:
+        name = note + jax.tree_util.keystr(path)
+        assert a.shape == b.shape, f"{name}: {a.shape} is not {b.shape}"
+        assert a.dtype == b.dtype, f"{name}: {a.dtype} is not {b.dtype}"
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance, err_msg=name)
+
+    jax.tree_util.tree_map_with_path(leaf, got, expected)
+
+
+class Example(NamedTuple):
+    """Random inputs of a run; the masks are all True and all False unless asked for."""
+
+    params: Any
+    xs: jax.Array
+    carry: Any
+    where: jax.Array
+    reset: jax.Array
+
+
+def example(cell: Any, *, seed: int = 0, masks: bool = False, batch: tuple[int, ...] = (BATCH,)) -> Example:
+    rng = np.random.default_rng(seed)
+    params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
+    xs = cases.random_inputs(rng, STEPS, batch, jnp.float64)
+    shape = (STEPS, *batch)
+    where = rng.random(shape) < 0.7 if masks else np.ones(shape, bool)
+    reset = rng.random(shape) < 0.3 if masks else np.zeros(shape, bool)
+    return Example(params, xs, random_carry(cell, rng, batch), jnp.asarray(where), jnp.asarray(reset))
+
+
+def random_carry(cell: Any, rng: np.random.Generator, batch: tuple[int, ...]) -> Any:
+    """Random numbers in every entry of a carry; the count of steps is 0 or 1."""
+
+    def draw(like: Any) -> jax.Array:
+        if jnp.issubdtype(like.dtype, jnp.integer):
+            return jnp.asarray(rng.integers(0, 2, like.shape), like.dtype)
+        return jnp.asarray(rng.standard_normal(like.shape), like.dtype)
+
+    return jax.tree.map(draw, jax.eval_shape(lambda: cell.initial_carry(batch, dtype=jnp.float64)))
+
+
+def peel(carry: Any) -> tuple[Any, Any]:
+    """The state itself, and the count of steps of a Timed carry (else None)."""
+    return (carry.carry, carry.step) if isinstance(carry, jn.Timed) else (carry, None)
+
+
+def select(condition: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(
+        lambda a, b: jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b), yes, no
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def single_step(
+    cell: Any, params: Any, state: Any, age: jax.Array, x: jax.Array, real: jax.Array, reset: jax.Array, stats: Any
+) -> tuple[Any, jax.Array, jax.Array, Any]:
+    """One step by the cell's own verbs, with mask, reset and rows of statistics done in the plainest way."""
+    ready = cell.prepare(params, x.dtype)
+    fresh, _ = peel(cell.initial_carry(x.shape[:-1], params=params, dtype=x.dtype))
+    state, age = select(reset, fresh, state), jnp.where(reset, 0, age)
+    used = jax.tree.map(lambda table: table[jnp.minimum(age, table.shape[0] - 1)], stats)
+    z, input_moments = cell.project(ready, jnp.where(real[..., None], x, 0.0), used, real)
+    new, y, moments = cell.step(ready, state, z, cell.recur(ready, state), used, real, None)
+    new, y = select(real, new, state), jnp.where(real[..., None], y, 0.0)
+    return new, age + real.astype(jnp.int32), y, moments._replace(input=input_moments.input)
+
+
+def step_by_step(
+    cell: Any, params: Any, xs: jax.Array, *, carry: Any, where: Any = None, reset: Any = None, stats: Any = None
+) -> jn.Unrolled:
+    """A Python loop over single steps."""
+    batch = xs.shape[1:-1]
+    where = jnp.ones(xs.shape[:-1], bool) if where is None else where
+    reset = jnp.zeros(xs.shape[:-1], bool) if reset is None else reset
+    state, count = peel(carry)
+    age = jnp.zeros(batch, jnp.int32) if count is None else count
+    outputs, moments = [], []
+    for t in range(xs.shape[0]):
+        state, age, y, measured = single_step(cell, params, state, age, xs[t], where[t], reset[t], stats)
+        outputs.append(y)
+        moments.append(measured)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *moments)
+    return jn.Unrolled(jnp.stack(outputs), state if count is None else jn.Timed(state, age), stacked)
+
+
+def values_and_gradients(run: Callable, cell: Any, data: Example) -> tuple[jn.Unrolled, Any]:
+    """What a run returns, and the gradient of a weighted sum of it by the weights, the inputs and the carry."""
+    state, count = peel(data.carry)
+
+    def loss(params: Any, xs: jax.Array, state: Any) -> tuple[jax.Array, jn.Unrolled]:
+        carry = state if count is None else jn.Timed(state, count)
+        out = run(cell, params, xs, carry=carry, where=data.where, reset=data.reset)
+        parts = [out.outputs, *jax.tree.leaves(peel(out.carry)[0])]
+        return sum(jnp.sum(p * jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape)) for p in parts), out
+
+    (_, out), gradients = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)(data.params, data.xs, state)
+    return out, gradients
+
+
+compiled = partial(jax.jit, static_argnums=(0, 1))(values_and_gradients)
+
+
+def check_loop(cell: Any, unroll: Callable = jn.unroll) -> None:
+    """The engine is the loop over single steps: values and gradients, with masks and resets."""
+    data = example(cell, masks=True)
+    assert_close(compiled(unroll, cell, data), values_and_gradients(step_by_step, cell, data), 1e-8)
+
+
+def check_padding(cell: Any, unroll: Callable = jn.unroll) -> None:
+    """A masked row and a masked last step are as if they were not there, whatever they hold."""
+    data = example(cell, seed=1)
+    real = data.where.at[-1].set(False).at[:, -1].set(False)
+    padded = data._replace(where=real, xs=jnp.where(real[..., None], data.xs, jnp.nan))
+    out, (by_params, by_xs, by_carry) = compiled(unroll, cell, padded)
+    small = Example(
+        data.params, data.xs[:-1, :-1], jax.tree.map(lambda a: a[:-1], data.carry), real[:-1, :-1], data.reset[:-1, :-1]
+    )
+    alone = step_by_step(cell, small.params, small.xs, carry=small.carry)
+    assert_close(out.outputs[:-1, :-1], alone.outputs, note="outputs")
+    assert not jnp.any(out.outputs[-1]), "padding puts out zeros"
+    assert not jnp.any(out.outputs[:, -1]), "padding puts out zeros"
+    assert_close(jax.tree.map(lambda a: a[:-1], out.carry), alone.carry, note="carry")
+    assert_close(
+        jax.tree.map(lambda a: a[-1], out.carry), jax.tree.map(lambda a: a[-1], data.carry), note="masked carry"
+    )
+    assert_close(jax.tree.map(lambda a: a[:-1], out.moments), alone.moments, note="moments")
+    assert not any(jnp.any(leaf[-1]) for leaf in jax.tree.leaves(out.moments)), "a step without a row measures nothing"
+    for leaf in jax.tree.leaves((by_params, by_xs, by_carry)):
+        assert jnp.all(jnp.isfinite(leaf)), "NaN in padding reaches a gradient"
+    assert not jnp.any(jnp.where(real[..., None], 0.0, by_xs)), "padding has a gradient"
+    zeros = compiled(unroll, cell, padded._replace(xs=jnp.where(real[..., None], data.xs, 0.0)))
+    assert_close((by_params, by_xs, by_carry), zeros[1], note="gradients with zeros in the padding")
+
+
+def check_reset(cell: Any, unroll: Callable = jn.unroll) -> None:
+    """A reset makes two separate sequences of one; a reset of one row leaves the others alone."""
+    data = example(cell, seed=2)
+    out, _ = compiled(unroll, cell, data._replace(reset=data.reset.at[2].set(True)))
+    first = step_by_step(cell, data.params, data.xs[:2], carry=data.carry)
+    second = step_by_step(
+        cell, data.params, data.xs[2:], carry=cell.initial_carry((BATCH,), params=data.params, dtype=jnp.float64)
+    )
+    joined = jax.tree.map(
+        lambda a, b: jnp.concatenate([a, b]), (first.outputs, first.moments), (second.outputs, second.moments)
+    )
+    assert_close((out.outputs, out.moments), joined)
+    assert_close(out.carry, second.carry, note="carry")
+
+
+def check_rows(cell: Any, unroll: Callable = jn.unroll, *, batch_statistics: bool = False) -> None:
+    """Permuted examples give permuted results; without batch statistics no row knows of another."""
+    data = example(cell, seed=3, masks=True)
+    order = jnp.array([2, 0, 3, 1])
+    out, _ = compiled(unroll, cell, data)
+
+    def rows(tree: Any, axis: int) -> Any:
+        return jax.tree.map(lambda a: jnp.take(a, order, axis=axis), tree)
+
+    moved = Example(data.params, rows(data.xs, 1), rows(data.carry, 0), rows(data.where, 1), rows(data.reset, 1))
+    outputs, carry = out.outputs, out.carry
+    got, _ = compiled(unroll, cell, moved)
+    assert_close(got, jn.Unrolled(rows(outputs, 1), rows(carry, 0), out.moments))
+    if batch_statistics:
+        return
+    other = data._replace(xs=data.xs.at[:, 0].add(1.0))
+    changed, _ = compiled(unroll, cell, other)
+    assert bool(jnp.all(changed.outputs[:, 1:] == outputs[:, 1:])), "a row depends on another"
+
+
+def check_split(cell: Any, unroll: Callable = jn.unroll, stats: Any = None) -> None:
+    """Two pieces with the carry handed on are the whole."""
+    data = example(cell, seed=4)
+    whole = step_by_step(cell, data.params, data.xs, carry=data.carry, stats=stats)
+    first = unroll(cell, data.params, data.xs[:2], carry=data.carry, stats=stats)
+    second = unroll(cell, data.params, data.xs[2:], carry=first.carry, stats=stats)
+    assert_close(jnp.concatenate([first.outputs, second.outputs]), whole.outputs)
+    assert_close(second.carry, whole.carry, note="carry")
+    if stats is None:
+        moments = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first.moments, second.moments)
+        assert_close(moments, whole.moments, note="moments")
+
+
+def check_reverse_and_layout(cell: Any, unroll: Callable = jn.unroll, stats: Any = None) -> None:
+    """Reverse is flip, run, flip, with moments in the order of processing; and the place of the axes does not matter.
+
+    Two batch axes with time between them are the same examples in another shape.
+    """
+    data = example(cell, seed=5, masks=True)
+
+    def square(a: jax.Array, axis: int) -> jax.Array:
+        return a.reshape(*a.shape[:axis], 2, 2, *a.shape[axis + 1 :])
+
+    def between(a: jax.Array) -> jax.Array:
+        return jnp.moveaxis(square(a, 1), 0, 1)
+
+    got = unroll(
+        cell,
+        data.params,
+        between(data.xs),
+        carry=jax.tree.map(lambda a: square(a, 0), data.carry),
+        where=between(data.where),
+        reset=between(data.reset),
+        stats=stats,
+        reverse=True,
+        time_axis=-3,
+    )
+    xs, where, reset = (jnp.flip(a, 0) for a in (data.xs, data.where, data.reset))
+    expected = step_by_step(cell, data.params, xs, carry=data.carry, where=where, reset=reset, stats=stats)
+    assert_close(got.outputs, between(jnp.flip(expected.outputs, 0)), note="outputs")
+    assert_close(got.carry, jax.tree.map(lambda a: square(a, 0), expected.carry), note="carry")
+    if stats is None:
+        assert_close(got.moments, expected.moments, note="moments")
+
+
+def check_lengths_reversed(cell: Any, unroll: Callable = jn.unroll) -> None:
+    """With lengths every example is reversed within itself, and its padding stays at the end."""
+    data = example(cell, seed=6)
+    lengths = np.array([STEPS, 2, 0, STEPS + 3])
+    real = np.arange(STEPS)[:, None] < lengths
+    order = np.where(real, np.minimum(lengths, STEPS) - 1 - np.arange(STEPS)[:, None], np.arange(STEPS)[:, None])
+    padded = jnp.where(real[..., None], data.xs, jnp.nan)
+    got = unroll(cell, data.params, padded, carry=data.carry, lengths=jnp.asarray(lengths), reverse=True)
+
+    def turn(a: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(a, jnp.asarray(order)[..., None], axis=0)
+
+    expected = step_by_step(cell, data.params, turn(data.xs), carry=data.carry, where=jnp.asarray(real))
+    assert_close(got, expected._replace(outputs=turn(expected.outputs)))
+
+
+def over_axis(cell: Any, axis_name: str) -> Any:
+    """The cell with the batch of its batch norms spread over a named axis."""
+    sites = (
+        dataclasses.replace(norm, axis_name=axis_name) if isinstance(norm, jn.BatchNorm) else norm for norm in cell.norm
+    )
+    names = [name for name, norm in zip(jn.Sites._fields, cell.norm, strict=True) if norm != jn.Identity()]
+    named = dict(zip(jn.Sites._fields, sites, strict=True))
+    return dataclasses.replace(cell, norm=jn.Sites(**{name: named[name] for name in names}))
+
+
+def check_vmap(cell: Any, unroll: Callable = jn.unroll) -> None:
+    """One example under vmap with a named axis is a batch."""
+    data = example(cell, seed=8, masks=True)
+    single = over_axis(cell, "batch")
+
+    def one(xs: jax.Array, carry: Any, where: jax.Array, reset: jax.Array) -> jn.Unrolled:
+        return unroll(single, data.params, xs, carry=carry, where=where, reset=reset)
+
+    run = jax.vmap(one, in_axes=(1, 0, 1, 1), out_axes=jn.Unrolled(1, 0, 0), axis_name="batch")
+    got = jax.jit(run)(data.xs, data.carry, data.where, data.reset)
+    expected = step_by_step(cell, data.params, data.xs, carry=data.carry, where=data.where, reset=data.reset)
+    assert_close(got[:2], expected[:2])
+    for member in range(BATCH):
+        assert_close(jax.tree.map(lambda m: m[member], got.moments), expected.moments, note="moments")  # noqa: B023
+
+
+def check_short(cell: Any, unroll: Callable = jn.unroll) -> None:
+    """One step of one example without a batch axis; and no step at all."""
+    data = example(cell, seed=9, batch=())
+    got = unroll(cell, data.params, data.xs[:1], carry=data.carry)
+    assert_close(got, step_by_step(cell, data.params, data.xs[:1], carry=data.carry))
+    none = unroll(cell, data.params, data.xs[:0], carry=data.carry)
+    assert none.outputs.shape == (0, cell.hidden_features)
+    assert none.outputs.dtype == got.outputs.dtype
+    assert_close(none.carry, data.carry, 0.0)
+    assert_close(none.moments, jax.tree.map(lambda m: m[:0], got.moments))
+
+
+def _equations(jaxpr: Any) -> Any:
+    """All equations of a jaxpr, those of inner ones too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from _equations(inner)
+
+
+def check_program(cell: Any, unroll: Callable = jn.unroll) -> None:
+    """One scan, with one matrix product in its body; the input product is made outside."""
+    data = example(cell, masks=True)
+    program = jax.make_jaxpr(lambda *a: unroll(cell, a[0], a[1], carry=a[2], where=a[3], reset=a[4]))(*data)
+    found = list(_equations(program.jaxpr))
+    scans = [equation for equation in found if equation.primitive.name == "scan"]
+    assert len(scans) == 1, f"{len(scans)} scans"
+    inside = [e.primitive.name for e in _equations(scans[0].params["jaxpr"].jaxpr)].count("dot_general")
+    assert inside == 1, f"{inside} matrix products in the body of the loop"
+    everywhere = [equation.primitive.name for equation in found].count("dot_general")
+    assert everywhere == 2, f"{everywhere} matrix products in all"

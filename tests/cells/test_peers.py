@@ -1,0 +1,241 @@
+"""Agreement with the cells of Flax, PyTorch and Keras where they compute the same thing, with random weights.
+
+The imports are inside: PyTorch and Keras are extras, and the tests say so when they are missing.
+"""
+
+import contextlib
+import importlib
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from tests import cases
+from tests.oracles import flat
+
+STEPS, BATCH, FEATURES, HIDDEN = 3, 2, cases.IN_FEATURES, 4
+
+
+def peer(name):
+    """Imports a peer, or skips with a word on how to get it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            pytest.skip(f"{name} is not installed: pip install jaxnorm[peers]")
+
+
+@contextlib.contextmanager
+def its_own_rules():
+    """Peers mix dtypes and ranks, and warn about their own affairs."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def ours(cell, seed=5):
+    """Random weights, inputs and initial carry, and what we make of them."""
+    rng = np.random.default_rng(seed)
+    params = cases.random_cell_params(cell, rng)
+    xs = cases.random_inputs(rng, STEPS, (BATCH,))
+    carry = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape), a.dtype), cell.initial_carry((BATCH,)))
+    out = jn.unroll(cell, params, xs, carry=carry)
+    return jax.tree.map(np.asarray, (params, xs, carry, out))
+
+
+def agree(got, expected):
+    np.testing.assert_allclose(np.asarray(got), expected, rtol=1e-5, atol=2e-6)
+
+
+def fill(module, **values):
+    """Copies arrays into the weights of a torch module, transposed as it keeps them; the rest must be zero."""
+    torch = importlib.import_module("torch")
+    with torch.no_grad():
+        for name, weights in module.named_parameters():
+            weights.copy_(torch.tensor(np.array(values[name.removesuffix("_l0")])))
+
+
+def test_torch_lstm():
+    torch = peer("torch")
+    params, xs, carry, out = ours(jn.lstm(HIDDEN))
+    module = torch.nn.LSTM(FEATURES, HIDDEN)
+    rest = np.linspace(-1, 1, 4 * HIDDEN, dtype=np.float32)
+    fill(
+        module,
+        weight_ih=flat(params.kernel).T,
+        weight_hh=flat(params.recurrent).T,
+        bias_ih=flat(params.bias) - rest,  # it has two biases, whose sum is our one
+        bias_hh=rest,
+    )
+    state = (torch.tensor(carry.h)[None], torch.tensor(carry.c)[None])
+    ys, (h, c) = module(torch.tensor(xs), state)
+    agree(ys.detach(), out.outputs)
+    agree(h[0].detach(), out.carry.h)
+    agree(c[0].detach(), out.carry.c)
+
+
+def test_torch_gru():
+    torch = peer("torch")
+    params, xs, carry, out = ours(jn.gru(HIDDEN))
+    module = torch.nn.GRU(FEATURES, HIDDEN)
+    fill(
+        module,
+        weight_ih=flat(params.kernel).T,
+        weight_hh=flat(params.recurrent).T,
+        bias_ih=flat(params.bias),
+        bias_hh=flat(params.recurrent_bias),
+    )
+    ys, _ = module(torch.tensor(xs), torch.tensor(carry.h)[None])
+    agree(ys.detach(), out.outputs)
+
+
+def test_torch_rnn():
+    torch = peer("torch")
+    params, xs, carry, out = ours(jn.elman(HIDDEN))
+    module = torch.nn.RNN(FEATURES, HIDDEN)
+    fill(
+        module,
+        weight_ih=params.kernel.T,
+        weight_hh=params.recurrent.T,
+        bias_ih=params.bias,
+        bias_hh=np.zeros(HIDDEN, np.float32),
+    )
+    ys, _ = module(torch.tensor(xs), torch.tensor(carry.h)[None])
+    agree(ys.detach(), out.outputs)
+
+
+def order(weights, places):
+    """Gates in another order, side by side."""
+    return flat(weights[..., list(places), :])
+
+
+def run_keras(layer, weights, xs, state):
+    """Builds a Keras layer, gives it weights, and runs it over time-major inputs."""
+    layer.build((BATCH, STEPS, FEATURES))
+    layer.set_weights(weights)
+    ys = layer(np.moveaxis(xs, 0, 1), initial_state=[np.asarray(s) for s in state])
+    return np.moveaxis(np.asarray(ys), 1, 0)
+
+
+def test_keras_lstm():
+    keras = peer("keras")
+    params, xs, carry, out = ours(jn.lstm(HIDDEN))
+    places = (0, 1, 2, 3)  # its i f c o is our i f g o
+    with its_own_rules():
+        weights = [order(w, places) for w in (params.kernel, params.recurrent, params.bias)]
+        agree(run_keras(keras.layers.LSTM(HIDDEN, return_sequences=True), weights, xs, (carry.h, carry.c)), out.outputs)
+
+
+def test_keras_gru():
+    keras = peer("keras")
+    params, xs, carry, out = ours(jn.gru(HIDDEN))
+    places = (1, 0, 2)  # its z r h is our r z n
+    biases = np.stack([order(params.bias, places), order(params.recurrent_bias, places)])
+    with its_own_rules():
+        weights = [order(params.kernel, places), order(params.recurrent, places), biases]
+        layer = keras.layers.GRU(HIDDEN, return_sequences=True, reset_after=True)
+        agree(run_keras(layer, weights, xs, (carry.h,)), out.outputs)
+
+
+def test_keras_simple_rnn():
+    keras = peer("keras")
+    params, xs, carry, out = ours(jn.elman(HIDDEN))
+    with its_own_rules():
+        weights = [params.kernel, params.recurrent, params.bias]
+        agree(run_keras(keras.layers.SimpleRNN(HIDDEN, return_sequences=True), weights, xs, (carry.h,)), out.outputs)
+
+
+def run_linen(cell, weights, xs, carry):
+    outputs = []
+    for x in xs:
+        carry, y = cell.apply({"params": weights}, carry, x)
+        outputs.append(y)
+    return np.stack(outputs)
+
+
+def test_linen_lstm():
+    linen = peer("flax.linen")
+    params, xs, carry, out = ours(jn.lstm(HIDDEN))
+    weights = {}
+    for gate, letter in enumerate("ifgo"):
+        weights["i" + letter] = {"kernel": params.kernel[:, gate]}
+        weights["h" + letter] = {"kernel": params.recurrent[:, gate], "bias": params.bias[gate]}
+    with its_own_rules():
+        agree(run_linen(linen.LSTMCell(HIDDEN), weights, xs, tuple(carry)), out.outputs)
+
+
+def test_linen_gru():
+    """It has a recurrent bias at the candidate only."""
+    linen = peer("flax.linen")
+    params, xs, carry, _ = ours(jn.gru(HIDDEN))
+    params = params._replace(recurrent_bias=params.recurrent_bias * np.float32([[0.0], [0.0], [1.0]]))
+    weights = {}
+    for gate, letter in enumerate("rzn"):
+        weights["i" + letter] = {"kernel": params.kernel[:, gate], "bias": params.bias[gate]}
+        weights["h" + letter] = {"kernel": params.recurrent[:, gate]}
+    weights["hn"]["bias"] = params.recurrent_bias[2]
+    expected = jn.unroll(jn.gru(HIDDEN), jax.tree.map(jnp.asarray, params), jnp.asarray(xs), carry=carry).outputs
+    with its_own_rules():
+        agree(run_linen(linen.GRUCell(HIDDEN), weights, xs, carry.h), expected)
+
+
+def test_linen_simple_cell():
+    linen = peer("flax.linen")
+    params, xs, carry, out = ours(jn.elman(HIDDEN))
+    weights = {"i": {"kernel": params.kernel, "bias": params.bias}, "h": {"kernel": params.recurrent}}
+    with its_own_rules():
+        agree(run_linen(linen.SimpleCell(HIDDEN), weights, xs, carry.h), out.outputs)
+
+
+def run_nnx(cell, weights, xs, carry):
+    """``weights`` maps the dotted name of each parameter to its value."""
+    nnx = importlib.import_module("flax.nnx")
+    for name, value in weights.items():
+        layer, leaf = name.split(".")
+        assert getattr(getattr(cell, layer), leaf).shape == value.shape
+        setattr(getattr(cell, layer), leaf, nnx.Param(jnp.asarray(value)))
+    outputs = []
+    for x in xs:
+        carry, y = cell(carry, x)
+        outputs.append(y)
+    return np.stack(outputs)
+
+
+def test_nnx_lstm():
+    nnx = peer("flax.nnx")
+    params, xs, carry, out = ours(jn.lstm(HIDDEN))
+    weights = {
+        "dense_i.kernel": flat(params.kernel),
+        "dense_h.kernel": flat(params.recurrent),
+        "dense_h.bias": flat(params.bias),
+    }
+    with its_own_rules():
+        cell = nnx.OptimizedLSTMCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0))
+        agree(run_nnx(cell, weights, xs, tuple(carry)), out.outputs)
+
+
+def test_nnx_gru():
+    """It has no recurrent bias."""
+    nnx = peer("flax.nnx")
+    params, xs, carry, _ = ours(jn.gru(HIDDEN))
+    params = params._replace(recurrent_bias=np.zeros_like(params.recurrent_bias))
+    weights = {
+        "dense_i.kernel": flat(params.kernel),
+        "dense_i.bias": flat(params.bias),
+        "dense_h.kernel": flat(params.recurrent),
+    }
+    expected = jn.unroll(jn.gru(HIDDEN), jax.tree.map(jnp.asarray, params), jnp.asarray(xs), carry=carry).outputs
+    with its_own_rules():
+        agree(run_nnx(nnx.GRUCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0)), weights, xs, carry.h), expected)
+
+
+def test_nnx_simple_cell():
+    nnx = peer("flax.nnx")
+    params, xs, carry, out = ours(jn.elman(HIDDEN))
+    weights = {"dense_i.kernel": params.kernel, "dense_i.bias": params.bias, "dense_h.kernel": params.recurrent}
+    with its_own_rules():
+        agree(run_nnx(nnx.SimpleCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0)), weights, xs, carry.h), out.outputs)

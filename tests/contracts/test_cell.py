@@ -1,0 +1,162 @@
+"""The contract of all cells, over every row of the table. The checks themselves are in ``tests/cell_checks.py``."""
+
+import dataclasses
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import jaxnorm as jn
+from tests import cases, cell_checks
+
+every_cell = pytest.mark.parametrize("case", cases.CELLS, ids=str)
+batch_cells = pytest.mark.parametrize("case", [case for case in cases.CELLS if case.batch_statistics], ids=str)
+
+
+@every_cell
+def test_engine_equals_python_loop_with_masks_resets_and_gradients(case, x64):
+    # One compiled program serves all four.
+    cell_checks.check_loop(case.cell)
+    cell_checks.check_padding(case.cell)
+    cell_checks.check_reset(case.cell)
+    cell_checks.check_rows(case.cell, batch_statistics=case.batch_statistics)
+
+
+@every_cell
+def test_pieces_equal_whole(case, x64):
+    cell_checks.check_split(case.cell)
+
+
+@every_cell
+def test_reverse_is_flip_in_any_layout(case, x64):
+    cell_checks.check_reverse_and_layout(case.cell)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases.CELLS if case.batch_statistics or case.name == "ln_gru"], ids=str
+)
+def test_reverse_with_lengths_turns_each_example_within_itself(case, x64):
+    cell_checks.check_lengths_reversed(case.cell)
+
+
+@every_cell
+def test_vmap_over_examples_is_a_batch(case, x64):
+    cell_checks.check_vmap(case.cell)
+
+
+@every_cell
+def test_one_step_without_batch_axis_and_no_step(case, x64):
+    cell_checks.check_short(case.cell)
+
+
+@every_cell
+def test_one_scan_with_one_matrix_product(case, x64):
+    cell_checks.check_program(case.cell)
+
+
+@batch_cells
+def test_given_statistics_pieces_and_reverse(case, x64, rng):
+    stats = cases.random_stats(case.cell.initial_stats(), rng)
+    cell_checks.check_split(case.cell, stats=stats)
+    cell_checks.check_reverse_and_layout(case.cell, stats=stats)
+
+
+@every_cell
+def test_dtypes_and_structures(case, rng):
+    """Outputs in the compute dtype, c in at least float32, the carry comes back with the structure it had."""
+    for cell, xs_dtype, outputs, state in (
+        (case.cell, jnp.float32, jnp.float32, jnp.float32),
+        (dataclasses.replace(case.cell, dtype=jnp.bfloat16), jnp.float32, jnp.bfloat16, jnp.float32),
+        (dataclasses.replace(case.cell, param_dtype=jnp.bfloat16), jnp.bfloat16, jnp.bfloat16, jnp.float32),
+        (dataclasses.replace(case.cell, param_dtype=jnp.bfloat16), jnp.float32, jnp.float32, jnp.float32),
+        (
+            dataclasses.replace(case.cell, dtype=jnp.float16, carry_dtype=jnp.float16),
+            jnp.float32,
+            jnp.float16,
+            jnp.float16,
+        ),
+    ):
+        xs = jax.ShapeDtypeStruct((2, 3, cases.IN_FEATURES), xs_dtype)
+        params = jax.eval_shape(lambda k, cell=cell: cell.init(k, cases.IN_FEATURES), jax.random.key(0))
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(cell.param_dtype)}
+        first = jax.eval_shape(lambda p, x, cell=cell: jn.unroll(cell, p, x), params, xs)
+        again = jax.eval_shape(lambda p, x, c, cell=cell: jn.unroll(cell, p, x, carry=c), params, xs, first.carry)
+        assert again == first
+        assert first.outputs.dtype == outputs
+        assert getattr(first.carry, "c", first.carry.h).dtype == (state if hasattr(first.carry, "c") else outputs)
+        assert first.carry.h.dtype == outputs
+        assert {leaf.dtype for leaf in jax.tree.leaves(first.moments)} <= {jnp.dtype(jnp.float32)}
+        fresh = jax.eval_shape(
+            lambda p, cell=cell, dtype=outputs: cell.initial_carry((3,), params=p, dtype=dtype), params
+        )
+        assert jax.tree.structure(fresh) == jax.tree.structure(first.carry)
+        assert [leaf.dtype for leaf in jax.tree.leaves(fresh)] == [leaf.dtype for leaf in jax.tree.leaves(first.carry)]
+
+
+@every_cell
+def test_specs_are_values(case):
+    cell = case.cell
+    copy = dataclasses.replace(cell)
+    assert copy is not cell
+    assert copy == cell
+    assert hash(copy) == hash(cell)
+    assert pickle.loads(pickle.dumps(cell)) == cell
+    assert isinstance(cell, jn.Cell)
+    assert type(cell).__name__ in repr(cell)
+    assert dataclasses.replace(cell, hidden_features=cell.hidden_features + 1) != cell
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cell.hidden_features = 5
+    traces = []
+    run = jax.jit(lambda spec, x: (traces.append(spec), x)[1], static_argnums=0)
+    run(cell, jnp.zeros(()))
+    run(copy, jnp.ones(()))
+    run(pickle.loads(pickle.dumps(cell)), jnp.ones(()))
+    assert traces == [cell]
+
+
+def test_equal_specs_are_compiled_once(rng):
+    from jaxnorm.engine.unroll import _unroll
+
+    params = cases.random_cell_params(jn.ln_lstm(4), rng)
+    xs = cases.random_inputs(rng)
+    jn.unroll(jn.ln_lstm(4), params, xs)
+    before = _unroll._cache_size()
+    jn.unroll(jn.LSTM(4, norm=jn.LayerNorm(), forget_bias=0.0), params, xs + 1.0)
+    assert _unroll._cache_size() == before
+
+
+@batch_cells
+def test_fold_keeps_structure_and_counts_real_rows(case, rng):
+    cell = case.cell
+    params = cases.random_cell_params(cell, rng)
+    xs = cases.random_inputs(rng, steps=4, batch=(3,))
+    out = jn.unroll(cell, params, xs, lengths=jnp.array([4, 2, 1]))
+    stats = cell.initial_stats()
+    folded = cell.fold(stats, out.moments)
+    assert jax.tree.structure(folded) == jax.tree.structure(stats)
+    rows = [3.0, 2.0, 1.0 + 1.0] if cell.max_steps == 3 else [7.0]
+    for site in folded:
+        if site != ():
+            np.testing.assert_array_equal(site.count, rows)
+
+
+@pytest.mark.parametrize("name", ["ln_lstm", "bn_lstm"])
+def test_gradients_against_finite_differences(name, x64):
+    cell = {"ln_lstm": jn.ln_lstm(2), "bn_lstm": jn.bn_lstm(2, max_steps=2, scale=0.5)}[name]
+    rng = np.random.default_rng(3)
+    params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
+    xs = cases.random_inputs(rng, 3, (4,), jnp.float64)
+
+    @jax.jit
+    def outputs(params, xs):
+        return jn.unroll(cell, params, xs).outputs
+
+    check_grads(outputs, (params, xs), order=1, modes=["rev"], eps=1e-5, rtol=1e-5, atol=1e-6)
+
+
+def test_identity_everywhere_is_the_plain_cell():
+    assert jn.ln_lstm(4, norm=jn.Identity(), forget_bias=1.0) == jn.lstm(4)
+    assert jn.LSTM(4, norm=jn.Sites()) == jn.LSTM(4, norm=jn.Sites(input=jn.Identity(), cell=jn.Identity()))

@@ -1,0 +1,258 @@
+"""The rules of the house: floors, one loop, file sizes, documented names. Each guard is shown a planted fault too."""
+
+import ast
+import importlib
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import jaxnorm
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "jaxnorm"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+OUTSIDE_THE_CORE = ("flax", "optax", "chex", "matplotlib")
+LONGEST_FILE = 400
+INDEX = [
+    alias
+    for node in ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ImportFrom)
+    for alias in node.names
+]
+PUBLIC = sorted(alias.asname or alias.name for alias in INDEX)
+
+
+def run_python(code, *path):
+    """Runs code in a fresh interpreter, with the given folders first on its path."""
+    lines = [f"import sys; sys.path[:0] = {[str(folder) for folder in path]!r}", code]
+    return subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120)
+
+
+# ---- what an import drags in
+
+
+def imported_by(statement, *path):
+    """Which of the libraries of the upper floors a fresh interpreter has loaded after a statement."""
+    probe = f"{statement}\nprint(*[name for name in {OUTSIDE_THE_CORE!r} if name in sys.modules])"
+    done = run_python(probe, *path, ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_importing_jaxnorm_imports_no_flax_optax_chex_or_matplotlib():
+    assert imported_by("import jaxnorm") == []
+
+
+def test_the_import_check_catches_a_planted_import(tmp_path):
+    (tmp_path / "planted.py").write_text("import jaxnorm\nimport optax\n", encoding="utf-8")
+    assert "optax" in imported_by("import planted", tmp_path)
+
+
+# ---- one loop
+
+
+def scans_in(source):
+    """The lines with a call of ``scan``, ``while_loop`` or ``fori_loop`` of lax, or with an import of one by name."""
+    loops = {"scan", "while_loop", "fori_loop", "associative_scan", "map"}
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr in loops and ast.unparse(node.value).endswith("lax"):
+            lines.append(node.lineno)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("lax"):
+            lines += [node.lineno for alias in node.names if alias.name in loops]
+    return lines
+
+
+def all_scans(package):
+    return [
+        f"{path.relative_to(package)}:{line}"
+        for path in sorted(package.rglob("*.py"))
+        for line in scans_in(path.read_text(encoding="utf-8"))
+    ]
+
+
+def test_there_is_one_loop_and_it_is_in_the_engine():
+    scans = all_scans(PACKAGE)
+    assert len(scans) == 1, scans
+    assert scans[0].startswith("engine/forward.py:")
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["from jax import lax\nlax.scan(f, c, xs)", "import jax\njax.lax.scan(f, c, xs)", "from jax.lax import scan"],
+)
+def test_a_second_loop_is_caught(tmp_path, planted):
+    copy = shutil.copytree(PACKAGE, tmp_path / "jaxnorm", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "cells" / "planted.py").write_text(planted, encoding="utf-8")
+    assert len(all_scans(copy)) == 2
+
+
+# ---- floors
+
+
+def imports_of(path, package):
+    """Modules of the package that a file imports, as dotted names below the package."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name.removeprefix("jaxnorm.") for name in found if name.startswith("jaxnorm.")}
+
+
+def floors():
+    """The floors that pyproject.toml names for import-linter, lowest first."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (layers,) = (contract["layers"] for contract in settings["contracts"] if contract["type"] == "layers")
+    return [[part.strip().removeprefix("jaxnorm.") for part in layer.split("|")] for layer in reversed(layers)]
+
+
+def upward_imports(package):
+    """Imports of a higher floor, or of a neighbour on the same one."""
+    height = {name: level for level, names in enumerate(floors()) for name in names}
+    faults = []
+    for path in sorted(package.rglob("*.py")):
+        own = path.relative_to(package).with_suffix("").parts[0]
+        if own == "__init__":
+            continue
+        assert own in height, f"{path} stands on no floor; add it to the contract in pyproject.toml"
+        for name in imports_of(path, package):
+            other = name.split(".")[0]
+            if other != own and other in height and height[other] >= height[own]:
+                faults.append(f"{own} imports {name}")
+    return faults
+
+
+def test_imports_go_downwards():
+    assert upward_imports(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "planted"),
+    [
+        ("norms/planted.py", "from jaxnorm.cells.base import Sites"),
+        ("cells/planted.py", "import jaxnorm.engine.unroll"),
+        ("_validate.py", "def f():\n    from jaxnorm import norms"),
+    ],
+)
+def test_an_upward_import_is_caught(tmp_path, place, planted):
+    copy = shutil.copytree(PACKAGE, tmp_path / "jaxnorm", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / place).write_text(planted, encoding="utf-8")
+    assert len(upward_imports(copy)) >= 1
+
+
+def test_import_linter_agrees_and_catches_a_planted_import(tmp_path):
+    pytest.importorskip("importlinter", reason="import-linter is in the extra 'dev'")
+    shutil.copytree(PACKAGE, tmp_path / "jaxnorm", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+
+    def lint():
+        code = "from importlinter.cli import lint_imports\nsys.exit(lint_imports(no_cache=True))"
+        lines = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}"
+        return subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert lint().returncode == 0
+    with (tmp_path / "jaxnorm" / "norms" / "identity.py").open("a", encoding="utf-8") as file:
+        file.write("\nfrom jaxnorm.cells import base\n")
+    broken = lint()
+    assert broken.returncode == 1
+    assert "jaxnorm.norms is not allowed to import jaxnorm.cells" in broken.stdout
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_is_short_and_finished(path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= LONGEST_FILE
+    assert re.search(r"\b(NotImplementedError|NotImplemented|TODO|FIXME|XXX)\b", source) is None
+    assert ast.get_docstring(ast.parse(source)), "a file says in its first lines what it holds"
+
+
+def test_test_files_are_short():
+    long = [
+        p.name for p in (ROOT / "tests").rglob("*.py") if len(p.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE
+    ]
+    assert long == []
+
+
+def test_types_are_shipped():
+    assert (PACKAGE / "py.typed").exists()
+
+
+# ---- public names
+
+
+def test_the_index_of_the_package_is_written_in_one_form():
+    assert [alias.name for alias in INDEX if alias.name != alias.asname] == []
+    modules = ("cells", "engine", "norms", "linen", "nnx", "jaxtyping")  # the last by the import hook of the suite
+    bound = {name for name in vars(jaxnorm) if not name.startswith("_")} - set(modules)
+    assert sorted(bound) == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_name_is_documented(name):
+    item = getattr(jaxnorm, name)
+    doc = inspect.getdoc(item) or ""
+    assert doc, f"{name} has no docstring"
+    if inspect.isfunction(item):
+        missing = [section for section in ("Args:", "Returns:", "Example:", ">>>") if section not in doc]
+        assert missing == [], f"the docstring of {name} has no {missing}"
+        parameters = [p.name for p in inspect.signature(item).parameters.values()]
+        assert [p for p in parameters if not re.search(rf"^\s*(\*\*)?{p}: ", doc, re.MULTILINE)] == []
+    elif hasattr(item, "__dataclass_fields__"):
+        assert "Example:" in doc, f"the docstring of {name} shows no example"
+        fields = [f.name for f in item.__dataclass_fields__.values() if f.init]
+        assert [f for f in fields if not re.search(rf"^\s*{f}: ", doc, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("module", ["jaxnorm.linen", "jaxnorm.nnx"])
+def test_flax_names_are_documented(module):
+    public = [item for name, item in vars(importlib.import_module(module)).items() if not name.startswith("_")]
+    own = [item for item in public if getattr(item, "__module__", None) == module]
+    assert own, f"{module} defines nothing"
+    assert [item.__name__ for item in own if not inspect.getdoc(item)] == []
+
+
+def test_every_public_name_is_in_the_api_pages():
+    pages = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs" / "api").glob("*.md"))
+    listed = set(re.findall(r"^\.\. auto\w+:: jaxnorm\.(\w+)$", pages, re.MULTILINE))
+    assert sorted(set(PUBLIC) - listed - {"initializers"}) == []
+    assert "automodule:: jaxnorm.cells.initializers" in pages
+    assert sorted(name for name in listed if not hasattr(jaxnorm, name) and name not in ("linen", "nnx")) == []
+
+
+def test_every_normalizer_cell_and_preset_is_in_readme_with_its_paper():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    specs = [n for n in PUBLIC if hasattr(getattr(jaxnorm, n), "__dataclass_fields__")]
+    presets = [n for n in PUBLIC if getattr(getattr(jaxnorm, n), "__module__", "") == "jaxnorm.cells.presets"]
+    missing = [name for name in specs + presets if not any(f"`{name}`" in row for row in rows)]
+    assert missing == []
+    assert [row for row in rows if not re.search(r"\b(19|20)\d\d\b", row) and "Identity" not in row] == []
+
+
+# ---- lines that the documentation points at
+
+
+def test_every_line_that_the_equations_page_points_at_exists_once():
+    sys.path.insert(0, str(ROOT / "docs" / "_ext"))
+    try:
+        source_line = importlib.import_module("source_line")
+    finally:
+        sys.path.pop(0)
+    page = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\{line\}`([^`]+)`", page)
+    assert len(targets) > 20
+    assert [source_line.locate(target) for target in targets]
+    with pytest.raises(LookupError, match="0 lines"):
+        source_line.locate("cells/lstm.py: no such equation")

@@ -1,0 +1,108 @@
+"""Planted faults: the checks of the cells and of the engine must catch them.
+
+A fault is a change of one place in the source text, run as a module of its own; the real modules stay as they are.
+"""
+
+import importlib
+import inspect
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from tests import cases, cell_checks, oracles
+
+SIZE = 3  # of a hidden state that no other test uses with these modules
+
+
+def planted(module_name, right, wrong, **names):
+    """The module with one place of its source changed, and further names replaced."""
+    source = inspect.getsource(importlib.import_module(module_name))
+    assert source.count(right) == 1, f"{module_name} has {right!r} {source.count(right)} times"
+    module = types.ModuleType("planted")
+    exec(compile(source.replace(right, wrong), "planted", "exec"), module.__dict__)
+    vars(module).update(names)
+    return module
+
+
+def engine(right, wrong, **names):
+    """``unroll`` with a fault in the loop."""
+    loop = planted("jaxnorm.engine.forward", right, wrong)
+    return planted("jaxnorm.engine.unroll", "Notes:", "Notes:", forward=loop.forward, Steps=loop.Steps, **names).unroll
+
+
+def lstm(right, wrong):
+    """A cell of a faulty LSTM."""
+    return planted("jaxnorm.cells.lstm", right, wrong).LSTM(SIZE, norm=jn.LayerNorm())
+
+
+def check_oracle(cell, step=oracles.ln_lstm_step):
+    """The equations, on one batch."""
+    rng = np.random.default_rng(0)
+    params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
+    xs = cases.random_inputs(rng, 2, (2,), jnp.float64)
+    carry = (np.zeros((2, SIZE)),) * 2
+    got = jn.unroll(cell, params, xs)
+    for t in range(2):
+        carry, y = step(oracles.to_numpy(params), carry, np.asarray(xs[t]))
+        np.testing.assert_allclose(got.outputs[t], y, rtol=1e-10)
+
+
+def test_checks_accept_the_unharmed_source(x64):
+    check_oracle(lstm("GATES = 4", "GATES = 4"))
+    unroll = engine("new = _select(t.where, new, carry)", "new = _select(t.where, new, carry)")
+    cell_checks.check_padding(jn.lstm(SIZE), unroll)
+
+
+FAULTS_OF_THE_CELL = {
+    "two gates swapped": ("i, f, g, o = jnp.unstack(", "f, i, g, o = jnp.unstack("),
+    "bias dropped": ("base.add_bias(z_t.astype(r.dtype) + r, ready.bias)", "(z_t.astype(r.dtype) + r)"),
+    "normalized c carried": ("LSTMCarry(c.astype(", "LSTMCarry(c_hat.astype("),
+    "norm of c left out": ("jnp.tanh(c_hat)", "jnp.tanh(c)"),
+    "norm of the sum": (
+        "self.gate_groups, p.recurrent, a_t, s.recurrent",
+        "self.gate_groups, p.recurrent, a_t + z_t, s.recurrent",
+    ),
+    "forget bias at run time": ("sigmoid(f) * carry.c", "sigmoid(f + 1.0) * carry.c"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_THE_CELL)
+def test_a_fault_in_the_lstm_is_caught_by_the_oracle(fault, x64):
+    cell = lstm(*FAULTS_OF_THE_CELL[fault])
+    with pytest.raises(AssertionError):
+        check_oracle(cell)
+
+
+FAULTS_OF_THE_LOOP = {
+    "carry not masked": ("new = _select(t.where, new, carry)", "pass", cell_checks.check_padding),
+    "outputs not masked": ("y_t = _select(t.where, y_t, jnp.zeros_like(y_t))", "pass", cell_checks.check_padding),
+    "statistics not masked": ("rows(t.row), t.where, t.key)", "rows(t.row), None, t.key)", cell_checks.check_padding),
+    "reset left out": ("carry = _select(t.reset, initial, carry)", "pass", cell_checks.check_reset),
+    "reverse left out": ("reverse=reverse)\n", "reverse=False)\n", cell_checks.check_reverse_and_layout),
+    "input product in the loop": (
+        "        z_t, t = step_t\n",
+        "        z_t, t = step_t\n        z_t = z_t + 0.0 * cell.recur(ready, carry)\n",
+        cell_checks.check_program,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_THE_LOOP)
+def test_a_fault_in_the_loop_is_caught_by_the_contract(fault, x64):
+    right, wrong, check = FAULTS_OF_THE_LOOP[fault]
+    cell = jn.bn_lstm(SIZE, max_steps=2)
+    with pytest.raises(AssertionError):
+        check(cell, engine(right, wrong))
+
+
+def test_nan_in_padding_that_is_not_taken_out_is_caught(x64):
+    faulty = planted(
+        "jaxnorm.engine.unroll",
+        "xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))",
+        "pass",
+    ).unroll
+    with pytest.raises(AssertionError):
+        cell_checks.check_padding(jn.lstm(SIZE), faulty)

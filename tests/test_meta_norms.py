@@ -1,0 +1,105 @@
+"""The guards of the normalizers fail when a fault is planted: a check that cannot fail proves nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from jaxnorm.norms import moments as statistics
+from jaxnorm.norms import running, standardize
+from tests import cases
+from tests.contracts import norm_checks as checks
+
+BY_NAME = {case.name: case for case in cases.NORMS}
+
+
+def caught(check, name, *args):
+    """Whether the check fails on the row of that name; it must pass without the fault, which other tests show."""
+    with pytest.raises(AssertionError):
+        check(BY_NAME[name], *args)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(standardize, "layer_norm"), (standardize, "rms_norm"), (statistics, "batch_norm")]
+)
+def test_an_unmasked_sum_is_caught(monkeypatch, rng, module, name):
+    monkeypatch.setattr(module, "masked", lambda x, where: x)
+    caught(checks.check_masks, name, rng)
+
+
+def test_an_unmasked_sum_lets_nan_through(monkeypatch, rng):
+    monkeypatch.setattr(standardize, "masked", lambda x, where: x)
+    caught(checks.check_gradients_of_hostile_data, "layer_norm_two_axes", rng)
+
+
+def test_a_mask_that_multiplies_is_caught(monkeypatch, rng):
+    # NaN times zero is NaN: the usual way of masking protects nothing.
+    monkeypatch.setattr(standardize, "masked", lambda x, where: x if where is None else x * where.astype(x.dtype))
+    caught(checks.check_gradients_of_hostile_data, "rms_norm", rng)
+
+
+def test_an_unmasked_count_is_caught(monkeypatch, rng):
+    count = statistics.count_over
+    monkeypatch.setattr(statistics, "count_over", lambda x, where, axes, names: count(x, None, axes, names))
+    caught(checks.check_masks, "batch_norm", rng)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm"])
+def test_a_dropped_bias_is_caught(monkeypatch, rng, name):
+    affine = statistics.apply_affine
+
+    def without_bias(where, y, scale, bias, axes):
+        return affine(where, y, scale, None, axes)
+
+    for module in (jn.layer_norm, jn.group_norm):
+        monkeypatch.setitem(module.__globals__, "apply_affine", without_bias)
+    caught(checks.check_values_in_every_dtype, name, rng)
+
+
+def test_a_mean_of_means_is_caught(monkeypatch, rng):
+    total = statistics.sum_over
+
+    def mean_over_members(x, axes, axis_name):
+        return total(x, axes, None) if axis_name is None else jax.lax.pmean(total(x, axes, None), axis_name)
+
+    def own_count(x, where, axes, axis_name):
+        return count(x, where, axes, None)
+
+    count = statistics.count_over
+    monkeypatch.setattr(statistics, "count_over", own_count)
+    monkeypatch.setattr(statistics, "sum_over", mean_over_members)
+    caught(checks.check_named_axis_equals_batch, "batch_norm_image", rng)
+
+
+def test_statistics_in_the_dtype_of_the_data_are_caught(monkeypatch, rng):
+    monkeypatch.setattr(statistics, "statistics_dtype", jnp.dtype)
+    caught(checks.check_values_in_every_dtype, "batch_norm", rng)
+
+
+def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):
+    count = standardize.count_over
+    monkeypatch.setattr(standardize, "count_over", lambda *args: count(*args))
+    monkeypatch.setattr(standardize, "sum_over", lambda *args: jax.lax.stop_gradient(statistics.sum_over(*args)))
+    caught(checks.check_derivatives, "layer_norm", rng)
+
+
+def test_a_wrong_row_of_the_table_is_caught(rng):
+    case = BY_NAME["rms_norm"]
+    for wrong in (cases.LN, ("scale",), ()):
+        with pytest.raises(AssertionError):
+            checks.check_invariances(case._replace(invariant_to=wrong), np.random.default_rng(1))
+
+
+def test_an_inverted_momentum_is_caught(monkeypatch):
+    from tests import test_norm_defects as defects
+
+    fold = running.fold
+
+    def inverted(old, new, *, momentum=0.99, **rest):
+        return fold(old, new, momentum=None if momentum is None else 1 - momentum, **rest)
+
+    monkeypatch.setattr(running, "fold", inverted)
+    monkeypatch.setitem(jn.BatchNorm.fold.__globals__, "running_average", inverted)
+    with pytest.raises(AssertionError):
+        defects.test_trap_10_bookkeeping_of_running_statistics(np.random.default_rng(1))
