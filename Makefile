@@ -49,7 +49,7 @@ floors: $(VENV)/.installed-dev ## check that imports go downwards only
 	$(VENV)/bin/lint-imports
 
 doctest: $(VENV)/.installed-test ## run the examples in docstrings and in the documentation
-	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' jaxnorm docs
+	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' jaxnorm docs/*.md
 
 examples: $(VENV)/.installed-examples ## run every example with --smoke
 	@rm -rf build/examples && mkdir -p build/examples

@@ -23,12 +23,13 @@ extensions = [
 exclude_patterns = ["_build", "skeletons"]
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-# README, CHANGELOG and CONTRIBUTING are included in pages one folder below, where some of their links lead elsewhere.
-suppress_warnings = ["myst.xref_missing"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
+# Fields whose default is a function or a type would be listed twice: as an attribute of the spec and by that default.
+autodoc_default_options = {"exclude-members": "kernel_init, recurrent_init, activation, param_dtype"}
+napoleon_use_ivar = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False

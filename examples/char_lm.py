@@ -212,6 +212,8 @@ def train(name: str, model: LanguageModel, args: argparse.Namespace, data: dict[
 
 def run(args: argparse.Namespace) -> None:
     """The whole job."""
+    # A smoke run spends its time in the compiler, so the compiler may hurry.
+    jax.config.update("jax_disable_most_optimizations", args.smoke)
     source = text.load(args.data, args.held_out, args.limit)
     needed = args.passage * args.window + 1
     if len(source.train) < needed or len(source.valid) < 2:

@@ -365,7 +365,7 @@ def _read(module: nnx.Module, template: PyTree) -> PyTree:
 
 def _write(module: nnx.Module, stats: PyTree) -> None:
     for path, leaf in paths(stats):
-        _variable(module, path)[...] = leaf
+        _variable(module, path).set_value(leaf)
 
 
 def _weights(module: Any) -> PyTree:

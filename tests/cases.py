@@ -21,7 +21,7 @@ class NormCase(NamedTuple):
     batch_statistics: bool = False
     invariant_to: tuple[str, ...] = ()
     """Of x -> y: "scale" and "shift" of all data by one number, "example_scale" and "example_shift" of each example by
-    its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (the axes of the weights)."""
+    its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (where the weights lie)."""
 
     def __str__(self) -> str:
         return self.name

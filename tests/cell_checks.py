@@ -256,9 +256,9 @@ def check_lengths_reversed(cell: Any, unroll: Callable = jn.unroll) -> None:
 def over_axis(cell: Any, axis_name: str) -> Any:
     """The cell with the batch of its batch norms spread over a named axis."""
     sites = (
-        dataclasses.replace(norm, axis_name=axis_name) if isinstance(norm, jn.BatchNorm) else norm for norm in cell.norm
+        dataclasses.replace(norm, axis_name=axis_name) if isinstance(norm, jn.BatchNorm) else norm for norm in cell.sites
     )
-    names = [name for name, norm in zip(jn.Sites._fields, cell.norm, strict=True) if norm != jn.Identity()]
+    names = [name for name, norm in zip(jn.Sites._fields, cell.sites, strict=True) if norm != jn.Identity()]
     named = dict(zip(jn.Sites._fields, sites, strict=True))
     return dataclasses.replace(cell, norm=jn.Sites(**{name: named[name] for name in names}))
 
@@ -291,24 +291,24 @@ def check_short(cell: Any, unroll: Callable = jn.unroll) -> None:
     assert_close(none.moments, jax.tree.map(lambda m: m[:0], got.moments))
 
 
-def _equations(jaxpr: Any) -> Any:
+def equations(jaxpr: Any) -> Any:
     """All equations of a jaxpr, those of inner ones too."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
             inner = getattr(inner, "jaxpr", inner)
             if hasattr(inner, "eqns"):
-                yield from _equations(inner)
+                yield from equations(inner)
 
 
 def check_program(cell: Any, unroll: Callable = jn.unroll) -> None:
     """One scan, with one matrix product in its body; the input product is made outside."""
     data = example(cell, masks=True)
     program = jax.make_jaxpr(lambda *a: unroll(cell, a[0], a[1], carry=a[2], where=a[3], reset=a[4]))(*data)
-    found = list(_equations(program.jaxpr))
+    found = list(equations(program.jaxpr))
     scans = [equation for equation in found if equation.primitive.name == "scan"]
     assert len(scans) == 1, f"{len(scans)} scans"
-    inside = [e.primitive.name for e in _equations(scans[0].params["jaxpr"].jaxpr)].count("dot_general")
+    inside = [e.primitive.name for e in equations(scans[0].params["jaxpr"].jaxpr)].count("dot_general")
     assert inside == 1, f"{inside} matrix products in the body of the loop"
     everywhere = [equation.primitive.name for equation in found].count("dot_general")
     assert everywhere == 2, f"{everywhere} matrix products in all"

@@ -22,7 +22,7 @@ def test_defect_06_nan_in_padding_reaches_no_gradient(cell, rng):
     params = cases.random_cell_params(cell, rng)
     xs = cases.random_inputs(rng, 4, (3,))
     lengths = jnp.array([4, 2, 0])
-    real = jnp.arange(4)[:, None] < lengths
+    real = jnp.arange(4)[:, None] < lengths[None]
 
     @jax.jit
     def loss(params, xs):
@@ -58,7 +58,7 @@ def test_defect_16_lengths_with_two_batch_axes_without_a_stack_of_carries(rng):
     np.testing.assert_allclose(out.carry.c.reshape(4, -1), flat.carry.c, atol=1e-6)
     # The last carry comes out of the loop as its carry: no array with a time axis but inputs, products and outputs.
     program = jax.make_jaxpr(lambda xs: jn.unroll(LN_LSTM, params, xs, lengths=lengths))(xs)
-    (scan,) = [e for e in cell_checks._equations(program.jaxpr) if e.primitive.name == "scan"]
+    (scan,) = [e for e in cell_checks.equations(program.jaxpr) if e.primitive.name == "scan"]
     stacked = [v.aval.shape for v in scan.outvars[scan.params["num_carry"] :]]
     assert stacked == [(3, 2, 2, HIDDEN)]
 

@@ -113,7 +113,7 @@ def test_row_08_inference_is_right_from_the_first_step(rng, momentum):
     for n in range(1, 4):
         running = spec.fold(running, measured)
         weight = 1.0 if momentum is None else 1 - momentum**n
-        # No correction that distorts: exactly the average of the start (0, 1) and of the data, the data alone with None.
+        # No correction that distorts: the average of the start (0, 1) and of the data; the data alone with None.
         np.testing.assert_allclose(running.mean, weight * np.asarray(measured.mean), rtol=1e-5)
         np.testing.assert_allclose(running.var, (1 - weight) + weight * np.asarray(measured.var), rtol=1e-5)
     if momentum is None:

@@ -60,7 +60,7 @@ def gate_changed(cell, params, state, changed, gate):
         from jaxnorm.cells import base
 
         return base.normalize_gates(
-            cell.norm.recurrent, cell.gate_groups, p.norm.recurrent, cell.recur(p, state), None, None
+            cell.sites.recurrent, cell.gate_groups, p.norm.recurrent, cell.recur(p, state), None, None
         )[0]
 
     return not np.allclose(normalized(params)[..., gate, :], normalized(scaled)[..., gate, :], atol=1e-3)
@@ -117,7 +117,7 @@ def test_trap_06_number_and_initial_values_of_the_norm_weights(key):
         assert np.all(site.bias == 0)
     ready = LN_LSTM.prepare(params)
     a_t = LN_LSTM.recur(ready, jn.LSTMCarry(jnp.zeros((1, HIDDEN)), jnp.array([[0.3, -0.2, 0.9, 0.1]])))
-    y, _ = LN_LSTM.norm.recurrent(jn.Affine(params.norm.recurrent.scale.ravel(), None), a_t.reshape(1, -1))
+    y, _ = LN_LSTM.sites.recurrent(jn.Affine(params.norm.recurrent.scale.ravel(), None), a_t.reshape(1, -1))
     np.testing.assert_allclose([y.mean(), y.var()], [0.0, 1.0], atol=1e-3)
 
 

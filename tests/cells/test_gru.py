@@ -48,8 +48,6 @@ def test_the_two_words_differ(rng):
         jn.unroll(jn.GRU(HIDDEN), params, xs).outputs,
         jn.unroll(jn.GRU(HIDDEN, update_gate="renew"), params, xs).outputs,
     )
-    with pytest.raises(ValueError, match=r"GRU: update_gate must be one of 'keep', 'renew'; got 'both'"):
-        jn.GRU(HIDDEN, update_gate="both")
 
 
 def test_all_gates_together_share_statistics(x64, rng):

@@ -71,7 +71,7 @@ def test_norm_modules_equal_the_core(case, rng):
     params = cases.random_norm_params(case, rng)
     running = cases.random_stats(spec.initial_stats(shape), rng)
     x = jnp.asarray(rng.standard_normal(case.shape), jnp.float32)
-    mask = jnp.asarray(rng.uniform(size=case.shape) < 0.8)
+    mask = jnp.arange(case.shape[0]).reshape(-1, *[1] * (x.ndim - 1)) != 1
     linen, parts = jl.Norm(spec), nnx_parts(lambda: jx.Norm(spec, shape))
 
     def core(params, x, running, use):
@@ -263,3 +263,225 @@ def nnx_rnn(cell, xs, **call):
     """Flax's own driver, made inside of the trace, since it keeps a random stream."""
     graph, state = nnx.split(cell)
     return nnx.RNN(nnx.merge(graph, state))(xs, **call)
+
+
+# ---- inside of Flax's own drivers
+
+
+def test_linen_cell_in_stock_drivers(rng):
+    """RNN and Bidirectional with ragged lengths; gradients too, and a carry that is learned."""
+    cell = jn.ln_lstm(4, learn_carry=True)
+    both = [cases.random_cell_params(cell, rng) for _ in range(2)]
+    xs = cases.random_inputs(rng, 5, (3,))
+    stock = [nn.RNN(jl.RNNCell(cell)), nn.RNN(jl.RNNCell(cell))]
+    own_pair = {"params": {f"{name}_rnn": to_names(p) for name, p in zip(("forward", "backward"), both, strict=True)}}
+    real = (jnp.arange(5) < LENGTHS[:, None])[..., None]
+
+    def core(both, xs):
+        return jn.bidirectional((cell, cell), both, xs, lengths=LENGTHS).outputs.swapaxes(0, 1)
+
+    def driven(both, xs):
+        names = {
+            "params": {
+                f"{name}_rnn": {"cell": to_names(p)} for name, p in zip(("forward", "backward"), both, strict=True)
+            }
+        }
+        return nn.Bidirectional(*stock).apply(names, xs.swapaxes(0, 1), seq_lengths=LENGTHS)
+
+    def own(both, xs):
+        return nn.Bidirectional(jl.RNN(cell), jl.RNN(cell)).apply(own_pair, xs.swapaxes(0, 1), seq_lengths=LENGTHS)
+
+    @jax.jit
+    def every(both, xs):
+        def masked(function, both, xs):
+            return jnp.where(real, function(both, xs), 0)
+
+        def gradient(function):
+            return jax.grad(lambda both: jnp.sum(jnp.sin(masked(function, both, xs))))(both)
+
+        values = [masked(function, both, xs) for function in (core, driven, own)]
+        return values, [gradient(core), gradient(driven)]
+
+    with jax.numpy_rank_promotion("allow"):
+        values, gradients = every(both, xs)
+    same(values)
+    same(gradients)
+
+
+def test_nnx_cell_in_stock_drivers(rng):
+    cell = jn.ln_lstm(4, learn_carry=True)
+    both = [cases.random_cell_params(cell, rng) for _ in range(2)]
+    xs = cases.random_inputs(rng, 5, (3,))
+    step, whole = (nnx_parts(lambda kind=kind: kind(cell, 3, rngs=nnx.Rngs(0))) for kind in (jx.RNNCell, jx.RNN))
+    real = (jnp.arange(5) < LENGTHS[:, None])[..., None]
+
+    def core(both, xs):
+        return jn.bidirectional((cell, cell), both, xs, lengths=LENGTHS).outputs.swapaxes(0, 1)
+
+    def driven(both, xs):
+        rnns = [nnx.RNN(nnx_with(step, to_names(p))) for p in both]
+        return nnx.Bidirectional(*rnns)(xs.swapaxes(0, 1), seq_lengths=LENGTHS)
+
+    def own(both, xs):
+        rnns = [nnx_with(whole, to_names(p)) for p in both]
+        return nnx.Bidirectional(*rnns)(xs.swapaxes(0, 1), seq_lengths=LENGTHS)
+
+    @jax.jit
+    def every(both, xs):
+        def masked(function, both):
+            return jnp.where(real, function(both, xs), 0)
+
+        def gradient(function):
+            return jax.grad(lambda both: jnp.sum(jnp.sin(masked(function, both))))(both)
+
+        return [masked(function, both) for function in (core, driven, own)], [gradient(core), gradient(driven)]
+
+    with jax.numpy_rank_promotion("allow"):
+        values, gradients = every(both, xs)
+    same(values)
+    same(gradients)
+
+
+# ---- NNX transformations, views, metadata
+
+
+def test_nnx_module_closed_over_in_transformations(rng):
+    """Plain jax.jit, vmap and grad over a closed-over module: it keeps no random state and writes nothing."""
+    cells = (jn.ln_lstm(4), jn.bn_lstm(4, max_steps=3))
+    xs = cases.random_inputs(rng, 3, (2,)).swapaxes(0, 1)
+    for cell in cells:
+        rnn = jx.RNN(cell, 3, rngs=nnx.Rngs(0))
+        rnn.eval()
+        once = jax.jit(lambda xs, rnn=rnn: rnn(xs))(xs)
+        close(jax.jit(jax.vmap(lambda x, rnn=rnn: rnn(x)))(xs), once)
+        slope = jax.jit(jax.grad(lambda xs, rnn=rnn: rnn(xs).sum()))(xs)
+        assert bool(jnp.all(jnp.isfinite(slope)))
+        assert float(jnp.abs(slope).max()) > 0
+
+
+def test_nnx_train_eval_and_view(rng):
+    spec, x = jn.BatchNorm(momentum=0.5), jnp.asarray(3 + rng.standard_normal((6, 2)), jnp.float32)
+    norm = jx.Norm(spec, 2)
+    trained = norm(x)
+    assert float(jnp.abs(trained.mean())) < 1e-5
+    np.testing.assert_allclose(norm.mean[...], 0.5 * x.mean(axis=0), rtol=1e-5)
+    norm.eval()
+    before = nnx_stats(norm)
+    evaluated = norm(x)
+    assert float(jnp.abs(evaluated.mean())) > 0.5
+    close(before, nnx_stats(norm))
+    close(norm(x, use_running_average=False), trained)
+    norm.train()
+    close(norm(x), trained)
+    view = nnx.view(norm, use_running_average=True)
+    assert view.use_running_average
+    assert not norm.use_running_average
+    assert view.mean is norm.mean
+    with pytest.raises(ValueError, match="nothing says whether"):
+        jx.Norm(spec, 2, use_running_average=None)(x)
+    with pytest.raises(ValueError, match=r"num_features=\(3,\)"):
+        jx.Norm(spec, 2)(jnp.ones((4, 3)))
+
+
+def test_linen_running_average_argument_follows_the_convention(rng, key):
+    x = jnp.asarray(rng.standard_normal((6, 2)), jnp.float32)
+    norm = jl.Norm(jn.BatchNorm(momentum=0.5))
+    with pytest.raises(ValueError, match="use_running_average"):
+        norm.init(key, x)
+    variables = norm.init(key, x, use_running_average=False)
+    close(variables["batch_stats"], {"mean": np.zeros(2), "var": np.ones(2), "count": np.zeros(())})
+    with pytest.raises(Exception, match="immutable"):
+        norm.apply(variables, x, use_running_average=False)
+    jl.Norm(jn.LayerNorm()).init(key, x)  # nothing to choose here
+    with pytest.raises(ValueError, match="variable_carry='batch_stats'"):
+        jl.Norm(jn.BatchNorm(), use_running_average=True).apply({"params": variables["params"]}, x)
+
+
+def test_metadata_and_partitioning(key):
+    cell = jn.ln_lstm(4)
+    rnn = nnx.eval_shape(
+        lambda: jx.RNN(
+            cell,
+            3,
+            rngs=nnx.Rngs(0),
+            kernel_metadata={"out_sharding": (None, None, "model")},
+            recurrent_kernel_metadata={"note": "square"},
+            bias_metadata={"note": "own"},
+            scale_metadata={"note": "all"},
+            cell_scale_metadata={"note": "cell"},
+        )
+    )
+    assert rnn.kernel.get_metadata("out_sharding") == (None, None, "model")
+    notes = (rnn.recurrent, rnn.bias, rnn.norm.input.scale, rnn.norm.cell.scale)
+    assert [variable.get_metadata("note") for variable in notes] == ["square", "own", "all", "cell"]
+    assert "note" not in rnn.norm.cell.bias.get_metadata()  # a leaf of that very name takes it
+    with pytest.raises(TypeError, match="no variable 'gain'"):
+        jx.Norm(jn.LayerNorm(), 4, gain_metadata={})
+    with pytest.raises(TypeError, match="unexpected argument"):
+        jx.Norm(jn.LayerNorm(), 4, epsilon=1.0)
+    module = jl.RNN(cell, partitioning={"kernel": (None, None, "model"), "scale": (None,)})
+    variables = jax.eval_shape(module.init, key, jnp.ones((1, 2, 3)))
+    specs = nn.get_partition_spec(variables)["params"]
+    assert specs["kernel"] == jax.sharding.PartitionSpec(None, None, "model")
+    assert isinstance(variables["params"]["norm"]["cell"]["scale"], nn.Partitioned)
+
+
+def test_randomness_comes_with_the_call(key):
+    """Noise on the initial state: a key, a stream or nothing; nothing is kept."""
+    cell, xs = jn.lstm(4, initial_noise=0.1), jnp.ones((2, 2, 3))
+    rnn = jx.RNN(cell, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="needs randomness"):
+        rnn(xs)
+    close(rnn(xs, rngs=key), rnn(xs, rngs=key))
+    stream = nnx.Rngs(carry=1)
+    assert float(jnp.abs(rnn(xs, rngs=stream) - rnn(xs, rngs=stream)).max()) > 1e-4
+    variables = {"params": nnx.to_pure_dict(nnx.state(rnn))}
+    close(jl.RNN(cell).apply(variables, xs, init_key=key), rnn(xs, rngs=key))
+    one = jx.RNNCell(jn.bn_lstm(4, max_steps=2), 3, rngs=nnx.Rngs(0))
+    close(one.initialize_carry((2, 3)), jn.bn_lstm(4, max_steps=2).initial_carry((2,)))
+    drawn = one.initialize_carry((2, 3), nnx.Rngs(0), jax.nn.initializers.ones)
+    close((drawn.h, drawn.step), (np.ones((2, 4)), np.zeros((2,))))
+    with pytest.raises(ValueError, match="carry_init needs randomness"):
+        one.initialize_carry((2, 3), None, jax.nn.initializers.ones)
+
+
+def test_masks_and_resets(rng):
+    cell, xs = jn.ln_gru(4), cases.random_inputs(rng, 5, (3,))
+    params = cases.random_cell_params(cell, rng)
+    mask, reset = (jnp.asarray(rng.uniform(size=(5, 3)) < chance) for chance in (0.7, 0.3))
+    expected = jn.unroll(cell, params, xs, where=mask, reset=reset).outputs
+    call = {"mask": mask, "reset": reset, "time_major": True}
+    close(jl.RNN(cell).apply({"params": to_names(params)}, xs, **call), expected)
+    close(nnx_with(nnx_parts(lambda: jx.RNN(cell, 3, rngs=nnx.Rngs(0))), to_names(params))(xs, **call), expected)
+
+
+def test_flip_steps_keeps_padding_at_the_end():
+    xs = jnp.asarray([[1, 2, 3], [4, 5, 0], [0, 0, 0]])
+    want = [[3, 2, 1], [5, 4, 0], [0, 0, 0]]
+    assert flip_steps(xs, jnp.asarray([7, 2, 0]), time_axis=1).tolist() == want
+    assert flip_steps(xs.T, jnp.asarray([7, 2, 0])).T.tolist() == want
+    assert flip_steps(xs, time_axis=-1).tolist() == [[3, 2, 1], [0, 5, 4], [0, 0, 0]]
+
+
+# ---- checkpoints
+
+
+def test_save_and_restore(tmp_path, rng, key):
+    """Orbax takes the variables of linen and of NNX as they are."""
+    cell, xs = jn.bn_lstm(4, max_steps=2), cases.random_inputs(rng, 2, (2,))
+    linen = jl.RNN(cell, use_running_average=True)
+    variables = linen.init(key, xs)
+    rnn = jx.RNN(cell, 3, rngs=key)
+    rnn(xs)  # moves the statistics
+    state = nnx.to_pure_dict(nnx.state(rnn))
+    for name, tree in (("linen", variables), ("nnx", state)):
+        with warnings.catch_warnings(), ocp.StandardCheckpointer() as checkpointer:
+            warnings.simplefilter("ignore")
+            checkpointer.save(tmp_path / name, tree)
+            checkpointer.wait_until_finished()
+            restored = checkpointer.restore(tmp_path / name, jax.tree.map(jnp.zeros_like, tree))
+        jax.tree.map(np.testing.assert_array_equal, tree, restored)
+    fresh = jx.RNN(cell, 3, rngs=jax.random.key(9))
+    nnx.update(fresh, restored)
+    rnn.eval(), fresh.eval()
+    np.testing.assert_array_equal(fresh(xs), rnn(xs))
