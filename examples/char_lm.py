@@ -137,7 +137,9 @@ class LanguageModel:
         return jaxnorm.population(batches, ddof=0, rows=self.cell.max_steps)
 
     @partial(jax.jit, static_argnums=(0, 3))
-    def sample(self, params: Params, stats: Any, length: int, first: jax.Array, temperature: float, key: jax.Array) -> Any:
+    def sample(
+        self, params: Params, stats: Any, length: int, first: jax.Array, temperature: float, key: jax.Array
+    ) -> Any:
         """Streams a text: one step at a time, each character drawn from what the last one led to."""
 
         def one_step(state: tuple[Any, jax.Array], key_t: jax.Array) -> tuple[tuple[Any, jax.Array], jax.Array]:
@@ -170,7 +172,9 @@ def in_windows(ids: np.ndarray, window: int, batch: int) -> tuple[jax.Array, jax
     return lay(ids[:-1], 0), lay(ids[1:], -1)
 
 
-def train(name: str, model: LanguageModel, args: argparse.Namespace, data: dict[str, Any], folder: Any, bars: Any) -> Any:
+def train(
+    name: str, model: LanguageModel, args: argparse.Namespace, data: dict[str, Any], folder: Any, bars: Any
+) -> Any:
     """Trains one model from its newest checkpoint on; returns its state and its row of the table."""
     checkpoints = folder.checkpoints(name)
     state = model.init(jax.random.key(args.seed))
@@ -202,12 +206,18 @@ def train(name: str, model: LanguageModel, args: argparse.Namespace, data: dict[
             checkpoints.save(number, state, done)
     checkpoints.close()
     last = done.records[-1]
-    return state, done.records, last | {
-        "kind": "final",
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "ms_per_step": 1e3 * last["seconds"] / args.steps,
-        "memory_mib": (memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes) / 2**20,
-    }
+    return (
+        state,
+        done.records,
+        last
+        | {
+            "kind": "final",
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "ms_per_step": 1e3 * last["seconds"] / args.steps,
+            "memory_mib": (memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes)
+            / 2**20,
+        },
+    )
 
 
 def run(args: argparse.Namespace) -> None:

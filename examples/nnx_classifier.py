@@ -5,7 +5,8 @@
     python examples/nnx_classifier.py --data FOLDER         MNIST: a folder with the four idx .gz files
     python examples/nnx_classifier.py --out FOLDER          keeps the checkpoint there
 
-Trains with optax, evaluates with running and with population statistics, saves and restores with orbax. Needs the extra jaxnorm[examples].
+Trains with optax, evaluates with running and with population statistics, saves and restores with orbax.
+Needs the extra jaxnorm[examples].
 """
 
 import argparse

@@ -29,7 +29,8 @@ class _Parser(argparse.ArgumentParser):
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line; raises BadInput with one line if it makes no sense."""
     parser = _Parser(prog="char_lm.py", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                     description="Trains character language models side by side: what does normalization do?")  # fmt: skip
+                     description="Trains character language models side by side: what does normalization do?"
+                     )  # fmt: skip
     add = parser.add_argument
     add("--models", nargs="+", default=DEFAULT_MODELS, metavar="NAME", help=f"any of {', '.join(PRESETS)}")
     add("--data", metavar="PATH", help="UTF-8 text (plain, .gz, .xz), or a folder with train, valid and test files; "

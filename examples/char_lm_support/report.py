@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito), and dashes for print.
 COLOURS = ("#555555", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A600")
@@ -58,9 +58,13 @@ def table(finals: list[dict[str, Any]]) -> Table:
     columns = {key: column for key, column in COLUMNS.items() if any(final.get(key) is not None for final in finals)
                or key in ("running_bpc", "population_bpc")}  # fmt: skip
     for key, (title, _) in columns.items():
-        result.add_column(title, justify="left" if key == "model" else "right", no_wrap=key == "model", vertical="bottom")
+        result.add_column(
+            title, justify="left" if key == "model" else "right", no_wrap=key == "model", vertical="bottom"
+        )
     for final in finals:
-        result.add_row(*("-" if final.get(key) is None else form.format(final[key]) for key, (_, form) in columns.items()))
+        result.add_row(
+            *("-" if final.get(key) is None else form.format(final[key]) for key, (_, form) in columns.items())
+        )
     return result
 
 

@@ -41,10 +41,10 @@ class RunFolder:
         config["text_sha256"] = sha256
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if args.overwrite:
-                self._remove_run()
-            elif self._config.exists():
+            if self._config.exists() and not args.overwrite:
                 self._check_same(config, args.resume)
+            else:
+                self._discard_checkpoints()
             self.write("config.json", json.dumps(config, indent=2) + "\n")
             self.write("metrics.jsonl", "")
         except OSError as error:
@@ -56,9 +56,13 @@ class RunFolder:
     def _config(self) -> Path:
         return self.path / "config.json"
 
-    def _remove_run(self) -> None:
-        self._config.unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+    def _discard_checkpoints(self) -> None:
+        """All at once, by a rename: a kill in the midst must not leave some for the next run to find."""
+        old, discarded = self.path / "checkpoints", self.path / "checkpoints.discarded"
+        shutil.rmtree(discarded, ignore_errors=True)
+        if old.exists():
+            old.rename(discarded)
+            shutil.rmtree(discarded)
 
     def _check_same(self, config: dict[str, Any], resume: bool) -> None:
         if not resume:

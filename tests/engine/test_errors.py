@@ -77,7 +77,7 @@ UNROLL = {
     ),
     "weights of another size": (
         ValueError,
-        r"unroll: params\.kernel must have shape \(3, 4, 4\) .* got \(3, 4, 8\)",
+        r"unroll: params\.bias must have shape \(4, 4\) .* got \(4, 8\)",
         {"params": params_of(jn.ln_lstm(8))},
     ),
     "weights of another cell": (
@@ -87,12 +87,12 @@ UNROLL = {
     ),
     "weights of another norm": (
         TypeError,
-        r"unroll: params\.norm\.input\.bias is missing\.",
+        r"unroll: params\.norm\.cell\.bias is missing\.",
         {"params": params_of(jn.rms_lstm(4))},
     ),
     "statistics of another cell": (
         TypeError,
-        r"unroll: stats\.input.* is missing",
+        r"unroll: stats\.cell\.count is missing",
         {"cell": BN, "stats": jn.Sites()},
     ),
 }

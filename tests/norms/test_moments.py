@@ -158,7 +158,8 @@ def test_merge_with_a_count_for_each_feature(rng):
     x = rng.standard_normal((6, 3)).astype(np.float32)
     mask = rng.random(x.shape) < 0.5
     mask[:3, 0], mask[3:, 1], mask[:, 2] = False, False, False
-    got = jn.merge(jn.moments(x[:3], where=mask[:3]), jn.moments(x[3:], where=mask[3:]))
+    data, real = jnp.asarray(x), jnp.asarray(mask)
+    got = jn.merge(jn.moments(data[:3], where=real[:3]), jn.moments(data[3:], where=real[3:]))
     assert got.count.shape == (3,)
     assert_moments(got, oracles.moments(x, where=mask))
 
@@ -189,7 +190,7 @@ def test_normalize_with_statistics_from_elsewhere(rng):
         (lambda x: jn.moments(x, axis=2), r"moments: axis=2 is out of range for an array with 2 axes. .*\[-2, 1\]"),
         (lambda x: jn.moments(x, axis=(0, -2)), r"moments: axis=\(0, -2\) names the same axis twice"),
         (lambda x: jn.moments(x, axis_name="nowhere"), r"axis_name='nowhere' is not bound here. Call inside jax.vmap"),
-        (lambda x: jn.moments(x, where=np.ones(5, bool)), r"moments: where must broadcast .* \(4, 3\), got \(5,\)"),
+        (lambda x: jn.moments(x, where=jnp.ones(5, bool)), r"moments: where must broadcast .* \(4, 3\), got \(5,\)"),
         (
             lambda x: jn.normalize(x, jn.Moments(jnp.zeros(2), jnp.ones(2), jnp.ones(()))),
             r"normalize: moments.mean must broadcast to the shape of x = \(4, 3\), got \(1, 2\)",
