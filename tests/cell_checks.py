@@ -256,7 +256,8 @@ def check_lengths_reversed(cell: Any, unroll: Callable = jn.unroll) -> None:
 def over_axis(cell: Any, axis_name: str) -> Any:
     """The cell with the batch of its batch norms spread over a named axis."""
     sites = (
-        dataclasses.replace(norm, axis_name=axis_name) if isinstance(norm, jn.BatchNorm) else norm for norm in cell.sites
+        dataclasses.replace(norm, axis_name=axis_name) if isinstance(norm, jn.BatchNorm) else norm
+        for norm in cell.sites
     )
     names = [name for name, norm in zip(jn.Sites._fields, cell.sites, strict=True) if norm != jn.Identity()]
     named = dict(zip(jn.Sites._fields, sites, strict=True))

@@ -23,7 +23,8 @@ def to_numpy(tree: Any) -> Any:
 
 
 def sigmoid(v: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-v))
+    """1 / (1 + exp(-v)), in a form that cannot overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * v))
 
 
 def flat(weights: np.ndarray) -> np.ndarray:

@@ -93,7 +93,8 @@ FAULTS_OF_THE_LOOP = {
 @pytest.mark.parametrize("fault", FAULTS_OF_THE_LOOP)
 def test_a_fault_in_the_loop_is_caught_by_the_contract(fault, x64):
     right, wrong, check = FAULTS_OF_THE_LOOP[fault]
-    cell = jn.bn_lstm(SIZE, max_steps=2)
+    # A norm at the cell site puts zeros at masked places by itself, and would hide the second fault.
+    cell = jn.lstm(SIZE) if fault == "outputs not masked" else jn.bn_lstm(SIZE, max_steps=2)
     with pytest.raises(AssertionError):
         check(cell, engine(right, wrong))
 

@@ -75,6 +75,18 @@ def masked(x: Array, where: Array | None) -> Array:
     return x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))
 
 
+def anchor(data: Array, axes: tuple[int, ...], where: Array | None, axis_name: AxisName | None) -> Array:
+    """A point near the data, to be subtracted before the mean is taken: the first element along ``axes``.
+
+    Statistics do not depend on it, but for rounding: data that are all equal become exactly zero, and the mean of data
+    far from zero keeps its digits. Where elements are masked or lie on other devices it is zero.
+    """
+    if where is not None or axis_name is not None or any(data.shape[a] == 0 for a in axes):
+        return jnp.zeros((1,) * data.ndim, data.dtype)
+    first = tuple(slice(0, 1) if a in axes else slice(None) for a in range(data.ndim))
+    return lax.stop_gradient(data[first])
+
+
 def moments(
     x: Float[Array, "..."],
     *,
@@ -120,8 +132,11 @@ def moments(
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     count = count_over(x, mask, axes, axis_name)
     divisor = jnp.maximum(count, jnp.ones((), count.dtype))
+    origin = anchor(data, axes, mask, axis_name)
+    data = data - origin
     mean = sum_over(data, axes, axis_name) / divisor
     deviation = masked(data - mean, mask)
+    mean = mean + origin
     var = sum_over(jnp.square(deviation), axes, axis_name) / divisor
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     varies = any(count.shape[a] != 1 for a in kept)

@@ -197,7 +197,8 @@ def _fit_rows(running: Moments, measured: Moments, start: int | Array) -> Moment
     if measured.mean.ndim == running.mean.ndim + 1 and measured.mean.shape[1:] == running.mean.shape:
         pooled = pool_steps(measured, 1)
         return Moments(*(leaf[0] for leaf in pooled))
-    if measured.mean.ndim == running.mean.ndim and measured.mean.shape[1:] == running.mean.shape[1:]:
+    has_rows = running.count.ndim > 0 and measured.count.ndim > 0
+    if has_rows and measured.mean.ndim == running.mean.ndim and measured.mean.shape[1:] == running.mean.shape[1:]:
         return pool_steps(measured, running.mean.shape[0], start)
     raise ValueError(
         f"fold: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must be equal "

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, AxisName
-from jaxnorm.norms.moments import count_over, masked, statistics_dtype, sum_over
+from jaxnorm.norms.moments import anchor, count_over, masked, statistics_dtype, sum_over
 
 # Data are scaled by this power of two (exactly) before they are squared, so that float32 overflows near 1e28 and not
 # near 1e19. What underflows then is smaller than 1e-9, nothing beside any epsilon that is at least _SMALLEST_SCALED.
@@ -34,6 +34,7 @@ def standardize(
     data = masked(x.astype(dtype), where)
     count = jnp.maximum(count_over(*_first(leading, axes, data, where), axes, axis_name), jnp.ones((), dtype))
     if centre:
+        data = data - anchor(data, axes, where, axis_name)
         data = masked(data - sum_over(data, axes, axis_name) / count, where)
     data = data * scale
     source, _ = _first(leading, axes, data, where)

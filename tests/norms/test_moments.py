@@ -102,7 +102,10 @@ def test_devices_with_unequal_and_empty_shards(rng):
                 )(x, mask)
             return jn.batch_norm(x, where=mask, axis_name=names if len(names) > 1 else names[0])
 
-        return jax.shard_map(shard, mesh=mesh, in_specs=(rows, rows), out_specs=(rows, whole))
+        # shard_map cannot follow which values vary through a collective that names an axis of vmap too.
+        return jax.shard_map(
+            shard, mesh=mesh, in_specs=(rows, rows), out_specs=(rows, whole), check_vma=not per_example
+        )
 
     def plain(x, mask):
         return jn.batch_norm(x, where=mask)
