@@ -109,7 +109,7 @@ class LanguageModel:
             position=position + self.window,
             key=key,
         )
-        return new, nats * BITS, optax.global_norm(gradient)
+        return new, nats * BITS, optax.tree.norm(gradient)
 
     @partial(jax.jit, static_argnums=0)
     def evaluate(self, params: Params, stats: Any, windows: jax.Array, targets: jax.Array) -> jax.Array:

@@ -23,8 +23,8 @@ def test_row_01_small_spread_on_a_large_offset():
     x = jnp.asarray([4096.0, 4096.02] * 8, jnp.float32)
     want = oracles.layer_norm(np.asarray(x))
     assert want[1] > 0.9
-    # The mean itself is rounded to float32, a fortieth of this spread: that much is left of any two-pass variance.
-    np.testing.assert_allclose(jn.layer_norm(x), want, rtol=0.03)
+    # The mean of such data rounds by a fortieth of their spread; it is taken from a point near them.
+    np.testing.assert_allclose(jn.layer_norm(x), want, rtol=1e-4)
 
 
 def test_row_02_variance_on_an_offset_and_huge_data(rng):

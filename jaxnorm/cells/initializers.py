@@ -43,10 +43,11 @@ def blocks(
     dtype: DTypeLike,
 ) -> Float[Array, "I G H"]:
     """One draw for each gate, stacked to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
-    inits = init if isinstance(init, tuple) else (init,) * gates
-    if len(inits) != gates:
-        raise ValueError(
-            f"{where}: {name} has {len(inits)} initializers, expected one, or one for each of the {gates} gates."
-        )
     keys = jax.random.split(key, gates)
-    return jnp.stack([one(k, shape, dtype) for one, k in zip(inits, keys, strict=True)], axis=1)
+    if not isinstance(init, tuple):
+        return jax.vmap(lambda k: init(k, shape, dtype), out_axes=1)(keys)
+    if len(init) != gates:
+        raise ValueError(
+            f"{where}: {name} has {len(init)} initializers, expected one, or one for each of the {gates} gates."
+        )
+    return jnp.stack([one(k, shape, dtype) for one, k in zip(init, keys, strict=True)], axis=1)

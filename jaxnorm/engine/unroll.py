@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, Timed, compute_dtype
+from jaxnorm.cells.base import Cell, Sites, Timed, compute_dtype
 from jaxnorm.engine.check import check_params, check_stats, fit_carry
 from jaxnorm.engine.clock import ages
 from jaxnorm.engine.forward import Steps, forward
@@ -20,7 +20,7 @@ class Unrolled(NamedTuple):
 
     ``outputs`` are laid out like the input, ``carry`` is that after the last step (hand it on to continue), and
     ``moments`` are what the normalizers measured at each step in the order of processing (leading axis T), for
-    ``cell.fold``.
+    ``cell.fold``; empty where running statistics were used.
     """
 
     outputs: Float[Array, "..."]
@@ -161,6 +161,8 @@ def _unroll(
     keys = None if step_key is None else jax.random.split(step_key, steps)
     each = Steps(row, where, reset, keys)
     last, ys, moments = forward(cell, cell.prepare(params, dtype), carry, initial, xs, each, stats, reverse=reverse)
+    if stats is not None:
+        moments = Sites()  # nothing was measured
     if reverse:
         moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
     if order is not None:

@@ -77,7 +77,7 @@ def fold(
       measured: the same tree. Where ``running`` has rows per step, ``measured`` may have any number of steps T on
         its leading axis: they are laid into the rows by :func:`pool_steps`.
       momentum: weight of the old value, in [0, 1], as in Flax (PyTorch's is one minus this); None for the exact
-        average over everything seen since count was zero.
+        statistics of everything seen since count was zero.
       ddof: 0 keeps the biased variance (Flax, Keras), 1 corrects it (PyTorch, Algorithm 2 of batch normalization).
       start: index of the first measured step, where there are rows per step.
 
@@ -102,18 +102,20 @@ def fold(
     def one(old: Moments, new: Moments) -> Moments:
         new = Moments(*map(lax.stop_gradient, _fit_rows(old, new, start)))
         new = Moments(*(leaf.astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
-        n = new.count
-        new = new._replace(var=new.var * spread(_correction(n, ddof), new.var))
+        n, total = new.count, old.count + new.count
         if momentum is None:
-            mean, var, _ = merge(old, new)
+            # Pool the biased variances, so that the correction is that of all the data together.
+            biased = old._replace(var=old.var / spread(_correction(old.count, ddof), old.var))
+            mean, var, _ = merge(biased, new)
+            var, behind = var * spread(_correction(total, ddof), var), total
         else:
             weight = jnp.asarray(1.0 - momentum, old.mean.dtype)
+            corrected = new.var * spread(_correction(n, ddof), new.var)
             mean = old.mean + weight * (new.mean - old.mean)
-            var = old.var + weight * (new.var - old.var)
+            var, behind = old.var + weight * (corrected - old.var), n
+        seen = spread(n, mean) > 0
         return Moments(
-            jnp.where(spread(n, mean) > 0, mean, old.mean),
-            jnp.where(spread(n, var) > ddof, var, old.var),
-            old.count + n,
+            jnp.where(seen, mean, old.mean), jnp.where(seen & (spread(behind, var) > ddof), var, old.var), total
         )
 
     return map_moments(one, running, measured)
