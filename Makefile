@@ -12,7 +12,7 @@ PROGRAMS = $(shell grep -l '__main__' examples/*.py 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test lint format types floors doctest examples docs build clean
+.PHONY: help venv demo test slow lint format types floors doctest examples docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ demo: $(VENV)/.installed-examples ## train four character models on real text; t
 	$(PY) examples/char_lm.py --out runs/char_lm --overwrite
 
 test: $(VENV)/.installed-test ## run the tests
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal -m "not slow"
+
+slow: $(VENV)/.installed-test ## run the slow tests too: an hour on a small machine
 	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed-dev ## check style with ruff

@@ -82,7 +82,7 @@ def fold(
       start: index of the first measured step, where there are rows per step.
 
     Returns:
-      The new running statistics; ``count`` grows by what was measured.
+      The new running statistics, in their shapes; ``count`` grows by what was measured.
 
     Raises:
       ValueError: momentum or ddof out of range, or shapes that do not fit.
@@ -102,7 +102,15 @@ def fold(
     def one(old: Moments, new: Moments) -> Moments:
         new = Moments(*map(lax.stop_gradient, _fit_rows(old, new, start)))
         new = Moments(*(leaf.astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
-        n, total = new.count, old.count + new.count
+        n = new.count
+        finer = tuple(range(old.count.ndim, n.ndim))
+        # A mask that varies over features gives each its own count; the running one keeps its shape.
+        total = old.count + (jnp.max(n, axis=finer) if finer else n)
+        if momentum is None and finer:
+            raise ValueError(
+                f"fold: an exact average over features with counts of their own (measured.count {n.shape}) needs "
+                f"running counts of that shape, got {old.count.shape}. Begin with count=jnp.zeros_like(running.mean)."
+            )
         if momentum is None:
             # Pool the biased variances, so that the correction is that of all the data together.
             biased = old._replace(var=old.var / spread(_correction(old.count, ddof), old.var))

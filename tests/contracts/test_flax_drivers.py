@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 import jaxnorm as jn
@@ -12,6 +13,8 @@ import jaxnorm.nnx as jx
 from jaxnorm.engine.names import to_names
 from tests import cases
 from tests.contracts.flax_tools import LENGTHS, close, nnx_parts, nnx_with, same
+
+pytestmark = pytest.mark.slow
 
 # ---- as in Flax
 

@@ -14,6 +14,8 @@ from hypothesis.extra.numpy import arrays
 import jaxnorm as jn
 from tests import cases, oracles
 
+pytestmark = pytest.mark.slow
+
 CELLS = {
     "ln_lstm": (jn.ln_lstm(cases.HIDDEN, learn_carry=True), oracles.ln_lstm_step),
     "gru": (jn.gru(cases.HIDDEN, learn_carry=True), oracles.gru_step),
