@@ -37,5 +37,4 @@ add_module_names = False
 
 html_theme = "sphinx_book_theme"
 html_title = "jaxnorm"
-html_static_path = ["_static"]
 html_theme_options = {"show_navbar_depth": 2, "use_download_button": False, "use_fullscreen_button": False}
