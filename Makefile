@@ -52,7 +52,7 @@ floors: $(VENV)/.installed-dev ## check that imports go downwards only
 	$(VENV)/bin/lint-imports
 
 doctest: $(VENV)/.installed-test ## run the examples in docstrings and in the documentation
-	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' jaxnorm docs/*.md
+	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' --ignore=docs/skeletons --ignore=docs/_ext --ignore=docs/conf.py jaxnorm docs/*.md
 
 examples: $(VENV)/.installed-examples ## run every example with --smoke
 	@rm -rf build/examples && mkdir -p build/examples

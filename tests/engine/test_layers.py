@@ -9,6 +9,8 @@ import jaxnorm as jn
 from tests import cases
 from tests.cell_checks import assert_close
 
+pytestmark = pytest.mark.slow
+
 HIDDEN, STEPS = 4, 5
 LENGTHS = jnp.array([5, 3])
 # Sequences begin at 0 and at 3 in the first row, at 0 and 2 in the second.
