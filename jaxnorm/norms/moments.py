@@ -32,7 +32,8 @@ class Moments(NamedTuple):
 def statistics_dtype(dtype: Any) -> DType:
     """The dtype in which statistics of data of this dtype are computed: at least float32."""
     # Not jnp.promote_types, which refuses bfloat16 under strict promotion.
-    return jnp.dtype(dtype) if jnp.finfo(dtype).bits > 32 else jnp.dtype(jnp.float32)
+    given: DType = jnp.dtype(dtype)
+    return given if given.itemsize > 4 else jnp.dtype(jnp.float32)
 
 
 def sum_over(x: Array, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
