@@ -62,10 +62,10 @@ def test_fold_leaves_what_nobody_measured():
     for momentum in (0.5, None):
         for ddof in (0, 1):
             got = jn.fold(running, measured, momentum=momentum, ddof=ddof)
-            # The third was never seen. The second has one element: its unbiased variance does not exist.
+            # The third was never seen. The second has one element: an unbiased variance exists only for the union.
             np.testing.assert_array_equal([leaf[2] for leaf in got], [leaf[2] for leaf in running])
             assert got.mean[1] != running.mean[1]
-            assert (got.var[1] == running.var[1]) == (ddof == 1)
+            assert (got.var[1] == running.var[1]) == (ddof == 1 and momentum is not None)
             np.testing.assert_array_equal(got.count, [7.0, 6.0, 5.0])
             assert all(np.isfinite(np.asarray(leaf)).all() for leaf in got)
     half = jn.fold(running, measured, momentum=0.5, ddof=1)
