@@ -1,7 +1,8 @@
 """What must hold for every cell, as plain functions: the contract tests call them, the meta-tests plant faults in them.
 
 Each takes a cell and the ``unroll`` under test, draws its own data and raises AssertionError. Data are float64, so
-that a difference is an error and not rounding; call under x64.
+that a difference is an error and not rounding; call under x64. What is computed with JAX is computed in a few compiled
+programs of few shapes, the rest with NumPy: compiling is what these checks cost.
 """
 
 import dataclasses
@@ -34,13 +35,13 @@ def assert_close(got: Any, expected: Any, tolerance: float = TOLERANCE, note: st
 
 
 class Example(NamedTuple):
-    """Random inputs of a run; the masks are all True and all False unless asked for."""
+    """Random inputs of a run, as NumPy arrays; the masks are all True and all False unless asked for."""
 
     params: Any
-    xs: jax.Array
+    xs: np.ndarray
     carry: Any
-    where: jax.Array
-    reset: jax.Array
+    where: np.ndarray
+    reset: np.ndarray
 
 
 def example(cell: Any, *, seed: int = 0, masks: bool = False, batch: tuple[int, ...] = (BATCH,)) -> Example:
@@ -50,7 +51,7 @@ def example(cell: Any, *, seed: int = 0, masks: bool = False, batch: tuple[int, 
     shape = (STEPS, *batch)
     where = rng.random(shape) < 0.7 if masks else np.ones(shape, bool)
     reset = rng.random(shape) < 0.3 if masks else np.zeros(shape, bool)
-    return Example(params, xs, random_carry(cell, rng, batch), jnp.asarray(where), jnp.asarray(reset))
+    return jax.tree.map(np.array, Example(params, xs, random_carry(cell, rng, batch), where, reset))
 
 
 def random_carry(cell: Any, rng: np.random.Generator, batch: tuple[int, ...]) -> Any:
@@ -75,7 +76,6 @@ def select(condition: jax.Array, yes: Any, no: Any) -> Any:
     )
 
 
-@partial(jax.jit, static_argnums=0)
 def single_step(
     cell: Any, params: Any, state: Any, age: jax.Array, x: jax.Array, real: jax.Array, reset: jax.Array, stats: Any
 ) -> tuple[Any, jax.Array, jax.Array, Any]:
@@ -91,9 +91,9 @@ def single_step(
 
 
 def step_by_step(
-    cell: Any, params: Any, xs: jax.Array, *, carry: Any, where: Any = None, reset: Any = None, stats: Any = None
+    cell: Any, params: Any, xs: jax.Array, carry: Any, where: Any = None, reset: Any = None, stats: Any = None
 ) -> jn.Unrolled:
-    """A Python loop over single steps."""
+    """A Python loop over single steps, to be traced as a whole."""
     batch = xs.shape[1:-1]
     where = jnp.ones(xs.shape[:-1], bool) if where is None else where
     reset = jnp.zeros(xs.shape[:-1], bool) if reset is None else reset
@@ -122,87 +122,104 @@ def values_and_gradients(run: Callable, cell: Any, data: Example) -> tuple[jn.Un
     return out, gradients
 
 
-compiled = partial(jax.jit, static_argnums=(0, 1))(values_and_gradients)
+def compiled(function: Callable, **options: Any) -> Callable:
+    """The function under jit, its results as NumPy arrays."""
+    program = jax.jit(function, **options)
+    return lambda *args, **named: jax.tree.map(np.asarray, program(*args, **named))
+
+
+def call(unroll: Callable, cell: Any, params: Any, xs: Any, **options: Any) -> jn.Unrolled:
+    return unroll(cell, params, xs, **options)
+
+
+forward = compiled(call, static_argnums=(0, 1), static_argnames=("reverse", "time_axis"))
+engine = compiled(values_and_gradients, static_argnums=(0, 1))
+loop = compiled(step_by_step, static_argnums=0)
+reference = compiled(partial(values_and_gradients, step_by_step), static_argnums=0)
+
+
+def joined(first: Any, second: Any) -> Any:
+    """Two trees one after the other, along the leading axis."""
+    return jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
 
 
 def check_loop(cell: Any, unroll: Callable = jn.unroll) -> None:
     """The engine is the loop over single steps: values and gradients, with masks and resets."""
     data = example(cell, masks=True)
-    assert_close(compiled(unroll, cell, data), values_and_gradients(step_by_step, cell, data), 1e-8)
+    assert_close(engine(unroll, cell, data), reference(cell, data), 1e-8)
 
 
 def check_padding(cell: Any, unroll: Callable = jn.unroll) -> None:
     """A masked row and a masked last step are as if they were not there, whatever they hold."""
     data = example(cell, seed=1)
-    real = data.where.at[-1].set(False).at[:, -1].set(False)
-    padded = data._replace(where=real, xs=jnp.where(real[..., None], data.xs, jnp.nan))
-    out, (by_params, by_xs, by_carry) = compiled(unroll, cell, padded)
-    small = Example(
-        data.params, data.xs[:-1, :-1], jax.tree.map(lambda a: a[:-1], data.carry), real[:-1, :-1], data.reset[:-1, :-1]
+    data.where[-1], data.where[:, -1] = False, False
+    real = data.where
+    out, (by_params, by_xs, by_carry) = engine(
+        unroll, cell, data._replace(xs=np.where(real[..., None], data.xs, np.nan))
     )
-    alone = step_by_step(cell, small.params, small.xs, carry=small.carry)
+    carry = jax.tree.map(lambda a: a[:-1], data.carry)
+    alone = loop(cell, data.params, data.xs[:-1, :-1], carry=carry)
     assert_close(out.outputs[:-1, :-1], alone.outputs, note="outputs")
-    assert not jnp.any(out.outputs[-1]), "padding puts out zeros"
-    assert not jnp.any(out.outputs[:, -1]), "padding puts out zeros"
+    assert not np.any(out.outputs[-1]), "padding puts out zeros"
+    assert not np.any(out.outputs[:, -1]), "padding puts out zeros"
     assert_close(jax.tree.map(lambda a: a[:-1], out.carry), alone.carry, note="carry")
     assert_close(
-        jax.tree.map(lambda a: a[-1], out.carry), jax.tree.map(lambda a: a[-1], data.carry), note="masked carry"
+        jax.tree.map(lambda a: a[-1], out.carry),
+        jax.tree.map(lambda a: a[-1], data.carry),
+        note="masked carry",
     )
     assert_close(jax.tree.map(lambda a: a[:-1], out.moments), alone.moments, note="moments")
-    assert not any(jnp.any(leaf[-1]) for leaf in jax.tree.leaves(out.moments)), "a step without a row measures nothing"
+    assert not any(np.any(leaf[-1]) for leaf in jax.tree.leaves(out.moments)), "a step without a row measures nothing"
     for leaf in jax.tree.leaves((by_params, by_xs, by_carry)):
-        assert jnp.all(jnp.isfinite(leaf)), "NaN in padding reaches a gradient"
-    assert not jnp.any(jnp.where(real[..., None], 0.0, by_xs)), "padding has a gradient"
-    zeros = compiled(unroll, cell, padded._replace(xs=jnp.where(real[..., None], data.xs, 0.0)))
-    assert_close((by_params, by_xs, by_carry), zeros[1], note="gradients with zeros in the padding")
+        assert np.all(np.isfinite(leaf)), "NaN in padding reaches a gradient"
+    assert not np.any(np.where(real[..., None], 0.0, by_xs)), "padding has a gradient"
+    _, gradients = engine(unroll, cell, data._replace(xs=np.where(real[..., None], data.xs, 0.0)))
+    assert_close((by_params, by_xs, by_carry), gradients, note="gradients with zeros in the padding")
 
 
 def check_reset(cell: Any, unroll: Callable = jn.unroll) -> None:
-    """A reset makes two separate sequences of one; a reset of one row leaves the others alone."""
+    """A reset makes two separate sequences of one."""
     data = example(cell, seed=2)
-    out, _ = compiled(unroll, cell, data._replace(reset=data.reset.at[2].set(True)))
-    first = step_by_step(cell, data.params, data.xs[:2], carry=data.carry)
-    second = step_by_step(
-        cell, data.params, data.xs[2:], carry=cell.initial_carry((BATCH,), params=data.params, dtype=jnp.float64)
+    data.reset[2] = True
+    out, _ = engine(unroll, cell, data)
+    start = jax.jit(lambda p: cell.initial_carry((BATCH,), params=p, dtype=jnp.float64))(data.params)
+    first = loop(cell, data.params, data.xs[:2], carry=data.carry)
+    second = loop(cell, data.params, data.xs[2:], carry=start)
+    assert_close(
+        out, jn.Unrolled(joined(first.outputs, second.outputs), second.carry, joined(first.moments, second.moments))
     )
-    joined = jax.tree.map(
-        lambda a, b: jnp.concatenate([a, b]), (first.outputs, first.moments), (second.outputs, second.moments)
-    )
-    assert_close((out.outputs, out.moments), joined)
-    assert_close(out.carry, second.carry, note="carry")
 
 
 def check_rows(cell: Any, unroll: Callable = jn.unroll, *, batch_statistics: bool = False) -> None:
     """Permuted examples give permuted results; without batch statistics no row knows of another."""
     data = example(cell, seed=3, masks=True)
-    order = jnp.array([2, 0, 3, 1])
-    out, _ = compiled(unroll, cell, data)
+    order = np.array([2, 0, 3, 1])
+    out, _ = engine(unroll, cell, data)
 
     def rows(tree: Any, axis: int) -> Any:
-        return jax.tree.map(lambda a: jnp.take(a, order, axis=axis), tree)
+        return jax.tree.map(lambda a: np.take(a, order, axis=axis), tree)
 
     moved = Example(data.params, rows(data.xs, 1), rows(data.carry, 0), rows(data.where, 1), rows(data.reset, 1))
-    outputs, carry = out.outputs, out.carry
-    got, _ = compiled(unroll, cell, moved)
-    assert_close(got, jn.Unrolled(rows(outputs, 1), rows(carry, 0), out.moments))
+    got, _ = engine(unroll, cell, moved)
+    assert_close(got, jn.Unrolled(rows(out.outputs, 1), rows(out.carry, 0), out.moments))
     if batch_statistics:
         return
-    other = data._replace(xs=data.xs.at[:, 0].add(1.0))
-    changed, _ = compiled(unroll, cell, other)
-    assert bool(jnp.all(changed.outputs[:, 1:] == outputs[:, 1:])), "a row depends on another"
+    other = data.xs.copy()
+    other[:, 0] += 1.0
+    changed, _ = engine(unroll, cell, data._replace(xs=other))
+    np.testing.assert_array_equal(changed.outputs[:, 1:], out.outputs[:, 1:], "a row depends on another")
 
 
 def check_split(cell: Any, unroll: Callable = jn.unroll, stats: Any = None) -> None:
     """Two pieces with the carry handed on are the whole."""
     data = example(cell, seed=4)
-    whole = step_by_step(cell, data.params, data.xs, carry=data.carry, stats=stats)
-    first = unroll(cell, data.params, data.xs[:2], carry=data.carry, stats=stats)
-    second = unroll(cell, data.params, data.xs[2:], carry=first.carry, stats=stats)
-    assert_close(jnp.concatenate([first.outputs, second.outputs]), whole.outputs)
+    whole = reference(cell, data)[0] if stats is None else loop(cell, *data, stats=stats)
+    first = forward(unroll, cell, data.params, data.xs[:2], carry=data.carry, stats=stats)
+    second = forward(unroll, cell, data.params, data.xs[2:], carry=first.carry, stats=stats)
+    assert_close(joined(first.outputs, second.outputs), whole.outputs)
     assert_close(second.carry, whole.carry, note="carry")
     if stats is None:
-        moments = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first.moments, second.moments)
-        assert_close(moments, whole.moments, note="moments")
+        assert_close(joined(first.moments, second.moments), whole.moments, note="moments")
 
 
 def check_reverse_and_layout(cell: Any, unroll: Callable = jn.unroll, stats: Any = None) -> None:
@@ -212,13 +229,14 @@ def check_reverse_and_layout(cell: Any, unroll: Callable = jn.unroll, stats: Any
     """
     data = example(cell, seed=5, masks=True)
 
-    def square(a: jax.Array, axis: int) -> jax.Array:
-        return a.reshape(*a.shape[:axis], 2, 2, *a.shape[axis + 1 :])
+    def square(a: Any, axis: int) -> np.ndarray:
+        return np.reshape(a, (*a.shape[:axis], 2, 2, *a.shape[axis + 1 :]))
 
-    def between(a: jax.Array) -> jax.Array:
-        return jnp.moveaxis(square(a, 1), 0, 1)
+    def between(a: Any) -> np.ndarray:
+        return np.moveaxis(square(a, 1), 0, 1)
 
-    got = unroll(
+    got = forward(
+        unroll,
         cell,
         data.params,
         between(data.xs),
@@ -229,9 +247,9 @@ def check_reverse_and_layout(cell: Any, unroll: Callable = jn.unroll, stats: Any
         reverse=True,
         time_axis=-3,
     )
-    xs, where, reset = (jnp.flip(a, 0) for a in (data.xs, data.where, data.reset))
-    expected = step_by_step(cell, data.params, xs, carry=data.carry, where=where, reset=reset, stats=stats)
-    assert_close(got.outputs, between(jnp.flip(expected.outputs, 0)), note="outputs")
+    flipped = data._replace(xs=data.xs[::-1], where=data.where[::-1], reset=data.reset[::-1])
+    expected = reference(cell, flipped)[0] if stats is None else loop(cell, *flipped, stats=stats)
+    assert_close(got.outputs, between(np.flip(expected.outputs, 0)), note="outputs")
     assert_close(got.carry, jax.tree.map(lambda a: square(a, 0), expected.carry), note="carry")
     if stats is None:
         assert_close(got.moments, expected.moments, note="moments")
@@ -243,13 +261,13 @@ def check_lengths_reversed(cell: Any, unroll: Callable = jn.unroll) -> None:
     lengths = np.array([STEPS, 2, 0, STEPS + 3])
     real = np.arange(STEPS)[:, None] < lengths
     order = np.where(real, np.minimum(lengths, STEPS) - 1 - np.arange(STEPS)[:, None], np.arange(STEPS)[:, None])
-    padded = jnp.where(real[..., None], data.xs, jnp.nan)
-    got = unroll(cell, data.params, padded, carry=data.carry, lengths=jnp.asarray(lengths), reverse=True)
+    padded = np.where(real[..., None], data.xs, np.nan)
+    got = forward(unroll, cell, data.params, padded, carry=data.carry, lengths=lengths, reverse=True)
 
-    def turn(a: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(a, jnp.asarray(order)[..., None], axis=0)
+    def turn(a: Any) -> np.ndarray:
+        return np.take_along_axis(a, order[..., None], axis=0)
 
-    expected = step_by_step(cell, data.params, turn(data.xs), carry=data.carry, where=jnp.asarray(real))
+    expected, _ = reference(cell, data._replace(xs=turn(data.xs), where=real))
     assert_close(got, expected._replace(outputs=turn(expected.outputs)))
 
 
@@ -273,19 +291,19 @@ def check_vmap(cell: Any, unroll: Callable = jn.unroll) -> None:
         return unroll(single, data.params, xs, carry=carry, where=where, reset=reset)
 
     run = jax.vmap(one, in_axes=(1, 0, 1, 1), out_axes=jn.Unrolled(1, 0, 0), axis_name="batch")
-    got = jax.jit(run)(data.xs, data.carry, data.where, data.reset)
-    expected = step_by_step(cell, data.params, data.xs, carry=data.carry, where=data.where, reset=data.reset)
+    got = compiled(run)(data.xs, data.carry, data.where, data.reset)
+    expected, _ = reference(cell, data)
     assert_close(got[:2], expected[:2])
-    for member in range(BATCH):
-        assert_close(jax.tree.map(lambda m: m[member], got.moments), expected.moments, note="moments")  # noqa: B023
+    everywhere = jax.tree.map(lambda m: np.stack([m] * BATCH), expected.moments)
+    assert_close(got.moments, everywhere, note="moments")
 
 
 def check_short(cell: Any, unroll: Callable = jn.unroll) -> None:
     """One step of one example without a batch axis; and no step at all."""
     data = example(cell, seed=9, batch=())
-    got = unroll(cell, data.params, data.xs[:1], carry=data.carry)
-    assert_close(got, step_by_step(cell, data.params, data.xs[:1], carry=data.carry))
-    none = unroll(cell, data.params, data.xs[:0], carry=data.carry)
+    got = forward(unroll, cell, data.params, data.xs[:1], carry=data.carry)
+    assert_close(got, loop(cell, data.params, data.xs[:1], carry=data.carry))
+    none = forward(unroll, cell, data.params, data.xs[:0], carry=data.carry)
     assert none.outputs.shape == (0, cell.hidden_features)
     assert none.outputs.dtype == got.outputs.dtype
     assert_close(none.carry, data.carry, 0.0)
