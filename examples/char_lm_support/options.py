@@ -40,8 +40,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", default="runs/char_lm", metavar="FOLDER", help="where checkpoints, metrics, picture and samples go")
     add("--hidden", type=_positive, default=128, help="hidden features")
     add("--batch", type=_positive, default=32, help="streams read at the same time")
-    add("--window", type=_positive, default=64, help="characters that the gradient reaches back")
-    add("--passage", type=_positive, default=8, help="windows that each stream reads one after another, with the "
+    add("--window", type=_positive, default=32, help="characters that the gradient reaches back")
+    add("--passage", type=_positive, default=16, help="windows that each stream reads one after another, with the "
         "carry handed on, before it starts anew elsewhere")  # fmt: skip
     add("--steps", type=_positive, default=500, help="training steps of each model")
     add("--learning-rate", type=_above_zero, default=2e-3, help="of Adam, the same for all models")

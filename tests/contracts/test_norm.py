@@ -19,8 +19,15 @@ def test_values_in_every_dtype(case, rng):
 
 
 @every_norm
-def test_masks_moments_and_eager_execution(case, rng):
+def test_masks_and_moments(case, rng):
     checks.check_masks(case, rng)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases.NORMS if case.name in ("rms_norm", "batch_norm", "group_norm")], ids=str
+)
+def test_eager_execution(case, rng):
+    checks.check_eager_execution(case, rng)
 
 
 @every_norm
