@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
+from jaxnorm._names import cell_template, from_names, norm_template, option_finder, paths, to_names
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, Timed
-from jaxnorm._names import cell_template, from_names, norm_template, option_finder, paths, to_names
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.norms.base import Normalizer

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxnorm._names import cell_template, fill, norm_template, option_finder, paths
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, Timed
-from jaxnorm._names import cell_template, fill, norm_template, option_finder, paths
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.norms.base import Normalizer

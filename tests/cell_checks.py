@@ -93,19 +93,19 @@ def single_step(
 def step_by_step(
     cell: Any, params: Any, xs: jax.Array, carry: Any, where: Any = None, reset: Any = None, stats: Any = None
 ) -> jn.Unrolled:
-    """A Python loop over single steps, to be traced as a whole."""
+    """A plain loop over single steps, each with everything in it."""
     batch = xs.shape[1:-1]
     where = jnp.ones(xs.shape[:-1], bool) if where is None else where
     reset = jnp.zeros(xs.shape[:-1], bool) if reset is None else reset
     state, count = peel(carry)
     age = jnp.zeros(batch, jnp.int32) if count is None else count
-    outputs, moments = [], []
-    for t in range(xs.shape[0]):
-        state, age, y, measured = single_step(cell, params, state, age, xs[t], where[t], reset[t], stats)
-        outputs.append(y)
-        moments.append(measured)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *moments)
-    return jn.Unrolled(jnp.stack(outputs), state if count is None else jn.Timed(state, age), stacked)
+
+    def one(before: Any, given: Any) -> Any:
+        *after, y, measured = single_step(cell, params, *before, *given, stats)
+        return tuple(after), (y, measured)
+
+    (state, age), (outputs, moments) = jax.lax.scan(one, (state, age), (xs, where, reset))
+    return jn.Unrolled(outputs, state if count is None else jn.Timed(state, age), moments)
 
 
 def values_and_gradients(run: Callable, cell: Any, data: Example) -> tuple[jn.Unrolled, Any]:
