@@ -1,10 +1,11 @@
 # Everything a user or contributor runs. Needs Python 3.11 or newer, pip and make; `make` lists the targets.
 # PYTHON chooses the interpreter, VENV the virtual environment, CONSTRAINTS an optional pip constraints file,
-# JOBS the number of test processes.
+# JOBS the number of test processes, SELECT a choice of tests (an expression of marks for pytest).
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?=
 JOBS ?= auto
+SELECT ?=
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -12,7 +13,7 @@ PROGRAMS = $(shell grep -l '__main__' examples/*.py 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test slow lint format types floors doctest examples docs build clean
+.PHONY: help venv demo test lint format types floors doctest examples docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -32,10 +33,7 @@ demo: $(VENV)/.installed-examples ## train four character models on real text; t
 	$(PY) examples/char_lm.py --out runs/char_lm --overwrite
 
 test: $(VENV)/.installed-test ## run the tests
-	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal -m "not slow"
-
-slow: $(VENV)/.installed-test ## run the slow tests too: an hour on a small machine
-	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(if $(SELECT),-m '$(SELECT)')
 
 lint: $(VENV)/.installed-dev ## check style with ruff
 	$(VENV)/bin/ruff check .

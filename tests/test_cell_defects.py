@@ -11,8 +11,6 @@ import pytest
 import jaxnorm as jn
 from tests import cases, cell_checks
 
-pytestmark = pytest.mark.slow
-
 HIDDEN = 4
 LN_LSTM = jn.ln_lstm(HIDDEN)
 

@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 
 import jaxnorm as jn
@@ -15,8 +14,6 @@ import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from jaxnorm._names import to_names
 from tests import cases
-
-pytestmark = pytest.mark.slow
 
 
 def test_row_03_group_norm_over_features_only_and_under_vmap(rng):

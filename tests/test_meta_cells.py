@@ -14,7 +14,7 @@ import pytest
 import jaxnorm as jn
 from tests import cases, cell_checks, oracles
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SIZE = 3  # of a hidden state that no other test uses with these modules
 

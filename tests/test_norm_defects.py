@@ -11,8 +11,6 @@ import pytest
 import jaxnorm as jn
 from tests.norms import oracles
 
-pytestmark = pytest.mark.slow
-
 
 def gradient(function, *args):
     """Gradients of the sum of the sine of a function's output with respect to all arguments."""

@@ -13,8 +13,6 @@ import jaxnorm as jn
 from tests import cases
 from tests.cell_checks import assert_close
 
-pytestmark = pytest.mark.slow
-
 HIDDEN = 4
 LN_LSTM, LN_GRU = jn.ln_lstm(HIDDEN), jn.ln_gru(HIDDEN)
 

@@ -7,6 +7,8 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .errors import BadInput
@@ -67,6 +69,19 @@ def encode(text: str, vocabulary: list[str]) -> np.ndarray:
     """Characters as indices into the vocabulary."""
     index = {character: k for k, character in enumerate(vocabulary)}
     return np.fromiter((index.get(character, index[UNKNOWN]) for character in text), np.int32, len(text))
+
+
+def in_windows(ids: np.ndarray, window: int, batch: int) -> tuple[jax.Array, jax.Array]:
+    """Lays a text side by side in streams, cut into windows (N, T, B): inputs, and targets (-1 where there is none)."""
+    streams = min(batch, max(1, (len(ids) - 1) // window))
+    length = (len(ids) - 1) // streams
+    padding = ((0, 0), (0, -length % window))
+
+    def lay(shifted: np.ndarray, fill: int) -> jax.Array:
+        rows = np.pad(shifted[: streams * length].reshape(streams, length), padding, constant_values=fill)
+        return jnp.asarray(rows.T.reshape(-1, window, streams))
+
+    return lay(ids[:-1], 0), lay(ids[1:], -1)
 
 
 def _split(source: str, text: str, held_out: float, limit: int | None) -> Text:

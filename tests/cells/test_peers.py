@@ -16,8 +16,6 @@ import jaxnorm as jn
 from tests import cases
 from tests.oracles import flat
 
-pytestmark = pytest.mark.slow
-
 STEPS, BATCH, FEATURES, HIDDEN = 3, 2, cases.IN_FEATURES, 4
 
 

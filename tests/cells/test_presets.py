@@ -10,8 +10,6 @@ import pytest
 import jaxnorm as jn
 from tests import cases, oracles
 
-pytestmark = pytest.mark.slow
-
 STEPS, BATCH, HIDDEN = 4, 3, 4
 
 PRESETS = {

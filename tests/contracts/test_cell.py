@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 import jaxnorm as jn
 from tests import cases, cell_checks
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 every_cell = pytest.mark.parametrize("case", cases.CELLS, ids=str)
 batch_cells = pytest.mark.parametrize("case", [case for case in cases.CELLS if case.batch_statistics], ids=str)

@@ -67,7 +67,7 @@ def test_norm_modules_equal_the_core(case, rng):
         same(results)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @every_cell
 def test_rnn_modules_equal_the_core(case, rng):
     """Values, carry, gradients and statistics, in training with ragged lengths and with running statistics."""
@@ -111,7 +111,6 @@ def test_rnn_modules_equal_the_core(case, rng):
         same(results)
 
 
-@pytest.mark.slow
 def test_names_of_variables(key):
     cell = jn.bn_lstm(4, max_steps=3)
     linen = jax.eval_shape(lambda key: jl.RNN(cell).init(key, jnp.ones((1, 2, 3)), use_running_average=True), key)
@@ -134,7 +133,6 @@ def test_names_of_variables(key):
     assert not [leaf for _, leaf in nnx.iter_graph(module) if isinstance(leaf, (nnx.RngState, nnx.Rngs))]
 
 
-@pytest.mark.slow
 def test_initial_weights_are_those_of_the_cell(key):
     """NNX takes the key as it is; linen derives one from it. Initialization moves no statistic."""
     cell, xs = jn.bn_lstm(4, max_steps=3), jnp.ones((1, 2, 3))
@@ -148,7 +146,6 @@ def test_initial_weights_are_those_of_the_cell(key):
 # ---- NNX transformations, views, metadata
 
 
-@pytest.mark.slow
 def test_nnx_module_closed_over_in_transformations(rng):
     """Plain jax.jit, vmap and grad over a closed-over module: it keeps no random state and writes nothing."""
     cell = jn.bn_lstm(4, max_steps=3)
@@ -165,7 +162,6 @@ def test_nnx_module_closed_over_in_transformations(rng):
     assert np.abs(slope).max() > 0
 
 
-@pytest.mark.slow
 def test_nnx_train_eval_and_view(rng):
     spec, x = jn.BatchNorm(momentum=0.5), jnp.asarray(3 + rng.standard_normal((6, 2)), jnp.float32)
     norm = jx.Norm(spec, 2)
@@ -190,7 +186,6 @@ def test_nnx_train_eval_and_view(rng):
         jx.Norm(spec, 2)(jnp.ones((4, 3)))
 
 
-@pytest.mark.slow
 def test_linen_running_average_argument_follows_the_convention(rng, key):
     x = jnp.asarray(rng.standard_normal((6, 2)), jnp.float32)
     norm = jl.Norm(jn.BatchNorm(momentum=0.5))
@@ -205,7 +200,6 @@ def test_linen_running_average_argument_follows_the_convention(rng, key):
         jl.Norm(jn.BatchNorm(), use_running_average=True).apply({"params": variables["params"]}, x)
 
 
-@pytest.mark.slow
 def test_metadata_and_partitioning(key):
     cell = jn.ln_lstm(4)
     metadata = {
@@ -232,7 +226,6 @@ def test_metadata_and_partitioning(key):
     assert isinstance(variables["params"]["norm"]["cell"]["scale"], nn.Partitioned)
 
 
-@pytest.mark.slow
 def test_randomness_comes_with_the_call(key, rng):
     """Noise on the initial state: a key, a stream or nothing; nothing is kept."""
     cell, xs = jn.lstm(4, initial_noise=0.1), jnp.ones((2, 2, 3))
@@ -253,7 +246,6 @@ def test_randomness_comes_with_the_call(key, rng):
         one.initialize_carry((2, 3), None, jax.nn.initializers.ones)
 
 
-@pytest.mark.slow
 def test_masks_and_resets(rng):
     cell, xs = jn.ln_gru(4), cases.random_inputs(rng, 5, (3,))
     params = cases.random_cell_params(cell, rng)
@@ -264,7 +256,6 @@ def test_masks_and_resets(rng):
     close(nnx_with(nnx_parts(lambda: jx.RNN(cell, 3, rngs=nnx.Rngs(0))), to_names(params))(xs, **call), expected)
 
 
-@pytest.mark.slow
 def test_flip_steps_keeps_padding_at_the_end():
     xs = jnp.asarray([[1, 2, 3], [4, 5, 0], [0, 0, 0]])
     want = [[3, 2, 1], [5, 4, 0], [0, 0, 0]]
@@ -276,7 +267,6 @@ def test_flip_steps_keeps_padding_at_the_end():
 # ---- checkpoints
 
 
-@pytest.mark.slow
 def test_save_and_restore(tmp_path, rng):
     """Orbax takes the variables of linen and of NNX as they are."""
     cell, xs = jn.bn_lstm(4, max_steps=2), cases.random_inputs(rng, 2, (2,))

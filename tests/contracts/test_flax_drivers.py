@@ -14,7 +14,7 @@ from jaxnorm._names import to_names
 from tests import cases
 from tests.contracts.flax_tools import LENGTHS, close, nnx_parts, nnx_with, same
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 # ---- as in Flax
 

@@ -23,9 +23,7 @@ def test_masks_and_moments(case, rng):
     checks.check_masks(case, rng)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in cases.NORMS if case.name in ("rms_norm", "batch_norm", "group_norm")], ids=str
-)
+@every_norm
 def test_eager_execution(case, rng):
     checks.check_eager_execution(case, rng)
 

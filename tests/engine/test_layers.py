@@ -9,7 +9,7 @@ import jaxnorm as jn
 from tests import cases
 from tests.cell_checks import assert_close
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 HIDDEN, STEPS = 4, 5
 LENGTHS = jnp.array([5, 3])

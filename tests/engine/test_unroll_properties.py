@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 import jaxnorm as jn
 from tests import cases, oracles
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 CELLS = {
     "ln_lstm": (jn.ln_lstm(cases.HIDDEN, learn_carry=True), oracles.ln_lstm_step),

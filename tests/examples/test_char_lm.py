@@ -173,7 +173,7 @@ def test_penn_treebank_has_its_known_sizes():
 
 
 def test_windows_hold_every_character_once():
-    inputs, targets = char_lm.in_windows(np.arange(100, dtype=np.int32), window=8, batch=3)
+    inputs, targets = text.in_windows(np.arange(100, dtype=np.int32), window=8, batch=3)
     real = targets >= 0
     assert inputs.shape == targets.shape == (5, 8, 3)
     np.testing.assert_array_equal(np.asarray(targets)[real], np.asarray(inputs)[real] + 1)
@@ -202,7 +202,7 @@ def whole_run(tmp_path_factory):
     return argv, folder / "out"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_leaves_table_picture_metrics_and_samples(whole_run):
     _, folder = whole_run
     found = lines(folder)
@@ -222,7 +222,7 @@ def test_a_run_leaves_table_picture_metrics_and_samples(whole_run):
     assert len(sample) == len("--- bn_lstm ---\n") + 40 + 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_folder_with_a_run_is_left_alone(whole_run, refused):
     argv, folder = whole_run
     before = (folder / "metrics.jsonl").read_bytes()
@@ -233,7 +233,7 @@ def test_a_folder_with_a_run_is_left_alone(whole_run, refused):
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_resume_passes_over_checkpoints_that_are_not_whole(whole_run, tmp_path, capsys):
     """Truncated, empty and uncommitted ones: training goes on from the last whole one, to the same numbers."""
     argv, folder = whole_run
@@ -254,7 +254,6 @@ def test_resume_passes_over_checkpoints_that_are_not_whole(whole_run, tmp_path, 
     assert_same(numbers(copy), numbers(folder))
 
 
-@pytest.mark.slow
 def test_a_checkpoint_with_another_digest_is_not_used(tmp_path, monkeypatch, capsys):
     """Arrays that differ from what was saved are noticed even where every file can be read."""
     state = {"a": np.arange(3.0)}
@@ -271,7 +270,7 @@ def test_a_checkpoint_with_another_digest_is_not_used(tmp_path, monkeypatch, cap
     assert "checkpoint 2 is not whole" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_sigkills_a_run_ends_at_the_same_numbers(whole_run, tmp_path):
     """The real thing: processes killed at arbitrary moments, the last one left to finish."""
     argv, folder = whole_run
@@ -293,7 +292,7 @@ def test_after_sigkills_a_run_ends_at_the_same_numbers(whole_run, tmp_path):
     assert_same(numbers(out), numbers(folder))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_bad_input_ends_the_process_with_code_two(tmp_path):
     command = [sys.executable, str(SCRIPT), "--data", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
