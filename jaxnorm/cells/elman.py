@@ -1,9 +1,11 @@
 """The simple recurrent network of Elman, with a normalizer at each of its three sites."""
 
 import dataclasses
+import importlib
+import sys
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast, final
+from typing import Any, NamedTuple, cast, final
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,12 @@ class ElmanParams(NamedTuple):
     bias: Float[Array, " H"] | None
     norm: Sites
     carry: ElmanCarry | None = None
+
+
+def _by_name(function: Callable[..., Any]) -> tuple[str, str] | Callable[..., Any]:
+    """Where a function is found, since pickle refuses ``jnp.tanh`` and others that jit has wrapped; else the function."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
+    return (module, name) if module and getattr(sys.modules.get(module), name, None) is function else function
 
 
 @final
@@ -88,6 +96,15 @@ class Elman:
         base.check_common("Elman", self)
         base.settle_dtypes(self)
         object.__setattr__(self, "norm", base.resolve_sites("Elman", self.norm, Sites._fields))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"activation": _by_name(self.activation)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        found = state["activation"]
+        if isinstance(found, tuple):
+            found = getattr(importlib.import_module(found[0]), found[1])
+        vars(self).update(state | {"activation": found})
 
     @property
     def sites(self) -> Sites:
