@@ -11,6 +11,8 @@ import pytest
 import jaxnorm as jn
 from tests import cases, cell_checks
 
+pytestmark = pytest.mark.long
+
 HIDDEN = 4
 LN_LSTM = jn.ln_lstm(HIDDEN)
 

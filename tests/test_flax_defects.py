@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 import jaxnorm as jn
@@ -14,6 +15,8 @@ import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from jaxnorm._names import to_names
 from tests import cases
+
+pytestmark = pytest.mark.long
 
 
 def test_row_03_group_norm_over_features_only_and_under_vmap(rng):

@@ -11,6 +11,8 @@ import pytest
 import jaxnorm as jn
 from tests.norms import oracles
 
+pytestmark = pytest.mark.long
+
 
 def gradient(function, *args):
     """Gradients of the sum of the sine of a function's output with respect to all arguments."""

@@ -13,6 +13,8 @@ import jaxnorm as jn
 from tests import cases
 from tests.cell_checks import assert_close
 
+pytestmark = pytest.mark.long
+
 HIDDEN = 4
 LN_LSTM, LN_GRU = jn.ln_lstm(HIDDEN), jn.ln_gru(HIDDEN)
 

@@ -16,6 +16,8 @@ import jaxnorm as jn
 from tests import cases
 from tests.oracles import flat
 
+pytestmark = pytest.mark.long
+
 STEPS, BATCH, FEATURES, HIDDEN = 3, 2, cases.IN_FEATURES, 4
 
 

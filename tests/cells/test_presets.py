@@ -10,6 +10,8 @@ import pytest
 import jaxnorm as jn
 from tests import cases, oracles
 
+pytestmark = pytest.mark.long
+
 STEPS, BATCH, HIDDEN = 4, 3, 4
 
 PRESETS = {

@@ -111,6 +111,7 @@ def test_rnn_modules_equal_the_core(case, rng):
         same(results)
 
 
+@pytest.mark.long
 def test_names_of_variables(key):
     cell = jn.bn_lstm(4, max_steps=3)
     linen = jax.eval_shape(lambda key: jl.RNN(cell).init(key, jnp.ones((1, 2, 3)), use_running_average=True), key)
@@ -133,6 +134,7 @@ def test_names_of_variables(key):
     assert not [leaf for _, leaf in nnx.iter_graph(module) if isinstance(leaf, (nnx.RngState, nnx.Rngs))]
 
 
+@pytest.mark.long
 def test_initial_weights_are_those_of_the_cell(key):
     """NNX takes the key as it is; linen derives one from it. Initialization moves no statistic."""
     cell, xs = jn.bn_lstm(4, max_steps=3), jnp.ones((1, 2, 3))
@@ -146,6 +148,7 @@ def test_initial_weights_are_those_of_the_cell(key):
 # ---- NNX transformations, views, metadata
 
 
+@pytest.mark.long
 def test_nnx_module_closed_over_in_transformations(rng):
     """Plain jax.jit, vmap and grad over a closed-over module: it keeps no random state and writes nothing."""
     cell = jn.bn_lstm(4, max_steps=3)
@@ -162,6 +165,7 @@ def test_nnx_module_closed_over_in_transformations(rng):
     assert np.abs(slope).max() > 0
 
 
+@pytest.mark.long
 def test_nnx_train_eval_and_view(rng):
     spec, x = jn.BatchNorm(momentum=0.5), jnp.asarray(3 + rng.standard_normal((6, 2)), jnp.float32)
     norm = jx.Norm(spec, 2)
@@ -186,6 +190,7 @@ def test_nnx_train_eval_and_view(rng):
         jx.Norm(spec, 2)(jnp.ones((4, 3)))
 
 
+@pytest.mark.long
 def test_linen_running_average_argument_follows_the_convention(rng, key):
     x = jnp.asarray(rng.standard_normal((6, 2)), jnp.float32)
     norm = jl.Norm(jn.BatchNorm(momentum=0.5))
@@ -200,6 +205,7 @@ def test_linen_running_average_argument_follows_the_convention(rng, key):
         jl.Norm(jn.BatchNorm(), use_running_average=True).apply({"params": variables["params"]}, x)
 
 
+@pytest.mark.long
 def test_metadata_and_partitioning(key):
     cell = jn.ln_lstm(4)
     metadata = {
@@ -226,6 +232,7 @@ def test_metadata_and_partitioning(key):
     assert isinstance(variables["params"]["norm"]["cell"]["scale"], nn.Partitioned)
 
 
+@pytest.mark.long
 def test_randomness_comes_with_the_call(key, rng):
     """Noise on the initial state: a key, a stream or nothing; nothing is kept."""
     cell, xs = jn.lstm(4, initial_noise=0.1), jnp.ones((2, 2, 3))
@@ -246,6 +253,7 @@ def test_randomness_comes_with_the_call(key, rng):
         one.initialize_carry((2, 3), None, jax.nn.initializers.ones)
 
 
+@pytest.mark.long
 def test_masks_and_resets(rng):
     cell, xs = jn.ln_gru(4), cases.random_inputs(rng, 5, (3,))
     params = cases.random_cell_params(cell, rng)
@@ -256,6 +264,7 @@ def test_masks_and_resets(rng):
     close(nnx_with(nnx_parts(lambda: jx.RNN(cell, 3, rngs=nnx.Rngs(0))), to_names(params))(xs, **call), expected)
 
 
+@pytest.mark.long
 def test_flip_steps_keeps_padding_at_the_end():
     xs = jnp.asarray([[1, 2, 3], [4, 5, 0], [0, 0, 0]])
     want = [[3, 2, 1], [5, 4, 0], [0, 0, 0]]
@@ -267,6 +276,7 @@ def test_flip_steps_keeps_padding_at_the_end():
 # ---- checkpoints
 
 
+@pytest.mark.long
 def test_save_and_restore(tmp_path, rng):
     """Orbax takes the variables of linen and of NNX as they are."""
     cell, xs = jn.bn_lstm(4, max_steps=2), cases.random_inputs(rng, 2, (2,))

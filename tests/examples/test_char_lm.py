@@ -254,6 +254,7 @@ def test_resume_passes_over_checkpoints_that_are_not_whole(whole_run, tmp_path, 
     assert_same(numbers(copy), numbers(folder))
 
 
+@pytest.mark.long
 def test_a_checkpoint_with_another_digest_is_not_used(tmp_path, monkeypatch, capsys):
     """Arrays that differ from what was saved are noticed even where every file can be read."""
     state = {"a": np.arange(3.0)}
