@@ -35,7 +35,7 @@ class ElmanParams(NamedTuple):
 
 
 def _by_name(function: Callable[..., Any]) -> tuple[str, str] | Callable[..., Any]:
-    """Where a function is found, since pickle refuses ``jnp.tanh`` and others that jit has wrapped; else the function."""
+    """Where a function is found, for pickle, which refuses ``jnp.tanh`` and others that jit has wrapped."""
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
     return (module, name) if module and getattr(sys.modules.get(module), name, None) is function else function
 
