@@ -19,8 +19,8 @@ batch_cells = pytest.mark.parametrize("case", [case for case in cases.CELLS if c
 
 
 @every_cell
-def test_engine_equals_python_loop_with_masks_resets_and_gradients(case, x64):
-    # One compiled program serves all four.
+def test_engine_equals_plain_loop_with_masks_resets_and_gradients(case, x64):
+    # The engine is compiled once for all four.
     cell_checks.check_loop(case.cell)
     cell_checks.check_padding(case.cell)
     cell_checks.check_reset(case.cell)
