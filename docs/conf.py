@@ -14,7 +14,7 @@ release = version = jaxnorm.__version__
 
 extensions = [
     "myst_parser",
-    "source_line",
+    "source_line_role",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
