@@ -9,7 +9,6 @@ SELECT ?=
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
-PROGRAMS = $(shell grep -l '__main__' examples/*.py 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -52,10 +51,8 @@ floors: $(VENV)/.installed-dev ## check that imports go downwards only
 doctest: $(VENV)/.installed-test ## run the examples in docstrings and in the documentation
 	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' --ignore=docs/skeletons --ignore=docs/_ext --ignore=docs/conf.py jaxnorm docs/*.md
 
-examples: $(VENV)/.installed-examples ## run every example with --smoke
-	@rm -rf build/examples && mkdir -p build/examples
-	@set -e; cd build/examples; for program in $(PROGRAMS); do \
-		echo "== $$program --smoke"; $(abspath $(PY)) ../../$$program --smoke; done
+examples: $(VENV)/.installed-test ## run every example with --smoke (the tests do so too)
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --durations=0 tests/test_examples.py
 
 docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
 	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html

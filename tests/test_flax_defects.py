@@ -173,6 +173,7 @@ def test_row_23_group_norm_takes_a_mask_that_broadcasts(rng):
     """A mask (B, T, 1) was refused although documented; only the full number of features would do."""
     x = jnp.asarray(rng.standard_normal((2, 5, 8)), jnp.float32)
     mask = jnp.asarray([[[True]] * 3 + [[False]] * 2, [[True]] * 5])
+    variables = {"params": {"scale": jnp.ones((8,)), "bias": jnp.zeros((8,))}}
     for module in (
         jx.Norm(jn.GroupNorm(2), 8),
         lambda x, mask: jl.Norm(jn.GroupNorm(2)).apply(variables, x, mask=mask),

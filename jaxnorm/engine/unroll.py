@@ -156,6 +156,7 @@ def _unroll(
     dtype = compute_dtype(cell, params, xs.dtype)
     carry_key, step_key = (None, None) if key is None else jax.random.split(key)
     carry, initial = _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
+    carry, initial = _vary_like((params, xs, where, stats), (carry, initial))
     carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
     row, clock = _rows(stats, clock, steps, where, reset, batch_shape, reverse)
     keys = None if step_key is None else jax.random.split(step_key, steps)
@@ -188,6 +189,17 @@ def _start(
     if carry is not None:
         carry = fit_carry(carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
     return fresh if carry is None else carry, fresh.carry if isinstance(fresh, Timed) else fresh
+
+
+def _vary_like(others: Any, carry: Any) -> Any:
+    """Inside ``shard_map`` a carry must vary over the mesh axes that a step brings in, from the beginning."""
+    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves((others, carry))))
+
+    def vary(entry: Array) -> Array:
+        missing = tuple(sorted(axes - jax.typeof(entry).manual_axis_type.varying))
+        return jax.lax.pcast(entry, missing, to="varying") if missing else entry
+
+    return jax.tree.map(vary, carry)
 
 
 def _rows(
