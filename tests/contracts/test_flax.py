@@ -224,7 +224,7 @@ def test_metadata_and_partitioning(key):
     with pytest.raises(TypeError, match="no variable 'gain'"):
         jx.Norm(jn.LayerNorm(), 4, gain_metadata={})
     with pytest.raises(TypeError, match="unexpected argument"):
-        jx.Norm(jn.LayerNorm(), 4, epsilon=1.0)
+        jx.Norm(jn.LayerNorm(), 4, epsilon={})
     module = jl.RNN(cell, partitioning={"kernel": (None, None, "model"), "scale": (None,)})
     variables = jax.eval_shape(module.init, key, jnp.ones((1, 2, 3)))
     specs = nn.get_partition_spec(variables)["params"]
