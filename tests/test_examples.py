@@ -23,7 +23,7 @@ def test_there_are_programs():
 @pytest.mark.parametrize("program", programs(), ids=lambda path: path.name)
 def test_example_runs(program, tmp_path):
     done = subprocess.run(
-        [sys.executable, str(program), "--smoke"], cwd=tmp_path, capture_output=True, text=True, timeout=600
+        [sys.executable, str(program), "--smoke"], cwd=tmp_path, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.strip(), "an example shows something"
