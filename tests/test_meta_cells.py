@@ -7,6 +7,7 @@ import importlib
 import inspect
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def check_oracle(cell, step=oracles.ln_lstm_step):
 
 def test_checks_accept_the_unharmed_source(x64):
     check_oracle(lstm("GATES = 4", "GATES = 4"))
-    unroll = engine("new = _select(t.where, new, carry)", "new = _select(t.where, new, carry)")
+    unroll = engine("new = select(t.where, new, carry)", "new = select(t.where, new, carry)")
     cell_checks.check_padding(jn.lstm(SIZE), unroll)
 
 
@@ -79,10 +80,14 @@ def test_a_fault_in_the_lstm_is_caught_by_the_oracle(fault, x64):
 
 
 FAULTS_OF_THE_LOOP = {
-    "carry not masked": ("new = _select(t.where, new, carry)", "pass", cell_checks.check_padding),
-    "outputs not masked": ("y_t = _select(t.where, y_t, jnp.zeros_like(y_t))", "pass", cell_checks.check_padding),
-    "statistics not masked": ("rows(t.row), t.where, t.key)", "rows(t.row), None, t.key)", cell_checks.check_padding),
-    "reset left out": ("carry = _select(t.reset, initial, carry)", "pass", cell_checks.check_reset),
+    "carry not masked": ("new = select(t.where, new, carry)", "pass", cell_checks.check_padding),
+    "outputs not masked": ("y_t = select(t.where, y_t, jnp.zeros_like(y_t))", "pass", cell_checks.check_padding),
+    "statistics not masked": (
+        "rows(stats, t.row), t.where, t.key)",
+        "rows(stats, t.row), None, t.key)",
+        cell_checks.check_padding,
+    ),
+    "reset left out": ("carry = select(t.reset, initial, carry)", "pass", cell_checks.check_reset),
     "reverse left out": ("reverse=reverse)\n", "reverse=False)\n", cell_checks.check_reverse_and_layout),
     "input product in the loop": (
         "        z_t, t = step_t\n",
@@ -99,6 +104,20 @@ def test_a_fault_in_the_loop_is_caught_by_the_contract(fault, x64):
     cell = jn.lstm(SIZE) if fault == "outputs not masked" else jn.bn_lstm(SIZE, max_steps=2)
     with pytest.raises(AssertionError):
         check(cell, engine(right, wrong))
+
+
+def test_a_gradient_that_is_left_out_is_caught(rng):
+    cell = jn.lstm(SIZE)
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 2, (2,))
+
+    def kernel_gradient(unroll, **options):
+        return jax.jit(jax.grad(lambda params: unroll(cell, params, xs, **options).outputs.sum()))(params).recurrent
+
+    faulty = planted("jaxnorm.engine.backward", "d_ready_1, d_ready_2, d_ready_3", "d_ready_1, d_ready_3")
+    unroll = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", chunked=faulty.chunked).unroll
+    expected = kernel_gradient(jn.unroll)
+    np.testing.assert_allclose(kernel_gradient(jn.unroll, schedule="chunked"), expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(kernel_gradient(unroll, schedule="chunked") - expected).max() > 1e-3
 
 
 def test_nan_in_padding_that_is_not_taken_out_is_caught(x64):

@@ -1,4 +1,4 @@
-"""The loop: the one place with a ``lax.scan``. It holds no equation of any cell.
+"""The forward pass over a chunk of steps. It holds no equation of any cell.
 
 All that does not depend on the carry is computed for all steps at once, before the loop; the loop body makes one
 recurrent product and calls the cell's ``step``.
@@ -11,51 +11,84 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array
-from jaxnorm.cells.base import Cell, Ready, combine_sites
+from jaxnorm.cells.base import Cell, Ready
 
 
 class Steps(NamedTuple):
     """What goes with the input of each step; all with a leading time axis, or None."""
 
     row: Array | None
+    """The row of the running statistics that serves each example."""
     where: Array | None
+    """False: the step keeps the carry and puts out zeros."""
     reset: Array | None
+    """True: the carry is replaced by the initial one before the step."""
+    cut: Array | None
+    """True: no gradient passes from the step to the one before."""
     key: Array | None
 
 
-def forward(
-    cell: Cell, ready: Ready, carry: Any, initial: Any, xs: Array, steps: Steps, stats: Any, *, reverse: bool
-) -> tuple[Any, Array, Any]:
-    """Runs a cell over time-major steps; returns the last carry, the outputs and the moments of each step.
+class Given(NamedTuple):
+    """What the forward pass is a differentiable function of."""
 
-    ``initial`` replaces the carry before steps with ``reset``; steps without ``where`` keep the carry and put out
-    zeros. ``stats`` holds rows, ``steps.row`` says which of them serve at a step.
-    """
+    ready: Ready
+    carry: Any
+    initial: Any
+    """The carry that resets put in place; None without resets."""
+    xs: Array
+    stats: Any
+    """Rows of running statistics; None measures."""
 
-    def rows(row: Array | None) -> Any:
-        return None if stats is None else jax.tree.map(lambda table: table[row], stats)
 
-    def project(x_t: Array, row: Array | None, where: Array | None) -> tuple[Array, Any]:
-        return cell.project(ready, x_t, rows(row), where)
+class Passed(NamedTuple):
+    """What a forward pass gives."""
 
-    zs, input_moments = jax.vmap(project)(xs, steps.row, steps.where)
+    last: Any
+    """The carry after the last step."""
+    outputs: Array
+    measured: tuple[Any, Any]
+    """Moments of the input site, and of the others, at each step."""
+    before: Any
+    """The carries with which each step was computed, if they are to be kept."""
 
-    def body(carry: Any, step_t: tuple[Array, Steps]) -> tuple[Any, tuple[Array, Any]]:
+
+def rows(stats: Any, row: Array | None) -> Any:
+    """The statistics that serve at a step."""
+    return None if stats is None else jax.tree.map(lambda table: table[row], stats)
+
+
+def project(cell: Cell, ready: Ready, xs: Array, stats: Any, steps: Steps) -> tuple[Array, Any]:
+    """The input products of all steps, normalized, and the moments of the input site."""
+
+    def one(x_t: Array, row: Array | None, where: Array | None) -> tuple[Array, Any]:
+        return cell.project(ready, x_t, rows(stats, row), where)
+
+    return jax.vmap(one)(xs, steps.row, steps.where)
+
+
+def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool) -> Passed:
+    """Runs a cell over time-major steps; with ``keep`` the carry before every step is among the results."""
+    ready, carry, initial, xs, stats = given
+    zs, input_moments = project(cell, ready, xs, stats, steps)
+
+    def body(carry: Any, step_t: tuple[Array, Steps]) -> tuple[Any, tuple[Array, Any, Any]]:
         z_t, t = step_t
+        if t.cut is not None:
+            carry = select(t.cut, lax.stop_gradient(carry), carry)
         if t.reset is not None:
-            carry = _select(t.reset, initial, carry)
+            carry = select(t.reset, initial, carry)
         a_t = cell.recur(ready, carry)
-        new, y_t, measured = cell.step(ready, carry, z_t, a_t, rows(t.row), t.where, t.key)
+        new, y_t, measured = cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
         if t.where is not None:
-            new = _select(t.where, new, carry)
-            y_t = _select(t.where, y_t, jnp.zeros_like(y_t))
-        return new, (y_t, measured)
+            new = select(t.where, new, carry)
+            y_t = select(t.where, y_t, jnp.zeros_like(y_t))
+        return new, (y_t, measured, carry if keep else ())
 
-    last, (ys, moments) = lax.scan(body, carry, (zs, steps), reverse=reverse)
-    return last, ys, combine_sites(input_moments, moments)
+    last, (ys, moments, before) = lax.scan(body, carry, (zs, steps), reverse=reverse)
+    return Passed(last, ys, (input_moments, moments), before)
 
 
-def _select(condition: Array, yes: Any, no: Any) -> Any:
+def select(condition: Array, yes: Any, no: Any) -> Any:
     """Takes each example whole from one of two trees."""
 
     def pick(a: Array, b: Array) -> Array:

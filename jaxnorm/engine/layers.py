@@ -39,7 +39,8 @@ def stack(
       carry: one carry a cell; None starts anew.
       stats: running statistics of each cell; None measures.
       key: randomness; each cell gets its own.
-      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis``, as for :func:`unroll`.
+      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and what belongs to the schedule, as for
+        :func:`unroll`.
 
     Returns:
       Unrolled with the outputs of the last cell, and tuples of the carries and moments of all.
@@ -111,7 +112,7 @@ def bidirectional(
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
       merge: makes one output of both; concatenates features unless given.
-      **options: ``lengths`` and ``where``, as for :func:`unroll`.
+      **options: ``lengths``, ``where`` and what belongs to the schedule, as for :func:`unroll`.
 
     Returns:
       Unrolled with merged outputs, and Directions of carries and moments.

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, Sites, Timed, compute_dtype
+from jaxnorm.cells.base import Cell, Sites, Timed, combine_sites, compute_dtype
+from jaxnorm.engine.backward import Plan, chunked
 from jaxnorm.engine.check import check_params, check_stats, fit_carry
+from jaxnorm.engine.chunks import chunk_length
 from jaxnorm.engine.clock import ages
-from jaxnorm.engine.forward import Steps, forward
+from jaxnorm.engine.forward import Given, Steps, forward
 from jaxnorm.engine.order import clip_lengths, real_steps, reversed_steps, take_steps
 
 
@@ -41,6 +43,10 @@ def unroll(
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     reverse: bool = False,
     time_axis: int = 0,
+    schedule: str = "plain",
+    chunk: int | None = None,
+    save: str = "steps",
+    truncate: int | None = None,
 ) -> Unrolled:
     r"""Runs a cell over sequences.
 
@@ -66,6 +72,14 @@ def unroll(
       reverse: runs from the last step to the first; outputs stay at the places of their inputs. With ``lengths`` each
         example begins at its own last real step. A reset at t takes effect before step t is processed.
       time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs.
+      schedule: ``"plain"`` is one loop, differentiated by JAX in either mode. ``"chunked"`` goes a chunk of steps at a
+        time and has a derivative of its own, for reverse mode (also repeated): it keeps carries only, and makes the
+        gradients of the weights once a chunk instead of once a step.
+      chunk: steps in a chunk of the chunked schedule; None chooses.
+      save: what the chunked schedule keeps for the backward pass: the carry before each step (``"steps"``), or that
+        before each chunk (``"chunks"``), from which the others are computed again; least memory with long chunks.
+      truncate: no gradient passes from a step to the one before it at every ``truncate``-th step, counted in processing
+        order from the first (truncated back-propagation); the carry that was handed in gets none then.
 
     Returns:
       Unrolled(outputs, carry, moments). Outputs have the compute dtype of the cell.
@@ -111,11 +125,19 @@ def unroll(
         if not jnp.issubdtype(lengths.dtype, jnp.integer):
             raise TypeError(f"unroll: lengths must be integers, got {lengths.dtype}. Convert with .astype(int).")
         _validate.shape("unroll", "lengths", lengths.shape, batch_shape, "(*B)", "One length for each example.")
-    result: Unrolled = _unroll(cell, params, xs, carry, lengths, where, reset, stats, key, reverse=reverse, time=time)
+    _validate.choice("unroll", "schedule", schedule, ("plain", "chunked"))
+    _validate.choice("unroll", "save", save, ("steps", "chunks"))
+    for name, size in (("chunk", chunk), ("truncate", truncate)):
+        if size is not None:
+            _validate.positive_int("unroll", name, size)
+    if schedule == "plain" and (chunk is not None or save != "steps"):
+        raise ValueError("unroll: chunk and save belong to the chunked schedule. Pass schedule='chunked', too.")
+    result: Unrolled = _unroll(cell, params, xs, carry, lengths, where, reset, stats, key, reverse=reverse, time=time,
+                              schedule=schedule, chunk=chunk, save=save, truncate=truncate)  # fmt: skip
     return result
 
 
-@partial(jax.jit, static_argnames=("cell", "reverse", "time"))
+@partial(jax.jit, static_argnames=("cell", "reverse", "time", "schedule", "chunk", "save", "truncate"))
 def _unroll(
     cell: Cell,
     params: Any,
@@ -129,6 +151,10 @@ def _unroll(
     *,
     reverse: bool,
     time: int,
+    schedule: str,
+    chunk: int | None,
+    save: str,
+    truncate: int | None,
 ) -> Unrolled:
     """Brings everything into one form (time first, one mask, one carry) and hands it to the loop."""
     check_params(cell, params)
@@ -156,14 +182,19 @@ def _unroll(
     dtype = compute_dtype(cell, params, xs.dtype)
     carry_key, step_key = (None, None) if key is None else jax.random.split(key)
     carry, initial = _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
-    carry, initial = _vary_like((params, xs, where, stats), (carry, initial))
     carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
     row, clock = _rows(stats, clock, steps, where, reset, batch_shape, reverse)
     keys = None if step_key is None else jax.random.split(step_key, steps)
-    each = Steps(row, where, reset, keys)
-    last, ys, moments = forward(cell, cell.prepare(params, dtype), carry, initial, xs, each, stats, reverse=reverse)
-    if stats is not None:
-        moments = Sites()  # nothing was measured
+    cut = None if truncate is None else _cuts(steps, truncate, reverse)
+    given = Given(cell.prepare(params, dtype), carry, initial if reset is not None else None, xs, stats)
+    given = _vary_alike(given, where)
+    each = Steps(row, where, reset, cut, keys)
+    if schedule == "plain":
+        last, ys, measured, _ = forward(cell, given, each, reverse=reverse, keep=False)
+    else:
+        plan = Plan(cell, chunk or chunk_length(steps), reverse, save == "steps")
+        last, ys, measured, _ = chunked(plan, given, each)
+    moments = Sites() if stats is not None else combine_sites(*measured)  # given statistics were not measured
     if reverse:
         moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
     if order is not None:
@@ -191,15 +222,22 @@ def _start(
     return fresh if carry is None else carry, fresh.carry if isinstance(fresh, Timed) else fresh
 
 
-def _vary_like(others: Any, carry: Any) -> Any:
-    """Inside ``shard_map`` a carry must vary over the mesh axes that a step brings in, from the beginning."""
-    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves((others, carry))))
+def _cuts(steps: int, every: int, reverse: bool) -> Array:
+    """True at the steps, in processing order, that begin a stretch of truncated back-propagation."""
+    cut = jnp.arange(steps, dtype=jnp.int32) % every == 0
+    return jnp.flip(cut) if reverse else cut
 
-    def vary(entry: Array) -> Array:
-        missing = tuple(sorted(axes - jax.typeof(entry).manual_axis_type.varying))
-        return jax.lax.pcast(entry, missing, to="varying") if missing else entry
 
-    return jax.tree.map(vary, carry)
+def _vary_alike(given: Given, where: Array | None) -> Given:
+    """Inside ``shard_map`` a loop needs a carry that varies over the same mesh axes before and after a step."""
+    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves((given, where))))
+
+    def vary(leaf: Array) -> Array:
+        missing = tuple(sorted(axes - jax.typeof(leaf).manual_axis_type.varying))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    varied: Given = jax.tree.map(vary, given)
+    return varied
 
 
 def _rows(

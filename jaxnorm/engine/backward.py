@@ -1,0 +1,178 @@
+r"""The reverse-mode derivative of the forward pass, a chunk at a time. It holds no equation of any cell.
+
+Only carries were kept. In each chunk, from the last to the first, the products z and a are rebuilt with one matrix
+product each; a loop applies the transpose of ``step`` with respect to (carry, z_t, a_t) and of ``recur`` with respect
+to the carry, and leaves the cotangents of z, a and of what each step gave. After the loop the gradients of the
+recurrent kernel, of the input kernel and of the inputs are one product each, those of all small weights one
+derivative of ``step`` over all steps of the chunk: no gradient of a weight is accumulated step by step.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import jaxpr_as_fun
+
+from jaxnorm._typing import Array
+from jaxnorm.cells.base import Cell, Ready
+from jaxnorm.engine.chunks import Stretch, over_chunks
+from jaxnorm.engine.forward import Given, Passed, Steps, forward, project, rows, select
+from jaxnorm.norms.moments import statistics_dtype
+
+
+class Plan(NamedTuple):
+    """How a sequence is gone through: static, hashable."""
+
+    cell: Cell
+    chunk: int
+    reverse: bool
+    keep_all: bool
+    """Whether the carry of every step is kept for the backward pass, or only the first of each chunk."""
+
+
+def run(plan: Plan, given: Given, steps: Steps, *, keep: bool) -> tuple[Passed, Any]:
+    """The forward pass; with ``keep`` also what the backward pass needs besides its arguments."""
+
+    def body(carry: Any, part: Stretch) -> tuple[Any, Stretch]:
+        xs, steps = part.steps
+        passed = forward(
+            plan.cell, given._replace(carry=carry, xs=xs), steps, reverse=plan.reverse, keep=keep and plan.keep_all
+        )
+        first = carry if keep and not plan.keep_all else ()
+        return passed.last, Stretch((passed.outputs, passed.measured, passed.before), first)
+
+    last, results = over_chunks(body, given.carry, Stretch((given.xs, steps), ()), plan.chunk, reverse=plan.reverse)
+    outputs, measured, before = results.steps
+    return Passed(last, outputs, measured, ()), results._replace(steps=before)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def chunked(plan: Plan, given: Given, steps: Steps) -> Passed:
+    """The forward pass, with the derivative of this file."""
+    return run(plan, given, steps, keep=False)[0]
+
+
+def _chunked_forward(plan: Plan, given: Given, steps: Steps) -> tuple[Passed, Any]:
+    passed, kept = run(plan, given, steps, keep=True)
+    residuals = (given._replace(carry=()), steps, kept)
+    # Traced here, where the names of mapped axes are bound: a backward pass that was traced later could not use them.
+    closed, out = jax.make_jaxpr(partial(_backward, plan), return_shape=True)(residuals, passed)
+    return passed, (_Traced(closed, jax.tree.structure(out)), residuals)
+
+
+def _chunked_backward(plan: Plan, saved: Any, cotangents: Passed) -> tuple[Given, None]:
+    traced, residuals = saved
+    flat = jaxpr_as_fun(traced.closed)(*jax.tree.leaves((residuals, cotangents)))
+    return jax.tree.unflatten(traced.out, flat), None
+
+
+chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+@jax.tree_util.register_static
+class _Traced:
+    """A program among the residuals."""
+
+    def __init__(self, closed: Any, out: Any) -> None:
+        self.closed, self.out = closed, out
+
+
+class _Sums(NamedTuple):
+    """Cotangents that grow from chunk to chunk, in at least float32."""
+
+    ready: Any
+    initial: Any
+    stats: Any
+
+
+def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
+    """The cotangents of what the forward pass was given."""
+    given, steps, kept = residuals
+    ready, stats = given.ready, given.stats
+    cell = plan.cell
+
+    def chunk(state: tuple[Any, _Sums], part: Stretch) -> tuple[Any, Stretch]:
+        d_carry, sums = state
+        xs, steps, before, d_outputs, (d_input_moments, d_moments) = part.steps
+        if not plan.keep_all:
+            again = given._replace(carry=part.first, xs=xs)
+            before = forward(cell, again, steps, reverse=plan.reverse, keep=True).before
+
+        zs, transpose_project = jax.vjp(
+            lambda ready, xs, stats: project(cell, ready, xs, stats, steps), ready, xs, stats
+        )
+        products, transpose_recur = jax.vjp(lambda ready: jax.vmap(partial(cell.recur, ready))(before), ready)
+
+        def body(state: tuple[Any, Any], step_t: Any) -> tuple[Any, Any]:
+            d_after, d_initial = state
+            carry, z_t, a_t, d_y, d_measured, t = step_t
+            d_new, d_kept = d_after, None
+            if t.where is not None:
+                nothing = jax.tree.map(jnp.zeros_like, d_after)
+                d_new, d_kept = select(t.where, d_after, nothing), select(t.where, nothing, d_after)
+                d_y = select(t.where, d_y, jnp.zeros_like(d_y))
+
+            def step(carry: Any, z_t: Array, a_t: Array) -> Any:
+                return cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
+
+            _, transpose_step = jax.vjp(step, carry, z_t, a_t)
+            d_carry, d_z, d_a = transpose_step((d_new, d_y, d_measured))
+            _, transpose = jax.vjp(partial(cell.recur, ready), carry)
+            d_carry = jax.tree.map(jnp.add, d_carry, transpose(d_a)[0])
+            if d_kept is not None:
+                d_carry = jax.tree.map(jnp.add, d_carry, d_kept)
+            if t.reset is not None:
+                nothing = jax.tree.map(jnp.zeros_like, d_carry)
+                d_initial = jax.tree.map(_add, d_initial, select(t.reset, d_carry, nothing))
+                d_carry = select(t.reset, nothing, d_carry)
+            if t.cut is not None:
+                d_carry = select(t.cut, jax.tree.map(jnp.zeros_like, d_carry), d_carry)
+            return (d_carry, d_initial), (d_z, d_a, d_new, d_y)
+
+        (d_carry, d_initial), (d_zs, d_products, d_news, d_ys) = lax.scan(
+            body, (d_carry, sums.initial), (before, zs[0], products, d_outputs, d_moments, steps),
+            reverse=not plan.reverse,
+        )  # fmt: skip
+
+        def all_steps(ready: Ready, stats: Any) -> Any:
+            def one(carry: Any, z_t: Array, a_t: Array, t: Steps) -> Any:
+                return cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
+
+            return jax.vmap(one)(before, zs[0], products, steps)
+
+        _, transpose_steps = jax.vjp(all_steps, ready, stats)
+        d_ready_1, d_xs, d_stats_1 = transpose_project((d_zs, d_input_moments))
+        (d_ready_2,) = transpose_recur(d_products)
+        d_ready_3, d_stats_2 = transpose_steps((d_news, d_ys, d_moments))
+        sums = _Sums(
+            jax.tree.map(_add, sums.ready, d_ready_1, d_ready_2, d_ready_3),
+            d_initial,
+            jax.tree.map(_add, sums.stats, d_stats_1, d_stats_2),
+        )
+        return (d_carry, sums), Stretch(d_xs, ())
+
+    start = _Sums(*(jax.tree.map(_zeros, tree) for tree in (ready, given.initial, stats)))
+    (d_carry, sums), results = over_chunks(
+        chunk,
+        (cotangents.last, start),
+        Stretch((given.xs, steps, kept.steps, cotangents.outputs, cotangents.measured), kept.first),
+        plan.chunk,
+        reverse=not plan.reverse,
+    )
+    d_ready, d_initial, d_stats = (
+        jax.tree.map(lambda total, leaf: total.astype(leaf.dtype), totals, tree)
+        for totals, tree in zip(sums, (ready, given.initial, stats), strict=True)
+    )
+    return Given(d_ready, d_carry, d_initial, results.steps, d_stats)
+
+
+def _zeros(leaf: Array) -> Array:
+    return jnp.zeros_like(leaf, dtype=statistics_dtype(leaf.dtype))
+
+
+def _add(total: Array, *parts: Array) -> Array:
+    for part in parts:
+        total = total + part.astype(total.dtype)
+    return total

@@ -1,0 +1,151 @@
+"""The chunked schedule: values and gradients of the plain one, whatever the chunk, with only carries kept."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from tests import cases
+
+pytestmark = pytest.mark.long
+
+STEPS, BATCH, HIDDEN = 6, 3, 2
+LN_LSTM = jn.ln_lstm(HIDDEN, learn_carry=True)
+BN_LSTM = jn.bn_lstm(HIDDEN, max_steps=3)
+
+
+def gradients(cell, where=None, reset=None, stats=None, **options):
+    """All that ``unroll`` gives, and the gradients of a loss that sees every part of it."""
+
+    def loss(params, carry, xs, stats):
+        out = jn.unroll(cell, params, xs, carry=carry, where=where, reset=reset, stats=stats, **options)
+        seen = [leaf for leaf in jax.tree.leaves(out) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return sum(
+            jnp.sum(jnp.sin(leaf + jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape))) for leaf in seen
+        ), out
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True, allow_int=True))
+
+
+def arguments(cell, rng):
+    """Random weights, carry, inputs and masks in float64."""
+    cell = dataclasses.replace(cell, param_dtype=jnp.float64)
+    draw = lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), jnp.float64)  # noqa: E731
+    params = jax.tree.map(draw, cell.init(jax.random.key(0), 2))
+    carry = jax.tree.map(
+        lambda leaf: draw(leaf) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        cell.initial_carry((BATCH,), dtype=jnp.float64),
+    )
+    masks = {
+        "where": jnp.asarray(rng.random((STEPS, BATCH)) < 0.8),
+        "reset": jnp.asarray(rng.random((STEPS, BATCH)) < 0.3),
+    }
+    return cell, (params, carry, jnp.asarray(rng.standard_normal((STEPS, BATCH, 2)))), masks
+
+
+def assert_same(got, expected):
+    def compare(a, b):
+        if a.dtype != jax.dtypes.float0:
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+    jax.tree.map(compare, got, expected)
+
+
+@pytest.mark.parametrize("cell", [LN_LSTM, BN_LSTM], ids=["ln_lstm", "bn_lstm"])
+def test_it_is_the_plain_schedule(cell, rng, x64):
+    """Masks, resets, a carry handed in; a last chunk that is shorter; fewer carries kept."""
+    cell, given, masks = arguments(cell, rng)
+    expected = gradients(cell, **masks)(*given, None)
+    assert_same(gradients(cell, **masks, schedule="chunked", chunk=4)(*given, None), expected)
+    assert_same(gradients(cell, **masks, schedule="chunked", chunk=3, save="chunks")(*given, None), expected)
+
+
+def test_in_reverse_with_statistics_and_truncation(rng, x64):
+    """The gradient of running statistics, too."""
+    cell, given, masks = arguments(BN_LSTM, rng)
+    stats = jax.tree.map(lambda leaf: jnp.asarray(0.5 + rng.random(leaf.shape)), cell.initial_stats())
+    options = {**masks, "reverse": True, "truncate": 2}
+    expected = gradients(cell, **options)(*given, stats)
+    _, (_, of_carry, _, of_stats) = expected
+    assert all(not leaf.any() for leaf in jax.tree.leaves(of_carry) if leaf.dtype != jax.dtypes.float0)
+    assert any(leaf.any() for leaf in jax.tree.leaves(of_stats))
+    assert_same(gradients(cell, **options, schedule="chunked", chunk=4)(*given, stats), expected)
+
+
+def test_truncation_is_that_of_separate_calls(rng):
+    """Stopping the gradient every three steps is calling with the carry of the last call, taken as a constant."""
+    cell = jn.lstm(HIDDEN)
+    params = cases.random_cell_params(cell, rng)
+    xs = cases.random_inputs(rng, 6, (2,))
+
+    def together(params):
+        return jnp.sum(jn.unroll(cell, params, xs, truncate=3).outputs ** 2)
+
+    def apart(params):
+        first = jn.unroll(cell, params, xs[:3])
+        rest = jn.unroll(cell, params, xs[3:], carry=jax.lax.stop_gradient(first.carry))
+        return jnp.sum(first.outputs**2) + jnp.sum(rest.outputs**2)
+
+    got, expected = jax.jit(jax.grad(together))(params), jax.jit(jax.grad(apart))(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
+
+
+def test_mapped_examples_with_a_named_axis(rng):
+    """Batch statistics over ``vmap``: the backward pass has collectives of its own."""
+    xs = cases.random_inputs(rng, 4, (3,))
+    params = cases.random_cell_params(jn.bn_lstm(HIDDEN, max_steps=2), rng)
+
+    def loss(params, axis):
+        cell = jn.bn_lstm(HIDDEN, max_steps=2, axis_name=axis)
+        run = lambda xs: jn.unroll(cell, params, xs, schedule="chunked", chunk=2).outputs  # noqa: E731
+        return jnp.sum((run(xs) if axis is None else jax.vmap(run, 1, 1, axis_name=axis)(xs)) ** 2)
+
+    batched, mapped = (jax.jit(jax.grad(loss), static_argnums=1)(params, axis) for axis in (None, "examples"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mapped, batched)
+
+
+def test_second_derivatives(rng, x64):
+    cell, (params, carry, xs), _ = arguments(jn.ln_gru(HIDDEN), rng)
+
+    def curvature(**options):
+        def loss(xs):
+            return jnp.sum(jn.unroll(cell, params, xs, carry=carry, **options).outputs ** 3)
+
+        return jax.jit(jax.grad(lambda xs: jnp.sum(jax.grad(loss)(xs) ** 2)))(xs)
+
+    np.testing.assert_allclose(curvature(schedule="chunked", chunk=4), curvature(), rtol=1e-9, atol=1e-11)
+
+
+def test_only_carries_are_kept():
+    """The residuals of the chunked schedule hold a carry a step, or a chunk, and nothing else of length T."""
+    cell = jn.ln_lstm(HIDDEN)
+    params = jax.eval_shape(lambda key: cell.init(key, 2), jax.random.key(0))
+    xs = jax.ShapeDtypeStruct((64, BATCH, 2), jnp.float32)
+
+    def kept(**options):
+        saved = jax.eval_shape(
+            lambda params, xs: jax.vjp(lambda p, x: jn.unroll(cell, p, x, **options).outputs, params, xs)[1], params, xs
+        )
+        return sum(leaf.size for leaf in jax.tree.leaves(saved)) / BATCH
+
+    small = 2 * 64 + 2 * HIDDEN * 64 + sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert kept(schedule="chunked") <= small
+    assert kept(schedule="chunked", chunk=8, save="chunks") <= small - 2 * HIDDEN * 56
+    assert kept() > 2 * small
+
+
+def test_options_that_do_not_fit_are_refused():
+    cell = jn.lstm(HIDDEN)
+    params, xs = cell.init(jax.random.key(0), 2), jnp.ones((3, 1, 2))
+    for options, says in (
+        ({"schedule": "fast"}, "schedule"),
+        ({"schedule": "chunked", "chunk": 0}, "chunk"),
+        ({"schedule": "chunked", "save": "all"}, "save"),
+        ({"truncate": -1}, "truncate"),
+        ({"chunk": 4}, "schedule='chunked'"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            jn.unroll(cell, params, xs, **options)
