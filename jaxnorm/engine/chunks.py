@@ -28,8 +28,8 @@ def over_chunks(
     Steps that fill no chunk form a shorter one at the end of the time axis. With ``reverse`` the last comes first.
     """
     length = jax.tree.leaves(sequences.steps)[0].shape[0]
-    count, left = divmod(length, chunk)
-    whole = length - left
+    count = 0 if length <= chunk else length // chunk  # a single chunk needs no loop
+    whole = count * chunk
 
     def main(carry: Any) -> tuple[Any, Stretch]:
         parts = Stretch(
@@ -46,10 +46,9 @@ def over_chunks(
         carry, results = body(carry, part)
         return carry, results._replace(first=jax.tree.map(lambda a: a[None], results.first))
 
-    if length <= chunk:
-        whole = 0
+    if count == 0:
         return rest(carry)
-    if left == 0:
+    if whole == length:
         return main(carry)
     if reverse:
         carry, late = rest(carry)

@@ -52,8 +52,8 @@ def unroll(
 
     .. math:: \text{carry}_t, y_t = \text{cell}(\text{carry}_{t-1}, x_t), \qquad t = 0, \dots, T - 1
 
-    The input product of all steps is made at once; the loop holds one matrix product a step. A pure function: it
-    works under ``jit``, ``grad``, ``vmap``, ``shard_map`` and inside Flax modules, and updates nothing.
+    The input product of all steps (of a chunk) is made at once; the loop holds one matrix product a step. A pure
+    function: it works under ``jit``, ``grad``, ``vmap``, ``shard_map`` and inside Flax modules, and updates nothing.
 
     Args:
       cell: a spec such as ``ln_lstm(128)``.
@@ -86,7 +86,8 @@ def unroll(
 
     Raises:
       TypeError: an array has the wrong kind of dtype, or ``carry`` the wrong structure.
-      ValueError: shapes do not fit together.
+      ValueError: shapes do not fit together, a word is unknown, a number of steps is not positive, or ``chunk`` or
+        ``save`` is given with the plain schedule.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -132,8 +133,10 @@ def unroll(
             _validate.positive_int("unroll", name, size)
     if schedule == "plain" and (chunk is not None or save != "steps"):
         raise ValueError("unroll: chunk and save belong to the chunked schedule. Pass schedule='chunked', too.")
-    result: Unrolled = _unroll(cell, params, xs, carry, lengths, where, reset, stats, key, reverse=reverse, time=time,
-                              schedule=schedule, chunk=chunk, save=save, truncate=truncate)  # fmt: skip
+    result: Unrolled = _unroll(
+        cell, params, xs, carry, lengths, where, reset, stats, key,
+        reverse=reverse, time=time, schedule=schedule, chunk=chunk, save=save, truncate=truncate,
+    )  # fmt: skip
     return result
 
 

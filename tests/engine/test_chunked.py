@@ -134,6 +134,7 @@ def test_only_carries_are_kept():
     small = 2 * 64 + 2 * HIDDEN * 64 + sum(leaf.size for leaf in jax.tree.leaves(params))
     assert kept(schedule="chunked") <= small
     assert kept(schedule="chunked", chunk=8, save="chunks") <= small - 2 * HIDDEN * 56
+    assert kept(schedule="chunked", chunk=16, save="chunks") < kept(schedule="chunked", chunk=8, save="chunks")
     assert kept() > 2 * small
 
 
