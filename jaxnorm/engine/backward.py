@@ -18,7 +18,7 @@ from jax.extend.core import jaxpr_as_fun
 from jaxnorm._typing import Array
 from jaxnorm.cells.base import Cell, Ready
 from jaxnorm.engine.chunks import Stretch, over_chunks
-from jaxnorm.engine.forward import Given, Passed, Steps, forward, project, rows, select
+from jaxnorm.engine.forward import Given, Passed, Steps, forward, project, select, step
 from jaxnorm.norms.moments import statistics_dtype
 
 
@@ -114,10 +114,9 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
                 d_new, d_kept = select(t.where, d_after, nothing), select(t.where, nothing, d_after)
                 d_y = select(t.where, d_y, jnp.zeros_like(d_y))
 
-            def step(carry: Any, z_t: Array, a_t: Array) -> Any:
-                return cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
-
-            _, transpose_step = jax.vjp(step, carry, z_t, a_t)
+            _, transpose_step = jax.vjp(
+                lambda carry, z_t, a_t: step(cell, ready, stats, carry, z_t, a_t, t), carry, z_t, a_t
+            )
             d_carry, d_z, d_a = transpose_step((d_new, d_y, d_measured))
             _, transpose = jax.vjp(partial(cell.recur, ready), carry)
             d_carry = jax.tree.map(jnp.add, d_carry, transpose(d_a)[0])
@@ -137,10 +136,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
         )  # fmt: skip
 
         def all_steps(ready: Ready, stats: Any) -> Any:
-            def one(carry: Any, z_t: Array, a_t: Array, t: Steps) -> Any:
-                return cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
-
-            return jax.vmap(one)(before, zs[0], products, steps)
+            return jax.vmap(partial(step, cell, ready, stats))(before, zs[0], products, steps)
 
         _, transpose_steps = jax.vjp(all_steps, ready, stats)
         d_ready_1, d_xs, d_stats_1 = transpose_project((d_zs, d_input_moments))

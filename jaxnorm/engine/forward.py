@@ -66,6 +66,11 @@ def project(cell: Cell, ready: Ready, xs: Array, stats: Any, steps: Steps) -> tu
     return jax.vmap(one)(xs, steps.row, steps.where)
 
 
+def step(cell: Cell, ready: Ready, stats: Any, carry: Any, z_t: Array, a_t: Array, t: Steps) -> tuple[Any, Array, Any]:
+    """The cell's own step, with the statistics that serve there."""
+    return cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
+
+
 def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool) -> Passed:
     """Runs a cell over time-major steps; with ``keep`` the carry before every step is among the results."""
     ready, carry, initial, xs, stats = given
@@ -78,7 +83,7 @@ def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool
         if t.reset is not None:
             carry = select(t.reset, initial, carry)
         a_t = cell.recur(ready, carry)
-        new, y_t, measured = cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
+        new, y_t, measured = step(cell, ready, stats, carry, z_t, a_t, t)
         if t.where is not None:
             new = select(t.where, new, carry)
             y_t = select(t.where, y_t, jnp.zeros_like(y_t))
