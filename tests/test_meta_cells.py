@@ -60,15 +60,15 @@ def test_checks_accept_the_unharmed_source(x64):
 
 
 FAULTS_OF_THE_CELL = {
-    "two gates swapped": ("i, f, g, o = jnp.unstack(", "f, i, g, o = jnp.unstack("),
+    "two gates swapped": ("i, f, g, o = jnp.split(", "f, i, g, o = jnp.split("),
     "bias dropped": ("base.add_bias(z_t.astype(r.dtype) + r, ready.bias)", "(z_t.astype(r.dtype) + r)"),
     "normalized c carried": ("LSTMCarry(c.astype(", "LSTMCarry(c_hat.astype("),
-    "norm of c left out": ("jnp.tanh(c_hat)", "jnp.tanh(c)"),
+    "norm of c left out": ("h = output(o, c_hat)", "h = output(o, c)"),
     "norm of the sum": (
         "self.gate_groups, p.recurrent, a_t, s.recurrent",
         "self.gate_groups, p.recurrent, a_t + z_t, s.recurrent",
     ),
-    "forget bias at run time": ("sigmoid(f) * carry.c", "sigmoid(f + 1.0) * carry.c"),
+    "forget bias at run time": ("cell_state(i, f, g, ", "cell_state(i, f + 1.0, g, "),
 }
 
 

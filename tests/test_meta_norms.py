@@ -78,7 +78,22 @@ def test_statistics_in_the_dtype_of_the_data_are_caught(monkeypatch, rng):
 
 
 def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):
-    monkeypatch.setattr(standardize, "sum_over", lambda *args: jax.lax.stop_gradient(statistics.sum_over(*args)))
+    total = statistics.sum_over
+    monkeypatch.setattr(statistics, "sum_over", lambda *args: jax.lax.stop_gradient(total(*args)))
+    caught(checks.check_derivatives, "batch_norm", rng)
+
+
+@pytest.mark.parametrize("forgotten", ["the mean", "the mean of the products"])
+def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
+    def wrong(how, primals, tangents):
+        (x, where), (t, _) = primals, tangents
+        y, factor, count = standardize._measured(how, x, where)
+        removed = y * how.mean(y * t, count) if forgotten == "the mean" else how.mean(t, count)
+        return y, factor * (t - removed)
+
+    faulty = jax.custom_jvp(standardize._standardize.__wrapped__, nondiff_argnums=(0,))
+    faulty.defjvp(wrong)
+    monkeypatch.setattr(standardize, "_standardize", faulty)
     caught(checks.check_derivatives, "layer_norm", rng)
 
 

@@ -61,9 +61,11 @@ def gate_changed(cell, params, state, changed, gate):
     def normalized(p):
         from jaxnorm.cells import base
 
-        return base.normalize_gates(
-            cell.sites.recurrent, cell.gate_groups, p.norm.recurrent, cell.recur(p, state), None, None
-        )[0]
+        ready = cell.prepare(p)
+        merged, _ = base.normalize_gates(
+            cell.sites.recurrent, cell.gate_groups, ready.norm.recurrent, cell.recur(ready, state), None, None
+        )
+        return base.split_gates(merged, sum(cell.gate_groups))
 
     return not np.allclose(normalized(params)[..., gate, :], normalized(scaled)[..., gate, :], atol=1e-3)
 

@@ -126,8 +126,8 @@ class Leaky:
         return base.timed(LeakyCarry(base.add_noise("Leaky", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: LeakyParams, dtype: DTypeLike | None = None) -> LeakyParams:
-        """Casts the kernels to the compute dtype."""
-        return base.cast(params, dtype or self.dtype)
+        """Centres the kernels where that saves a mean, and casts them."""
+        return base.ready_kernels(params, self.sites, (1,), dtype or self.dtype)
 
     def project(
         self, ready: LeakyParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None

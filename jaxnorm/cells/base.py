@@ -10,9 +10,11 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.centring import after_centring, centre
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.identity import Identity
 from jaxnorm.norms.moments import Moments, map_moments, statistics_dtype
@@ -156,42 +158,53 @@ def check_groups(where: str, groups: tuple[int, ...], gates: int) -> None:
         )
 
 
+def merge_gates(leaf: Float[Array, "*lead G H"]) -> Float[Array, "*lead GH"]:
+    """Gates side by side on one axis, as the engine computes with them: their order in memory stays the same."""
+    return leaf.reshape(*leaf.shape[:-2], -1)
+
+
+def split_gates(leaf: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*lead G H"]:
+    """The inverse of :func:`merge_gates`."""
+    return leaf.reshape(*leaf.shape[:-1], gates, -1)
+
+
 def normalize_gates(
     norm: Normalizer,
     groups: tuple[int, ...],
     params: Params,
-    x: Float[Array, "*B G H"],
+    x: Float[Array, "*B GH"],
     stats: Stats | None,
     where: Bool[Array, "*B"] | None,
-) -> tuple[Float[Array, "*B G H"], Stats]:
+) -> tuple[Float[Array, "*B GH"], Stats]:
     """Applies a normalizer to pre-activations, each group of gates side by side as one feature axis.
 
-    Weights and statistics have trailing axes (G, H); a normalizer sees them, and the data, as (size * H,).
+    Data and weights are merged (see :func:`merge_gates`), statistics have trailing axes (G, H). The data are a product
+    with a kernel from :func:`ready_kernels`.
     """
     if norm == Identity():
         return x, ()
-    hidden = x.shape[-1]
+    norm = after_centring(norm)
+    gates = sum(groups)
+    hidden = x.shape[-1] // gates
+    stats = None if stats is None else _map_features(merge_gates, stats)
     outputs, measured, low = [], [], 0
     for size in groups:
-        part = slice(low, low + size)
+        part = slice(low * hidden, (low + size) * hidden)
         low += size
 
-        def flat(leaf: Array, part: slice = part, size: int = size) -> Array:
-            leaf = leaf if leaf.shape[-2] == size else leaf[..., part, :]
-            return leaf.reshape(*leaf.shape[:-2], size * hidden)
+        def cut(leaf: Array, part: slice = part) -> Array:
+            return leaf[..., part]
 
-        used = None if stats is None else _map_features(flat, stats)
-        y, m = norm(jax.tree.map(flat, params), flat(x), used, None if where is None else where[..., None])
-        outputs.append(y.reshape(*y.shape[:-1], size, hidden))
-        measured.append(_map_features(partial(_unflatten, size=size), m))
-    if len(groups) == 1:
-        return outputs[0], measured[0]
+        used = None if stats is None else _map_features(cut, stats)
+        y, m = norm(jax.tree.map(cut, params), cut(x), used, None if where is None else where[..., None])
+        outputs.append(y)
+        measured.append(m)
     # The counts of all groups are those of the batch: the first group's stand for all.
-    return jnp.concatenate(outputs, axis=-2), _concatenate_features(measured)
-
-
-def _unflatten(leaf: Array, size: int) -> Array:
-    return leaf.reshape(*leaf.shape[:-1], size, -1)
+    together = measured[0] if len(groups) == 1 else _concatenate_features(measured)
+    return (
+        outputs[0] if len(groups) == 1 else jnp.concatenate(outputs, axis=-1),
+        _map_features(partial(split_gates, gates=gates), together),
+    )
 
 
 def _map_features(function: Callable[[Array], Array], stats: Stats) -> Stats:
@@ -203,7 +216,7 @@ def _concatenate_features(parts: list[Stats]) -> Stats:
     def join(first: Moments, *rest: Moments) -> Moments:
         both = (first, *rest)
         return first._replace(
-            mean=jnp.concatenate([m.mean for m in both], axis=-2), var=jnp.concatenate([m.var for m in both], axis=-2)
+            mean=jnp.concatenate([m.mean for m in both], axis=-1), var=jnp.concatenate([m.var for m in both], axis=-1)
         )
 
     return map_moments(join, *parts)
@@ -247,11 +260,24 @@ def combine_sites(a: Sites, b: Sites) -> Sites:
     return Sites(*(y if isinstance(x, tuple) and x == () else x for x, y in zip(a, b, strict=True)))
 
 
-def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I ..."]) -> Float[Array, "..."]:
-    """``x @ kernel`` over all trailing axes of the kernel, accumulated (and returned) in at least float32."""
-    flat = kernel.reshape(kernel.shape[0], -1)
-    y = jnp.matmul(x.astype(kernel.dtype), flat, preferred_element_type=statistics_dtype(kernel.dtype))
-    return y.reshape(*x.shape[:-1], *kernel.shape[1:])
+class Kernel(NamedTuple):
+    """The matrix of a recurrent product, stored as it is or transposed: the other field is None.
+
+    A loop that multiplies by the transpose is several times faster on a CPU where that is what lies in memory.
+    """
+
+    matrix: Float[Array, "H O"] | None
+    transposed: Float[Array, "O H"] | None = None
+
+
+def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel) -> Float[Array, "*B O"]:
+    """``x @ kernel``, accumulated (and returned) in at least float32."""
+    array: Any = kernel
+    contracted = 0
+    if isinstance(kernel, Kernel):
+        array, contracted = (kernel.matrix, 0) if kernel.transposed is None else (kernel.transposed, 1)
+    axes = (((x.ndim - 1,), (contracted,)), ((), ()))
+    return lax.dot_general(x.astype(array.dtype), array, axes, preferred_element_type=statistics_dtype(array.dtype))
 
 
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
@@ -269,12 +295,21 @@ def check_features(where: str, x: Array, kernel: Array) -> None:
         )
 
 
-def cast(params: P, dtype: DTypeLike | None) -> P:
-    """The weights with both kernels in the compute dtype."""
-    if dtype is None:
-        return params
-    kernels = {name: getattr(params, name).astype(dtype) for name in ("kernel", "recurrent")}
-    ready: P = params._replace(**kernels)
+def merge_weights(params: P, fields: tuple[str, ...]) -> P:
+    """The weights with the gates of the named fields, and of the sites ``input`` and ``recurrent``, side by side."""
+    merged = jax.tree.map(merge_gates, {name: getattr(params, name) for name in fields})
+    sites = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent")}
+    ready: P = params._replace(norm=params.norm._replace(**sites), **merged)
+    return ready
+
+
+def ready_kernels(params: P, norm: Sites, groups: tuple[int, ...], dtype: DTypeLike | None) -> P:
+    """The weights with both kernels centred where a normalizer would take the mean of their product away, and cast."""
+    kernel = centre(norm.input, groups, params.kernel)
+    recurrent = centre(norm.recurrent, groups, params.recurrent)
+    if dtype is not None:
+        kernel, recurrent = kernel.astype(dtype), recurrent.astype(dtype)
+    ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
     return ready
 
 

@@ -14,6 +14,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites, Timed
+from jaxnorm.cells.centring import after_centring
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.identity import Identity
 
@@ -152,8 +153,8 @@ class Elman:
         return base.timed(ElmanCarry(base.add_noise("Elman", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
-        """Casts the kernels to the compute dtype."""
-        return base.cast(params, dtype or self.dtype)
+        """Centres the kernels where that saves a mean, and casts them."""
+        return base.ready_kernels(params, self.sites, (1,), dtype or self.dtype)
 
     def project(
         self, ready: ElmanParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
@@ -161,7 +162,7 @@ class Elman:
         """The normalized input product z_t, in the compute dtype."""
         base.check_features("Elman.project", x_t, ready.kernel)
         z_t, measured = base.normalize_features(
-            self.sites.input,
+            after_centring(self.sites.input),
             ready.norm.input,
             base.matmul(x_t, ready.kernel),
             None if stats is None else stats.input,
@@ -186,7 +187,7 @@ class Elman:
         """Sum, nonlinearity and output of one step."""
         norm, p = self.sites, ready.norm
         s = Sites(None, None, None) if stats_t is None else stats_t
-        r, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, a_t, s.recurrent, where_t)
+        r, m_recurrent = base.normalize_features(after_centring(norm.recurrent), p.recurrent, a_t, s.recurrent, where_t)
         a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
         h = self.activation(base.add_bias(a_hat, ready.bias))
         return (

@@ -6,12 +6,12 @@ from typing import Literal, NamedTuple, cast, final
 
 import jax
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites, Timed
+from jaxnorm.cells.gru_derivative import new_state
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.identity import Identity
 
@@ -158,12 +158,13 @@ class GRU:
         return base.timed(GRUCarry(base.add_noise("GRU", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> GRUParams:
-        """Casts the kernels to the compute dtype."""
-        return base.cast(params, dtype or self.dtype)
+        """Merges the gates with the features; centres the kernels where that saves a mean, and casts them."""
+        merged = base.merge_weights(params, ("kernel", "recurrent", "bias", "recurrent_bias"))
+        return base.ready_kernels(merged, self.sites, self.gate_groups, dtype or self.dtype)
 
     def project(
         self, ready: GRUParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
-    ) -> tuple[Float[Array, "*B 3 H"], Sites]:
+    ) -> tuple[Float[Array, "*B GH"], Sites]:
         """The normalized input product plus b, in the compute dtype."""
         base.check_features("GRU.project", x_t, ready.kernel)
         z_t = base.matmul(x_t, ready.kernel)
@@ -172,7 +173,7 @@ class GRU:
         )
         return base.add_bias(z_t, ready.bias).astype(ready.kernel.dtype), Sites(input=measured)
 
-    def recur(self, ready: GRUParams, carry: GRUCarry) -> Float[Array, "*B 3 H"]:
+    def recur(self, ready: GRUParams, carry: GRUCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
         return base.matmul(carry.h, ready.recurrent)
 
@@ -180,8 +181,8 @@ class GRU:
         self,
         ready: GRUParams,
         carry: GRUCarry,
-        z_t: Float[Array, "*B 3 H"],
-        a_t: Float[Array, "*B 3 H"],
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
         stats_t: Sites | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
@@ -192,12 +193,10 @@ class GRU:
             self.sites.recurrent, self.gate_groups, ready.norm.recurrent, a_t, stats, where_t
         )
         a_hat = base.add_bias(a_hat, ready.recurrent_bias)
-        r_x, z_x, n_x = jnp.unstack(z_t.astype(a_hat.dtype), axis=-2)
-        r_h, z_h, n_h = jnp.unstack(a_hat, axis=-2)
-        r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
-        n = jnp.tanh(n_x + r * n_h)
-        h = carry.h.astype(a_hat.dtype)
-        h = n + z * (h - n) if self.update_gate == "keep" else h + z * (n - h)
+        r_x, z_x, n_x = jnp.split(z_t.astype(a_hat.dtype), GATES, axis=-1)
+        r_h, z_h, n_h = jnp.split(a_hat, GATES, axis=-1)
+        z = z_x + z_h if self.update_gate == "keep" else -(z_x + z_h)
+        h = new_state(r_x + r_h, z, n_x, n_h, carry.h.astype(a_hat.dtype))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(recurrent=m_recurrent)
 
     def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:

@@ -6,12 +6,12 @@ from typing import NamedTuple, cast, final
 
 import jax
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites, Timed
+from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.identity import Identity
 from jaxnorm.norms.moments import statistics_dtype
@@ -157,12 +157,13 @@ class LSTM:
         return base.timed(LSTMCarry(c, base.add_noise("LSTM", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: LSTMParams, dtype: DTypeLike | None = None) -> LSTMParams:
-        """Casts the kernels to the compute dtype."""
-        return base.cast(params, dtype or self.dtype)
+        """Merges the gates with the features; centres the kernels where that saves a mean, and casts them."""
+        merged = base.merge_weights(params, ("kernel", "recurrent", "bias"))
+        return base.ready_kernels(merged, self.sites, self.gate_groups, dtype or self.dtype)
 
     def project(
         self, ready: LSTMParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
-    ) -> tuple[Float[Array, "*B 4 H"], Sites]:
+    ) -> tuple[Float[Array, "*B GH"], Sites]:
         """The normalized input product z_t, in the compute dtype."""
         base.check_features("LSTM.project", x_t, ready.kernel)
         z_t = base.matmul(x_t, ready.kernel)
@@ -171,7 +172,7 @@ class LSTM:
         )
         return z_t.astype(ready.kernel.dtype), Sites(input=measured)
 
-    def recur(self, ready: LSTMParams, carry: LSTMCarry) -> Float[Array, "*B 4 H"]:
+    def recur(self, ready: LSTMParams, carry: LSTMCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
         return base.matmul(carry.h, ready.recurrent)
 
@@ -179,8 +180,8 @@ class LSTM:
         self,
         ready: LSTMParams,
         carry: LSTMCarry,
-        z_t: Float[Array, "*B 4 H"],
-        a_t: Float[Array, "*B 4 H"],
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
         stats_t: Sites | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
@@ -189,10 +190,10 @@ class LSTM:
         norm, p = self.sites, ready.norm
         s = Sites(None, None, None) if stats_t is None else stats_t
         r, m_recurrent = base.normalize_gates(norm.recurrent, self.gate_groups, p.recurrent, a_t, s.recurrent, where_t)
-        i, f, g, o = jnp.unstack(base.add_bias(z_t.astype(r.dtype) + r, ready.bias), axis=-2)
-        c = sigmoid(f) * carry.c.astype(r.dtype) + sigmoid(i) * jnp.tanh(g)
+        i, f, g, o = jnp.split(base.add_bias(z_t.astype(r.dtype) + r, ready.bias), GATES, axis=-1)
+        c = cell_state(i, f, g, carry.c.astype(r.dtype))
         c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c, s.cell, where_t)
-        h = (sigmoid(o) * jnp.tanh(c_hat)).astype(carry.h.dtype)
+        h = output(o, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, Sites(recurrent=m_recurrent, cell=m_cell)
 
     def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:

@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from jaxnorm._typing import Array
-from jaxnorm.cells.base import Cell, Ready
+from jaxnorm.cells.base import Cell, Kernel, Ready
 from jaxnorm.engine.chunks import Stretch, over_chunks
 from jaxnorm.engine.forward import Given, Passed, Steps, forward, project, select, step
 from jaxnorm.norms.moments import statistics_dtype
@@ -92,6 +92,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
     given, steps, kept = residuals
     ready, stats = given.ready, given.stats
     cell = plan.cell
+    turned = _transpose_kernels(ready)
 
     def chunk(state: tuple[Any, _Sums], part: Stretch) -> tuple[Any, Stretch]:
         d_carry, sums = state
@@ -105,21 +106,27 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
         )
         products, transpose_recur = jax.vjp(lambda ready: jax.vmap(partial(cell.recur, ready))(before), ready)
 
+        def transposed(carry: Any, z_t: Array, a_t: Array, t: Steps) -> Any:
+            def of_state(carry: Any, z_t: Array, a_t: Array) -> Any:
+                return step(cell, ready, stats, carry, z_t, a_t, t)
+
+            return jax.vjp(of_state, carry, z_t, a_t)[1]
+
+        # All that depends on no cotangent is computed for the steps of the chunk at once, before the loop.
+        transposes = jax.vmap(transposed)(before, zs[0], products, steps)
+
         def body(state: tuple[Any, Any], step_t: Any) -> tuple[Any, Any]:
             d_after, d_initial = state
-            carry, z_t, a_t, d_y, d_measured, t = step_t
+            transpose_step, carry, d_y, d_measured, t = step_t
             d_new, d_kept = d_after, None
             if t.where is not None:
                 nothing = jax.tree.map(jnp.zeros_like, d_after)
                 d_new, d_kept = select(t.where, d_after, nothing), select(t.where, nothing, d_after)
                 d_y = select(t.where, d_y, jnp.zeros_like(d_y))
 
-            _, transpose_step = jax.vjp(
-                lambda carry, z_t, a_t: step(cell, ready, stats, carry, z_t, a_t, t), carry, z_t, a_t
-            )
             d_carry, d_z, d_a = transpose_step((d_new, d_y, d_measured))
-            _, transpose = jax.vjp(partial(cell.recur, ready), carry)
-            d_carry = jax.tree.map(jnp.add, d_carry, transpose(d_a)[0])
+            (d_recurred,) = jax.linear_transpose(partial(cell.recur, turned), carry)(d_a)
+            d_carry = jax.tree.map(jnp.add, d_carry, d_recurred)
             if d_kept is not None:
                 d_carry = jax.tree.map(jnp.add, d_carry, d_kept)
             if t.reset is not None:
@@ -131,7 +138,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
             return (d_carry, d_initial), (d_z, d_a, d_new, d_y)
 
         (d_carry, d_initial), (d_zs, d_products, d_news, d_ys) = lax.scan(
-            body, (d_carry, sums.initial), (before, zs[0], products, d_outputs, d_moments, steps),
+            body, (d_carry, sums.initial), (transposes, before, d_outputs, d_moments, steps),
             reverse=not plan.reverse,
         )  # fmt: skip
 
@@ -162,6 +169,18 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
         for totals, tree in zip(sums, (ready, given.initial, stats), strict=True)
     )
     return Given(d_ready, d_carry, d_initial, results.steps, d_stats)
+
+
+def _transpose_kernels(ready: Ready) -> Ready:
+    """The weights with recurrent kernels stored as the loop multiplies by them."""
+
+    def turn(node: Any) -> Any:
+        if not isinstance(node, Kernel) or node.matrix is None:
+            return node
+        # The barrier keeps the copy before the loop; it would be folded into every product otherwise.
+        return Kernel(None, lax.optimization_barrier(node.matrix.T))  # type: ignore[no-untyped-call]
+
+    return jax.tree.map(turn, ready, is_leaf=lambda node: isinstance(node, Kernel))
 
 
 def _zeros(leaf: Array) -> Array:
