@@ -130,11 +130,11 @@ class Leaky:
         return base.ready_kernels(params, self.sites, (1,), dtype or self.dtype)
 
     def project(
-        self, ready: LeakyParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
-    ) -> tuple[Float[Array, "*B H"], Sites]:
-        """The input product z_t, in the compute dtype."""  # 4: all that does not depend on the carry
-        base.check_features("Leaky.project", x_t, ready.kernel)
-        return base.matmul(x_t, ready.kernel).astype(ready.kernel.dtype), Sites()
+        self, ready: LeakyParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B H"], Sites]:
+        """The input products of all steps, in the compute dtype."""  # 4: all that does not depend on the carry
+        base.check_features("Leaky.project", xs, ready.kernel)
+        return base.matmul(xs, ready.kernel).astype(ready.kernel.dtype), Sites()
 
     def recur(self, ready: LeakyParams, carry: LeakyCarry) -> Float[Array, "*B H"]:
         """The recurrent product a_t, in at least float32."""  # 5: linear in the weights and in the carry

@@ -1,6 +1,6 @@
 """What every cell is: five pure verbs, in the order of the data, and normalizers at named sites.
 
-``prepare`` (weights, once) -> ``project`` (the input of a step) -> ``recur`` (the recurrent product) -> ``step``
+``prepare`` (weights, once) -> ``project`` (inputs, all steps) -> ``recur`` (the recurrent product) -> ``step``
 (element-wise work and norms), and ``initial_carry``. A cell contains no loop: the engine has the only one.
 """
 
@@ -99,9 +99,12 @@ class Cell(Protocol):
         ...
 
     def project(
-        self, ready: Ready, x_t: Float[Array, "*B I"], stats: Stats | None, where: Bool[Array, "*B"] | None
+        self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "..."], Stats]:
-        """The part of a step that does not depend on the carry: input product and its normalization."""
+        """What does not depend on the carry, for all steps at once: input products and their normalization.
+
+        Statistics, given or measured, have a leading axis of steps.
+        """
         ...
 
     def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
@@ -207,6 +210,17 @@ def normalize_gates(
     )
 
 
+def over_steps(
+    normalize: Callable[[Array, Stats | None, Array | None], tuple[Array, Stats]],
+    xs: Float[Array, "T *B F"],
+    stats: Stats | None,
+    where: Bool[Array, "T *B"] | None,
+) -> tuple[Float[Array, "T *B F"], Stats]:
+    """Applies the normalization of a step to each of many: what is measured over a batch does not mix them."""
+    normalized: tuple[Array, Stats] = jax.vmap(normalize)(xs, stats, where)
+    return normalized
+
+
 def _map_features(function: Callable[[Array], Array], stats: Stats) -> Stats:
     """Applies a function to mean and variance of every Moments, leaving the counts."""
     return map_moments(lambda m: m._replace(mean=function(m.mean), var=function(m.var)), stats)
@@ -276,8 +290,11 @@ def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel) -> Flo
     contracted = 0
     if isinstance(kernel, Kernel):
         array, contracted = (kernel.matrix, 0) if kernel.transposed is None else (kernel.transposed, 1)
-    axes = (((x.ndim - 1,), (contracted,)), ((), ()))
-    return lax.dot_general(x.astype(array.dtype), array, axes, preferred_element_type=statistics_dtype(array.dtype))
+    # One axis of rows: the gradient of the kernel is a product over one axis then, for which nothing is laid out anew.
+    rows = x.astype(array.dtype).reshape(-1, x.shape[-1])
+    axes = (((1,), (contracted,)), ((), ()))
+    y = lax.dot_general(rows, array, axes, preferred_element_type=statistics_dtype(array.dtype))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:

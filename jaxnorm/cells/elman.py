@@ -157,18 +157,14 @@ class Elman:
         return base.ready_kernels(params, self.sites, (1,), dtype or self.dtype)
 
     def project(
-        self, ready: ElmanParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
-    ) -> tuple[Float[Array, "*B H"], Sites]:
-        """The normalized input product z_t, in the compute dtype."""
-        base.check_features("Elman.project", x_t, ready.kernel)
-        z_t, measured = base.normalize_features(
-            after_centring(self.sites.input),
-            ready.norm.input,
-            base.matmul(x_t, ready.kernel),
-            None if stats is None else stats.input,
-            where,
-        )
-        return z_t.astype(ready.kernel.dtype), Sites(input=measured)
+        self, ready: ElmanParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B H"], Sites]:
+        """The normalized input products of all steps, in the compute dtype."""
+        base.check_features("Elman.project", xs, ready.kernel)
+        normalize = partial(base.normalize_features, after_centring(self.sites.input), ready.norm.input)
+        zs = base.matmul(xs, ready.kernel)
+        zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
+        return zs.astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: ElmanParams, carry: ElmanCarry) -> Float[Array, "*B H"]:
         """The recurrent product a_t, in at least float32."""

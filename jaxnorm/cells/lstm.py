@@ -162,15 +162,14 @@ class LSTM:
         return base.ready_kernels(merged, self.sites, self.gate_groups, dtype or self.dtype)
 
     def project(
-        self, ready: LSTMParams, x_t: Float[Array, "*B I"], stats: Sites | None, where: Bool[Array, "*B"] | None
-    ) -> tuple[Float[Array, "*B GH"], Sites]:
-        """The normalized input product z_t, in the compute dtype."""
-        base.check_features("LSTM.project", x_t, ready.kernel)
-        z_t = base.matmul(x_t, ready.kernel)
-        z_t, measured = base.normalize_gates(
-            self.sites.input, self.gate_groups, ready.norm.input, z_t, None if stats is None else stats.input, where
-        )
-        return z_t.astype(ready.kernel.dtype), Sites(input=measured)
+        self, ready: LSTMParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        """The normalized input products of all steps, in the compute dtype."""
+        base.check_features("LSTM.project", xs, ready.kernel)
+        normalize = partial(base.normalize_gates, self.sites.input, self.gate_groups, ready.norm.input)
+        zs = base.matmul(xs, ready.kernel)
+        zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
+        return zs.astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: LSTMParams, carry: LSTMCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""

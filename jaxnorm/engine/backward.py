@@ -104,7 +104,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
         zs, transpose_project = jax.vjp(
             lambda ready, xs, stats: project(cell, ready, xs, stats, steps), ready, xs, stats
         )
-        products, transpose_recur = jax.vjp(lambda ready: jax.vmap(partial(cell.recur, ready))(before), ready)
+        products, transpose_recur = jax.vjp(lambda ready: cell.recur(ready, before), ready)
 
         def transposed(carry: Any, z_t: Array, a_t: Array, t: Steps) -> Any:
             def of_state(carry: Any, z_t: Array, a_t: Array) -> Any:

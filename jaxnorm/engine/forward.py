@@ -59,11 +59,7 @@ def rows(stats: Any, row: Array | None) -> Any:
 
 def project(cell: Cell, ready: Ready, xs: Array, stats: Any, steps: Steps) -> tuple[Array, Any]:
     """The input products of all steps, normalized, and the moments of the input site."""
-
-    def one(x_t: Array, row: Array | None, where: Array | None) -> tuple[Array, Any]:
-        return cell.project(ready, x_t, rows(stats, row), where)
-
-    return jax.vmap(one)(xs, steps.row, steps.where)
+    return cell.project(ready, xs, rows(stats, steps.row), steps.where)
 
 
 def step(cell: Cell, ready: Ready, stats: Any, carry: Any, z_t: Array, a_t: Array, t: Steps) -> tuple[Any, Array, Any]:
@@ -76,8 +72,9 @@ def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool
     ready, carry, initial, xs, stats = given
     zs, input_moments = project(cell, ready, xs, stats, steps)
 
-    def body(carry: Any, step_t: tuple[Array, Steps]) -> tuple[Any, tuple[Array, Any, Any]]:
-        z_t, t = step_t
+    def body(state: tuple[Any, Array], step_t: tuple[Array, Steps]) -> tuple[Any, tuple[Array, Any, Any]]:
+        carry, z_t = state
+        z_next, t = step_t
         if t.cut is not None:
             carry = select(t.cut, lax.stop_gradient(carry), carry)
         if t.reset is not None:
@@ -87,10 +84,22 @@ def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool
         if t.where is not None:
             new = select(t.where, new, carry)
             y_t = select(t.where, y_t, jnp.zeros_like(y_t))
-        return new, (y_t, measured, carry if keep else ())
+        return (new, z_next), (y_t, measured, carry if keep else ())
 
-    last, (ys, moments, before) = lax.scan(body, carry, (zs, steps), reverse=reverse)
+    z_first, zs_next = one_ahead(zs, reverse)
+    (last, _), (ys, moments, before) = lax.scan(body, (carry, z_first), (zs_next, steps), reverse=reverse)
     return Passed(last, ys, (input_moments, moments), before)
+
+
+def one_ahead(sequence: Array, reverse: bool) -> tuple[Array, Array]:
+    """The entry of the step that comes first, and at each step the entry of the step that comes after it.
+
+    A loop that carries its next entry finds it in an array of its own. XLA's CPU compiler does not vectorize an
+    element-wise operation that reads out of the middle of a longer array, which makes it five to twenty times slower.
+    """
+    if not len(sequence):
+        return jnp.zeros(sequence.shape[1:], sequence.dtype), sequence
+    return sequence[-1 if reverse else 0], jnp.roll(sequence, 1 if reverse else -1, axis=0)
 
 
 def select(condition: Array, yes: Any, no: Any) -> Any:
