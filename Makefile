@@ -6,16 +6,20 @@ VENV ?= .venv
 CONSTRAINTS ?=
 JOBS ?= auto
 SELECT ?=
+# Further words for `make bench`, for example ARGS="cells --shapes 32x128x128x128"; OLD and NEW are folders of results.
+ARGS ?=
+OLD ?=
+NEW ?=
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test lint format types floors doctest examples docs build clean
+.PHONY: help venv demo bench bench-compare test lint format types floors doctest examples docs build clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # One virtual environment; a stamp for each extra of pyproject.toml says what is in it, and is newer than pyproject.toml.
 $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS)
@@ -30,6 +34,12 @@ venv: $(VENV)/.installed-dev ## make the virtual environment with everything for
 
 demo: $(VENV)/.installed-examples ## train four character models on real text; table and picture into runs/char_lm
 	$(PY) examples/char_lm.py --out runs/char_lm --overwrite
+
+bench: $(VENV)/.installed-bench ## measure jaxnorm beside other libraries, half an hour on two cores; ARGS are handed on
+	$(PY) -m benchmarks.run $(ARGS)
+
+bench-compare: $(VENV)/.installed-bench ## compare two folders of results: make bench-compare OLD=... NEW=...
+	$(PY) -m benchmarks.compare $(OLD) $(NEW)
 
 test: $(VENV)/.installed-test ## run the tests
 	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(if $(SELECT),-m '$(SELECT)')
