@@ -77,9 +77,10 @@ class Norm(nn.Module):
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
-        y, measured = self.spec(params, x, stats.value if use_running else None, mask)
-        if not use_running:
-            stats.update(lambda running: self.spec.fold(running, measured))
+        if use_running:
+            return self.spec(params, x, stats.value, mask)[0]
+        y, measured = self.spec.train(params, x, stats.value, mask)
+        stats.update(lambda running: self.spec.fold(running, measured))
         return y
 
 

@@ -92,12 +92,11 @@ class Norm(nnx.Module):
                 f"{self.param_shape}. Pass num_features={shape} to the constructor."
             )
         params = _read(self, norm_template(self.spec, shape))
-        stats = self.spec.initial_stats(shape)
-        use_running = _use_running(self, stats, use_running_average)
-        running = _read(self, stats)
-        y, measured = self.spec(params, x, running if use_running else None, mask)
-        if not use_running:
-            _write(self, self.spec.fold(running, measured))
+        running = _read(self, self.spec.initial_stats(shape))
+        if _use_running(self, running, use_running_average):
+            return self.spec(params, x, running, mask)[0]
+        y, measured = self.spec.train(params, x, running, mask)
+        _write(self, self.spec.fold(running, measured))
         return y
 
     def set_view(self, use_running_average: bool | None = None) -> None:

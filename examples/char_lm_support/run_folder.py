@@ -1,6 +1,7 @@
 """The files of a run: configuration, checkpoints, metrics. What is on disk is whole at every moment."""
 
 import argparse
+import copy
 import hashlib
 import json
 import logging
@@ -111,7 +112,8 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: Any, progress: Progress) -> None:
-        about = {"digest": _digest(state), "progress": progress._asdict()}
+        # A copy: orbax writes in the background, while training goes on to change the lists.
+        about = {"digest": _digest(state), "progress": copy.deepcopy(progress._asdict())}
         self._manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         )

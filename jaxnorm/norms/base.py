@@ -54,6 +54,20 @@ class Normalizer(Protocol):
         """
         ...
 
+    def train(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        running: Stats,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Normalizes in training, with running statistics at hand: output, and what was measured.
+
+        For most normalizers it is ``self(params, x, None, where)``; some, such as batch renormalization, look at the
+        running statistics in training too.
+        """
+        ...
+
     def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
         """Folds what a call measured into running statistics, by the rule of the spec."""
         ...
@@ -81,8 +95,23 @@ def affine_of(params: Any, where: str) -> Affine:
     return params
 
 
-class Stateless:
-    """The two methods on running statistics that all normalizers without any share."""
+class TrainsByMeasuring:
+    """The training of normalizers that measure what they are given and need no running statistics for it."""
+
+    def train(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        running: Stats,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """``self(params, x, None, where)``: the running statistics are for inference only."""
+        trained: tuple[Array, Stats] = self(params, x, None, where)  # type: ignore[operator]  # it is a Normalizer
+        return trained
+
+
+class Stateless(TrainsByMeasuring):
+    """The methods on running statistics that all normalizers without any share."""
 
     def initial_stats(self, shape: tuple[int, ...]) -> Stats:
         """No running statistics: ``()``."""

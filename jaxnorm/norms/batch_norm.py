@@ -10,7 +10,7 @@ from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Int
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
 from jaxnorm.norms import running as running_statistics
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import Moments, feature_last_axes, full_mask, masked, normalize
 
 
@@ -82,7 +82,7 @@ def batch_norm(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(TrainsByMeasuring):
     """The spec of :func:`batch_norm`, with the rule by which its running statistics move.
 
     Attributes:

@@ -234,6 +234,20 @@ def test_a_folder_with_a_run_is_left_alone(whole_run, refused):
 
 
 @pytest.mark.long
+def test_a_checkpoint_holds_what_was_when_it_was_saved(tmp_path):
+    """It is written in the background, while training goes on to append to the very same lists."""
+    checkpoints = run_folder.Checkpoints(tmp_path / "model")
+    progress = run_folder.Progress([{"step": 1}], [2.5], 1.0)
+    state = {"w": jax.numpy.arange(3.0)}
+    checkpoints.save(1, state, progress)
+    progress.bits.append(7.0)
+    progress.records[0]["step"] = 2
+    checkpoints.close()
+    _, restored = run_folder.Checkpoints(tmp_path / "model").restore(state)
+    assert restored == ([{"step": 1}], [2.5], 1.0)
+
+
+@pytest.mark.long
 # Threads of tensorstore that read the damaged files report to an event loop that orbax has closed by then.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_resume_passes_over_checkpoints_that_are_not_whole(whole_run, tmp_path, capsys):
