@@ -96,6 +96,7 @@ class RNN(nn.Module):
         order of processing, with padding still at the end.
       use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
         which then update them. May be given here or in the call; other cells need neither.
+      engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
       partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. A variable is named by its
         path (``norm_cell_scale``) or by the end of it (``scale`` for those at all sites).
 
@@ -115,6 +116,7 @@ class RNN(nn.Module):
     reverse: bool = False
     keep_order: bool = False
     use_running_average: bool | None = None
+    engine: Mapping[str, Any] = freeze({})
     partitioning: Partitioning = freeze({})
 
     @nn.compact
@@ -180,6 +182,7 @@ class RNN(nn.Module):
             key=init_key,
             reverse=reverse,
             time_axis=time_axis,
+            **self.engine,
         )
         if not use_running:
             _fold_cell(self.cell, stats, moments, initial_carry)
@@ -224,7 +227,12 @@ class RNNCell(nn.RNNCellBase):
         stats = _Statistics(self, {SITES: self.cell.initial_stats()})
         use_running = stats.exist and nn.merge_param("use_running_average", self.use_running_average, None)
         outputs, new, moments = unroll(
-            self.cell, params, inputs[None], carry=carry, stats=stats.value[SITES] if use_running else None
+            self.cell,
+            params,
+            inputs[None],
+            carry=carry,
+            stats=stats.value[SITES] if use_running else None,
+            schedule="plain",
         )
         if not use_running:
             _fold_cell(self.cell, stats, moments, carry)

@@ -11,19 +11,18 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from flax.core import freeze
 
-from jaxnorm._names import cell_template, fill, norm_template, option_finder, paths
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Carry, Cell, Timed
+from jaxnorm import _nnx_variables as variables
+from jaxnorm._names import norm_template
+from jaxnorm._nnx_variables import SITES, Metadata
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
+from jaxnorm.cells.base import Carry, Cell
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.norms.base import Normalizer
 
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
-Metadata: TypeAlias = Mapping[str, Any]
-
-SITES = "norm"
-"""Where a cell's running statistics lie: beside the weights of its normalizers."""
 
 
 class Norm(nnx.Module):
@@ -63,7 +62,7 @@ class Norm(nnx.Module):
         self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.use_running_average = use_running_average
         dtype = {} if param_dtype is None else {"dtype": param_dtype}
-        _declare(self, spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape), metadata)
+        variables.declare(self, spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape), metadata)
 
     def __call__(
         self,
@@ -91,17 +90,17 @@ class Norm(nnx.Module):
                 f"Norm: x with shape {x.shape} has features of shape {shape}, but the module was made for "
                 f"{self.param_shape}. Pass num_features={shape} to the constructor."
             )
-        params = _read(self, norm_template(self.spec, shape))
-        running = _read(self, self.spec.initial_stats(shape))
-        if _use_running(self, running, use_running_average):
+        params = variables.read(self, norm_template(self.spec, shape))
+        running = variables.read(self, self.spec.initial_stats(shape))
+        if variables.use_running(self, running, use_running_average):
             return self.spec(params, x, running, mask)[0]
         y, measured = self.spec.train(params, x, running, mask)
-        _write(self, self.spec.fold(running, measured))
+        variables.write(self, self.spec.fold(running, measured))
         return y
 
     def set_view(self, use_running_average: bool | None = None) -> None:
         """Sets what ``nnx.view`` asks for."""
-        _set_view(self, use_running_average)
+        variables.set_view(self, use_running_average)
 
 
 class RNN(nnx.Module):
@@ -127,6 +126,7 @@ class RNN(nnx.Module):
         reverse: bool = False,
         keep_order: bool = False,
         use_running_average: bool | None = False,
+        engine: Mapping[str, Any] = freeze({}),
         rngs: Randomness,
         **metadata: Metadata,
     ) -> None:
@@ -142,6 +142,7 @@ class RNN(nnx.Module):
             order of processing, with padding still at the end.
           use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
             which then update them. ``train()``, ``eval()`` and ``nnx.view`` switch it; other cells ignore it.
+          engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. A variable
             is named by its path (``norm_cell_scale_metadata``) or by the end of it (``scale_metadata`` for those at all
@@ -154,7 +155,10 @@ class RNN(nnx.Module):
         self.reverse = reverse
         self.keep_order = keep_order
         self.use_running_average = use_running_average
-        _declare(self, cell.init(_key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata)
+        self.engine = freeze(engine)
+        variables.declare(
+            self, cell.init(variables.key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata
+        )
 
     def __call__(
         self,
@@ -201,30 +205,31 @@ class RNN(nnx.Module):
             )
         )
         time_axis = 0 if time_major else inputs.ndim - 2
-        running = _running(self)
-        use_running = _use_running(self, running, use_running_average)
+        running = variables.running(self)
+        use_running = variables.use_running(self, running, use_running_average)
         outputs, carry, moments = unroll(
             self.cell,
-            _weights(self),
+            variables.weights(self),
             inputs,
             carry=initial_carry,
             lengths=seq_lengths,
             where=mask,
             reset=reset,
             stats=running if use_running else None,
-            key=None if rngs is None else _key(rngs, "carry"),
+            key=None if rngs is None else variables.key(rngs, "carry"),
             reverse=reverse,
             time_axis=time_axis,
+            **self.engine,
         )
         if not use_running:
-            _fold_cell(self, running, moments, initial_carry)
+            variables.fold_cell(self, running, moments, initial_carry)
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
         return (carry, outputs) if return_carry else outputs
 
     def set_view(self, use_running_average: bool | None = None) -> None:
         """Sets what ``nnx.view`` asks for."""
-        _set_view(self, use_running_average)
+        variables.set_view(self, use_running_average)
 
 
 class RNNCell(nnx.RNNCellBase):
@@ -263,17 +268,24 @@ class RNNCell(nnx.RNNCellBase):
         self.cell = cell
         self.in_features = in_features
         self.use_running_average = use_running_average
-        _declare(self, cell.init(_key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata)
+        variables.declare(
+            self, cell.init(variables.key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata
+        )
 
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
         """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
-        running = _running(self)
-        use_running = _use_running(self, running, None)
+        running = variables.running(self)
+        use_running = variables.use_running(self, running, None)
         outputs, new, moments = unroll(
-            self.cell, _weights(self), inputs[None], carry=carry, stats=running if use_running else None
+            self.cell,
+            variables.weights(self),
+            inputs[None],
+            carry=carry,
+            stats=running if use_running else None,
+            schedule="plain",
         )
         if not use_running:
-            _fold_cell(self, running, moments, carry)
+            variables.fold_cell(self, running, moments, carry)
         return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
 
     def initialize_carry(
@@ -295,9 +307,9 @@ class RNNCell(nnx.RNNCellBase):
         Raises:
           ValueError: ``carry_init`` is given without ``rngs``.
         """
-        key = None if rngs is None else _key(rngs, "carry")
+        key = None if rngs is None else variables.key(rngs, "carry")
         if carry_init is None:
-            return self.cell.initial_carry(input_shape[:-1], params=_weights(self), key=key)
+            return self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
         if key is None:
             raise ValueError("RNNCell.initialize_carry: carry_init needs randomness, but rngs is None. Pass rngs too.")
         entries, structure = jax.tree.flatten(self.cell.initial_carry(input_shape[:-1], key=key))
@@ -314,86 +326,4 @@ class RNNCell(nnx.RNNCellBase):
 
     def set_view(self, use_running_average: bool | None = None) -> None:
         """Sets what ``nnx.view`` asks for."""
-        _set_view(self, use_running_average)
-
-
-def _key(rngs: Any, stream: str) -> Array:
-    """One key: the given one, or the next one of a stream."""
-    if isinstance(rngs, nnx.Rngs):
-        rngs = rngs[stream]
-    return rngs() if isinstance(rngs, nnx.RngStream) else rngs
-
-
-def _declare(module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata]) -> None:
-    """Makes a variable for each leaf, under its names."""
-    suffix = "_metadata"
-    alias = {"recurrent_kernel": "recurrent"}
-    unknown = [name for name in metadata if not name.endswith(suffix)]
-    if unknown:
-        raise TypeError(f"{type(module).__name__}: unexpected argument {unknown[0]!r}.")
-    named = {name.removesuffix(suffix): value for name, value in metadata.items()}
-    leaves = paths(params)
-    find = option_finder(
-        type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]
-    )
-    for path, leaf in leaves:
-        _place(module, path, nnx.Param(leaf, **(find(path) or {})))
-    for path, leaf in paths(stats):
-        _place(module, path, nnx.BatchStat(leaf))
-
-
-def _place(module: Any, path: tuple[str, ...], variable: nnx.Variable[Array]) -> None:
-    *branches, last = path
-    for name in branches:
-        if not hasattr(module, name):
-            setattr(module, name, nnx.Dict())
-        module = getattr(module, name)
-    setattr(module, last, variable)
-
-
-def _variable(module: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        module = getattr(module, name)
-    return module
-
-
-def _read(module: nnx.Module, template: PyTree) -> PyTree:
-    """The values of variables in the structure of ``template``."""
-    return fill(template, lambda path: _variable(module, path)[...])
-
-
-def _write(module: nnx.Module, stats: PyTree) -> None:
-    for path, leaf in paths(stats):
-        _variable(module, path).set_value(leaf)
-
-
-def _weights(module: Any) -> PyTree:
-    return _read(module, cell_template(module.cell, module.in_features))
-
-
-def _running(module: Any) -> PyTree:
-    return _read(module, {SITES: module.cell.initial_stats()})[SITES]
-
-
-def _fold_cell(module: Any, running: PyTree, moments: PyTree, carry: Carry | None) -> None:
-    """Folds what a call measured; a carry that was handed in says at which step the call began."""
-    start = carry.step if isinstance(carry, Timed) else 0
-    _write(module, {SITES: module.cell.fold(running, moments, start)})
-
-
-def _use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
-    """Whether running statistics are used: as the call says, else as the attribute says; never where there are none."""
-    if not jax.tree.leaves(stats):
-        return False
-    use = module.use_running_average if given is None else given
-    if use is None:
-        raise ValueError(
-            f"{type(module).__name__}: nothing says whether to use running statistics. Pass use_running_average to the "
-            "constructor or to the call, or call train() or eval()."
-        )
-    return bool(use)
-
-
-def _set_view(module: Any, use_running_average: bool | None) -> None:
-    if use_running_average is not None:
-        module.use_running_average = use_running_average
+        variables.set_view(self, use_running_average)

@@ -59,13 +59,13 @@ def gate_changed(cell, params, state, changed, gate):
     scaled = params._replace(recurrent=params.recurrent.at[:, changed].multiply(10.0))
 
     def normalized(p):
-        from jaxnorm.cells import base
+        from jaxnorm.cells import base, products
 
         ready = cell.prepare(p)
         merged, _ = base.normalize_gates(
             cell.sites.recurrent, cell.gate_groups, ready.norm.recurrent, cell.recur(ready, state), None, None
         )
-        return base.split_gates(merged, sum(cell.gate_groups))
+        return products.split_gates(merged, sum(cell.gate_groups))
 
     return not np.allclose(normalized(params)[..., gate, :], normalized(scaled)[..., gate, :], atol=1e-3)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
-from jaxnorm.cells import base, initializers
+from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites, Timed
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.identity import Identity
@@ -127,18 +127,18 @@ class Leaky:
 
     def prepare(self, params: LeakyParams, dtype: DTypeLike | None = None) -> LeakyParams:
         """Centres the kernels where that saves a mean, and casts them."""
-        return base.ready_kernels(params, self.sites, (1,), dtype or self.dtype)
+        return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
 
     def project(
         self, ready: LeakyParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B H"], Sites]:
         """The input products of all steps, in the compute dtype."""  # 4: all that does not depend on the carry
-        base.check_features("Leaky.project", xs, ready.kernel)
-        return base.matmul(xs, ready.kernel).astype(ready.kernel.dtype), Sites()
+        products.check_features("Leaky.project", xs, ready.kernel)
+        return products.matmul(xs, ready.kernel).astype(ready.kernel.dtype), Sites()
 
     def recur(self, ready: LeakyParams, carry: LeakyCarry) -> Float[Array, "*B H"]:
         """The recurrent product a_t, in at least float32."""  # 5: linear in the weights and in the carry
-        return base.matmul(carry.h, ready.recurrent)
+        return products.matmul(carry.h, ready.recurrent)
 
     def step(
         self,

@@ -10,21 +10,20 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.centring import after_centring, centre
+from jaxnorm.cells.centring import after_centring, inside_loop
+from jaxnorm.cells.products import merge_gates, split_gates
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.identity import Identity
-from jaxnorm.norms.moments import Moments, map_moments, statistics_dtype
+from jaxnorm.norms.moments import Moments, map_moments
 
 Ready: TypeAlias = PyTree
 """The weights of a cell as ``prepare`` leaves them for a whole sequence."""
 
 Carry: TypeAlias = PyTree
 C = TypeVar("C")
-P = TypeVar("P", bound=Any)
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 
 
@@ -161,16 +160,6 @@ def check_groups(where: str, groups: tuple[int, ...], gates: int) -> None:
         )
 
 
-def merge_gates(leaf: Float[Array, "*lead G H"]) -> Float[Array, "*lead GH"]:
-    """Gates side by side on one axis, as the engine computes with them: their order in memory stays the same."""
-    return leaf.reshape(*leaf.shape[:-2], -1)
-
-
-def split_gates(leaf: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*lead G H"]:
-    """The inverse of :func:`merge_gates`."""
-    return leaf.reshape(*leaf.shape[:-1], gates, -1)
-
-
 def normalize_gates(
     norm: Normalizer,
     groups: tuple[int, ...],
@@ -246,7 +235,7 @@ def normalize_features(
     """Applies a normalizer to the features of a step."""
     if norm == Identity():
         return x, ()
-    return norm(params, x, stats, None if where is None else where[..., None])
+    return inside_loop(norm)(params, x, stats, None if where is None else where[..., None])
 
 
 def site_params(norm: Sites, shapes: Sites, dtype: DTypeLike) -> Sites:
@@ -274,60 +263,9 @@ def combine_sites(a: Sites, b: Sites) -> Sites:
     return Sites(*(y if isinstance(x, tuple) and x == () else x for x, y in zip(a, b, strict=True)))
 
 
-class Kernel(NamedTuple):
-    """The matrix of a recurrent product, stored as it is or transposed: the other field is None.
-
-    A loop that multiplies by the transpose is several times faster on a CPU where that is what lies in memory.
-    """
-
-    matrix: Float[Array, "H O"] | None
-    transposed: Float[Array, "O H"] | None = None
-
-
-def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel) -> Float[Array, "*B O"]:
-    """``x @ kernel``, accumulated (and returned) in at least float32."""
-    array: Any = kernel
-    contracted = 0
-    if isinstance(kernel, Kernel):
-        array, contracted = (kernel.matrix, 0) if kernel.transposed is None else (kernel.transposed, 1)
-    # One axis of rows: the gradient of the kernel is a product over one axis then, for which nothing is laid out anew.
-    rows = x.astype(array.dtype).reshape(-1, x.shape[-1])
-    axes = (((1,), (contracted,)), ((), ()))
-    y = lax.dot_general(rows, array, axes, preferred_element_type=statistics_dtype(array.dtype))
-    return y.reshape(*x.shape[:-1], y.shape[-1])
-
-
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
     """``x + bias`` in the dtype of ``x``; None adds nothing."""
     return x if bias is None else x + bias.astype(x.dtype).reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
-
-
-def check_features(where: str, x: Array, kernel: Array) -> None:
-    """Raises ValueError unless the last axis of the input fits the kernel."""
-    if x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
-        got = x.shape[-1] if x.ndim else "no axis of"
-        raise ValueError(
-            f"{where}: xs has {got} features, but params.kernel takes I = {kernel.shape[0]}. "
-            "Did the params come from init(key, in_features=...) with another size?"
-        )
-
-
-def merge_weights(params: P, fields: tuple[str, ...]) -> P:
-    """The weights with the gates of the named fields, and of the sites ``input`` and ``recurrent``, side by side."""
-    merged = jax.tree.map(merge_gates, {name: getattr(params, name) for name in fields})
-    sites = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent")}
-    ready: P = params._replace(norm=params.norm._replace(**sites), **merged)
-    return ready
-
-
-def ready_kernels(params: P, norm: Sites, groups: tuple[int, ...], dtype: DTypeLike | None) -> P:
-    """The weights with both kernels centred where a normalizer would take the mean of their product away, and cast."""
-    kernel = centre(norm.input, groups, params.kernel)
-    recurrent = centre(norm.recurrent, groups, params.recurrent)
-    if dtype is not None:
-        kernel, recurrent = kernel.astype(dtype), recurrent.astype(dtype)
-    ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
-    return ready
 
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:

@@ -8,6 +8,8 @@ is centred whatever x is, and layer normalization of it is root-mean-square norm
 in the forward loop and one less in the backward loop; the gradient of W is centred where ``prepare`` is transposed.
 """
 
+import dataclasses
+
 import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Float
@@ -22,6 +24,11 @@ def after_centring(norm: Normalizer) -> Normalizer:
     if isinstance(norm, LayerNorm) and _centres(norm):
         return RMSNorm(norm.axis, epsilon=norm.epsilon, use_scale=norm.use_scale, use_bias=norm.use_bias)
     return norm
+
+
+def inside_loop(norm: Normalizer) -> Normalizer:
+    """The same normalizer for a state inside the loop, which lies near zero: without the pass that anchors data."""
+    return dataclasses.replace(norm, anchor=False) if isinstance(norm, LayerNorm) else norm
 
 
 def centre(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "I GH"]) -> Float[Array, "I GH"]:

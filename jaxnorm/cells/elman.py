@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
-from jaxnorm.cells import base, initializers
+from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites, Timed
 from jaxnorm.cells.centring import after_centring
 from jaxnorm.norms.base import Normalizer
@@ -154,21 +154,21 @@ class Elman:
 
     def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
         """Centres the kernels where that saves a mean, and casts them."""
-        return base.ready_kernels(params, self.sites, (1,), dtype or self.dtype)
+        return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
 
     def project(
         self, ready: ElmanParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B H"], Sites]:
         """The normalized input products of all steps, in the compute dtype."""
-        base.check_features("Elman.project", xs, ready.kernel)
+        products.check_features("Elman.project", xs, ready.kernel)
         normalize = partial(base.normalize_features, after_centring(self.sites.input), ready.norm.input)
-        zs = base.matmul(xs, ready.kernel)
+        zs = products.matmul(xs, ready.kernel)
         zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
         return zs.astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: ElmanParams, carry: ElmanCarry) -> Float[Array, "*B H"]:
         """The recurrent product a_t, in at least float32."""
-        return base.matmul(carry.h, ready.recurrent)
+        return products.matmul(carry.h, ready.recurrent)
 
     def step(
         self,

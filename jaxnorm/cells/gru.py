@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
-from jaxnorm.cells import base, initializers
+from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites, Timed
 from jaxnorm.cells.gru_derivative import new_state
 from jaxnorm.norms.base import Normalizer
@@ -158,23 +158,34 @@ class GRU:
         return base.timed(GRUCarry(base.add_noise("GRU", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> GRUParams:
-        """Merges the gates with the features; centres the kernels where that saves a mean, and casts them."""
-        merged = base.merge_weights(params, ("kernel", "recurrent", "bias", "recurrent_bias"))
-        return base.ready_kernels(merged, self.sites, self.gate_groups, dtype or self.dtype)
+        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them.
+
+        What is added to r and z is gathered in ``bias``; ``recurrent_bias`` keeps that of n, which r multiplies.
+        """
+        merged = products.merge_weights(params, ("kernel", "recurrent", "bias", "recurrent_bias"))
+        input_norm, recurrent_norm, _ = self.sites
+        input_weights, bias = products.gather_bias(input_norm, merged.norm.input, merged.bias)
+        recurrent_weights, b_h = products.gather_bias(recurrent_norm, merged.norm.recurrent, merged.recurrent_bias)
+        if b_h is not None:
+            gates, b_h = jnp.split(b_h, [2 * self.hidden_features])
+            bias = products.add_biases(bias, jnp.concatenate([gates, jnp.zeros_like(b_h)]))
+        norm = merged.norm._replace(input=input_weights, recurrent=recurrent_weights)
+        gathered = merged._replace(bias=bias, recurrent_bias=b_h, norm=norm)
+        return products.ready_kernels(gathered, input_norm, recurrent_norm, self.gate_groups, dtype or self.dtype)
 
     def project(
         self, ready: GRUParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], Sites]:
-        """The normalized input products of all steps plus b, in the compute dtype."""
-        base.check_features("GRU.project", xs, ready.kernel)
+        """The normalized input products of all steps plus b (and what else r and z get), in the compute dtype."""
+        products.check_features("GRU.project", xs, ready.kernel)
         normalize = partial(base.normalize_gates, self.sites.input, self.gate_groups, ready.norm.input)
-        zs = base.matmul(xs, ready.kernel)
+        zs = products.matmul(xs, ready.kernel)
         zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
         return base.add_bias(zs, ready.bias).astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: GRUParams, carry: GRUCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
-        return base.matmul(carry.h, ready.recurrent)
+        return products.matmul(carry.h, ready.recurrent)
 
     def step(
         self,
@@ -191,9 +202,9 @@ class GRU:
         a_hat, m_recurrent = base.normalize_gates(
             self.sites.recurrent, self.gate_groups, ready.norm.recurrent, a_t, stats, where_t
         )
-        a_hat = base.add_bias(a_hat, ready.recurrent_bias)
         r_x, z_x, n_x = jnp.split(z_t.astype(a_hat.dtype), GATES, axis=-1)
         r_h, z_h, n_h = jnp.split(a_hat, GATES, axis=-1)
+        n_h = base.add_bias(n_h, ready.recurrent_bias)
         z = z_x + z_h if self.update_gate == "keep" else -(z_x + z_h)
         h = new_state(r_x + r_h, z, n_x, n_h, carry.h.astype(a_hat.dtype))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(recurrent=m_recurrent)

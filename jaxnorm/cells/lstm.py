@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
-from jaxnorm.cells import base, initializers
+from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites, Timed
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.norms.base import Normalizer
@@ -157,23 +157,28 @@ class LSTM:
         return base.timed(LSTMCarry(c, base.add_noise("LSTM", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: LSTMParams, dtype: DTypeLike | None = None) -> LSTMParams:
-        """Merges the gates with the features; centres the kernels where that saves a mean, and casts them."""
-        merged = base.merge_weights(params, ("kernel", "recurrent", "bias"))
-        return base.ready_kernels(merged, self.sites, self.gate_groups, dtype or self.dtype)
+        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
+        merged = products.merge_weights(params, ("kernel", "recurrent", "bias"))
+        input_norm, recurrent_norm, _ = self.sites
+        input_weights, bias = products.gather_bias(input_norm, merged.norm.input, merged.bias)
+        recurrent_weights, bias = products.gather_bias(recurrent_norm, merged.norm.recurrent, bias)
+        norm = merged.norm._replace(input=input_weights, recurrent=recurrent_weights)
+        gathered = merged._replace(bias=bias, norm=norm)
+        return products.ready_kernels(gathered, input_norm, recurrent_norm, self.gate_groups, dtype or self.dtype)
 
     def project(
         self, ready: LSTMParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], Sites]:
-        """The normalized input products of all steps, in the compute dtype."""
-        base.check_features("LSTM.project", xs, ready.kernel)
+        """The normalized input products of all steps plus all biases, in the compute dtype."""
+        products.check_features("LSTM.project", xs, ready.kernel)
         normalize = partial(base.normalize_gates, self.sites.input, self.gate_groups, ready.norm.input)
-        zs = base.matmul(xs, ready.kernel)
+        zs = products.matmul(xs, ready.kernel)
         zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
-        return zs.astype(ready.kernel.dtype), Sites(input=measured)
+        return base.add_bias(zs, ready.bias).astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: LSTMParams, carry: LSTMCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
-        return base.matmul(carry.h, ready.recurrent)
+        return products.matmul(carry.h, ready.recurrent)
 
     def step(
         self,
@@ -189,7 +194,7 @@ class LSTM:
         norm, p = self.sites, ready.norm
         s = Sites(None, None, None) if stats_t is None else stats_t
         r, m_recurrent = base.normalize_gates(norm.recurrent, self.gate_groups, p.recurrent, a_t, s.recurrent, where_t)
-        i, f, g, o = jnp.split(base.add_bias(z_t.astype(r.dtype) + r, ready.bias), GATES, axis=-1)
+        i, f, g, o = jnp.split(z_t.astype(r.dtype) + r, GATES, axis=-1)
         c = cell_state(i, f, g, carry.c.astype(r.dtype))
         c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c, s.cell, where_t)
         h = output(o, c_hat).astype(carry.h.dtype)

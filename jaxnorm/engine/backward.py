@@ -16,7 +16,8 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
 from jaxnorm._typing import Array
-from jaxnorm.cells.base import Cell, Kernel, Ready
+from jaxnorm.cells.base import Cell, Ready
+from jaxnorm.cells.products import Kernel
 from jaxnorm.engine.chunks import Stretch, over_chunks
 from jaxnorm.engine.forward import Given, Passed, Steps, forward, project, select, step
 from jaxnorm.norms.moments import statistics_dtype

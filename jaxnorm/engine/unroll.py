@@ -1,5 +1,6 @@
 """Running a cell over sequences: the public call, with masks, lengths, resets, directions and layouts."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ def unroll(
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     reverse: bool = False,
     time_axis: int = 0,
-    schedule: str = "plain",
+    schedule: str = "chunked",
     chunk: int | None = None,
     save: str = "steps",
     truncate: int | None = None,
@@ -72,9 +73,10 @@ def unroll(
       reverse: runs from the last step to the first; outputs stay at the places of their inputs. With ``lengths`` each
         example begins at its own last real step. A reset at t takes effect before step t is processed.
       time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs.
-      schedule: ``"plain"`` is one loop, differentiated by JAX in either mode. ``"chunked"`` goes a chunk of steps at a
-        time and has a derivative of its own, for reverse mode (also repeated): it keeps carries only, and makes the
-        gradients of the weights once a chunk instead of once a step.
+      schedule: ``"chunked"`` goes a chunk of steps at a time and has a derivative of its own, for reverse mode (also
+        repeated): it keeps carries only, and makes the gradients of the weights once a chunk instead of once a step.
+        ``"plain"`` is one loop, differentiated by JAX, for forward mode (``jax.jvp``, ``jax.jacfwd``,
+        ``jax.hessian``) and other transformations.
       chunk: steps in a chunk of the chunked schedule; None chooses.
       save: what the chunked schedule keeps for the backward pass: the carry before each step (``"steps"``), or that
         before each chunk (``"chunks"``), from which the others are computed again; least memory with long chunks.
@@ -85,7 +87,8 @@ def unroll(
       Unrolled(outputs, carry, moments). Outputs have the compute dtype of the cell.
 
     Raises:
-      TypeError: an array has the wrong kind of dtype, or ``carry`` the wrong structure.
+      TypeError: an array has the wrong kind of dtype, ``carry`` the wrong structure, or forward mode is asked of the
+        chunked schedule.
       ValueError: shapes do not fit together, a word is unknown, a number of steps is not positive, or ``chunk`` or
         ``save`` is given with the plain schedule.
 
@@ -133,10 +136,18 @@ def unroll(
             _validate.positive_int("unroll", name, size)
     if schedule == "plain" and (chunk is not None or save != "steps"):
         raise ValueError("unroll: chunk and save belong to the chunked schedule. Pass schedule='chunked', too.")
-    result: Unrolled = _unroll(
-        cell, params, xs, carry, lengths, where, reset, stats, key,
-        reverse=reverse, time=time, schedule=schedule, chunk=chunk, save=save, truncate=truncate,
-    )  # fmt: skip
+    try:
+        result: Unrolled = _unroll(
+            cell, params, xs, carry, lengths, where, reset, stats, key,
+            reverse=reverse, time=time, schedule=schedule, chunk=chunk, save=save, truncate=truncate,
+        )  # fmt: skip
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "unroll: schedule='chunked' has no forward-mode derivative (jax.jvp, jax.jacfwd, jax.hessian). "
+            "Pass schedule='plain'; values and gradients are the same."
+        ) from error
     return result
 
 
@@ -195,7 +206,9 @@ def _unroll(
     if schedule == "plain":
         last, ys, measured, _ = forward(cell, given, each, reverse=reverse, keep=False)
     else:
-        plan = Plan(cell, chunk or chunk_length(steps), reverse, save == "steps")
+        rows = math.prod(batch_shape)
+        length = chunk or chunk_length(steps, rows, jax.default_backend())
+        plan = Plan(cell, length, reverse, save == "steps")
         last, ys, measured, _ = chunked(plan, given, each)
     moments = Sites() if stats is not None else combine_sites(*measured)  # given statistics were not measured
     if reverse:

@@ -25,15 +25,16 @@ def standardize(
     epsilon: float,
     centre: bool,
     leading: int | None = None,
+    anchored: bool = True,
 ) -> Array:
     """``(x - mean) / sqrt(var + epsilon)`` over ``axes``, or ``x / sqrt(mean(x^2) + epsilon)`` without ``centre``.
 
     ``where`` has as many axes as ``x``; elements outside it are neither read nor written: the result is zero there.
     ``leading`` takes the statistic from that many first coordinates of the (single) axis. The result is in at least
-    float32. The variance is two-pass. Where all elements are masked, or equal, the result is zero and so is the
-    gradient of the masked ones.
+    float32. The variance is two-pass; ``anchored`` takes an element away before the mean is taken (see ``anchor``).
+    Where all elements are masked, or equal, the result is zero and so is the gradient of the masked ones.
     """
-    return _standardize(_How(axes, axis_name, epsilon, centre, leading), x, where)
+    return _standardize(_How(axes, axis_name, epsilon, centre, leading, anchored), x, where)
 
 
 class _How(NamedTuple):
@@ -44,6 +45,7 @@ class _How(NamedTuple):
     epsilon: float
     centre: bool
     leading: int | None
+    anchored: bool = True
 
     def mean(self, data: Array, count: Array) -> Array:
         """The sum over all axes, named ones too, divided by a count."""
@@ -63,7 +65,8 @@ def _measured(how: _How, x: Array, where: Array | None) -> tuple[Array, Array, A
     one = jnp.ones((), dtype)
     count = jnp.maximum(count_over(*_first(how.leading, how.axes, data, where), how.axes, how.axis_name), one)
     if how.centre:
-        data = data - anchor(data, how.axes, where, how.axis_name)
+        if how.anchored:
+            data = data - anchor(data, how.axes, where, how.axis_name)
         data = masked(data - how.mean(data, count), where)
     data = data * scale
     source, _ = _first(how.leading, how.axes, data, where)

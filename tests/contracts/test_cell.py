@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,28 @@ def test_reverse_is_flip_in_any_layout(case, x64):
 )
 def test_reverse_with_lengths_turns_each_example_within_itself(case, x64):
     cell_checks.check_lengths_reversed(case.cell)
+
+
+SCHEDULES = {
+    "plain": {"schedule": "plain"},
+    "chunks of 1": {"chunk": 1},
+    "chunks of 2": {"chunk": 2},
+    "chunks of 3, one carry each": {"chunk": 3, "save": "chunks"},
+}
+
+
+@pytest.mark.parametrize("name", ["ln_gru", "bn_lstm", "ln_lstm_per_gate_learned_carry"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_keeps_the_contract(schedule, name, x64):
+    """The other tests run what comes without a word: a single chunk, for sequences as short as theirs."""
+    (case,) = (case for case in cases.CELLS if case.name == name)
+    unroll = partial(jn.unroll, **SCHEDULES[schedule])
+    cell_checks.check_loop(case.cell, unroll)
+    cell_checks.check_padding(case.cell, unroll)
+    cell_checks.check_reset(case.cell, unroll)
+    cell_checks.check_rows(case.cell, unroll, batch_statistics=case.batch_statistics)
+    cell_checks.check_split(case.cell, unroll)
+    cell_checks.check_reverse_and_layout(case.cell, unroll)
 
 
 @every_cell

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from tests import cases
+from jaxnorm.engine.chunks import chunk_length
+from tests import cases, cell_checks
 
 pytestmark = pytest.mark.long
 
@@ -58,9 +59,9 @@ def assert_same(got, expected):
 def test_it_is_the_plain_schedule(cell, rng, x64):
     """Masks, resets, a carry handed in; a last chunk that is shorter; fewer carries kept."""
     cell, given, masks = arguments(cell, rng)
-    expected = gradients(cell, **masks)(*given, None)
-    assert_same(gradients(cell, **masks, schedule="chunked", chunk=4)(*given, None), expected)
-    assert_same(gradients(cell, **masks, schedule="chunked", chunk=3, save="chunks")(*given, None), expected)
+    expected = gradients(cell, **masks, schedule="plain")(*given, None)
+    assert_same(gradients(cell, **masks, chunk=4)(*given, None), expected)
+    assert_same(gradients(cell, **masks, chunk=3, save="chunks")(*given, None), expected)
 
 
 def test_in_reverse_with_statistics_and_truncation(rng, x64):
@@ -68,11 +69,11 @@ def test_in_reverse_with_statistics_and_truncation(rng, x64):
     cell, given, masks = arguments(BN_LSTM, rng)
     stats = jax.tree.map(lambda leaf: jnp.asarray(0.5 + rng.random(leaf.shape)), cell.initial_stats())
     options = {**masks, "reverse": True, "truncate": 2}
-    expected = gradients(cell, **options)(*given, stats)
+    expected = gradients(cell, **options, schedule="plain")(*given, stats)
     _, (_, of_carry, _, of_stats) = expected
     assert all(not leaf.any() for leaf in jax.tree.leaves(of_carry) if leaf.dtype != jax.dtypes.float0)
     assert any(leaf.any() for leaf in jax.tree.leaves(of_stats))
-    assert_same(gradients(cell, **options, schedule="chunked", chunk=4)(*given, stats), expected)
+    assert_same(gradients(cell, **options, chunk=4)(*given, stats), expected)
 
 
 def test_truncation_is_that_of_separate_calls(rng):
@@ -100,7 +101,7 @@ def test_mapped_examples_with_a_named_axis(rng):
 
     def loss(params, axis):
         cell = jn.bn_lstm(HIDDEN, max_steps=2, axis_name=axis)
-        run = lambda xs: jn.unroll(cell, params, xs, schedule="chunked", chunk=2).outputs  # noqa: E731
+        run = lambda xs: jn.unroll(cell, params, xs, chunk=2).outputs  # noqa: E731
         return jnp.sum((run(xs) if axis is None else jax.vmap(run, 1, 1, axis_name=axis)(xs)) ** 2)
 
     batched, mapped = (jax.jit(jax.grad(loss), static_argnums=1)(params, axis) for axis in (None, "examples"))
@@ -116,7 +117,7 @@ def test_second_derivatives(rng, x64):
 
         return jax.jit(jax.grad(lambda xs: jnp.sum(jax.grad(loss)(xs) ** 2)))(xs)
 
-    np.testing.assert_allclose(curvature(schedule="chunked", chunk=4), curvature(), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(curvature(chunk=4), curvature(schedule="plain"), rtol=1e-9, atol=1e-11)
 
 
 def test_only_carries_are_kept():
@@ -132,10 +133,51 @@ def test_only_carries_are_kept():
         return sum(leaf.size for leaf in jax.tree.leaves(saved)) / BATCH
 
     small = 2 * 64 + 2 * HIDDEN * 64 + sum(leaf.size for leaf in jax.tree.leaves(params))
-    assert kept(schedule="chunked") <= small
-    assert kept(schedule="chunked", chunk=8, save="chunks") <= small - 2 * HIDDEN * 56
-    assert kept(schedule="chunked", chunk=16, save="chunks") < kept(schedule="chunked", chunk=8, save="chunks")
-    assert kept() > 2 * small
+    assert kept() <= small
+    assert kept(chunk=8, save="chunks") <= small - 2 * HIDDEN * 56
+    assert kept(chunk=16, save="chunks") < kept(chunk=8, save="chunks")
+    assert kept(schedule="plain") > 2 * small
+
+
+@pytest.mark.parametrize(
+    "cell", [jn.ln_lstm(4), jn.ln_gru(4), jn.bn_lstm(4, max_steps=2)], ids=["ln_lstm", "ln_gru", "bn_lstm"]
+)
+def test_each_loop_body_has_one_matrix_product(cell, rng):
+    """One in the forward and one in the backward loop over steps; gradients of weights are made once a chunk."""
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 6, (2,))
+    program = jax.make_jaxpr(jax.grad(lambda p, x: jnp.sum(jn.unroll(cell, p, x, chunk=3).outputs), (0, 1)))(params, xs)
+    loops = [e for e in cell_checks.equations(program.jaxpr) if e.primitive.name == "scan"]
+    bodies = [list(cell_checks.equations(loop.params["jaxpr"].jaxpr)) for loop in loops]
+    products = [[e for e in body if e.primitive.name == "dot_general"] for body in bodies]
+    over_steps = [k for k, body in enumerate(bodies) if all(e.primitive.name != "scan" for e in body)]
+    assert [len(products[k]) for k in over_steps] == [1, 1]
+    # Of a chunk: z forward; z and a again, and the gradients of both kernels and of the inputs backward.
+    assert sorted(len(found) for k, found in enumerate(products) if k not in over_steps) == [2, 6]
+    weights = {params.recurrent.size, params.kernel.size}
+    state = [v.aval.size for k in over_steps for v in loops[k].outvars[: loops[k].params["num_carry"]]]
+    assert not weights & set(state), "a gradient of a weight goes from step to step"
+
+
+def test_forward_mode_is_answered_with_the_keyword(rng):
+    cell = jn.ln_gru(HIDDEN)
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 3, (2,))
+
+    def along(**options):
+        return jax.jvp(lambda xs: jn.unroll(cell, params, xs, **options).outputs, (xs,), (jnp.ones_like(xs),))[1]
+
+    with pytest.raises(TypeError, match="schedule='plain'"):
+        along()
+    change = 1e-3 * jnp.ones_like(xs)
+    outputs = [jn.unroll(cell, params, xs + sign * change).outputs for sign in (1, -1)]
+    np.testing.assert_allclose(along(schedule="plain"), (outputs[0] - outputs[1]) / 2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("steps", "rows"), [(784, 4), (128, 32), (100, 64), (35, 128), (101, 32), (4096, 1), (7, 1)])
+def test_the_length_of_a_chunk_suits_the_shape(steps, rows):
+    length = chunk_length(steps, rows, "cpu")
+    assert 8 <= length <= 127 or steps % length == 0
+    assert steps % length == 0 or steps in (101, 7)
+    assert chunk_length(steps, rows, "gpu") >= min(length, 32)
 
 
 def test_options_that_do_not_fit_are_refused():
@@ -143,10 +185,10 @@ def test_options_that_do_not_fit_are_refused():
     params, xs = cell.init(jax.random.key(0), 2), jnp.ones((3, 1, 2))
     for options, says in (
         ({"schedule": "fast"}, "schedule"),
-        ({"schedule": "chunked", "chunk": 0}, "chunk"),
-        ({"schedule": "chunked", "save": "all"}, "save"),
+        ({"chunk": 0}, "chunk"),
+        ({"save": "all"}, "save"),
         ({"truncate": -1}, "truncate"),
-        ({"chunk": 4}, "schedule='chunked'"),
+        ({"chunk": 4, "schedule": "plain"}, "schedule='chunked'"),
     ):
         with pytest.raises(ValueError, match=says):
             jn.unroll(cell, params, xs, **options)

@@ -1,0 +1,92 @@
+"""The matrix products of a cell, and what ``prepare`` does for them with the weights, once a sequence."""
+
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+from jax import lax
+
+from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm.cells.centring import centre
+from jaxnorm.norms.base import Affine, Normalizer, Params
+from jaxnorm.norms.batch_norm import BatchNorm
+from jaxnorm.norms.layer_norm import LayerNorm
+from jaxnorm.norms.moments import statistics_dtype
+from jaxnorm.norms.rms_norm import RMSNorm
+
+P = TypeVar("P", bound=Any)
+
+
+class Kernel(NamedTuple):
+    """The matrix of a recurrent product, stored as it is or transposed: the other field is None.
+
+    A loop that multiplies by the transpose is several times faster on a CPU where that is what lies in memory.
+    """
+
+    matrix: Float[Array, "H O"] | None
+    transposed: Float[Array, "O H"] | None = None
+
+
+def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel) -> Float[Array, "*B O"]:
+    """``x @ kernel``, accumulated (and returned) in at least float32."""
+    array: Any = kernel
+    contracted = 0
+    if isinstance(kernel, Kernel):
+        array, contracted = (kernel.matrix, 0) if kernel.transposed is None else (kernel.transposed, 1)
+    # One axis of rows: the gradient of the kernel is a product over one axis then, for which nothing is laid out anew.
+    rows = x.astype(array.dtype).reshape(-1, x.shape[-1])
+    axes = (((1,), (contracted,)), ((), ()))
+    y = lax.dot_general(rows, array, axes, preferred_element_type=statistics_dtype(array.dtype))
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def check_features(where: str, x: Array, kernel: Array) -> None:
+    """Raises ValueError unless the last axis of the input fits the kernel."""
+    if x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
+        got = x.shape[-1] if x.ndim else "no axis of"
+        raise ValueError(
+            f"{where}: xs has {got} features, but params.kernel takes I = {kernel.shape[0]}. "
+            "Did the params come from init(key, in_features=...) with another size?"
+        )
+
+
+def merge_gates(leaf: Float[Array, "*lead G H"]) -> Float[Array, "*lead GH"]:
+    """Gates side by side on one axis, as the engine computes with them: their order in memory stays the same."""
+    return leaf.reshape(*leaf.shape[:-2], -1)
+
+
+def split_gates(leaf: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*lead G H"]:
+    """The inverse of :func:`merge_gates`."""
+    return leaf.reshape(*leaf.shape[:-1], gates, -1)
+
+
+def merge_weights(params: P, fields: tuple[str, ...]) -> P:
+    """The weights with the gates of the named fields, and of the sites ``input`` and ``recurrent``, side by side."""
+    merged = jax.tree.map(merge_gates, {name: getattr(params, name) for name in fields})
+    sites = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent")}
+    ready: P = params._replace(norm=params.norm._replace(**sites), **merged)
+    return ready
+
+
+def ready_kernels(
+    params: P, input_norm: Normalizer, recurrent_norm: Normalizer, groups: tuple[int, ...], dtype: DTypeLike | None
+) -> P:
+    """The weights with both kernels centred where a normalizer would take the mean of their product away, and cast."""
+    kernel = centre(input_norm, groups, params.kernel)
+    recurrent = centre(recurrent_norm, groups, params.recurrent)
+    if dtype is not None:
+        kernel, recurrent = kernel.astype(dtype), recurrent.astype(dtype)
+    ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
+    return ready
+
+
+def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:
+    """Moves the bias of a normalizer into the bias that follows it, so that a step adds one instead of two."""
+    if not isinstance(norm, LayerNorm | RMSNorm | BatchNorm) or params.bias is None:
+        return params, bias
+    return Affine(params.scale, None), add_biases(bias, params.bias)
+
+
+def add_biases(*biases: Array | None) -> Array | None:
+    """The sum of biases in at least float32; None where there are none."""
+    present = [bias.astype(statistics_dtype(bias.dtype)) for bias in biases if bias is not None]
+    return sum(present[1:], start=present[0]) if present else None
