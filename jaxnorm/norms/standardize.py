@@ -15,6 +15,9 @@ from jaxnorm.norms.moments import anchor, count_over, masked, statistics_dtype, 
 _SCALE = 2.0**-32
 _SMALLEST_SCALED = 1e-14
 
+_LARGE = 2**20
+"""Elements of data that no cache holds."""
+
 
 def standardize(
     x: Array,
@@ -52,24 +55,39 @@ class _How(NamedTuple):
         return sum_over(data, self.axes, self.axis_name) / count
 
 
+class _Statistics(NamedTuple):
+    """What a row is standardized with: ``y = (x - origin - mean) * factor``."""
+
+    origin: Array
+    mean: Array
+    factor: Array
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _standardize(how: _How, x: Array, where: Array | None) -> Array:
-    return _measured(how, x, where)[0]
+    return _apply(x, where, _measure(how, x, where)[0])
 
 
-def _measured(how: _How, x: Array, where: Array | None) -> tuple[Array, Array, Array]:
-    """The result y, the factor r by which the data were multiplied, and the number of elements behind each mean."""
+def _apply(x: Array, where: Array | None, by: _Statistics) -> Array:
+    """The standardized data, zero where the mask is False."""
+    return masked(masked(x.astype(by.factor.dtype), where) - by.origin - by.mean, where) * by.factor
+
+
+def _measure(how: _How, x: Array, where: Array | None) -> tuple[_Statistics, Array]:
+    """The statistics of all rows, and the number of elements behind each mean."""
     dtype = statistics_dtype(x.dtype)
     scale = jnp.asarray(_SCALE if how.epsilon >= _SMALLEST_SCALED else 1.0, dtype)
     data = masked(x.astype(dtype), where)
     one = jnp.ones((), dtype)
     count = jnp.maximum(count_over(*_first(how.leading, how.axes, data, where), how.axes, how.axis_name), one)
+    origin = mean = jnp.zeros((1,) * data.ndim, dtype)
     if how.centre:
         if how.anchored:
-            data = data - anchor(data, how.axes, where, how.axis_name)
-        data = masked(data - how.mean(data, count), where)
-    data = data * scale
-    source, _ = _first(how.leading, how.axes, data, where)
+            origin = anchor(data, how.axes, where, how.axis_name)
+            data = data - origin
+        mean = how.mean(data, count)
+        data = masked(data - mean, where)
+    source, _ = _first(how.leading, how.axes, data * scale, where)
     mean_square = how.mean(jnp.square(source), count)
     if how.epsilon == 0.0:
         # Without epsilon a constant row has no direction: zero, with a zero gradient, instead of NaN.
@@ -77,7 +95,18 @@ def _measured(how: _How, x: Array, where: Array | None) -> tuple[Array, Array, A
         inverse = jnp.where(constant, 0.0, lax.rsqrt(jnp.where(constant, one, mean_square)))
     else:
         inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon, dtype) * jnp.square(scale))
-    return data * inverse, inverse * scale, count
+    return _settled(how, x, _Statistics(origin, mean, inverse * scale)), count
+
+
+def _settled(how: _How, x: Array, statistics: _Statistics) -> _Statistics:
+    """Sees to it that the statistics of large data are arrays of their own, where that has been measured to pay.
+
+    XLA's CPU compiler otherwise writes out the factor as large as the data, which costs more than all arithmetic.
+    """
+    if how.anchored or x.dtype != jnp.float32 or x.size < _LARGE:
+        return statistics
+    settled: _Statistics = lax.platform_dependent(statistics, cpu=lax.optimization_barrier, default=lambda same: same)
+    return settled
 
 
 @_standardize.defjvp
@@ -86,19 +115,26 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
 
     With y the result and r = 1 / sqrt(var + epsilon),
 
-    .. math:: \dot y = r (\dot x - \overline{\dot x} - y \, \overline{y \dot x})
+    .. math:: \dot y = r \dot x - \overline{r \dot x} - y \, \overline{y r \dot x}
 
     where the first mean is absent without ``centre``, and the second runs over the leading coordinates if only they
     are measured. It follows from dr = -r^3 mean((x - mean) dx) and mean(y) = 0.
     """
     x, where = primals
-    y, factor, count = _measured(how, x, where)
-    t = masked(tangents[0].astype(y.dtype), where)
-    along, _ = _first(how.leading, how.axes, y * t, None)
-    change = t - y * how.mean(along, count)
-    if how.centre:
-        change = masked(change - how.mean(t, count), where)
-    return y, factor * change
+    statistics, count = _measure(how, x, where)
+
+    # A backward pass keeps x and the statistics, and computes y again.
+    @partial(jax.checkpoint, prevent_cse=False)
+    def change(x: Array, statistics: _Statistics, t: Array) -> Array:
+        y = _apply(x, where, statistics)
+        t = masked(t.astype(y.dtype), where) * statistics.factor
+        along, _ = _first(how.leading, how.axes, y * t, None)
+        change = t - y * how.mean(along, count)
+        if how.centre:
+            change = masked(change - how.mean(t, count), where)
+        return change
+
+    return _apply(x, where, statistics), change(x, statistics, tangents[0])
 
 
 def _first(leading: int | None, axes: tuple[int, ...], data: Array, where: Array | None) -> tuple[Array, Array | None]:
