@@ -22,6 +22,10 @@ from jaxnorm.norms.group_norm import group_norm as group_norm
 from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
 from jaxnorm.norms.instance_norm import instance_norm as instance_norm
 
+from jaxnorm.norms.batch_renorm import BatchRenorm as BatchRenorm
+from jaxnorm.norms.batch_renorm import batch_renorm as batch_renorm
+from jaxnorm.norms.batch_renorm import renorm_limits as renorm_limits
+
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import Sites as Sites

@@ -22,6 +22,12 @@ class NormCase(NamedTuple):
     invariant_to: tuple[str, ...] = ()
     """Of x -> y: "scale" and "shift" of all data by one number, "example_scale" and "example_shift" of each example by
     its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (where the weights lie)."""
+    own_derivative: bool = False
+    """Some of the derivative is left out on purpose; finite differences say nothing, the test of the item does."""
+    looks_at_running: bool = False
+    """Training normalizes with running statistics too: what was measured does not give the output again."""
+    function: str = ""
+    """The plain function that speaks in messages, where it is not the name of the spec in small letters."""
 
     def __str__(self) -> str:
         return self.name
@@ -49,6 +55,16 @@ NORMS = (
     NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
     NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
 )
+
+BATCH_NORMS = (
+    NormCase(
+        "batch_renorm", jn.BatchRenorm(r_max=1.3, d_max=0.4), (6, 8), True, own_derivative=True, looks_at_running=True
+    ),
+    NormCase(
+        "batch_renorm_image", jn.BatchRenorm((0, 2), momentum=0.5), (2, 8, 3), True, (), True, looks_at_running=True
+    ),
+)
+NORMS += BATCH_NORMS
 
 
 class CellCase(NamedTuple):
@@ -95,6 +111,12 @@ def randomize(tree: Any, rng: np.random.Generator, dtype: Any = None) -> Any:
 def random_norm_params(case: NormCase, rng: np.random.Generator, dtype: Any = jnp.float32) -> Any:
     """Random weights of a normalizer."""
     return randomize(case.spec.init(case.spec.param_shape(case.shape), dtype), rng)
+
+
+def running_of(case: NormCase) -> Any:
+    """Running statistics for the training of a row; the same at every call."""
+    shape = case.spec.param_shape(case.shape)
+    return random_stats(case.spec.initial_stats(shape), np.random.default_rng(2017))
 
 
 def random_cell_params(cell: Any, rng: np.random.Generator, in_features: int = IN_FEATURES, dtype: Any = None) -> Any:
