@@ -25,6 +25,10 @@ from jaxnorm.norms.instance_norm import instance_norm as instance_norm
 from jaxnorm.norms.batch_renorm import BatchRenorm as BatchRenorm
 from jaxnorm.norms.batch_renorm import batch_renorm as batch_renorm
 from jaxnorm.norms.batch_renorm import renorm_limits as renorm_limits
+from jaxnorm.norms.lp_batch_norm import LpBatchNorm as LpBatchNorm
+from jaxnorm.norms.lp_batch_norm import lp_batch_norm as lp_batch_norm
+from jaxnorm.norms.range_batch_norm import RangeBatchNorm as RangeBatchNorm
+from jaxnorm.norms.range_batch_norm import range_batch_norm as range_batch_norm
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell

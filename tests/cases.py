@@ -26,6 +26,8 @@ class NormCase(NamedTuple):
     """Some of the derivative is left out on purpose; finite differences say nothing, the test of the item does."""
     looks_at_running: bool = False
     """Training normalizes with running statistics too: what was measured does not give the output again."""
+    spans_devices: bool = True
+    """Batch statistics can be taken over a named axis in place of the first one."""
     function: str = ""
     """The plain function that speaks in messages, where it is not the name of the spec in small letters."""
 
@@ -62,6 +64,18 @@ BATCH_NORMS = (
     ),
     NormCase(
         "batch_renorm_image", jn.BatchRenorm((0, 2), momentum=0.5), (2, 8, 3), True, (), True, looks_at_running=True
+    ),
+    NormCase("l1_batch_norm", jn.LpBatchNorm(), (6, 8), True, BN),
+    NormCase("l_infinity_batch_norm", jn.LpBatchNorm((0, 1), deviation="l_infinity"), (3, 4, 8), True, BN),
+    NormCase("top_k_batch_norm", jn.LpBatchNorm(deviation="top_k", k=3), (2, 5, 8), True, BN),
+    NormCase("range_batch_norm", jn.RangeBatchNorm(), (6, 8), True, BN),
+    NormCase(
+        "range_batch_norm_chunks",
+        jn.RangeBatchNorm((0, 2, 3), constant="code", chunks=4),
+        (2, 8, 3, 4),
+        True,
+        BN,
+        spans_devices=False,
     ),
 )
 NORMS += BATCH_NORMS

@@ -12,7 +12,9 @@ from tests import cases
 from tests.contracts import norm_checks as checks
 
 every_norm = pytest.mark.parametrize("case", cases.NORMS, ids=str)
-every_batch_norm = pytest.mark.parametrize("case", [case for case in cases.NORMS if case.batch_statistics], ids=str)
+every_spanning_norm = pytest.mark.parametrize(
+    "case", [case for case in cases.NORMS if case.batch_statistics and case.spans_devices], ids=str
+)
 
 
 @every_norm
@@ -35,7 +37,7 @@ def test_vmap_equals_loop(case, rng):
     checks.check_vmap_equals_loop(case, rng)
 
 
-@every_batch_norm
+@every_spanning_norm
 def test_named_axis_equals_batch(case, rng):
     checks.check_named_axis_equals_batch(case, rng)
 
