@@ -29,6 +29,13 @@ from jaxnorm.norms.lp_batch_norm import LpBatchNorm as LpBatchNorm
 from jaxnorm.norms.lp_batch_norm import lp_batch_norm as lp_batch_norm
 from jaxnorm.norms.range_batch_norm import RangeBatchNorm as RangeBatchNorm
 from jaxnorm.norms.range_batch_norm import range_batch_norm as range_batch_norm
+from jaxnorm.norms.ghost_batch_norm import GhostBatchNorm as GhostBatchNorm
+from jaxnorm.norms.ghost_batch_norm import ghost_batch_norm as ghost_batch_norm
+from jaxnorm.norms.mean_only_batch_norm import MeanOnlyBatchNorm as MeanOnlyBatchNorm
+from jaxnorm.norms.mean_only_batch_norm import mean_only_batch_norm as mean_only_batch_norm
+from jaxnorm.norms.virtual_batch_norm import VirtualBatchNorm as VirtualBatchNorm
+from jaxnorm.norms.virtual_batch_norm import virtual_batch_norm as virtual_batch_norm
+from jaxnorm.norms.frozen_batch_norm import FrozenBatchNorm as FrozenBatchNorm
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell

@@ -24,8 +24,10 @@ class NormCase(NamedTuple):
     its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (where the weights lie)."""
     own_derivative: bool = False
     """Some of the derivative is left out on purpose; finite differences say nothing, the test of the item does."""
-    looks_at_running: bool = False
-    """Training normalizes with running statistics too: what was measured does not give the output again."""
+    replays: bool = True
+    """What was measured, handed back as statistics, gives the output of the training again."""
+    smallest_batch: int = 1
+    """The smallest number of examples that can be normalized."""
     spans_devices: bool = True
     """Batch statistics can be taken over a named axis in place of the first one."""
     function: str = ""
@@ -59,12 +61,8 @@ NORMS = (
 )
 
 BATCH_NORMS = (
-    NormCase(
-        "batch_renorm", jn.BatchRenorm(r_max=1.3, d_max=0.4), (6, 8), True, own_derivative=True, looks_at_running=True
-    ),
-    NormCase(
-        "batch_renorm_image", jn.BatchRenorm((0, 2), momentum=0.5), (2, 8, 3), True, (), True, looks_at_running=True
-    ),
+    NormCase("batch_renorm", jn.BatchRenorm(r_max=1.3, d_max=0.4), (6, 8), True, own_derivative=True, replays=False),
+    NormCase("batch_renorm_image", jn.BatchRenorm((0, 2), momentum=0.5), (2, 8, 3), True, (), True, replays=False),
     NormCase("l1_batch_norm", jn.LpBatchNorm(), (6, 8), True, BN),
     NormCase("l_infinity_batch_norm", jn.LpBatchNorm((0, 1), deviation="l_infinity"), (3, 4, 8), True, BN),
     NormCase("top_k_batch_norm", jn.LpBatchNorm(deviation="top_k", k=3), (2, 5, 8), True, BN),
@@ -77,6 +75,19 @@ BATCH_NORMS = (
         BN,
         spans_devices=False,
     ),
+    NormCase("ghost_batch_norm", jn.GhostBatchNorm(3, ddof=1), (6, 8), True, BN, spans_devices=False, smallest_batch=3),
+    NormCase(
+        "ghost_batch_norm_image",
+        jn.GhostBatchNorm(2, (0, 2)),
+        (4, 8, 3),
+        True,
+        BN,
+        spans_devices=False,
+        smallest_batch=2,
+    ),
+    NormCase("virtual_batch_norm", jn.VirtualBatchNorm(), (6, 8), True, BN, replays=False, function="batch_norm"),
+    NormCase("mean_only_batch_norm", jn.MeanOnlyBatchNorm(), (3, 4, 8), True, ("shift", "feature_shift")),
+    NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
 NORMS += BATCH_NORMS
 

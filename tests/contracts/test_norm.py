@@ -132,11 +132,12 @@ def test_bad_input_is_named(case, rng, unhooked):
         rf"{cls}: params must be Affine\(scale, bias\) as made by init\(shape\), got tuple",
         lambda x: spec.train((), x, running),
     )
-    refused(
-        ValueError,
-        rf"(?:{function}|normalize): scale must broadcast to the shape of x = .*, got .*",
-        lambda x: spec.train(jn.Affine(jnp.ones(longer), None), x, running),
-    )
+    if hasattr(spec, "use_scale"):
+        refused(
+            ValueError,
+            rf"(?:{function}|normalize): scale must broadcast to the shape of x = .*, got .*",
+            lambda x: spec.train(jn.Affine(jnp.ones(longer), None), x, running),
+        )
     refused(
         TypeError,
         r"bias must have a real floating-point dtype, got int32",
@@ -145,7 +146,7 @@ def test_bad_input_is_named(case, rng, unhooked):
     refused(
         ValueError,
         r"scale, bias or statistics of shape \(1, 1, 1, 1, 1\) do not fit the . axes",
-        lambda x: spec.train(jn.Affine(jnp.ones((1,) * 5), None), x, running),
+        lambda x: spec.train(jn.Affine(None, jnp.ones((1,) * 5)), x, running),
     )
 
 

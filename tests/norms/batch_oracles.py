@@ -79,7 +79,9 @@ def range_estimate(values: np.ndarray, keep: np.ndarray, constant: str, chunks: 
     return float(width * factors[constant])
 
 
-def scaled_moments(spec: Any, x: np.ndarray, where: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scaled_moments(
+    spec: Any, x: np.ndarray, where: Any = None, _: Any = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, squared estimate and count."""
     mean, var, count = oracles.moments(x, axis=spec.axis, where=where)
     for place, values, keep in sets(np.asarray(x, np.float64), spec.axis, where):
@@ -100,15 +102,79 @@ def scaled(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> n
     return oracles.affine((real - mean) / (np.sqrt(var) + spec.epsilon), *params, kept, where)
 
 
+def ghost_parts(spec: Any, x: np.ndarray, where: Any) -> list[tuple[np.ndarray, Any]]:
+    """Data and mask of every ghost batch."""
+    keep = np.broadcast_to(True if where is None else where, x.shape)
+    starts = range(0, x.shape[0], spec.size)
+    return [(x[s : s + spec.size], None if where is None else keep[s : s + spec.size]) for s in starts]
+
+
+def ghost(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> np.ndarray:
+    """Hoffer et al. 2017: batch normalization of each ghost batch."""
+    parts = ghost_parts(spec, x, where)
+    fields = {"axis": spec.axis, "epsilon": spec.epsilon}
+    return np.concatenate([oracles.batch_norm(part, *params, where=mask, **fields) for part, mask in parts])
+
+
+def ghost_moments(spec: Any, x: np.ndarray, where: Any = None, _: Any = None) -> tuple[np.ndarray, ...]:
+    parts = [oracles.moments(part, axis=spec.axis, where=mask) for part, mask in ghost_parts(spec, x, where)]
+    return tuple(np.stack(leaves) for leaves in zip(*parts, strict=True))
+
+
+def virtual(x: np.ndarray, scale: Any, bias: Any, reference: np.ndarray, *, axis=None, epsilon=1e-5) -> np.ndarray:
+    """Salimans et al. 2016, as in the authors' code: means of reference and example, and of their squares."""
+    axes, kept = oracles.reduced_axes(axis, x.ndim), kept_axes(axis, x.ndim)
+    n, inner = reference.shape[0], axes[1:]
+    m1, m2 = reference.mean(axes, keepdims=True), (reference**2).mean(axes, keepdims=True)
+    e1, e2 = x.mean(inner, keepdims=True), (x**2).mean(inner, keepdims=True)
+    mean, square = e1 / (n + 1) + n * m1 / (n + 1), e2 / (n + 1) + n * m2 / (n + 1)
+    return oracles.affine((x - mean) / np.sqrt(epsilon + square - mean**2), scale, bias, kept, None)
+
+
+def plain(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> np.ndarray:
+    return oracles.batch_norm(x, *params, axis=spec.axis, epsilon=spec.epsilon, where=where)
+
+
+def mean_only(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> np.ndarray:
+    """Salimans, Kingma 2016: t - mean + b."""
+    kept = kept_axes(spec.axis, x.ndim)
+    mean = along(oracles.moments(x, axis=spec.axis, where=where)[0], x.ndim, kept)
+    return oracles.affine((x if where is None else np.where(where, x, 0.0)) - mean, *params, kept, where)
+
+
+def mean_only_moments(spec: Any, x: np.ndarray, where: Any = None, _: Any = None) -> tuple[np.ndarray, ...]:
+    mean, _, count = oracles.moments(x, axis=spec.axis, where=where)
+    return mean, (count > 0).astype(float), count
+
+
+def frozen(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> np.ndarray:
+    """Ioffe, Szegedy 2015, Algorithm 2, line 11."""
+    kept = kept_axes(spec.axis, x.ndim)
+    mean, var = (along(m, x.ndim, kept) for m in running[:2])
+    real = x if where is None else np.where(where, x, 0.0)
+    return oracles.affine((real - mean) / np.sqrt(var + spec.epsilon), *params, kept, where)
+
+
+def given_moments(spec: Any, x: np.ndarray, where: Any, running: Any) -> tuple[np.ndarray, ...]:
+    return running.mean, running.var, np.broadcast_to(running.count, running.mean.shape)
+
+
 TRAINED: dict[type, Callable[..., np.ndarray]] = {
     jn.BatchRenorm: renormed,
     jn.LpBatchNorm: scaled,
     jn.RangeBatchNorm: scaled,
+    jn.GhostBatchNorm: ghost,
+    jn.VirtualBatchNorm: plain,
+    jn.MeanOnlyBatchNorm: mean_only,
+    jn.FrozenBatchNorm: frozen,
 }
 """(spec, params, x, where, running) -> the output in training."""
 
-MEASURED: dict[type, Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]] = {
+MEASURED: dict[type, Callable[..., tuple[np.ndarray, ...]]] = {
     jn.LpBatchNorm: scaled_moments,
     jn.RangeBatchNorm: scaled_moments,
+    jn.GhostBatchNorm: ghost_moments,
+    jn.MeanOnlyBatchNorm: mean_only_moments,
+    jn.FrozenBatchNorm: given_moments,
 }
-"""(spec, x, where) -> mean, what stands in the place of the variance, count; others measure mean and variance."""
+"""(spec, x, where, running) -> mean, what stands for the variance, count; others measure mean and variance."""

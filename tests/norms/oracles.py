@@ -138,10 +138,12 @@ def of_spec(spec: Any, params: Any, x: np.ndarray, where: np.ndarray | None = No
     raise TypeError(f"there is no oracle for {type(spec).__name__} yet: write its paper's equation here")
 
 
-def measured(spec: Any, x: np.ndarray, where: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def measured(
+    spec: Any, x: np.ndarray, where: np.ndarray | None = None, running: Any = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The statistics that a spec must measure: mean, what stands in the place of the variance, count."""
     from tests.norms import batch_oracles
 
     if type(spec) in batch_oracles.MEASURED:
-        return batch_oracles.MEASURED[type(spec)](spec, x, where)
+        return batch_oracles.MEASURED[type(spec)](spec, x, where, running)
     return moments(x, axis=spec.axis, where=where)
