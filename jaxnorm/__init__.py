@@ -36,6 +36,13 @@ from jaxnorm.norms.mean_only_batch_norm import mean_only_batch_norm as mean_only
 from jaxnorm.norms.virtual_batch_norm import VirtualBatchNorm as VirtualBatchNorm
 from jaxnorm.norms.virtual_batch_norm import virtual_batch_norm as virtual_batch_norm
 from jaxnorm.norms.frozen_batch_norm import FrozenBatchNorm as FrozenBatchNorm
+from jaxnorm.norms.sequence_batch_norm import FrameWiseBatchNorm as FrameWiseBatchNorm
+from jaxnorm.norms.sequence_batch_norm import frame_wise_batch_norm as frame_wise_batch_norm
+from jaxnorm.norms.sequence_batch_norm import sequence_wise_batch_norm as sequence_wise_batch_norm
+from jaxnorm.norms.conditional_batch_norm import ConditionalBatchNorm as ConditionalBatchNorm
+from jaxnorm.norms.conditional_batch_norm import conditional_batch_norm as conditional_batch_norm
+from jaxnorm.norms.momentum_batch_norm import MomentumBatchNorm as MomentumBatchNorm
+from jaxnorm.norms.momentum_batch_norm import momentum_batch_norm as momentum_batch_norm
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell

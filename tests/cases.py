@@ -26,6 +26,8 @@ class NormCase(NamedTuple):
     """Some of the derivative is left out on purpose; finite differences say nothing, the test of the item does."""
     replays: bool = True
     """What was measured, handed back as statistics, gives the output of the training again."""
+    rows: tuple[int, ...] = ()
+    """The leading shape of running statistics that are kept for each time step."""
     smallest_batch: int = 1
     """The smallest number of examples that can be normalized."""
     spans_devices: bool = True
@@ -87,6 +89,16 @@ BATCH_NORMS = (
     ),
     NormCase("virtual_batch_norm", jn.VirtualBatchNorm(), (6, 8), True, BN, replays=False, function="batch_norm"),
     NormCase("mean_only_batch_norm", jn.MeanOnlyBatchNorm(), (3, 4, 8), True, ("shift", "feature_shift")),
+    NormCase("frame_wise_batch_norm", jn.FrameWiseBatchNorm(2), (3, 4, 8), True, IN, spans_devices=False, rows=(2,)),
+    NormCase("momentum_batch_norm", jn.MomentumBatchNorm(momentum=0.3), (6, 8), True, replays=False),
+    NormCase(
+        "momentum_batch_norm_constants",
+        jn.MomentumBatchNorm((0, 2), momentum=0.3, through_batch=False),
+        (2, 8, 3),
+        True,
+        own_derivative=True,
+        replays=False,
+    ),
     NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
 NORMS += BATCH_NORMS

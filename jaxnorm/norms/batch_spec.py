@@ -22,7 +22,7 @@ class BatchSpec(TrainsByMeasuring):
     def __post_init__(self) -> None:
         spec: Any = self
         name, fields = type(self).__name__, {field.name for field in dataclasses.fields(spec)}
-        if spec.axis is not None:
+        if getattr(spec, "axis", None) is not None:
             object.__setattr__(self, "axis", base.normalize_axis(name, spec.axis))
         if isinstance(getattr(spec, "axis_name", None), list):
             object.__setattr__(self, "axis_name", tuple(spec.axis_name))
@@ -60,7 +60,7 @@ class BatchSpec(TrainsByMeasuring):
     def check_site(self, where: str) -> None:
         """Only ``axis=None`` (all but the last) fits a site."""
         spec: Any = self
-        if spec.axis is not None:
+        if getattr(spec, "axis", None) is not None:
             raise ValueError(
                 f"{where}: {self!r} cannot be used inside a cell, where the batch is all axes but the last. "
                 "Leave axis at None."

@@ -120,7 +120,8 @@ def check_masks(case: NormCase, rng: np.random.Generator) -> None:
         if case.batch_statistics:
             mean, var, count = measured_oracle(case, x, where=mask)
             assert_close((measured.mean, measured.var), (mean, var))
-            np.testing.assert_array_equal(np.broadcast_to(measured.count, count.shape), count)
+            got = measured.count.reshape(measured.count.shape + (1,) * (count.ndim - measured.count.ndim))  # they lead
+            np.testing.assert_array_equal(np.broadcast_to(got, count.shape), count)
     if case.replays:
         assert_close(again, of_examples, 1e-6)
 
@@ -321,12 +322,12 @@ def check_fresh_weights(case: NormCase, rng: np.random.Generator) -> None:
             assert params.bias is None or (np.asarray(params.bias) == 0).all()
     stats = case.spec.initial_stats(shape)
     if case.batch_statistics:
-        assert stats.mean.shape == stats.var.shape == shape
-        assert stats.count.shape == ()
+        assert stats.mean.shape == stats.var.shape == (*case.rows, *shape)
+        assert stats.count.shape == case.rows
         assert all(leaf.dtype == jnp.float32 for leaf in stats)
         assert (np.asarray(stats.mean) == 0).all()
         assert (np.asarray(stats.var) == 1).all()
-        assert stats.count == 0
+        assert (np.asarray(stats.count) == 0).all()
     else:
         assert stats == ()
         assert case.spec.fold((), ()) == ()

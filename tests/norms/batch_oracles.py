@@ -159,6 +159,35 @@ def given_moments(spec: Any, x: np.ndarray, where: Any, running: Any) -> tuple[n
     return running.mean, running.var, np.broadcast_to(running.count, running.mean.shape)
 
 
+def frame_wise(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> np.ndarray:
+    """Laurent et al. 2015: every step is a batch of its own."""
+    keep = [None] * len(x) if where is None else np.broadcast_to(where, x.shape)
+    steps = zip(x, keep, strict=True)
+    return np.stack([oracles.batch_norm(x_t, *params, epsilon=spec.epsilon, where=w) for x_t, w in steps])
+
+
+def frame_wise_moments(spec: Any, x: np.ndarray, where: Any = None, _: Any = None) -> tuple[np.ndarray, ...]:
+    keep = [None] * len(x) if where is None else np.broadcast_to(where, x.shape)
+    steps = [oracles.moments(x_t, where=w) for x_t, w in zip(x, keep, strict=True)]
+    return tuple(np.stack(leaves) for leaves in zip(*steps, strict=True))
+
+
+def sequence_wise(x: np.ndarray, mask: np.ndarray, epsilon: float) -> np.ndarray:
+    """The masked form of the authors' group: n = sum(mask), mean = sum(x*mask/n), var = sum((x-mean)^2*mask/n)."""
+    n = mask.sum()
+    mean = (x * mask / n).sum((0, 1))
+    var = ((x - mean) ** 2 * mask / n).sum((0, 1))
+    return (x - mean) / np.sqrt(var + epsilon)
+
+
+def momentum(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> np.ndarray:
+    """Seed 003, variant F: moving averages in the training forward."""
+    mean, var, count = oracles.moments(x, axis=spec.axis, where=where)
+    b = np.where(count > 0, spec.momentum, 1.0)
+    mixed = running._replace(mean=b * running.mean + (1 - b) * mean, var=b * running.var + (1 - b) * var)
+    return frozen(spec, params, x, where, mixed)
+
+
 TRAINED: dict[type, Callable[..., np.ndarray]] = {
     jn.BatchRenorm: renormed,
     jn.LpBatchNorm: scaled,
@@ -167,6 +196,8 @@ TRAINED: dict[type, Callable[..., np.ndarray]] = {
     jn.VirtualBatchNorm: plain,
     jn.MeanOnlyBatchNorm: mean_only,
     jn.FrozenBatchNorm: frozen,
+    jn.FrameWiseBatchNorm: frame_wise,
+    jn.MomentumBatchNorm: momentum,
 }
 """(spec, params, x, where, running) -> the output in training."""
 
@@ -176,5 +207,6 @@ MEASURED: dict[type, Callable[..., tuple[np.ndarray, ...]]] = {
     jn.GhostBatchNorm: ghost_moments,
     jn.MeanOnlyBatchNorm: mean_only_moments,
     jn.FrozenBatchNorm: given_moments,
+    jn.FrameWiseBatchNorm: frame_wise_moments,
 }
 """(spec, x, where, running) -> mean, what stands for the variance, count; others measure mean and variance."""
