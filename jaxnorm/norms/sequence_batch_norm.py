@@ -129,7 +129,7 @@ def sequence_wise_batch_norm(
       >>> xs = jnp.array([[[1.0], [3.0]], [[5.0], [99.0]]])  # the second sequence has one step
       >>> ys, measured = jaxnorm.sequence_wise_batch_norm(xs, lengths=jnp.array([2, 1]))
       >>> measured.mean.tolist(), measured.count.tolist(), ys[1, 1].tolist()
-      ([3.0], [3.0], [0.0])
+      ([3.0], 3.0, [0.0])
 
     Reference:
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
