@@ -132,7 +132,8 @@ def moments(
     mask = full_mask("moments", x, where)
     mean, deviation, count = centred(x, mask, axes, axis_name)
     divisor = jnp.maximum(count, jnp.ones((), count.dtype))
-    return as_moments(mean, sum_over(jnp.square(deviation), axes, axis_name) / divisor, count, axes)
+    var = sum_over(jnp.square(deviation), axes, axis_name) / divisor
+    return as_moments(mean, var, count, axes)
 
 
 def centred(
@@ -143,7 +144,8 @@ def centred(
     count = count_over(x, where, axes, axis_name)
     origin = anchor(data, axes, where, axis_name)
     data = data - origin
-    mean = sum_over(data, axes, axis_name) / jnp.maximum(count, jnp.ones((), count.dtype))
+    divisor = jnp.maximum(count, jnp.ones((), count.dtype))
+    mean = sum_over(data, axes, axis_name) / divisor
     return mean + origin, masked(data - mean, where), count
 
 
