@@ -22,6 +22,28 @@ from jaxnorm.norms.group_norm import group_norm as group_norm
 from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
 from jaxnorm.norms.instance_norm import instance_norm as instance_norm
 
+from jaxnorm.norms.batch_renorm import BatchRenorm as BatchRenorm
+from jaxnorm.norms.batch_renorm import batch_renorm as batch_renorm
+from jaxnorm.norms.batch_renorm import renorm_limits as renorm_limits
+from jaxnorm.norms.lp_batch_norm import LpBatchNorm as LpBatchNorm
+from jaxnorm.norms.lp_batch_norm import lp_batch_norm as lp_batch_norm
+from jaxnorm.norms.range_batch_norm import RangeBatchNorm as RangeBatchNorm
+from jaxnorm.norms.range_batch_norm import range_batch_norm as range_batch_norm
+from jaxnorm.norms.ghost_batch_norm import GhostBatchNorm as GhostBatchNorm
+from jaxnorm.norms.ghost_batch_norm import ghost_batch_norm as ghost_batch_norm
+from jaxnorm.norms.mean_only_batch_norm import MeanOnlyBatchNorm as MeanOnlyBatchNorm
+from jaxnorm.norms.mean_only_batch_norm import mean_only_batch_norm as mean_only_batch_norm
+from jaxnorm.norms.virtual_batch_norm import VirtualBatchNorm as VirtualBatchNorm
+from jaxnorm.norms.virtual_batch_norm import virtual_batch_norm as virtual_batch_norm
+from jaxnorm.norms.frozen_batch_norm import FrozenBatchNorm as FrozenBatchNorm
+from jaxnorm.norms.sequence_batch_norm import FrameWiseBatchNorm as FrameWiseBatchNorm
+from jaxnorm.norms.sequence_batch_norm import frame_wise_batch_norm as frame_wise_batch_norm
+from jaxnorm.norms.sequence_batch_norm import sequence_wise_batch_norm as sequence_wise_batch_norm
+from jaxnorm.norms.conditional_batch_norm import ConditionalBatchNorm as ConditionalBatchNorm
+from jaxnorm.norms.conditional_batch_norm import conditional_batch_norm as conditional_batch_norm
+from jaxnorm.norms.momentum_batch_norm import MomentumBatchNorm as MomentumBatchNorm
+from jaxnorm.norms.momentum_batch_norm import momentum_batch_norm as momentum_batch_norm
+
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import Sites as Sites

@@ -22,6 +22,18 @@ class NormCase(NamedTuple):
     invariant_to: tuple[str, ...] = ()
     """Of x -> y: "scale" and "shift" of all data by one number, "example_scale" and "example_shift" of each example by
     its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (where the weights lie)."""
+    own_derivative: bool = False
+    """Some of the derivative is left out on purpose; finite differences say nothing, the test of the item does."""
+    replays: bool = True
+    """What was measured, handed back as statistics, gives the output of the training again."""
+    rows: tuple[int, ...] = ()
+    """The leading shape of running statistics that are kept for each time step."""
+    smallest_batch: int = 1
+    """The smallest number of examples that can be normalized."""
+    spans_devices: bool = True
+    """Batch statistics can be taken over a named axis in place of the first one."""
+    function: str = ""
+    """The plain function that speaks in messages, where it is not the name of the spec in small letters."""
 
     def __str__(self) -> str:
         return self.name
@@ -49,6 +61,47 @@ NORMS = (
     NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
     NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
 )
+
+BATCH_NORMS = (
+    NormCase("batch_renorm", jn.BatchRenorm(r_max=1.3, d_max=0.4), (6, 8), True, own_derivative=True, replays=False),
+    NormCase("batch_renorm_image", jn.BatchRenorm((0, 2), momentum=0.5), (2, 8, 3), True, (), True, replays=False),
+    NormCase("l1_batch_norm", jn.LpBatchNorm(), (6, 8), True, BN),
+    NormCase("l_infinity_batch_norm", jn.LpBatchNorm((0, 1), deviation="l_infinity"), (3, 4, 8), True, BN),
+    NormCase("top_k_batch_norm", jn.LpBatchNorm(deviation="top_k", k=3), (2, 5, 8), True, BN),
+    NormCase("range_batch_norm", jn.RangeBatchNorm(), (6, 8), True, BN),
+    NormCase(
+        "range_batch_norm_chunks",
+        jn.RangeBatchNorm((0, 2, 3), constant="code", chunks=4),
+        (2, 8, 3, 4),
+        True,
+        BN,
+        spans_devices=False,
+    ),
+    NormCase("ghost_batch_norm", jn.GhostBatchNorm(3, ddof=1), (6, 8), True, BN, spans_devices=False, smallest_batch=3),
+    NormCase(
+        "ghost_batch_norm_image",
+        jn.GhostBatchNorm(2, (0, 2)),
+        (4, 8, 3),
+        True,
+        BN,
+        spans_devices=False,
+        smallest_batch=2,
+    ),
+    NormCase("virtual_batch_norm", jn.VirtualBatchNorm(), (6, 8), True, BN, replays=False, function="batch_norm"),
+    NormCase("mean_only_batch_norm", jn.MeanOnlyBatchNorm(), (3, 4, 8), True, ("shift", "feature_shift")),
+    NormCase("frame_wise_batch_norm", jn.FrameWiseBatchNorm(2), (3, 4, 8), True, IN, spans_devices=False, rows=(2,)),
+    NormCase("momentum_batch_norm", jn.MomentumBatchNorm(momentum=0.3), (6, 8), True, replays=False),
+    NormCase(
+        "momentum_batch_norm_constants",
+        jn.MomentumBatchNorm((0, 2), momentum=0.3, through_batch=False),
+        (2, 8, 3),
+        True,
+        own_derivative=True,
+        replays=False,
+    ),
+    NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
+)
+NORMS += BATCH_NORMS
 
 
 class CellCase(NamedTuple):
@@ -95,6 +148,12 @@ def randomize(tree: Any, rng: np.random.Generator, dtype: Any = None) -> Any:
 def random_norm_params(case: NormCase, rng: np.random.Generator, dtype: Any = jnp.float32) -> Any:
     """Random weights of a normalizer."""
     return randomize(case.spec.init(case.spec.param_shape(case.shape), dtype), rng)
+
+
+def running_of(case: NormCase) -> Any:
+    """Running statistics for the training of a row; the same at every call."""
+    shape = case.spec.param_shape(case.shape)
+    return random_stats(case.spec.initial_stats(shape), np.random.default_rng(2017))
 
 
 def random_cell_params(cell: Any, rng: np.random.Generator, in_features: int = IN_FEATURES, dtype: Any = None) -> Any:

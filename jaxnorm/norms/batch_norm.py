@@ -3,14 +3,12 @@
 import dataclasses
 from typing import final
 
-import jax.numpy as jnp
-
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
-from jaxnorm.norms import running as running_statistics
-from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_spec import BatchSpec
 from jaxnorm.norms.moments import Moments, feature_last_axes, full_mask, masked, normalize
 
 
@@ -82,7 +80,7 @@ def batch_norm(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class BatchNorm(TrainsByMeasuring):
+class BatchNorm(BatchSpec):
     """The spec of :func:`batch_norm`, with the rule by which its running statistics move.
 
     Attributes:
@@ -120,32 +118,6 @@ class BatchNorm(TrainsByMeasuring):
     bias_init: float = 0.0
     axis_name: AxisName | None = None
 
-    def __post_init__(self) -> None:
-        if self.axis is not None:
-            object.__setattr__(self, "axis", base.normalize_axis("BatchNorm", self.axis))
-        if isinstance(self.axis_name, list):
-            object.__setattr__(self, "axis_name", tuple(self.axis_name))
-        _validate.epsilon("BatchNorm", self.epsilon)
-        if self.momentum is not None:
-            _validate.in_range("BatchNorm", "momentum", self.momentum, 0.0, 1.0)
-        if self.ddof not in (0, 1):
-            raise ValueError(f"BatchNorm: ddof must be 0 or 1, got {self.ddof!r}.")
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along the axes that are not reduced."""
-        reduced = feature_last_axes("BatchNorm", self.axis, len(shape))
-        return tuple(size for a, size in enumerate(shape) if a not in reduced)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
-
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
-        """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
-        return Moments(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
-
     def __call__(
         self,
         params: Params,
@@ -165,15 +137,3 @@ class BatchNorm(TrainsByMeasuring):
             where=where,
             axis_name=self.axis_name,
         )
-
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
-        """Applies :func:`jaxnorm.fold` with the momentum and ddof of the spec."""
-        return running_statistics.fold(running, measured, momentum=self.momentum, ddof=self.ddof, start=start)
-
-    def check_site(self, where: str) -> None:
-        """Only ``axis=None`` (all but the last) fits a site."""
-        if self.axis is not None:
-            raise ValueError(
-                f"{where}: {self!r} cannot be used inside a cell, where the batch is all axes but the last. "
-                "Leave axis at None."
-            )

@@ -130,19 +130,30 @@ def moments(
     _validate.floating("moments", "x", x)
     axes = feature_last_axes("moments", axis, x.ndim)
     mask = full_mask("moments", x, where)
-    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
-    count = count_over(x, mask, axes, axis_name)
+    mean, deviation, count = centred(x, mask, axes, axis_name)
     divisor = jnp.maximum(count, jnp.ones((), count.dtype))
-    origin = anchor(data, axes, mask, axis_name)
-    data = data - origin
-    mean = sum_over(data, axes, axis_name) / divisor
-    deviation = masked(data - mean, mask)
-    mean = mean + origin
     var = sum_over(jnp.square(deviation), axes, axis_name) / divisor
-    kept = tuple(a for a in range(x.ndim) if a not in axes)
-    varies = any(count.shape[a] != 1 for a in kept)
-    count = jnp.broadcast_to(count, mean.shape) if varies else count.reshape(())
-    return Moments(jnp.squeeze(mean, axes), jnp.squeeze(var, axes), jnp.squeeze(count, axes) if varies else count)
+    return as_moments(mean, var, count, axes)
+
+
+def centred(
+    x: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None
+) -> tuple[Array, Array, Array]:
+    """Mean, deviation from it (zero where masked) and count, in at least float32, with reduced axes kept at size 1."""
+    data = masked(x.astype(statistics_dtype(x.dtype)), where)
+    count = count_over(x, where, axes, axis_name)
+    origin = anchor(data, axes, where, axis_name)
+    data = data - origin
+    divisor = jnp.maximum(count, jnp.ones((), count.dtype))
+    mean = sum_over(data, axes, axis_name) / divisor
+    return mean + origin, masked(data - mean, where), count
+
+
+def as_moments(mean: Array, var: Array, count: Array, axes: tuple[int, ...]) -> Moments:
+    """Moments without the reduced axes; the count is a scalar unless it varies."""
+    varies = any(size != 1 for a, size in enumerate(count.shape) if a not in axes)
+    count = jnp.squeeze(jnp.broadcast_to(count, mean.shape), axes) if varies else count.reshape(())
+    return Moments(jnp.squeeze(mean, axes), jnp.squeeze(var, axes), count)
 
 
 def feature_last_axes(name: str, axis: Axis | None, ndim: int) -> tuple[int, ...]:

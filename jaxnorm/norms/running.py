@@ -100,7 +100,7 @@ def fold(
         raise ValueError(f"fold: ddof must be 0 (biased variance) or 1 (corrected by n/(n-1)), got {ddof!r}.")
 
     def one(old: Moments, new: Moments) -> Moments:
-        new = Moments(*map(lax.stop_gradient, _fit_rows(old, new, start)))
+        new = Moments(*map(lax.stop_gradient, fit_rows(old, new, start)))
         new = Moments(*(leaf.astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
         n = new.count
         finer = tuple(range(old.count.ndim, n.ndim))
@@ -201,7 +201,8 @@ def _correction(n: Array, ddof: int) -> Array:
     return jnp.where(n > ddof, n / jnp.maximum(n - jnp.asarray(ddof, n.dtype), one), one)
 
 
-def _fit_rows(running: Moments, measured: Moments, start: int | Array) -> Moments:
+def fit_rows(running: Moments, measured: Moments, start: int | Array) -> Moments:
+    """Lays measured statistics into the rows of running ones: one row for all steps, or one a step."""
     if measured.mean.shape == running.mean.shape and isinstance(start, int) and start == 0:
         return measured
     if measured.mean.ndim == running.mean.ndim + 1 and measured.mean.shape[1:] == running.mean.shape:
