@@ -22,6 +22,25 @@ from jaxnorm.norms.group_norm import group_norm as group_norm
 from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
 from jaxnorm.norms.instance_norm import instance_norm as instance_norm
 
+from jaxnorm.norms.scale_norm import ScaleNorm as ScaleNorm
+from jaxnorm.norms.scale_norm import scale_norm as scale_norm
+from jaxnorm.norms.dynamic_tanh import DynamicTanh as DynamicTanh
+from jaxnorm.norms.dynamic_tanh import DynamicTanhParams as DynamicTanhParams
+from jaxnorm.norms.dynamic_tanh import dynamic_tanh as dynamic_tanh
+from jaxnorm.norms.filter_response_norm import FilterResponseNorm as FilterResponseNorm
+from jaxnorm.norms.filter_response_norm import FilterResponseParams as FilterResponseParams
+from jaxnorm.norms.filter_response_norm import filter_response_norm as filter_response_norm
+from jaxnorm.norms.evo_norm_s0 import EvoNormParams as EvoNormParams
+from jaxnorm.norms.evo_norm_s0 import EvoNormS0 as EvoNormS0
+from jaxnorm.norms.evo_norm_s0 import evo_norm_s0 as evo_norm_s0
+from jaxnorm.norms.evo_norm_b0 import EvoNormB0 as EvoNormB0
+from jaxnorm.norms.evo_norm_b0 import evo_norm_b0 as evo_norm_b0
+from jaxnorm.norms.ada_layer_norm import AdaLayerNorm as AdaLayerNorm
+from jaxnorm.norms.ada_layer_norm import AdaLayerNormParams as AdaLayerNormParams
+from jaxnorm.norms.ada_layer_norm import Modulation as Modulation
+from jaxnorm.norms.ada_layer_norm import ada_layer_norm as ada_layer_norm
+from jaxnorm.norms.ada_layer_norm import ada_layer_norm_zero as ada_layer_norm_zero
+
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import Sites as Sites

@@ -3,6 +3,8 @@
 ``randomize`` fills every slot of a tree of weights with random numbers: zero biases and unit scales hide missing terms.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +24,17 @@ class NormCase(NamedTuple):
     invariant_to: tuple[str, ...] = ()
     """Of x -> y: "scale" and "shift" of all data by one number, "example_scale" and "example_shift" of each example by
     its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (where the weights lie)."""
+    fresh: Mapping[str, tuple[tuple[int, ...], float]] = MappingProxyType({})
+    """Shape and initial value of those weights that are not a scale of ones or a bias of zeros in the usual shape."""
+    epsilon_may_be_zero: bool = True
+    """Whether a row of zeros has finite values, and gradient zero, without epsilon too."""
 
     def __str__(self) -> str:
         return self.name
 
 
 LN = ("scale", "shift", "example_scale", "example_shift")
+RMS = ("scale", "example_scale")
 BN = ("scale", "shift", "feature_scale", "feature_shift")
 IN = (*LN, "feature_scale", "feature_shift")
 
@@ -37,9 +44,9 @@ NORMS = (
     NormCase("layer_norm_two_axes", jn.LayerNorm((-2, -1)), (3, 4, 8), invariant_to=LN),
     NormCase("layer_norm_middle_axis", jn.LayerNorm(1, use_bias=False), (3, 8, 4), invariant_to=LN),
     NormCase("layer_norm_plain", jn.LayerNorm(use_scale=False, use_bias=False), (6, 8), invariant_to=LN),
-    NormCase("rms_norm", jn.RMSNorm(), (6, 8), invariant_to=("scale", "example_scale")),
-    NormCase("rms_norm_bias", jn.RMSNorm(use_bias=True), (2, 3, 8), invariant_to=("scale", "example_scale")),
-    NormCase("p_rms_norm", jn.RMSNorm(fraction=0.5), (6, 8), invariant_to=("scale", "example_scale")),
+    NormCase("rms_norm", jn.RMSNorm(), (6, 8), invariant_to=RMS),
+    NormCase("rms_norm_bias", jn.RMSNorm(use_bias=True), (2, 3, 8), invariant_to=RMS),
+    NormCase("p_rms_norm", jn.RMSNorm(fraction=0.5), (6, 8), invariant_to=RMS),
     NormCase("batch_norm", jn.BatchNorm(), (6, 8), True, BN),
     NormCase("batch_norm_image", jn.BatchNorm(), (2, 3, 4, 8), True, BN),
     NormCase("batch_norm_channels_first", jn.BatchNorm((0, 2, 3)), (2, 8, 3, 4), True, BN),
@@ -48,6 +55,54 @@ NORMS = (
     NormCase("group_norm_features_only", jn.GroupNorm(2, axis=-1), (2, 3, 8), invariant_to=LN),
     NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
     NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
+    NormCase("scale_norm", jn.ScaleNorm(), (6, 8), invariant_to=RMS, fresh={"scale": ((), 8**0.5)}),
+    NormCase(
+        "scale_norm_two_axes",
+        jn.ScaleNorm((1, 2), use_bias=True, scale_init=3.0),
+        (3, 4, 8),
+        invariant_to=RMS,
+        fresh={"scale": ((), 3.0)},
+    ),
+    NormCase("dynamic_tanh", jn.DynamicTanh(), (6, 8), fresh={"alpha": ((), 0.5)}),
+    NormCase("dynamic_tanh_first", jn.DynamicTanh(1, use_bias=False), (3, 8, 2), fresh={"alpha": ((), 0.5)}),
+    NormCase(
+        "filter_response_norm",
+        jn.FilterResponseNorm(),
+        (3, 2, 4, 8),
+        invariant_to=(*RMS, "feature_scale"),
+        fresh={"threshold": ((8,), 0.0)},
+    ),
+    NormCase(
+        "filter_response_norm_learned_epsilon",
+        jn.FilterResponseNorm((2, 3), feature_axis=1, use_threshold=False, use_learned_epsilon=True),
+        (2, 8, 3, 4),
+        fresh={"learned_epsilon": ((), 1e-4)},
+        epsilon_may_be_zero=False,
+    ),
+    NormCase(
+        "evo_norm_b0",
+        jn.EvoNormB0(position_axis=(-3, -2)),
+        (2, 3, 4, 8),
+        True,
+        ("scale", "feature_scale"),
+        fresh={"slope": ((8,), 1.0)},
+    ),
+    NormCase("evo_norm_s0", jn.EvoNormS0(4), (3, 5, 8), fresh={"slope": ((8,), 1.0)}),
+    NormCase("evo_norm_s0_features_only", jn.EvoNormS0(2, axis=-1), (6, 8), fresh={"slope": ((8,), 1.0)}),
+    NormCase(
+        "ada_layer_norm",
+        jn.AdaLayerNorm(5),
+        (6, 8),
+        invariant_to=LN,
+        fresh={"kernel": ((5, 2, 8), 0.0), "bias": ((2, 8), 0.0)},
+    ),
+    NormCase(
+        "ada_layer_norm_gate",
+        jn.AdaLayerNorm(3, (-2, -1), use_gate=True),
+        (3, 4, 2),
+        invariant_to=LN,
+        fresh={"kernel": ((3, 3, 4, 2), 0.0), "bias": ((3, 4, 2), 0.0)},
+    ),
 )
 
 

@@ -126,10 +126,7 @@ class BatchNorm(TrainsByMeasuring):
         if isinstance(self.axis_name, list):
             object.__setattr__(self, "axis_name", tuple(self.axis_name))
         _validate.epsilon("BatchNorm", self.epsilon)
-        if self.momentum is not None:
-            _validate.in_range("BatchNorm", "momentum", self.momentum, 0.0, 1.0)
-        if self.ddof not in (0, 1):
-            raise ValueError(f"BatchNorm: ddof must be 0 or 1, got {self.ddof!r}.")
+        base.check_running_rule("BatchNorm", self.momentum, self.ddof)
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the data along the axes that are not reduced."""
@@ -144,7 +141,7 @@ class BatchNorm(TrainsByMeasuring):
 
     def initial_stats(self, shape: tuple[int, ...]) -> Stats:
         """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
-        return Moments(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
+        return statistics.initial_moments(shape)
 
     def __call__(
         self,

@@ -29,6 +29,11 @@ class Moments(NamedTuple):
     count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
 
 
+def initial_moments(shape: tuple[int, ...]) -> Moments:
+    """Running statistics before any data: mean 0, variance 1, count 0."""
+    return Moments(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
+
+
 def statistics_dtype(dtype: Any) -> DType:
     """The dtype in which statistics of data of this dtype are computed: at least float32."""
     # Not jnp.promote_types, which refuses bfloat16 under strict promotion.

@@ -91,10 +91,14 @@ def unhooked():
 @pytest.mark.parametrize("case", [case for case in cases.NORMS if not isinstance(case.spec, jn.Identity)], ids=str)
 def test_bad_input_is_named(case, rng, unhooked):
     spec, cls = case.spec, type(case.spec).__name__
-    function = cls.replace("Norm", "_norm").lower()
+    function = type(case.spec).__module__.rpartition(".")[2]
     shape = case.spec.param_shape(case.shape)
     longer = tuple(size + 1 for size in shape)
-    nothing = jn.Affine(None, None)
+    nothing = spec.init(shape)
+    affine = {"scale", "bias"} <= set(nothing._fields)
+    if affine:
+        nothing = nothing._replace(scale=None, bias=None)
+    weights = rf"{type(nothing).__name__}\({', '.join(nothing._fields)}\)"
 
     def refused(error, message, make):
         # Everything is known from shapes and dtypes: the errors come at trace time, nothing is compiled.
@@ -103,7 +107,7 @@ def test_bad_input_is_named(case, rng, unhooked):
 
     refused(
         TypeError,
-        rf"{function}: x must have a real floating-point dtype, got int32. Convert it, .*astype",
+        rf"{function}\S*: x must have a real floating-point dtype, got int32. Convert it, .*astype",
         lambda x: spec(nothing, x.astype(jnp.int32)),
     )
     refused(TypeError, rf"{function}: x must be an array, got list. Convert it", lambda x: spec(nothing, [1.0, 2.0]))
@@ -119,23 +123,25 @@ def test_bad_input_is_named(case, rng, unhooked):
     )
     refused(
         TypeError,
-        rf"{cls}: params must be Affine\(scale, bias\) as made by init\(shape\), got tuple",
+        rf"{cls}\S*: params must be {weights} as made by init\(shape\), got tuple",
         lambda x: spec((), x),
     )
+    if not affine:
+        return
     refused(
         ValueError,
         rf"(?:{function}|normalize): scale must broadcast to the shape of x = .*, got .*",
-        lambda x: spec(jn.Affine(jnp.ones(longer), None), x),
+        lambda x: spec(nothing._replace(scale=jnp.ones(longer)), x),
     )
     refused(
         TypeError,
         r"bias must have a real floating-point dtype, got int32",
-        lambda x: spec(jn.Affine(None, jnp.ones(shape, jnp.int32)), x),
+        lambda x: spec(nothing._replace(bias=jnp.ones(shape, jnp.int32)), x),
     )
     refused(
         ValueError,
         r"scale, bias or statistics of shape \(1, 1, 1, 1, 1\) do not fit the . axes",
-        lambda x: spec(jn.Affine(jnp.ones((1,) * 5), None), x),
+        lambda x: spec(nothing._replace(scale=jnp.ones((1,) * 5)), x),
     )
 
 
@@ -178,7 +184,7 @@ def test_lists_become_tuples_so_that_specs_stay_hashable(unhooked):
 
 @every_norm
 def test_axes_out_of_range(case):
-    if isinstance(case.spec, jn.Identity) or case.spec.axis in (None, -1):
+    if getattr(case.spec, "axis", None) in (None, -1):
         return
     with pytest.raises(ValueError, match=r"axis=.* is out of range for an array with 1 axes"):
-        jax.eval_shape(lambda: case.spec(jn.Affine(None, None), jnp.ones(8)))
+        jax.eval_shape(lambda: case.spec(case.spec.init(case.spec.param_shape(case.shape)), jnp.ones(8)))

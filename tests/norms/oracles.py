@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import jaxnorm as jn
+from tests.norms import row_oracles
 
 Row = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -118,6 +119,8 @@ def instance_norm(x, scale=None, bias=None, *, axis=None, feature_axis=-1, epsil
 def of_spec(spec: Any, params: Any, x: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
     """What a spec must give in training, from the equation of its paper."""
     x = np.asarray(x, np.float64)
+    if type(spec) in row_oracles.ORACLES:
+        return row_oracles.ORACLES[type(spec)](spec, params, x, where)
     if isinstance(spec, jn.Identity):
         return affine(x, None, None, (), where)
     fields = {"axis": spec.axis, "epsilon": spec.epsilon, "where": where}

@@ -1,0 +1,119 @@
+"""More of the papers' equations in NumPy and float64; ``ORACLES`` has a function (spec, params, x, where) -> y each."""
+
+import numpy as np
+
+import jaxnorm as jn
+
+
+def along(array, axis, ndim):
+    """An array that lies along some axes, with axes of size 1 for the others; a single number stays one."""
+    axes = sorted(a % ndim for a in ((axis,) if isinstance(axis, int) else axis))
+    array = np.asarray(array, np.float64)
+    shape = [1] * ndim
+    for place, size in zip(axes[len(axes) - array.ndim :], array.shape, strict=True):
+        shape[place] = size
+    return array.reshape(shape)
+
+
+def finish(y, scale, bias, axis, where):
+    """Scale and bias along the axes, then zeros where nothing is real."""
+    y = y if scale is None else y * along(scale, axis, y.ndim)
+    y = y if bias is None else y + along(bias, axis, y.ndim)
+    return y if where is None else np.where(where, y, 0.0)
+
+
+def real(x, where):
+    """The data with zeros where nothing is real, and a mask of the same shape."""
+    keep = np.ones(x.shape, bool) if where is None else np.broadcast_to(where, x.shape)
+    return np.where(keep, x, 0.0), keep
+
+
+def scale_norm(spec, params, x, where):
+    """Nguyen, Salazar 2019: x over its Euclidean norm, which the code bounds from below."""
+    data, _ = real(x, where)
+    axes = (spec.axis,) if isinstance(spec.axis, int) else spec.axis
+    norm = np.sqrt((data**2).sum(axis=axes, keepdims=True))
+    floor = np.maximum(norm, spec.epsilon)
+    return finish(np.divide(data, floor, out=np.zeros_like(data), where=floor > 0), *params, spec.axis, where)
+
+
+def dynamic_tanh(spec, params, x, where):
+    """Zhu et al. 2025."""
+    data, _ = real(x, where)
+    return finish(np.tanh(params.alpha * data), params.scale, params.bias, spec.axis, where)
+
+
+def rows_of(x, keep, axes):
+    """Index, real values and their mask of every set of elements along some axes."""
+    kept = [a for a in range(x.ndim) if a not in axes]
+    for place in np.ndindex(*(x.shape[a] for a in kept)):
+        index = [slice(None)] * x.ndim
+        for a, i in zip(kept, place, strict=True):
+            index[a] = i
+        yield tuple(index), x[tuple(index)][keep[tuple(index)]]
+
+
+def spread_of(x, keep, axes, statistic):
+    """A statistic of the real elements of every set along some axes, at every element of it; zero for an empty set."""
+    out = np.zeros(x.shape)
+    for index, values in rows_of(x, keep, axes):
+        out[index] = statistic(values) if values.size else 0.0
+    return out
+
+
+def positions_of(spec, ndim):
+    """The axes of an example's own statistic: those named, or all but the first and the features."""
+    if spec.axis is not None:
+        return tuple(a % ndim for a in spec.axis)
+    return tuple(a for a in range(1, ndim) if a != spec.feature_axis % ndim)
+
+
+def filter_response_norm(spec, params, x, where):
+    """Singh, Krishnan 2020."""
+    data, keep = real(x, where)
+    square = spread_of(data, keep, positions_of(spec, x.ndim), lambda v: (v**2).mean())
+    square = square + spec.epsilon + (0.0 if params.learned_epsilon is None else abs(params.learned_epsilon))
+    y = finish(data / np.sqrt(square), params.scale, params.bias, spec.feature_axis, None)
+    y = y if params.threshold is None else np.maximum(y, along(params.threshold, spec.feature_axis, x.ndim))
+    return np.where(keep, y, 0.0)
+
+
+def evo_norm_b0(spec, params, x, where):
+    """Liu et al. 2020, EvoNorm-B0."""
+    data, keep = real(x, where)
+    batch = tuple(range(x.ndim - 1)) if spec.axis is None else tuple(a % x.ndim for a in spec.axis)
+    own = batch[1:] if spec.position_axis is None else tuple(a % x.ndim for a in spec.position_axis)
+    features = tuple(a for a in range(x.ndim) if a not in batch)
+    over_batch, over_positions = (np.sqrt(spread_of(data, keep, axes, np.var) + spec.epsilon) for axes in (batch, own))
+    y = data / np.maximum(over_batch, along(params.slope, features, x.ndim) * data + over_positions)
+    return finish(y, params.scale, params.bias, features, where)
+
+
+def evo_norm_s0(spec, params, x, where):
+    """Liu et al. 2020, EvoNorm-S0."""
+    data, keep = real(x, where)
+    feature = spec.feature_axis % x.ndim
+    axes = tuple(range(1, x.ndim)) if spec.axis is None else tuple(a % x.ndim for a in np.atleast_1d(spec.axis))
+    parts = zip(np.split(data, spec.num_groups, feature), np.split(keep, spec.num_groups, feature), strict=True)
+    deviation = np.concatenate([np.sqrt(spread_of(d, k, axes, np.var) + spec.epsilon) for d, k in parts], feature)
+    gate = 1 / (1 + np.exp(-along(params.slope, feature, x.ndim) * data))
+    return finish(data * gate / deviation, params.scale, params.bias, feature, where)
+
+
+def ada_layer_norm(spec, params, x, where):
+    """Peebles, Xie 2023, for a condition of zeros: its SiLU is zero, so the biases of the map alone speak."""
+    data, keep = real(x, where)
+    axes = tuple(a % x.ndim for a in np.atleast_1d(spec.axis))
+    mean = spread_of(data, keep, axes, np.mean)
+    deviation = np.sqrt(spread_of(data, keep, axes, np.var) + spec.epsilon)
+    return finish((data - mean) / deviation, 1 + params.bias[0], params.bias[1], axes, where)
+
+
+ORACLES = {
+    jn.AdaLayerNorm: ada_layer_norm,
+    jn.FilterResponseNorm: filter_response_norm,
+    jn.EvoNormB0: evo_norm_b0,
+    jn.EvoNormS0: evo_norm_s0,
+    jn.ScaleNorm: scale_norm,
+    jn.DynamicTanh: dynamic_tanh,
+}
