@@ -40,6 +40,15 @@ from jaxnorm.norms.ada_layer_norm import AdaLayerNormParams as AdaLayerNormParam
 from jaxnorm.norms.ada_layer_norm import Modulation as Modulation
 from jaxnorm.norms.ada_layer_norm import ada_layer_norm as ada_layer_norm
 from jaxnorm.norms.ada_layer_norm import ada_layer_norm_zero as ada_layer_norm_zero
+from jaxnorm.norms.divisive_norm import DivisiveNorm as DivisiveNorm
+from jaxnorm.norms.divisive_norm import DivisiveParams as DivisiveParams
+from jaxnorm.norms.divisive_norm import divisive_norm as divisive_norm
+from jaxnorm.norms.divisive_norm import local_deviation as local_deviation
+from jaxnorm.norms.cosine_norm import CosineNorm as CosineNorm
+from jaxnorm.norms.cosine_norm import CosineParams as CosineParams
+from jaxnorm.norms.cosine_norm import cosine_norm as cosine_norm
+from jaxnorm.norms.assorted_time_norm import AssortedTimeNorm as AssortedTimeNorm
+from jaxnorm.norms.assorted_time_norm import assorted_time_norm as assorted_time_norm
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell

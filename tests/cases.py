@@ -103,6 +103,14 @@ NORMS = (
         invariant_to=LN,
         fresh={"kernel": ((3, 3, 4, 2), 0.0), "bias": ((3, 4, 2), 0.0)},
     ),
+    NormCase("divisive_norm", jn.DivisiveNorm(4, suppression_window=3, sigma=0.1), (6, 8)),
+    NormCase(
+        "divisive_norm_image",
+        jn.DivisiveNorm((3, 2), axis=(1, 2), use_learned_sigma=True),
+        (2, 4, 5, 3),
+        fresh={"learned_sigma": ((), 1.0)},
+    ),
+    NormCase("assorted_time_norm", jn.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
 )
 
 

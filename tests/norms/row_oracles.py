@@ -109,7 +109,49 @@ def ada_layer_norm(spec, params, x, where):
     return finish((data - mean) / deviation, 1 + params.bias[0], params.bias[1], axes, where)
 
 
+def local_mean(data, widths):
+    """The mean over a window {axis: length} around each element, None for the whole axis; zeros beyond the edge."""
+    out, size = np.zeros_like(data), np.prod([data.shape[a] if w is None else w for a, w in widths.items()])
+    for place in np.ndindex(data.shape):
+        window = [slice(i, i + 1) for i in place]
+        for a, w in widths.items():
+            low = 0 if w is None else place[a] - (w - 1) // 2
+            window[a] = slice(max(low, 0), max(low + (data.shape[a] if w is None else w), 0))
+        out[place] = data[tuple(window)].sum() / size
+    return out
+
+
+def divisive_norm(spec, params, x, where):
+    """Ren et al. 2017."""
+    data, keep = real(x, where)
+    axes, feature = tuple(np.atleast_1d(spec.axis)), spec.feature_axis % x.ndim
+
+    def widths(window):
+        lengths = window if isinstance(window, tuple) else (window,) * len(axes)
+        return {feature: None} | {int(a) % x.ndim: w for a, w in zip(axes, lengths, strict=True)}
+
+    v = np.where(keep, data - local_mean(data, widths(spec.window)), 0.0)
+    square = local_mean(v**2, widths(spec.suppression_window or spec.window))
+    sigma = spec.sigma if params.learned_sigma is None else params.learned_sigma
+    return finish(v / np.sqrt(sigma**2 + square), params.scale, params.bias, feature, where)
+
+
+def assorted_time_norm(spec, params, x, where):
+    """Pospisil et al. 2022: an example and a step after the other, from the real elements of the last k steps."""
+    data, keep = real(x, where)
+    y = np.zeros_like(data)
+    for t in range(x.shape[0]):
+        for b in np.ndindex(x.shape[1:-1]):
+            block = (slice(max(t - spec.steps + 1, 0), t + 1), *b)
+            values = data[block][keep[block]]
+            if values.size:
+                y[(t, *b)] = (data[(t, *b)] - values.mean()) / np.sqrt(values.var() + spec.epsilon)
+    return finish(y, *params, -1, where)
+
+
 ORACLES = {
+    jn.DivisiveNorm: divisive_norm,
+    jn.AssortedTimeNorm: assorted_time_norm,
     jn.AdaLayerNorm: ada_layer_norm,
     jn.FilterResponseNorm: filter_response_norm,
     jn.EvoNormB0: evo_norm_b0,
