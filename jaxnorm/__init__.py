@@ -49,6 +49,11 @@ from jaxnorm.norms.cosine_norm import CosineParams as CosineParams
 from jaxnorm.norms.cosine_norm import cosine_norm as cosine_norm
 from jaxnorm.norms.assorted_time_norm import AssortedTimeNorm as AssortedTimeNorm
 from jaxnorm.norms.assorted_time_norm import assorted_time_norm as assorted_time_norm
+from jaxnorm.norms.whitening import WhiteningStats as WhiteningStats
+from jaxnorm.norms.decorrelated_batch_norm import DecorrelatedBatchNorm as DecorrelatedBatchNorm
+from jaxnorm.norms.decorrelated_batch_norm import decorrelated_batch_norm as decorrelated_batch_norm
+from jaxnorm.norms.iter_norm import IterNorm as IterNorm
+from jaxnorm.norms.iter_norm import iter_norm as iter_norm
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell

@@ -26,6 +26,8 @@ class NormCase(NamedTuple):
     its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (where the weights lie)."""
     fresh: Mapping[str, tuple[tuple[int, ...], float]] = MappingProxyType({})
     """Shape and initial value of those weights that are not a scale of ones or a bias of zeros in the usual shape."""
+    initial: Any = None
+    """Running statistics before any data, where they are not Moments(0, 1, count 0)."""
     epsilon_may_be_zero: bool = True
     """Whether a row of zeros has finite values, and gradient zero, without epsilon too."""
 
@@ -37,6 +39,12 @@ LN = ("scale", "shift", "example_scale", "example_shift")
 RMS = ("scale", "example_scale")
 BN = ("scale", "shift", "feature_scale", "feature_shift")
 IN = (*LN, "feature_scale", "feature_shift")
+
+
+def whitening(features: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean 0, the identity for each group, count 0."""
+    return np.zeros(features), np.broadcast_to(np.eye(size), (features // size, size, size)), np.zeros(())
+
 
 NORMS = (
     NormCase("identity", jn.Identity(), (6, 8)),
@@ -110,6 +118,30 @@ NORMS = (
         (2, 4, 5, 3),
         fresh={"learned_sigma": ((), 1.0)},
     ),
+    NormCase(
+        "decorrelated_batch_norm",
+        jn.DecorrelatedBatchNorm(4, epsilon=1e-2),
+        (6, 4, 8),
+        True,
+        ("scale", "shift", "feature_shift"),
+        initial=whitening(8, 4),
+    ),
+    NormCase(
+        "decorrelated_batch_norm_covariance",
+        jn.DecorrelatedBatchNorm(running="covariance", epsilon=0.1, feature_axis=-2, use_bias=False),
+        (7, 3, 5),
+        True,
+        ("scale", "shift", "feature_shift"),
+        initial=whitening(3, 3),
+    ),
+    NormCase(
+        "iter_norm",
+        jn.IterNorm(4, epsilon=1e-2),
+        (6, 4, 8),
+        True,
+        ("scale", "shift", "feature_shift"),
+        initial=whitening(8, 4),
+    ),
     NormCase("assorted_time_norm", jn.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
 )
 
@@ -167,15 +199,18 @@ def random_cell_params(cell: Any, rng: np.random.Generator, in_features: int = I
 
 
 def random_stats(stats: Any, rng: np.random.Generator) -> Any:
-    """Random running statistics: any mean, positive variance, count one."""
-    return jn.norms.moments.map_moments(
-        lambda m: jn.Moments(
-            jnp.asarray(rng.standard_normal(m.mean.shape), m.mean.dtype),
-            jnp.asarray(rng.uniform(0.5, 2.0, m.var.shape), m.var.dtype),
-            jnp.ones_like(m.count),
-        ),
-        stats,
-    )
+    """Random running statistics: any mean, positive variance, count one; positive numbers in other kinds."""
+
+    def draw(part: Any) -> Any:
+        if not isinstance(part, jn.Moments):
+            return jnp.asarray(rng.uniform(0.5, 2.0, part.shape), part.dtype)
+        return jn.Moments(
+            jnp.asarray(rng.standard_normal(part.mean.shape), part.mean.dtype),
+            jnp.asarray(rng.uniform(0.5, 2.0, part.var.shape), part.var.dtype),
+            jnp.ones_like(part.count),
+        )
+
+    return jn.norms.moments.map_moments(draw, stats)
 
 
 def random_inputs(

@@ -12,7 +12,7 @@ from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.layer_norm import layer_norm
-from jaxnorm.norms.moments import align, full_mask, masked, statistics_dtype
+from jaxnorm.norms.moments import aligned_param, full_mask, masked, statistics_dtype
 
 
 class AdaLayerNormParams(NamedTuple):
@@ -140,14 +140,13 @@ def ada_layer_norm_zero(
       W. Peebles, S. Xie, "Scalable Diffusion Models with Transformers", 2023, arXiv:2212.09748.
     """
     y = ada_layer_norm(x, scale, shift, axis=axis, epsilon=epsilon, where=where, axis_name=axis_name)
-    _validate.floating("ada_layer_norm_zero", "gate", gate)
     mask, dtype = full_mask("ada_layer_norm_zero", x, where), statistics_dtype(x.dtype)
     output = block(y)
     _validate.shape(
         "ada_layer_norm_zero", "block(y)", output.shape, x.shape, "x.shape", "A residual needs equal shapes."
     )
-    factor = align(gate, x.ndim, _validate.axes("ada_layer_norm_zero", axis, x.ndim)).astype(dtype)
-    _validate.broadcastable("ada_layer_norm_zero", "gate", factor.shape, x.shape)
+    axes = _validate.axes("ada_layer_norm_zero", axis, x.ndim)
+    factor = aligned_param("ada_layer_norm_zero", "gate", gate, x.shape, axes, dtype)
     data, output = (masked(array.astype(dtype), mask) for array in (x, output))
     return masked(data + factor * output, mask).astype(x.dtype)
 

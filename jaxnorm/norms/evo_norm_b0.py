@@ -12,7 +12,16 @@ from jaxnorm.norms import moments as statistics
 from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
 from jaxnorm.norms.evo_norm_s0 import EvoNormParams
-from jaxnorm.norms.moments import Moments, align, apply_affine, feature_last_axes, full_mask, masked, statistics_dtype
+from jaxnorm.norms.moments import (
+    Moments,
+    align,
+    aligned_param,
+    apply_affine,
+    feature_last_axes,
+    full_mask,
+    masked,
+    statistics_dtype,
+)
 
 
 def evo_norm_b0(
@@ -73,7 +82,6 @@ def evo_norm_b0(
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
     """
     _validate.floating("evo_norm_b0", "x", x)
-    _validate.floating("evo_norm_b0", "slope", slope)
     _validate.epsilon("evo_norm_b0", epsilon)
     axes = feature_last_axes("evo_norm_b0", axis, x.ndim)
     positions = axes[1:] if position_axis is None else _validate.axes("evo_norm_b0", position_axis, x.ndim)
@@ -85,8 +93,7 @@ def evo_norm_b0(
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("evo_norm_b0", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
-    slopes = align(slope, x.ndim, kept).astype(data.dtype)
-    _validate.broadcastable("evo_norm_b0", "slope", slopes.shape, x.shape)
+    slopes = aligned_param("evo_norm_b0", "slope", slope, x.shape, kept, data.dtype)
     if moments is None:
         moments = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
     batch = align(moments.var, x.ndim, kept).astype(data.dtype)

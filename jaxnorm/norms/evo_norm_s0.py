@@ -11,7 +11,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
-from jaxnorm.norms.moments import align, apply_affine, full_mask, masked, moments, statistics_dtype
+from jaxnorm.norms.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
 
 
 class EvoNormParams(NamedTuple):
@@ -76,13 +76,11 @@ def evo_norm_s0(
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
     """
     _validate.floating("evo_norm_s0", "x", x)
-    _validate.floating("evo_norm_s0", "slope", slope)
     _validate.epsilon("evo_norm_s0", epsilon)
     axes, feature = base.group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("evo_norm_s0", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
-    slopes = align(slope, x.ndim, (feature,)).astype(data.dtype)
-    _validate.broadcastable("evo_norm_s0", "slope", slopes.shape, x.shape)
+    slopes = aligned_param("evo_norm_s0", "slope", slope, x.shape, (feature,), data.dtype)
     split_axes = tuple(a if a < feature else a + 1 for a in axes)
     measured = moments(
         base.split_groups(data, num_groups, feature),

@@ -10,7 +10,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
-from jaxnorm.norms.moments import align, apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
+from jaxnorm.norms.moments import aligned_param, apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
 from jaxnorm.norms.standardize import standardize
 
 
@@ -108,10 +108,7 @@ def filter_response_norm(
         y = data * lax.rsqrt(mean_square + (epsilon + jnp.abs(learned_epsilon.astype(data.dtype))))
     y = apply_affine("filter_response_norm", y, scale, bias, (feature,))
     if threshold is not None:
-        _validate.floating("filter_response_norm", "threshold", threshold)
-        lowest = align(threshold, y.ndim, (feature,)).astype(y.dtype)
-        _validate.broadcastable("filter_response_norm", "threshold", lowest.shape, y.shape)
-        y = jnp.maximum(y, lowest)
+        y = jnp.maximum(y, aligned_param("filter_response_norm", "threshold", threshold, y.shape, (feature,), y.dtype))
     return masked(y, mask).astype(x.dtype)
 
 

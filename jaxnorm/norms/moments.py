@@ -174,16 +174,21 @@ def align(param: Array, ndim: int, axes: tuple[int, ...]) -> Array:
     return param.reshape(sizes)
 
 
+def aligned_param(
+    name: str, label: str, param: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: DType
+) -> Array:
+    """A weight that lies along ``axes``, checked and reshaped so that it broadcasts against data of a shape."""
+    _validate.floating(name, label, param)
+    aligned = align(param, len(shape), axes).astype(dtype)
+    _validate.broadcastable(name, label, aligned.shape, shape)
+    return aligned
+
+
 def apply_affine(name: str, y: Array, scale: Array | None, bias: Array | None, axes: tuple[int, ...]) -> Array:
     """``y * scale + bias`` along ``axes``, in the dtype of ``y``."""
-    for label, param in (("scale", scale), ("bias", bias)):
-        if param is None:
-            continue
-        _validate.floating(name, label, param)
-        aligned = align(param, y.ndim, axes).astype(y.dtype)
-        _validate.broadcastable(name, label, aligned.shape, y.shape)
-        y = y * aligned if label == "scale" else y + aligned
-    return y
+    if scale is not None:
+        y = y * aligned_param(name, "scale", scale, y.shape, axes, y.dtype)
+    return y if bias is None else y + aligned_param(name, "bias", bias, y.shape, axes, y.dtype)
 
 
 def normalize(

@@ -92,6 +92,13 @@ def moments(x, *, axis=None, where=None) -> tuple[np.ndarray, np.ndarray, np.nda
     return mean, var, count
 
 
+def measured(spec: Any, x: np.ndarray, where: Any = None) -> tuple[np.ndarray, ...]:
+    """What a spec with running statistics must measure, the count last."""
+    if type(spec) in row_oracles.MEASURED:
+        return row_oracles.MEASURED[type(spec)](spec, np.asarray(x, np.float64), where)
+    return moments(x, axis=spec.axis, where=where)
+
+
 def batch_norm(x, scale=None, bias=None, *, axis=None, epsilon=1e-5, where=None):
     """Ioffe, Szegedy 2015, Algorithm 1."""
     axes = reduced_axes(axis, x.ndim)

@@ -24,7 +24,7 @@ def finish(y, scale, bias, axis, where):
 
 def real(x, where):
     """The data with zeros where nothing is real, and a mask of the same shape."""
-    keep = np.ones(x.shape, bool) if where is None else np.broadcast_to(where, x.shape)
+    keep = np.ones(x.shape, bool) if where is None else np.array(np.broadcast_to(where, x.shape))
     return np.where(keep, x, 0.0), keep
 
 
@@ -149,7 +149,53 @@ def assorted_time_norm(spec, params, x, where):
     return finish(y, *params, -1, where)
 
 
+def inverse_root(spec, covariance):
+    """Huang et al. 2018 by eigenvectors, Huang et al. 2019 by Newton's iterations."""
+    if isinstance(spec, jn.DecorrelatedBatchNorm):
+        eigenvalues, vectors = np.linalg.eigh(covariance)
+        return vectors @ np.diag(eigenvalues**-0.5) @ vectors.T
+    trace, p = np.trace(covariance), np.eye(len(covariance))
+    for _ in range(spec.iterations):
+        p = (3 * p - np.linalg.matrix_power(p, 3) @ (covariance / trace)) / 2
+    return p / np.sqrt(trace)
+
+
+def whitened(spec, x, where):
+    """A group of features after the other: the whitened, and mean, matrix (or covariance) and count of real rows."""
+    data, keep = (np.moveaxis(array, spec.feature_axis, -1) for array in real(x, where))
+    features = data.shape[-1]
+    size = spec.group_size or features
+    out, mean, matrices, counts = np.zeros_like(data), np.zeros(features), [], []
+    for low in range(0, features, size):
+        part = slice(low, low + size)
+        whole = keep[..., part].all(-1)
+        rows = data[..., part][whole]
+        center = rows.sum(0) / max(len(rows), 1)
+        covariance = (rows - center).T @ (rows - center) / max(len(rows), 1) + spec.epsilon * np.eye(size)
+        matrix = inverse_root(spec, covariance)
+        out[..., part][whole] = (rows - center) @ matrix
+        mean[part] = center
+        matrices.append(matrix if spec.running == "matrix" else covariance)
+        counts.append(float(len(rows)))
+        keep[..., part] = whole[..., None]
+    back = np.moveaxis(keep, -1, spec.feature_axis)
+    return np.moveaxis(out, -1, spec.feature_axis), back, (mean, np.stack(matrices), np.array(counts))
+
+
+def whitening_norm(spec, params, x, where):
+    """The whitened with scale and bias, zero in rows that are not whole."""
+    y, keep, _ = whitened(spec, x, where)
+    return finish(y, *params, spec.feature_axis, keep)
+
+
+MEASURED = {
+    jn.DecorrelatedBatchNorm: lambda spec, x, where: whitened(spec, x, where)[2],
+    jn.IterNorm: lambda spec, x, where: whitened(spec, x, where)[2],
+}
+
 ORACLES = {
+    jn.DecorrelatedBatchNorm: whitening_norm,
+    jn.IterNorm: whitening_norm,
     jn.DivisiveNorm: divisive_norm,
     jn.AssortedTimeNorm: assorted_time_norm,
     jn.AdaLayerNorm: ada_layer_norm,
