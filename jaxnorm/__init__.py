@@ -54,6 +54,11 @@ from jaxnorm.norms.decorrelated_batch_norm import DecorrelatedBatchNorm as Decor
 from jaxnorm.norms.decorrelated_batch_norm import decorrelated_batch_norm as decorrelated_batch_norm
 from jaxnorm.norms.iter_norm import IterNorm as IterNorm
 from jaxnorm.norms.iter_norm import iter_norm as iter_norm
+from jaxnorm.norms.power_norm import PowerNorm as PowerNorm
+from jaxnorm.norms.power_norm import PowerStats as PowerStats
+from jaxnorm.norms.power_norm import power_norm as power_norm
+from jaxnorm.norms.in_place_batch_norm import InPlaceBatchNorm as InPlaceBatchNorm
+from jaxnorm.norms.in_place_batch_norm import in_place_batch_norm as in_place_batch_norm
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell

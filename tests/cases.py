@@ -28,6 +28,8 @@ class NormCase(NamedTuple):
     """Shape and initial value of those weights that are not a scale of ones or a bias of zeros in the usual shape."""
     initial: Any = None
     """Running statistics before any data, where they are not Moments(0, 1, count 0)."""
+    own_backward: bool = False
+    """Whether the backward pass is the paper's own and no derivative; the file of the item tests it then."""
     epsilon_may_be_zero: bool = True
     """Whether a row of zeros has finite values, and gradient zero, without epsilon too."""
 
@@ -142,6 +144,17 @@ NORMS = (
         ("scale", "shift", "feature_shift"),
         initial=whitening(8, 4),
     ),
+    NormCase(
+        "power_norm",
+        jn.PowerNorm(2),
+        (6, 8),
+        True,
+        RMS,
+        initial=(np.ones(8), np.zeros(8), np.zeros(())),
+        own_backward=True,
+    ),
+    NormCase("in_place_batch_norm", jn.InPlaceBatchNorm(slope=0.5), (3, 4, 8), True, BN),
+    NormCase("in_place_batch_norm_first", jn.InPlaceBatchNorm((0, 2), use_scale=False), (3, 8, 4), True, BN),
     NormCase("assorted_time_norm", jn.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
 )
 

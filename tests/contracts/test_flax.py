@@ -40,7 +40,7 @@ def test_norm_modules_equal_the_core(case, rng):
     linen, parts = jl.Norm(spec), nnx_parts(lambda: jx.Norm(spec, shape))
 
     def core(params, x, running, use):
-        y, measured = spec(params, x, running if use else None, mask)
+        y, measured = spec(params, x, running, mask) if use else spec.train(params, x, running, mask)
         return y, to_names(running if use else spec.fold(running, measured))
 
     def with_linen(params, x, running, use):

@@ -49,7 +49,7 @@ def test_nothing_to_measure(case, rng):
     checks.check_nothing_to_measure(case, rng)
 
 
-@every_norm
+@pytest.mark.parametrize("case", [case for case in cases.NORMS if not case.own_backward], ids=str)
 def test_derivatives_against_finite_differences(case, rng, x64):
     checks.check_derivatives(case, rng)
 

@@ -188,12 +188,49 @@ def whitening_norm(spec, params, x, where):
     return finish(y, *params, spec.feature_axis, keep)
 
 
+def power_grouped(spec, x, where):
+    """Rows over the root mean square of each group of their real features."""
+    data, keep = real(x, where)
+    feature = spec.feature_axis % x.ndim
+    parts = zip(np.split(data, spec.num_groups, feature), np.split(keep, spec.num_groups, feature), strict=True)
+    square = np.concatenate([spread_of(d, k, (feature,), lambda v: (v**2).mean()) for d, k in parts], feature)
+    return data / np.sqrt(square + spec.epsilon), keep, tuple(a for a in range(x.ndim) if a != feature)
+
+
+def power_norm(spec, params, x, where):
+    """Shen et al. 2020, a training step during the warm-up."""
+    data, keep, rows = power_grouped(spec, x, where)
+    square = spread_of(data, keep, rows, lambda v: (v**2).mean())
+    return finish(data / np.sqrt(square + spec.epsilon), *params, spec.feature_axis, where)
+
+
+def power_measured(spec, x, where):
+    """The quadratic means, no correction, and one batch where there is a real row."""
+    data, keep, rows = power_grouped(spec, x, where)
+    square = (data**2).sum(rows) / np.maximum(keep.sum(rows), 1)
+    return square, np.zeros_like(square), np.asarray(keep.any(rows), np.float64)
+
+
+def in_place_batch_norm(spec, params, x, where):
+    """Batch normalization and a leaky rectifier, in two steps."""
+    data, keep = real(x, where)
+    batch = tuple(range(x.ndim - 1)) if spec.axis is None else spec.axis
+    features = tuple(a for a in range(x.ndim) if a not in batch)
+    mean = spread_of(data, keep, batch, np.mean)
+    deviation = np.sqrt(spread_of(data, keep, batch, np.var) + spec.epsilon)
+    y = finish((data - mean) / deviation, *params, features, where)
+    return np.where(y >= 0, y, spec.slope * y)
+
+
 MEASURED = {
+    jn.PowerNorm: power_measured,
     jn.DecorrelatedBatchNorm: lambda spec, x, where: whitened(spec, x, where)[2],
     jn.IterNorm: lambda spec, x, where: whitened(spec, x, where)[2],
 }
 
 ORACLES = {
+    jn.PowerNorm: power_norm,
+    jn.InPlaceBatchNorm: in_place_batch_norm,
     jn.DecorrelatedBatchNorm: whitening_norm,
     jn.IterNorm: whitening_norm,
     jn.DivisiveNorm: divisive_norm,
