@@ -3,6 +3,8 @@
 ``randomize`` fills every slot of a tree of weights with random numbers: zero biases and unit scales hide missing terms.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -34,14 +36,29 @@ class NormCase(NamedTuple):
     """Batch statistics can be taken over a named axis in place of the first one."""
     function: str = ""
     """The plain function that speaks in messages, where it is not the name of the spec in small letters."""
+    fresh: Mapping[str, tuple[tuple[int, ...], float]] = MappingProxyType({})
+    """Shape and initial value of those weights that are not a scale of ones or a bias of zeros in the usual shape."""
+    initial: Any = None
+    """Running statistics before any data, where they are not Moments(0, 1, count 0)."""
+    own_backward: bool = False
+    """Whether the backward pass is the paper's own and no derivative; the file of the item tests it then."""
+    epsilon_may_be_zero: bool = True
+    """Whether a row of zeros has finite values, and gradient zero, without epsilon too."""
 
     def __str__(self) -> str:
         return self.name
 
 
 LN = ("scale", "shift", "example_scale", "example_shift")
+RMS = ("scale", "example_scale")
 BN = ("scale", "shift", "feature_scale", "feature_shift")
 IN = (*LN, "feature_scale", "feature_shift")
+
+
+def whitening(features: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean 0, the identity for each group, count 0."""
+    return np.zeros(features), np.broadcast_to(np.eye(size), (features // size, size, size)), np.zeros(())
+
 
 NORMS = (
     NormCase("identity", jn.Identity(), (6, 8)),
@@ -49,9 +66,9 @@ NORMS = (
     NormCase("layer_norm_two_axes", jn.LayerNorm((-2, -1)), (3, 4, 8), invariant_to=LN),
     NormCase("layer_norm_middle_axis", jn.LayerNorm(1, use_bias=False), (3, 8, 4), invariant_to=LN),
     NormCase("layer_norm_plain", jn.LayerNorm(use_scale=False, use_bias=False), (6, 8), invariant_to=LN),
-    NormCase("rms_norm", jn.RMSNorm(), (6, 8), invariant_to=("scale", "example_scale")),
-    NormCase("rms_norm_bias", jn.RMSNorm(use_bias=True), (2, 3, 8), invariant_to=("scale", "example_scale")),
-    NormCase("p_rms_norm", jn.RMSNorm(fraction=0.5), (6, 8), invariant_to=("scale", "example_scale")),
+    NormCase("rms_norm", jn.RMSNorm(), (6, 8), invariant_to=RMS),
+    NormCase("rms_norm_bias", jn.RMSNorm(use_bias=True), (2, 3, 8), invariant_to=RMS),
+    NormCase("p_rms_norm", jn.RMSNorm(fraction=0.5), (6, 8), invariant_to=RMS),
     NormCase("batch_norm", jn.BatchNorm(), (6, 8), True, BN),
     NormCase("batch_norm_image", jn.BatchNorm(), (2, 3, 4, 8), True, BN),
     NormCase("batch_norm_channels_first", jn.BatchNorm((0, 2, 3)), (2, 8, 3, 4), True, BN),
@@ -60,6 +77,97 @@ NORMS = (
     NormCase("group_norm_features_only", jn.GroupNorm(2, axis=-1), (2, 3, 8), invariant_to=LN),
     NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
     NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
+    NormCase("scale_norm", jn.ScaleNorm(), (6, 8), invariant_to=RMS, fresh={"scale": ((), 8**0.5)}),
+    NormCase(
+        "scale_norm_two_axes",
+        jn.ScaleNorm((1, 2), use_bias=True, scale_init=3.0),
+        (3, 4, 8),
+        invariant_to=RMS,
+        fresh={"scale": ((), 3.0)},
+    ),
+    NormCase("dynamic_tanh", jn.DynamicTanh(), (6, 8), fresh={"alpha": ((), 0.5)}),
+    NormCase("dynamic_tanh_first", jn.DynamicTanh(1, use_bias=False), (3, 8, 2), fresh={"alpha": ((), 0.5)}),
+    NormCase(
+        "filter_response_norm",
+        jn.FilterResponseNorm(),
+        (3, 2, 4, 8),
+        invariant_to=(*RMS, "feature_scale"),
+        fresh={"threshold": ((8,), 0.0)},
+    ),
+    NormCase(
+        "filter_response_norm_learned_epsilon",
+        jn.FilterResponseNorm((2, 3), feature_axis=1, use_threshold=False, use_learned_epsilon=True),
+        (2, 8, 3, 4),
+        fresh={"learned_epsilon": ((), 1e-4)},
+        epsilon_may_be_zero=False,
+    ),
+    NormCase(
+        "evo_norm_b0",
+        jn.EvoNormB0(position_axis=(-3, -2)),
+        (2, 3, 4, 8),
+        True,
+        ("scale", "feature_scale"),
+        fresh={"slope": ((8,), 1.0)},
+    ),
+    NormCase("evo_norm_s0", jn.EvoNormS0(4), (3, 5, 8), fresh={"slope": ((8,), 1.0)}),
+    NormCase("evo_norm_s0_features_only", jn.EvoNormS0(2, axis=-1), (6, 8), fresh={"slope": ((8,), 1.0)}),
+    NormCase(
+        "ada_layer_norm",
+        jn.AdaLayerNorm(5),
+        (6, 8),
+        invariant_to=LN,
+        fresh={"kernel": ((5, 2, 8), 0.0), "bias": ((2, 8), 0.0)},
+    ),
+    NormCase(
+        "ada_layer_norm_gate",
+        jn.AdaLayerNorm(3, (-2, -1), use_gate=True),
+        (3, 4, 2),
+        invariant_to=LN,
+        fresh={"kernel": ((3, 3, 4, 2), 0.0), "bias": ((3, 4, 2), 0.0)},
+    ),
+    NormCase("divisive_norm", jn.DivisiveNorm(4, suppression_window=3, sigma=0.1), (6, 8)),
+    NormCase(
+        "divisive_norm_image",
+        jn.DivisiveNorm((3, 2), axis=(1, 2), use_learned_sigma=True),
+        (2, 4, 5, 3),
+        fresh={"learned_sigma": ((), 1.0)},
+    ),
+    NormCase(
+        "decorrelated_batch_norm",
+        jn.DecorrelatedBatchNorm(4, epsilon=1e-2),
+        (6, 4, 8),
+        True,
+        ("scale", "shift", "feature_shift"),
+        initial=whitening(8, 4),
+    ),
+    NormCase(
+        "decorrelated_batch_norm_covariance",
+        jn.DecorrelatedBatchNorm(running="covariance", epsilon=0.1, feature_axis=-2, use_bias=False),
+        (7, 3, 5),
+        True,
+        ("scale", "shift", "feature_shift"),
+        initial=whitening(3, 3),
+    ),
+    NormCase(
+        "iter_norm",
+        jn.IterNorm(4, epsilon=1e-2),
+        (6, 4, 8),
+        True,
+        ("scale", "shift", "feature_shift"),
+        initial=whitening(8, 4),
+    ),
+    NormCase(
+        "power_norm",
+        jn.PowerNorm(2),
+        (6, 8),
+        True,
+        RMS,
+        initial=(np.ones(8), np.zeros(8), np.zeros(())),
+        own_backward=True,
+    ),
+    NormCase("in_place_batch_norm", jn.InPlaceBatchNorm(slope=0.5), (3, 4, 8), True, BN),
+    NormCase("in_place_batch_norm_first", jn.InPlaceBatchNorm((0, 2), use_scale=False), (3, 8, 4), True, BN),
+    NormCase("assorted_time_norm", jn.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
 )
 
 BATCH_NORMS = (
@@ -163,15 +271,18 @@ def random_cell_params(cell: Any, rng: np.random.Generator, in_features: int = I
 
 
 def random_stats(stats: Any, rng: np.random.Generator) -> Any:
-    """Random running statistics: any mean, positive variance, count one."""
-    return jn.norms.moments.map_moments(
-        lambda m: jn.Moments(
-            jnp.asarray(rng.standard_normal(m.mean.shape), m.mean.dtype),
-            jnp.asarray(rng.uniform(0.5, 2.0, m.var.shape), m.var.dtype),
-            jnp.ones_like(m.count),
-        ),
-        stats,
-    )
+    """Random running statistics: any mean, positive variance, count one; positive numbers in other kinds."""
+
+    def draw(part: Any) -> Any:
+        if not isinstance(part, jn.Moments):
+            return jnp.asarray(rng.uniform(0.5, 2.0, part.shape), part.dtype)
+        return jn.Moments(
+            jnp.asarray(rng.standard_normal(part.mean.shape), part.mean.dtype),
+            jnp.asarray(rng.uniform(0.5, 2.0, part.var.shape), part.var.dtype),
+            jnp.ones_like(part.count),
+        )
+
+    return jn.norms.moments.map_moments(draw, stats)
 
 
 def random_inputs(

@@ -36,9 +36,9 @@ collect("test_cell")
 
 
 def test_the_normalizer_keeps_the_contract(rng):
-    case = NormCase("scale_norm", load("normalizer").ScaleNorm(), (6, 8), invariant_to=("scale", "example_scale"))
+    case = NormCase("abs_norm", load("normalizer").AbsNorm(), (6, 8), invariant_to=("scale", "example_scale"))
     assert isinstance(case.spec, jn.Normalizer)
-    assert len({case.spec, load("normalizer").ScaleNorm(), load("normalizer").ScaleNorm(epsilon=1e-3)}) == 2
+    assert len({case.spec, load("normalizer").AbsNorm(), load("normalizer").AbsNorm(epsilon=1e-3)}) == 2
     norm_checks.check_gradients_of_hostile_data(case, rng)
     norm_checks.check_invariances(case, rng)
 

@@ -4,7 +4,7 @@ A spec is a frozen, hashable dataclass of hyper-parameters. Its weights are a pl
 pure methods, and under it lies a plain function of arrays.
 """
 
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -86,13 +86,22 @@ def init_affine(shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | No
     return Affine(full(scale_init), full(bias_init))
 
 
-def affine_of(params: Any, where: str) -> Affine:
+Weights = TypeVar("Weights")
+
+
+def weights_of(params: Any, kind: type[Weights], where: str) -> Weights:
     """Checks that the weights handed to a spec are the NamedTuple that its ``init`` makes."""
-    if not isinstance(params, Affine):
+    if not isinstance(params, kind):
+        fields = ", ".join(kind._fields)  # type: ignore[attr-defined]  # a NamedTuple
         raise TypeError(
-            f"{where}: params must be Affine(scale, bias) as made by init(shape), got {type(params).__name__}."
+            f"{where}: params must be {kind.__name__}({fields}) as made by init(shape), got {type(params).__name__}."
         )
     return params
+
+
+def affine_of(params: Any, where: str) -> Affine:
+    """The weights of a spec that has scale and bias only, checked."""
+    return weights_of(params, Affine, where)
 
 
 class TrainsByMeasuring:
@@ -144,3 +153,63 @@ def check_last_axis(where: str, spec: object, axis: Axis | None) -> None:
 def shape_along(where: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """The part of a shape along the given axes."""
     return tuple(shape[a] for a in _validate.axes(where, axis, len(shape)))
+
+
+def position_axes(
+    where: str, shape: tuple[int, ...], axis: Axis | None, feature_axis: int
+) -> tuple[tuple[int, ...], int]:
+    """The axes of an example's positions (None stands for all but the first and the features'), then the features'."""
+    (feature,) = _validate.axes(where, feature_axis, len(shape))
+    if axis is None:
+        axes = tuple(a for a in range(1, len(shape)) if a != feature)
+    else:
+        axes = _validate.axes(where, axis, len(shape))
+    if feature in axes or not axes:
+        raise ValueError(
+            f"{where}: axis={axis} of x with shape {shape} must name at least one position axis and not "
+            f"feature_axis={feature_axis}. Pass the axes of height and width, or of time."
+        )
+    return axes, feature
+
+
+def refuse_positions(where: str, spec: object) -> None:
+    """The site check of normalizers over positions: the features of one step have none."""
+    raise ValueError(
+        f"{where}: {spec!r} cannot be used inside a cell: one step has no positions to take statistics over. "
+        "Use LayerNorm or GroupNorm(axis=-1)."
+    )
+
+
+def group_axes(
+    where: str, shape: tuple[int, ...], num_groups: int, axis: Axis | None, feature_axis: int
+) -> tuple[tuple[int, ...], int]:
+    """The reduced axes of groups of features (None: all but the first, or the only one), then the features'."""
+    groups = _validate.positive_int(where, "num_groups", num_groups)
+    axes = tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else _validate.axes(where, axis, len(shape))
+    (feature,) = _validate.axes(where, feature_axis, len(shape))
+    if feature not in axes:
+        raise ValueError(
+            f"{where}: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
+            "features of a group. Add it to axis."
+        )
+    if shape[feature] % groups:
+        raise ValueError(
+            f"{where}: num_groups={groups} must divide the number of features F = {shape[feature]} "
+            f"(axis {feature_axis} of x with shape {shape}). Choose a divisor of F."
+        )
+    return axes, feature
+
+
+def split_groups(array: Array, groups: int, feature: int) -> Array:
+    """Makes the feature axis two: group, member. A mask that does not vary over features keeps both at size 1."""
+    size = array.shape[feature]
+    parts = (groups, size // groups) if size % groups == 0 else (1, 1)
+    return array.reshape(array.shape[:feature] + parts + array.shape[feature + 1 :])
+
+
+def check_running_rule(where: str, momentum: float | None, ddof: int) -> None:
+    """Raises ValueError unless running statistics can move by this momentum (None: exact average) and ddof."""
+    if momentum is not None:
+        _validate.in_range(where, "momentum", momentum, 0.0, 1.0)
+    if ddof not in (0, 1):
+        raise ValueError(f"{where}: ddof must be 0 or 1, got {ddof!r}.")

@@ -10,7 +10,7 @@ from jaxnorm._typing import Array, DTypeLike, Int
 from jaxnorm.norms import base
 from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
-from jaxnorm.norms.moments import Moments, feature_last_axes
+from jaxnorm.norms.moments import feature_last_axes, initial_moments
 
 
 class BatchSpec(TrainsByMeasuring):
@@ -28,10 +28,8 @@ class BatchSpec(TrainsByMeasuring):
             object.__setattr__(self, "axis_name", tuple(spec.axis_name))
         if "epsilon" in fields:
             _validate.epsilon(name, spec.epsilon)
-        if "momentum" in fields and spec.momentum is not None:
-            _validate.in_range(name, "momentum", spec.momentum, 0.0, 1.0)
-        if "ddof" in fields and spec.ddof not in (0, 1):
-            raise ValueError(f"{name}: ddof must be 0 or 1, got {spec.ddof!r}.")
+        if "momentum" in fields:
+            base.check_running_rule(name, spec.momentum, getattr(spec, "ddof", 0))
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the data along the axes that are not reduced."""
@@ -48,7 +46,7 @@ class BatchSpec(TrainsByMeasuring):
 
     def initial_stats(self, shape: tuple[int, ...]) -> Stats:
         """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
-        return Moments(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
+        return initial_moments(shape)
 
     def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
         """Applies :func:`jaxnorm.fold` with the momentum (and the ddof) of the spec."""

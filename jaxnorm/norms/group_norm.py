@@ -63,46 +63,21 @@ def group_norm(
     """
     _validate.floating("group_norm", "x", x)
     _validate.epsilon("group_norm", epsilon)
-    groups = _validate.positive_int("group_norm", "num_groups", num_groups)
-    axes = _reduced_axes("group_norm", axis, x.ndim)
-    (feature,) = _validate.axes("group_norm", feature_axis, x.ndim)
-    if feature not in axes:
-        raise ValueError(
-            f"group_norm: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
-            "features of a group. Add it to axis."
-        )
-    if x.shape[feature] % groups:
-        raise ValueError(
-            f"group_norm: num_groups={groups} must divide the number of features F = {x.shape[feature]} "
-            f"(axis {feature_axis} of x with shape {x.shape}). Choose a divisor of F."
-        )
+    axes, feature = base.group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("group_norm", x, where)
-
-    def split(array: Array) -> Array:
-        """Makes the feature axis two: group, member."""
-        size = array.shape[feature]
-        parts = (1, 1) if size == 1 and x.shape[feature] != 1 else (groups, size // groups)
-        return array.reshape(array.shape[:feature] + parts + array.shape[feature + 1 :])
 
     # The axis after the group axis is the member axis; axes beyond it move by one.
     split_axes = tuple(a if a < feature else a + 1 for a in axes)
     y = standardize(
-        split(x),
+        base.split_groups(x, num_groups, feature),
         split_axes,
-        where=None if mask is None else split(mask),
+        where=None if mask is None else base.split_groups(mask, num_groups, feature),
         axis_name=axis_name,
         epsilon=epsilon,
         centre=True,
     ).reshape(x.shape)
     y = apply_affine("group_norm", y, scale, bias, (feature,))
     return masked(y, mask).astype(x.dtype)
-
-
-def _reduced_axes(where: str, axis: Axis | None, ndim: int) -> tuple[int, ...]:
-    """The reduced axes; None stands for all but the first, or the only one."""
-    if axis is not None:
-        return _validate.axes(where, axis, ndim)
-    return tuple(range(min(1, ndim - 1), ndim))
 
 
 @final

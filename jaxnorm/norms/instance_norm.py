@@ -66,16 +66,7 @@ def instance_norm(
     """
     _validate.floating("instance_norm", "x", x)
     _validate.epsilon("instance_norm", epsilon)
-    (feature,) = _validate.axes("instance_norm", feature_axis, x.ndim)
-    if axis is None:
-        axes = tuple(a for a in range(1, x.ndim) if a != feature)
-    else:
-        axes = _validate.axes("instance_norm", axis, x.ndim)
-    if feature in axes or not axes:
-        raise ValueError(
-            f"instance_norm: axis={axis} of x with shape {x.shape} must name at least one position axis and not "
-            f"feature_axis={feature_axis}. Pass the axes of height and width, or of time."
-        )
+    axes, feature = base.position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
     y = standardize(x, axes, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True)
     y = apply_affine("instance_norm", y, scale, bias, (feature,))
@@ -153,7 +144,4 @@ class InstanceNorm(Stateless):
 
     def check_site(self, where: str) -> None:
         """Never fits a site: the features of one step have no positions to reduce."""
-        raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell: one step has no positions to take statistics over. "
-            "Use LayerNorm or GroupNorm(axis=-1)."
-        )
+        base.refuse_positions(where, self)

@@ -29,6 +29,11 @@ class Moments(NamedTuple):
     count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
 
 
+def initial_moments(shape: tuple[int, ...]) -> Moments:
+    """Running statistics before any data: mean 0, variance 1, count 0."""
+    return Moments(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
+
+
 def statistics_dtype(dtype: Any) -> DType:
     """The dtype in which statistics of data of this dtype are computed: at least float32."""
     # Not jnp.promote_types, which refuses bfloat16 under strict promotion.
@@ -180,16 +185,21 @@ def align(param: Array, ndim: int, axes: tuple[int, ...]) -> Array:
     return param.reshape(sizes)
 
 
+def aligned_param(
+    name: str, label: str, param: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: DType
+) -> Array:
+    """A weight that lies along ``axes``, checked and reshaped so that it broadcasts against data of a shape."""
+    _validate.floating(name, label, param)
+    aligned = align(param, len(shape), axes).astype(dtype)
+    _validate.broadcastable(name, label, aligned.shape, shape)
+    return aligned
+
+
 def apply_affine(name: str, y: Array, scale: Array | None, bias: Array | None, axes: tuple[int, ...]) -> Array:
     """``y * scale + bias`` along ``axes``, in the dtype of ``y``."""
-    for label, param in (("scale", scale), ("bias", bias)):
-        if param is None:
-            continue
-        _validate.floating(name, label, param)
-        aligned = align(param, y.ndim, axes).astype(y.dtype)
-        _validate.broadcastable(name, label, aligned.shape, y.shape)
-        y = y * aligned if label == "scale" else y + aligned
-    return y
+    if scale is not None:
+        y = y * aligned_param(name, "scale", scale, y.shape, axes, y.dtype)
+    return y if bias is None else y + aligned_param(name, "bias", bias, y.shape, axes, y.dtype)
 
 
 def normalize(

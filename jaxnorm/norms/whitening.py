@@ -1,0 +1,151 @@
+"""What decorrelated batch normalization and IterNorm share: covariances of groups of features, and their statistics."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm.norms.moments import (
+    anchor,
+    apply_affine,
+    count_over,
+    full_mask,
+    masked,
+    spread,
+    statistics_dtype,
+    sum_over,
+)
+
+Running: TypeAlias = Literal["matrix", "covariance"]
+"""What running statistics average: the whitening matrices of batches, or their covariances."""
+
+
+class WhiteningStats(NamedTuple):
+    """The mean of F features, a matrix (d, d) for each of G groups of them, and the number of rows behind both.
+
+    The matrix is the whitening matrix or the biased covariance, see the field ``running`` of the specs.
+    """
+
+    mean: Float[Array, " F"]
+    matrix: Float[Array, "G d d"]
+    count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
+
+
+def initial_whitening(features: int, group_size: int | None) -> WhiteningStats:
+    """Mean 0, the identity for each group, count 0."""
+    size = group_size or features
+    matrix = jnp.broadcast_to(jnp.eye(size, dtype=jnp.float32), (features // size, size, size))
+    return WhiteningStats(jnp.zeros(features, jnp.float32), matrix, jnp.zeros((), jnp.float32))
+
+
+def check_spec(where: str, group_size: int | None, epsilon: float, momentum: float, running: str) -> None:
+    """The checks of hyper-parameters that both specs make."""
+    if group_size is not None:
+        _validate.positive_int(where, "group_size", group_size)
+    _validate.epsilon(where, epsilon)
+    _validate.in_range(where, "momentum", momentum, 0.0, 1.0)
+    _validate.choice(where, "running", running, ("matrix", "covariance"))
+
+
+def whiten(
+    name: str,
+    x: Float[Array, "..."],
+    scale: Float[Array, " F"] | None,
+    bias: Float[Array, " F"] | None,
+    stats: WhiteningStats | None,
+    inverse_root: Callable[[Array], Array],
+    *,
+    group_size: int | None,
+    feature_axis: int,
+    epsilon: float,
+    running: Running,
+    where: Bool[Array, "..."] | None,
+    axis_name: AxisName | None,
+) -> tuple[Float[Array, "..."], WhiteningStats]:
+    """Subtracts means and multiplies by ``inverse_root(covariance + epsilon)``, measured or given."""
+    _validate.floating(name, "x", x)
+    _validate.epsilon(name, epsilon)
+    _validate.choice(name, "running", running, ("matrix", "covariance"))
+    (feature,) = _validate.axes(name, feature_axis, x.ndim)
+    mask = full_mask(name, x, where)
+    features = x.shape[feature]
+    size = features if group_size is None else _validate.positive_int(name, "group_size", group_size)
+    if features % size:
+        raise ValueError(
+            f"{name}: group_size={size} must divide the number of features F = {features} (axis {feature_axis} of x "
+            f"with shape {x.shape}). Choose a divisor of F."
+        )
+    groups = features // size
+    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+    moved = jnp.moveaxis(data, feature, -1)
+    rows = moved.reshape(-1, groups, size)
+    real = None if mask is None else _whole_rows(jnp.moveaxis(mask, feature, -1), moved.shape, groups)
+    rows = masked(rows, real)
+    if stats is None:
+        mean, covariance, count = _measure(rows, real, axis_name)
+        covariance = covariance + epsilon * jnp.eye(size, dtype=covariance.dtype)[None]
+        matrix = inverse_root(covariance)
+        stats = WhiteningStats(
+            mean.reshape(features), matrix if running == "matrix" else covariance, count.reshape(count.shape[1:2])
+        )
+        if count.size == 1:
+            stats = stats._replace(count=count.reshape(()))
+    else:
+        _validate.shape(
+            name, "stats.matrix", stats.matrix.shape, (groups, size, size), "(G, d, d)", "Same features and groups?"
+        )
+        mean = stats.mean.astype(rows.dtype).reshape(1, groups, size)
+        matrix = stats.matrix.astype(rows.dtype)
+        matrix = matrix if running == "matrix" else inverse_root(matrix)
+    y = jnp.einsum("ngi,gij->ngj", masked(rows - mean, real), matrix, precision=lax.Precision.HIGHEST)
+    y = jnp.moveaxis(y.reshape(moved.shape), -1, feature)
+    y = apply_affine(name, y, scale, bias, (feature,))
+    if real is not None:
+        kept = jnp.broadcast_to(real, rows.shape).reshape(moved.shape)
+        y = masked(y, jnp.moveaxis(kept, -1, feature))
+    return y.astype(x.dtype), stats
+
+
+def _whole_rows(mask: Array, shape: tuple[int, ...], groups: int) -> Array:
+    """A mask (N, G or 1, 1): a row of a group is real if all its features are."""
+    if mask.shape[-1] == 1:
+        return jnp.broadcast_to(mask, (*shape[:-1], 1)).reshape(-1, 1, 1)
+    whole = jnp.broadcast_to(mask, shape).reshape(-1, groups, shape[-1] // groups)
+    return jnp.all(whole, axis=-1, keepdims=True)
+
+
+def _measure(rows: Array, real: Array | None, axis_name: AxisName | None) -> tuple[Array, Array, Array]:
+    """Mean (1, G, d), biased covariance (G, d, d), and count (1, G or 1, 1), in two passes."""
+    count = count_over(rows, real, (0,), axis_name)
+    divisor = jnp.maximum(count, jnp.ones((), count.dtype))
+    origin = anchor(rows, (0,), real, axis_name)
+    rows = rows - origin
+    mean = sum_over(rows, (0,), axis_name) / divisor
+    rows = masked(rows - mean, real)
+    products = jnp.einsum("ngi,ngj->gij", rows, rows, precision=lax.Precision.HIGHEST)
+    covariance = sum_over(products[None], (), axis_name)[0] / divisor[0][..., None]
+    return mean + origin, covariance, count
+
+
+def fold_whitening(running: WhiteningStats, measured: WhiteningStats, momentum: float) -> WhiteningStats:
+    """Averages with the given weight of the old value; what was measured from no row leaves it as it is."""
+    weight = 1.0 - momentum
+    mean, matrix, n = (lax.stop_gradient(leaf).astype(jnp.float32) for leaf in measured)
+    by_group = jnp.broadcast_to(n, (matrix.shape[0],)) > 0
+    seen = jnp.repeat(by_group, matrix.shape[-1])
+    return WhiteningStats(
+        jnp.where(seen, running.mean + weight * (mean - running.mean), running.mean),
+        jnp.where(spread(by_group, matrix), running.matrix + weight * (matrix - running.matrix), running.matrix),
+        running.count + jnp.max(n),
+    )
+
+
+def refuse_site(where: str, spec: object) -> None:
+    """The site check of both: matrices between features cannot be laid out by gates and time steps."""
+    raise ValueError(
+        f"{where}: {spec!r} cannot be used inside a cell, whose statistics have gates, features and time steps, not "
+        "matrices. Use BatchNorm()."
+    )
