@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnorm._names import cell_template, fill, norm_template, option_finder, paths
+from jaxnorm._nnx_weights import Reparametrized as Reparametrized
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, Timed
 from jaxnorm.engine.order import flip_steps
