@@ -131,6 +131,8 @@ def test_row_13_initialization_keeps_the_kernels(spec, rng, key):
     assert set(variables["params"]) <= {"module", "scale"}
     again = wrapped.apply(variables, xs, update_stats=False)
     np.testing.assert_allclose(outputs, again, rtol=1e-6, atol=1e-7)
+    if isinstance(spec, jn.UnitRows):  # stored as drawn, not as used
+        assert np.abs(jn.unit_lengths(variables["params"]["module"]["kernel"]) - 1).max() > 1e-2
     if isinstance(spec, jn.WeightNorm):
         for name in ("kernel", "recurrent"):
             kernel = variables["params"]["module"][name]
