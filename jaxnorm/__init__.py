@@ -80,6 +80,25 @@ from jaxnorm.norms.power_norm import PowerStats as PowerStats
 from jaxnorm.norms.power_norm import power_norm as power_norm
 from jaxnorm.norms.in_place_batch_norm import InPlaceBatchNorm as InPlaceBatchNorm
 from jaxnorm.norms.in_place_batch_norm import in_place_batch_norm as in_place_batch_norm
+from jaxnorm.weights.base import KernelParams as KernelParams
+from jaxnorm.weights.base import WeightNormalizer as WeightNormalizer
+from jaxnorm.weights.weight_norm import WeightNorm as WeightNorm
+from jaxnorm.weights.weight_norm import unit_lengths as unit_lengths
+from jaxnorm.weights.weight_norm import weight_norm as weight_norm
+from jaxnorm.weights.data_dependent import data_dependent_init as data_dependent_init
+from jaxnorm.weights.bounded_weight_norm import BoundedState as BoundedState
+from jaxnorm.weights.bounded_weight_norm import BoundedWeightNorm as BoundedWeightNorm
+from jaxnorm.weights.bounded_weight_norm import bounded_weight_norm as bounded_weight_norm
+from jaxnorm.weights.centred_weight_norm import CentredWeightNorm as CentredWeightNorm
+from jaxnorm.weights.centred_weight_norm import centred_weight_norm as centred_weight_norm
+from jaxnorm.weights.weight_standardization import WeightStandardization as WeightStandardization
+from jaxnorm.weights.weight_standardization import weight_standardization as weight_standardization
+from jaxnorm.weights.spectral_norm import SpectralNorm as SpectralNorm
+from jaxnorm.weights.spectral_norm import SpectralState as SpectralState
+from jaxnorm.weights.spectral_norm import power_iteration as power_iteration
+from jaxnorm.weights.spectral_norm import spectral_norm as spectral_norm
+from jaxnorm.weights.unit_rows import UnitRows as UnitRows
+from jaxnorm.weights.unit_rows import unit_rows as unit_rows
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell

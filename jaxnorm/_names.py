@@ -10,9 +10,10 @@ from typing import Any, TypeVar, cast
 
 import jax
 
-from jaxnorm._typing import PyTree
+from jaxnorm._typing import DTypeLike, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.norms.base import Normalizer
+from jaxnorm.weights.base import KernelParams, State, WeightNormalizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = TypeVar("Option")
@@ -21,17 +22,27 @@ Path = tuple[str, ...]
 
 def to_names(tree: PyTree) -> dict[str, Any]:
     """The leaves of a tree of NamedTuples or dicts as nested dicts."""
+    return nest(paths(tree))
+
+
+def nest(leaves: Iterable[tuple[Path, Any]]) -> dict[str, Any]:
+    """Leaves with the names that lead to them as nested dicts."""
     named: dict[str, Any] = {}
-    for path, leaf in paths(tree):
+    for path, leaf in leaves:
         *branches, last = path
-        place = functools.reduce(lambda at, name: at.setdefault(name, {}), branches, named)
+        place = functools.reduce(lambda place, name: place.setdefault(name, {}), branches, named)
         place[last] = leaf
     return named
 
 
 def from_names(template: PyTree, named: Mapping[str, Any]) -> PyTree:
     """The nested dicts in the structure of ``template``, which has other leaves at the same places."""
-    return fill(template, lambda path: functools.reduce(lambda at, name: at[name], path, named))
+    return fill(template, lambda path: at(named, path))
+
+
+def at(named: Mapping[str, Any], path: Path) -> Any:
+    """What lies at the end of a path through nested dicts."""
+    return functools.reduce(lambda place, name: place[name], path, named)
 
 
 def fill(template: PyTree, value_at: Callable[[Path], Any]) -> PyTree:
@@ -39,9 +50,9 @@ def fill(template: PyTree, value_at: Callable[[Path], Any]) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: value_at(_names(path)), template)
 
 
-def paths(tree: PyTree) -> list[tuple[Path, Any]]:
+def paths(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[Path, Any]]:
     """Each leaf with the names that lead to it."""
-    return [(_names(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    return [(_names(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)]
 
 
 def _names(path: Any) -> Path:
@@ -63,6 +74,38 @@ def cell_template(cell: Cell, in_features: int) -> PyTree:
 def norm_template(spec: Normalizer, shape: tuple[int, ...]) -> PyTree:
     """Shapes of the weights of a normalizer, in their structure."""
     return jax.eval_shape(lambda: spec.init(shape))
+
+
+@cached
+def kernel_template(spec: WeightNormalizer, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[KernelParams, State]:
+    """Shapes and dtypes of the weights and of the state of a weight normalizer, in their structure."""
+    kernel = jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+    key = jax.eval_shape(jax.random.key, 0)
+    made: tuple[KernelParams, State] = jax.eval_shape(lambda kernel, key: spec.init(kernel, key), kernel, key)
+    return made
+
+
+def choose_kernels(
+    where: str, kernels: WeightNormalizer | Mapping[str, WeightNormalizer], leaves: Iterable[Path]
+) -> dict[Path, WeightNormalizer]:
+    """The weight normalizer of each leaf that has one: one spec serves all named ``kernel`` or ``recurrent``.
+
+    Raises:
+      TypeError: a name belongs to no leaf, or there is no leaf of these names.
+    """
+    leaves = list(leaves)
+    if isinstance(kernels, Mapping):
+        find = option_finder(where, kernels, leaves)
+        found = {leaf: find(leaf) for leaf in leaves}
+    else:
+        found = {leaf: kernels if leaf[-1] in ("kernel", "recurrent") else None for leaf in leaves}
+    chosen = {leaf: spec for leaf, spec in found.items() if spec is not None}
+    if not chosen:
+        raise TypeError(
+            f"{where}: no variable is named 'kernel' or 'recurrent'; there are "
+            f"{', '.join(sorted('_'.join(leaf) for leaf in leaves)) or 'none at all'}. Name some: {{'weight': spec}}."
+        )
+    return chosen
 
 
 def option_finder(where: str, options: Mapping[str, Option], leaves: Iterable[Path]) -> Callable[[Path], Option | None]:

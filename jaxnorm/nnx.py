@@ -16,6 +16,7 @@ from flax.core import freeze
 from jaxnorm import _nnx_variables as variables
 from jaxnorm._names import norm_template
 from jaxnorm._nnx_variables import SITES, Metadata
+from jaxnorm._nnx_weights import Reparametrized as Reparametrized
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
 from jaxnorm.cells.base import Carry, Cell
 from jaxnorm.engine.order import flip_steps

@@ -1,4 +1,4 @@
-"""THE table: a row for every normalizer and for every cell. The contract tests loop over it; a new item is one row.
+"""THE table: a row for every normalizer, weight normalizer and cell. The contract tests loop over it.
 
 ``randomize`` fills every slot of a tree of weights with random numbers: zero biases and unit scales hide missing terms.
 """
@@ -212,6 +212,48 @@ BATCH_NORMS = (
 NORMS += BATCH_NORMS
 
 
+class WeightCase(NamedTuple):
+    """A weight normalizer spec, the shape of the kernel it is tried on, and what holds of it."""
+
+    name: str
+    spec: Any
+    shape: tuple[int, ...]
+    invariant_to: tuple[str, ...] = ()
+    """Of v -> w, with state and scale fixed: "kernel_scale" of all weights by one number, "unit_scale" of those of each
+    output unit by its own, "unit_shift" by one number for each unit. The gradient has no part along such a change."""
+    keeps_kernel: bool = False
+    """Whether fresh weights and state give the kernel that they were made from."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+UNIT_SCALE = ("kernel_scale", "unit_scale")
+CENTRED = (*UNIT_SCALE, "unit_shift")
+
+WEIGHTS = (
+    WeightCase("weight_norm", jn.WeightNorm(), (5, 4), UNIT_SCALE, True),
+    WeightCase("weight_norm_gates", jn.WeightNorm(), (3, 4, 2), UNIT_SCALE, True),
+    WeightCase("weight_norm_recurrent", jn.WeightNorm(), (4, 3, 4), UNIT_SCALE, True),
+    WeightCase("weight_norm_image", jn.WeightNorm(), (3, 2, 2, 4), UNIT_SCALE, True),
+    WeightCase("weight_norm_convolution_1d", jn.WeightNorm((0, 1)), (3, 2, 4), UNIT_SCALE, True),
+    WeightCase("bounded_weight_norm", jn.BoundedWeightNorm(), (5, 4), UNIT_SCALE),
+    WeightCase("bounded_weight_norm_gain", jn.BoundedWeightNorm("gain_bounded"), (3, 4, 2), UNIT_SCALE, True),
+    WeightCase("centred_weight_norm", jn.CentredWeightNorm(), (5, 4), CENTRED),
+    WeightCase("centred_weight_norm_learned", jn.CentredWeightNorm(learn_scale=True), (3, 2, 2, 4), CENTRED),
+    WeightCase(
+        "centred_weight_norm_code", jn.CentredWeightNorm(scale_init=1.414, epsilon=1e-5), (4, 3, 4), CENTRED[2:]
+    ),
+    WeightCase("weight_standardization", jn.WeightStandardization(), (3, 2, 2, 4), CENTRED[2:]),
+    WeightCase("weight_standardization_unbiased", jn.WeightStandardization(ddof=1), (5, 4), CENTRED[2:]),
+    WeightCase("weight_standardization_plain", jn.WeightStandardization(epsilon=0.0), (4, 3, 4), CENTRED),
+    WeightCase("spectral_norm", jn.SpectralNorm(), (5, 4), ("kernel_scale",)),
+    WeightCase("spectral_norm_gates", jn.SpectralNorm(iterations=3, use_scale=True), (3, 4, 2), ("kernel_scale",)),
+    WeightCase("spectral_norm_image", jn.SpectralNorm(-1), (3, 2, 2, 4), ("kernel_scale",)),
+    WeightCase("unit_rows", jn.UnitRows(), (4, 3, 4), UNIT_SCALE),
+)
+
+
 class CellCase(NamedTuple):
     """A cell on inputs with ``IN_FEATURES`` features."""
 
@@ -262,6 +304,15 @@ def running_of(case: NormCase) -> Any:
     """Running statistics for the training of a row; the same at every call."""
     shape = case.spec.param_shape(case.shape)
     return random_stats(case.spec.initial_stats(shape), np.random.default_rng(2017))
+
+
+def random_weights(case: WeightCase, rng: np.random.Generator, dtype: Any = jnp.float32) -> tuple[Any, Any]:
+    """A random kernel with what the spec makes of it: random scales, and a state that no longer fits exactly."""
+    kernel = jnp.asarray(0.7 * rng.standard_normal(case.shape) + 0.1, dtype)
+    params, state = case.spec.init(kernel, jax.random.key(int(rng.integers(1000))))
+    if isinstance(state, jn.BoundedState):
+        state = jn.BoundedState(state.rho * 1.7)
+    return randomize(params, rng), state
 
 
 def random_cell_params(cell: Any, rng: np.random.Generator, in_features: int = IN_FEATURES, dtype: Any = None) -> Any:

@@ -1,0 +1,1 @@
+"""Weight normalizers: kernel to kernel, one a file, once a sequence."""
