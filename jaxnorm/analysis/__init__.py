@@ -1,5 +1,8 @@
 """What normalization does, measured and in closed form: invariances, Fisher metrics, activations through time."""
 
+from jaxnorm.analysis.activations import ActivationStatistics as ActivationStatistics
+from jaxnorm.analysis.activations import activation_statistics as activation_statistics
+from jaxnorm.analysis.activations import percentiles as percentiles
 from jaxnorm.analysis.fisher import fisher_metric as fisher_metric
 from jaxnorm.analysis.fisher import gain_metric as gain_metric
 from jaxnorm.analysis.fisher import glm_fisher as glm_fisher
@@ -12,3 +15,4 @@ from jaxnorm.analysis.invariances import Invariances as Invariances
 from jaxnorm.analysis.invariances import PerChange as PerChange
 from jaxnorm.analysis.invariances import invariance_table as invariance_table
 from jaxnorm.analysis.invariances import invariances as invariances
+from jaxnorm.analysis.plot import plot_activation_statistics as plot_activation_statistics
