@@ -22,6 +22,8 @@ class NormCase(NamedTuple):
     invariant_to: tuple[str, ...] = ()
     """Of x -> y: "scale" and "shift" of all data by one number, "example_scale" and "example_shift" of each example by
     its own (the first axis), "feature_scale" and "feature_shift" of each feature by its own (where the weights lie)."""
+    fresh_scale: float = 1.0
+    """The scale of fresh weights."""
 
     def __str__(self) -> str:
         return self.name
@@ -48,6 +50,8 @@ NORMS = (
     NormCase("group_norm_features_only", jn.GroupNorm(2, axis=-1), (2, 3, 8), invariant_to=LN),
     NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
     NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
+    NormCase("norm_prop", jn.NormProp(), (6, 8), fresh_scale=(1 - 1 / np.pi) ** 0.5),
+    NormCase("norm_prop_tanh", jn.NormProp("tanh", use_bias=False, scale_init=1.0), (2, 3, 8)),
 )
 
 

@@ -289,7 +289,7 @@ def check_spec_is_a_value(case: NormCase) -> None:
 
 
 def check_fresh_weights(case: NormCase, rng: np.random.Generator) -> None:
-    """Fresh weights change nothing: scale one, bias zero, in the dtype asked for; running statistics 0, 1, count 0."""
+    """Fresh weights: the scale of the row, bias zero, in the dtype asked for; running statistics 0, 1, count 0."""
     shape = case.spec.param_shape(case.shape)
     for dtype in (jnp.float32, jnp.bfloat16):
         params = case.spec.init(shape, dtype)
@@ -297,7 +297,7 @@ def check_fresh_weights(case: NormCase, rng: np.random.Generator) -> None:
         if params != ():
             assert (params.scale is not None) == case.spec.use_scale
             assert (params.bias is not None) == case.spec.use_bias
-            assert params.scale is None or (np.asarray(params.scale) == 1).all()
+            assert params.scale is None or (np.asarray(params.scale) == np.asarray(case.fresh_scale, dtype)).all()
             assert params.bias is None or (np.asarray(params.bias) == 0).all()
     stats = case.spec.initial_stats(shape)
     if case.batch_statistics:

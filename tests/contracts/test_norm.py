@@ -1,5 +1,7 @@
 """The contract of all normalizers: every promise of ``norm_checks.py`` over every row of the table."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -91,7 +93,7 @@ def unhooked():
 @pytest.mark.parametrize("case", [case for case in cases.NORMS if not isinstance(case.spec, jn.Identity)], ids=str)
 def test_bad_input_is_named(case, rng, unhooked):
     spec, cls = case.spec, type(case.spec).__name__
-    function = cls.replace("Norm", "_norm").lower()
+    function = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls).lower()
     shape = case.spec.param_shape(case.shape)
     longer = tuple(size + 1 for size in shape)
     nothing = jn.Affine(None, None)
