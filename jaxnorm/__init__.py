@@ -22,6 +22,13 @@ from jaxnorm.norms.group_norm import group_norm as group_norm
 from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
 from jaxnorm.norms.instance_norm import instance_norm as instance_norm
 
+from jaxnorm.norms.gaussian import ActivationMoments as ActivationMoments
+from jaxnorm.norms.gaussian import activation_moments as activation_moments
+from jaxnorm.norms.norm_prop import NormProp as NormProp
+from jaxnorm.norms.norm_prop import norm_prop as norm_prop
+from jaxnorm.norms.norm_prop_lstm import LSTMVariances as LSTMVariances
+from jaxnorm.norms.norm_prop_lstm import norm_prop_lstm_variances as norm_prop_lstm_variances
+
 from jaxnorm.norms.batch_renorm import BatchRenorm as BatchRenorm
 from jaxnorm.norms.batch_renorm import batch_renorm as batch_renorm
 from jaxnorm.norms.batch_renorm import renorm_limits as renorm_limits

@@ -77,6 +77,8 @@ NORMS = (
     NormCase("group_norm_features_only", jn.GroupNorm(2, axis=-1), (2, 3, 8), invariant_to=LN),
     NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
     NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
+    NormCase("norm_prop", jn.NormProp(), (6, 8), fresh={"scale": ((8,), (1 - 1 / np.pi) ** 0.5)}),
+    NormCase("norm_prop_tanh", jn.NormProp("tanh", use_bias=False, scale_init=1.0), (2, 3, 8)),
     NormCase("scale_norm", jn.ScaleNorm(), (6, 8), invariant_to=RMS, fresh={"scale": ((), 8**0.5)}),
     NormCase(
         "scale_norm_two_axes",

@@ -196,7 +196,7 @@ def test_types_are_shipped():
 def test_the_index_of_the_package_is_written_in_one_form():
     assert [alias.name for alias in INDEX if alias.name != alias.asname] == []
     # The last one by the import hook of the suite.
-    modules = ("cells", "engine", "norms", "weights", "linen", "nnx", "optim", "jaxtyping")
+    modules = ("analysis", "cells", "engine", "norms", "weights", "linen", "nnx", "optim", "jaxtyping")
     bound = {name for name in vars(jaxnorm) if not name.startswith("_")} - set(modules)
     assert sorted(bound) == PUBLIC
 

@@ -116,6 +116,14 @@ def instance_norm(x, scale=None, bias=None, *, axis=None, feature_axis=-1, epsil
     return affine(by_rows(x, where, axes, standardized(epsilon)), scale, bias, (feature,), where)
 
 
+def norm_prop(x, scale=None, bias=None, *, activation, where=None):
+    """Arpit et al. 2016: the activation without the mean and deviation that it has under a Gaussian."""
+    mean, deviation = {"relu": (0.3989422804014327, 0.5838189391163036), "tanh": (0.0, 0.6279287)}[activation]
+    inner = affine(x, scale, bias, (x.ndim - 1,), where)
+    active = np.maximum(inner, 0.0) if activation == "relu" else np.tanh(inner)
+    return affine((active - mean) / deviation, None, None, (), where)
+
+
 def of_spec(spec: Any, params: Any, x: np.ndarray, where: np.ndarray | None = None, running: Any = None) -> np.ndarray:
     """What a spec must give in training, from the equation of its paper."""
     from tests.norms import batch_oracles  # it is built upon this file
@@ -127,6 +135,8 @@ def of_spec(spec: Any, params: Any, x: np.ndarray, where: np.ndarray | None = No
         return affine(x, None, None, (), where)
     if type(spec) in batch_oracles.TRAINED:
         return batch_oracles.TRAINED[type(spec)](spec, params, x, where, running)
+    if isinstance(spec, jn.NormProp):
+        return norm_prop(x, *params, activation=spec.activation, where=where)
     fields = {"axis": spec.axis, "epsilon": spec.epsilon, "where": where}
     if isinstance(spec, jn.LayerNorm):
         return layer_norm(x, *params, **fields)

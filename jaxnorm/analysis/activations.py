@@ -1,0 +1,284 @@
+"""Activations and gradients of a recurrent cell through time: percentiles and norms at every step."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
+from jaxnorm.cells.base import Cell, Key, Timed, compute_dtype
+from jaxnorm.engine.order import clip_lengths, real_steps
+from jaxnorm.engine.unroll import Unrolled, unroll
+from jaxnorm.norms.moments import full_mask, statistics_dtype
+
+
+class ActivationStatistics(NamedTuple):
+    """What :func:`activation_statistics` gives; time comes first everywhere, whatever the layout of the inputs."""
+
+    outputs: Float[Array, "T P"]
+    """Percentiles of the outputs of each step, over the real examples and all features."""
+    carry: PyTree
+    """The same of every entry of the carry after each step: a carry with entries (T, P)."""
+    gradient_norms: Float[Array, "T *B"] | tuple[()]
+    """The norm of dL/dh at each step and example, zero at masked steps; () without a loss."""
+    real: Int[Array, " T"]
+    """Number of real examples at each step; where it is zero, so are the percentiles."""
+
+
+def percentiles(
+    x: Float[Array, "..."],
+    levels: tuple[float, ...] = (15.0, 50.0, 85.0),
+    *,
+    axis: Axis | None = None,
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "... P"]:
+    """Percentiles of the real elements along some axes, linearly interpolated.
+
+    Called on the activations of a layer once every some training steps, with the levels 15, 50 and 85, it gives the
+    curves of figure 1 of the batch normalization paper.
+
+    Args:
+      x: data.
+      levels: P numbers in [0, 100].
+      axis: the axes over which percentiles are taken; None means all.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included.
+
+    Returns:
+      The percentiles on a last axis, after the axes that are kept, in at least float32; zeros where no element is real.
+
+    Raises:
+      TypeError: ``x`` is not floating, or ``where`` not boolean.
+      ValueError: a level is not in [0, 100], an axis is out of range, or ``where`` does not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnorm import analysis
+      >>> x = jnp.array([0.0, 10.0, 20.0, jnp.nan])
+      >>> analysis.percentiles(x, (0.0, 25.0, 50.0), where=jnp.array([True, True, True, False])).tolist()
+      [0.0, 5.0, 10.0]
+
+    Reference:
+      S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, section 4.1 and figure 1.
+    """
+    _validate.floating("percentiles", "x", x)
+    for level in levels:
+        _validate.in_range("percentiles", "levels", level, 0.0, 100.0)
+    axes = tuple(range(x.ndim)) if axis is None else _validate.axes("percentiles", axis, x.ndim)
+    mask = full_mask("percentiles", x, where)
+    real = jnp.ones(x.shape, bool) if mask is None else jnp.broadcast_to(mask, x.shape)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    order, shape = (*kept, *axes), (*(x.shape[a] for a in kept), math.prod(x.shape[a] for a in axes))
+    x, real = (jnp.transpose(array, order).reshape(shape) for array in (x, real))
+    dtype = statistics_dtype(x.dtype)
+    if not shape[-1]:
+        return jnp.zeros((*shape[:-1], len(levels)), dtype)
+    # What is masked sorts to the end, behind the count.
+    ordered = jnp.sort(jnp.where(real, x.astype(dtype), jnp.asarray(jnp.inf, dtype)), axis=-1)
+    last = (jnp.sum(real, axis=-1, keepdims=True, dtype=jnp.int32) - 1).astype(dtype)
+    place = jnp.maximum(last, jnp.zeros((), dtype)) * (jnp.asarray(levels, dtype) / 100.0).reshape(
+        (1,) * (x.ndim - 1) + (-1,)
+    )
+    below, above = (round_(place).astype(jnp.int32) for round_ in (jnp.floor, jnp.ceil))
+    low, high = (jnp.take_along_axis(ordered, index, axis=-1) for index in (below, above))
+    between = place - jnp.floor(place)
+    # Where both are the same place nothing is interpolated, so that an infinite element stays what it is.
+    value = jnp.where(below == above, low, low * (1.0 - between) + high * between)
+    return jnp.where(last >= 0, value, jnp.zeros((), dtype))
+
+
+def activation_statistics(
+    cell: Cell,
+    params: PyTree,
+    xs: Float[Array, "..."],
+    *,
+    loss: Callable[[Unrolled], Float[Array, ""]] | None = None,
+    levels: tuple[float, ...] = (15.0, 50.0, 85.0),
+    carry: PyTree | None = None,
+    lengths: Integer[Array, "*B"] | None = None,
+    where: Bool[Array, "..."] | None = None,
+    reset: Bool[Array, "..."] | None = None,
+    stats: PyTree | None = None,
+    key: Key | None = None,
+    reverse: bool = False,
+    time_axis: int = 0,
+) -> ActivationStatistics:
+    r"""Runs a cell as :func:`jaxnorm.unroll` does, and says how its activations and gradients fare through time.
+
+    For each step: percentiles of the outputs and of every entry of the carry, and for each example the norm
+
+    .. math:: \Bigl\| \frac{dL}{dh_t} \Bigr\|_2
+
+    of the total derivative of a loss by the hidden state, on all ways: through the output of the step and through all
+    later steps. It is the derivative by a perturbation of size zero that is added to h of the carry and to the output.
+
+    Args:
+      cell: a cell spec. With a loss its carry must have an entry ``h`` that is also its output, as in all cells here.
+      params: its weights.
+      xs: inputs (T, \*B, I), laid out as for ``unroll``.
+      loss: a scalar function of what ``unroll`` returns; None for no gradients.
+      levels: which percentiles, P numbers in [0, 100].
+      carry: see ``unroll``, and so for all that follow.
+      lengths: real steps of each example.
+      where: True on real steps.
+      reset: True where the carry is replaced.
+      stats: running statistics to normalize with; None measures.
+      key: randomness for cells that need it.
+      reverse: runs from the last step to the first. Everything stays at the places of the inputs.
+      time_axis: the axis of time in ``xs``, ``where`` and ``reset``.
+
+    Returns:
+      ActivationStatistics(outputs, carry, gradient_norms, real).
+
+    Raises:
+      TypeError: as ``unroll``.
+      ValueError: as ``unroll``; a loss with a cell whose output is not its h; a level outside of [0, 100].
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxnorm import analysis, ln_lstm
+      >>> cell = ln_lstm(8)
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> xs = jax.random.normal(jax.random.key(1), (5, 2, 3))  # T, B, I
+      >>> found = analysis.activation_statistics(cell, params, xs, loss=lambda out: jnp.sum(out.carry.h ** 2))
+      >>> found.outputs.shape, found.carry.c.shape, found.gradient_norms.shape
+      ((5, 3), (5, 3), (5, 2))
+
+    Notes:
+      A pure function; under ``jit`` make ``cell``, ``loss`` and ``levels`` static. It keeps the carries of all steps.
+
+    Reference:
+      S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, figure 1, which shows percentiles through
+      training; here they run through the steps of a sequence. Gradient norms through time: T. Cooijmans et al.,
+      "Recurrent Batch Normalization", 2017, arXiv:1603.09025, figure 1.
+    """
+    name = "activation_statistics"
+    if not isinstance(cell, Cell):
+        raise TypeError(f"{name}: cell must be a cell spec such as ln_lstm(128), got {type(cell).__name__}.")
+    _validate.floating(name, "xs", xs)
+    lengths, where, reset = (None if a is None else jnp.asarray(a) for a in (lengths, where, reset))
+    options = {"carry": carry, "lengths": lengths, "where": where, "reset": reset, "stats": stats, "key": key}
+
+    def run(cell: Cell, params: Any, xs: Array, options: dict[str, Any]) -> Unrolled:
+        result: Unrolled = unroll(cell, params, xs, reverse=reverse, time_axis=time_axis, **options)
+        return result
+
+    plain = jax.eval_shape(partial(run, cell), params, xs, options)  # finds what is wrong with the arguments, too
+    state = plain.carry.carry if isinstance(plain.carry, Timed) else plain.carry
+    (time,) = _validate.axes(name, time_axis, xs.ndim)
+    batch_shape = xs.shape[:time] + xs.shape[time + 1 : -1]
+    hidden, width = getattr(state, "h", None), plain.outputs.shape[-1]
+    if loss is not None and (hidden is None or hidden.shape != (*batch_shape, width)):
+        raise ValueError(
+            f"{name}: with a loss the carry must have an entry h like the output, of shape {(*batch_shape, width)}, "
+            f"got {None if hidden is None else hidden.shape}. Leave loss out for a cell whose output is not its h."
+        )
+    recording = _Recording(
+        cell, compute_dtype(cell, params, xs.dtype), jnp.dtype(xs.dtype), xs.shape[-1], len(batch_shape),
+        perturbed=0 if loss is None else width,
+    )  # fmt: skip
+    wide = statistics_dtype(xs.dtype)
+
+    def measure(perturbation: Array) -> tuple[Array, Array]:
+        result = run(recording, params, jnp.concatenate([xs.astype(wide), perturbation], axis=-1), options)
+        outputs = result.outputs[..., :width].astype(plain.outputs.dtype)
+        value = jnp.zeros((), wide) if loss is None else loss(result._replace(outputs=outputs))
+        return value, jnp.moveaxis(result.outputs, time, 0)
+
+    norms: Any = ()
+    if loss is None:
+        _, recorded = measure(jnp.zeros((*xs.shape[:-1], 0), wide))
+    else:
+        gradient, recorded = jax.grad(measure, has_aux=True)(jnp.zeros((*xs.shape[:-1], width), wide))
+        norms = jnp.sqrt(jnp.sum(jnp.square(jnp.moveaxis(gradient, time, 0)), axis=-1))
+    real = _real(xs.shape[time], batch_shape, None if where is None else jnp.moveaxis(where, time, 0), lengths)
+
+    def over_step(entry: Array) -> Array:
+        return percentiles(entry, levels, axis=tuple(range(1, entry.ndim)), where=real[..., None])
+
+    outputs, entries = _unpack(recorded, width, state, len(batch_shape))
+    count = jnp.sum(real, axis=tuple(range(1, real.ndim)), dtype=jnp.int32)
+    return ActivationStatistics(over_step(outputs), jax.tree.map(over_step, entries), norms, count)
+
+
+def _real(steps: int, batch_shape: tuple[int, ...], where: Array | None, lengths: Array | None) -> Array:
+    """True at real steps, time first."""
+    real = jnp.ones((steps, *batch_shape), bool) if where is None else where
+    return real if lengths is None else real & real_steps(clip_lengths(lengths, steps), steps)
+
+
+def _unpack(recorded: Array, width: int, state: Any, batch_axes: int) -> tuple[Array, Any]:
+    """The outputs, and the entries of the carry, of every step; each entry with its features on one axis."""
+    leaves, structure = jax.tree.flatten(state)
+    entries, low = [], width
+    for leaf in leaves:
+        size = math.prod(leaf.shape[batch_axes:])
+        entries.append(recorded[..., low : low + size])
+        low += size
+    return recorded[..., :width], jax.tree.unflatten(structure, entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recording:
+    """A cell whose inputs end in a perturbation of h (or in nothing), and whose outputs end in the new carry."""
+
+    cell: Cell
+    dtype: DTypeLike
+    inputs_dtype: DType
+    in_features: int
+    batch_axes: int
+    perturbed: int
+    """Number of features of the perturbation, H or 0."""
+
+    @property
+    def hidden_features(self) -> int:
+        return self.cell.hidden_features
+
+    @property
+    def max_steps(self) -> int:
+        return self.cell.max_steps
+
+    def init(self, key: Any, in_features: int) -> Any:
+        return self.cell.init(key, in_features)
+
+    def initial_stats(self) -> Any:
+        return self.cell.initial_stats()
+
+    def initial_carry(self, batch_shape: tuple[int, ...], **options: Any) -> Any:
+        return self.cell.initial_carry(batch_shape, **options)
+
+    def prepare(self, params: Any, dtype: DTypeLike | None = None) -> Any:
+        return self.cell.prepare(params, dtype)
+
+    def project(self, ready: Any, xs: Array, stats: Any, where: Array | None) -> tuple[Array, Any]:
+        given, perturbation = xs[..., : self.in_features], xs[..., self.in_features :]
+        zs, measured = self.cell.project(ready, given.astype(self.inputs_dtype), stats, where)
+        return _side_by_side([zs, perturbation]), measured
+
+    def recur(self, ready: Any, carry: Any) -> Array:
+        return self.cell.recur(ready, carry)
+
+    def step(
+        self, ready: Any, carry: Any, z_t: Array, a_t: Array, stats_t: Any, where_t: Array | None, key_t: Any
+    ) -> tuple[Any, Array, Any]:
+        own = z_t.shape[-1] - self.perturbed
+        z_t, perturbation = z_t[..., :own].astype(self.dtype), z_t[..., own:]
+        new, y_t, measured = self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
+        if self.perturbed:
+            new = new._replace(h=new.h + perturbation.astype(new.h.dtype))
+            y_t = y_t + perturbation.astype(y_t.dtype)
+        entries = [leaf.reshape(*leaf.shape[: self.batch_axes], -1) for leaf in jax.tree.leaves(new)]
+        return new, _side_by_side([y_t, *entries]), measured
+
+    def fold(self, stats: Any, moments: Any, start: int | Array = 0) -> Any:
+        return self.cell.fold(stats, moments, start)
+
+
+def _side_by_side(parts: list[Array]) -> Array:
+    """Arrays one after the other on the last axis, in a dtype that holds them all."""
+    dtype = max((statistics_dtype(part.dtype) for part in parts), key=lambda dtype: dtype.itemsize)
+    return jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)
