@@ -87,9 +87,10 @@ def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):
 def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
     def wrong(how, primals, tangents):
         (x, where), (t, _) = primals, tangents
-        y, factor, count = standardize._measured(how, x, where)
+        statistics, count = standardize._measure(how, x, where)
+        y = standardize._apply(x, where, statistics)
         removed = y * how.mean(y * t, count) if forgotten == "the mean" else how.mean(t, count)
-        return y, factor * (t - removed)
+        return y, statistics.factor * (t - removed)
 
     faulty = jax.custom_jvp(standardize._standardize.__wrapped__, nondiff_argnums=(0,))
     faulty.defjvp(wrong)
