@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from normalizer_entries import ENTRIES, Entry
 
 import jaxnorm as jn
@@ -62,11 +63,16 @@ def _state(spec: Any) -> tuple[str, str]:
         params, state = spec.init(jax.random.normal(jax.random.key(0), (5, 4)), jax.random.key(1))
         changes = not jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), spec.advance(params, state), state))
     elif isinstance(spec, jn.Normalizer):
-        features = spec.param_shape((2, 4, 8))
-        state = jax.eval_shape(lambda: spec.initial_stats(features))
-        changes = bool(jax.tree.leaves(state))
-    else:
-        state, changes = (), False
+        x = jax.random.normal(jax.random.key(0), (8, 6, 8))
+        features = spec.param_shape(x.shape)
+        params, state = spec.init(features), spec.initial_stats(features)
+        changes = not all(
+            jnp.allclose(spec.train(params, data, state)[0], spec(params, data, state or None)[0])
+            for data in (30 + x, 0.01 * x)  # far from the running statistics, in mean and in size
+        )
+    else:  # a product, or a normalizer that is called with more than data
+        state = spec.initial_stats((8,)) if hasattr(spec, "initial_stats") else ()
+        changes = bool(state)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(state)]
     return ", ".join(names) or "-", "no" if changes else "yes"
 

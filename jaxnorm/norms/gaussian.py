@@ -18,6 +18,8 @@ ActivationName: TypeAlias = Literal[
 Activation: TypeAlias = ActivationName | Callable[[Array], Array]
 """A function of ``jax.nn`` by name, which makes a spec that compares and pickles as a value, or any function."""
 
+Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
 _REACH = 12.0
 _NODES = 20
 
@@ -106,7 +108,7 @@ def _by_quadrature(activation: Activation, std: float) -> ActivationMoments:
     return ActivationMoments(mean, math.sqrt(variance), math.sqrt(float(weights @ np.square(slopes))))
 
 
-def _rule(std: float) -> tuple[np.ndarray, np.ndarray]:
+def _rule(std: float) -> tuple[Numbers, Numbers]:
     """Nodes and weights for the standard Gaussian, in pieces that also end at whole numbers of std times z."""
     far = 2.0 ** np.arange(3, max(4, math.ceil(math.log2(_REACH * std))))
     inputs = np.concatenate([np.arange(9.0), far]) / std
