@@ -262,6 +262,8 @@ class CellCase(NamedTuple):
     name: str
     cell: Any
     batch_statistics: bool = False
+    products_in_loop: int = 1
+    """Matrix products in the body of the loop; there is one more, for the inputs, before it."""
 
     def __str__(self) -> str:
         return self.name
@@ -284,6 +286,22 @@ CELLS = (
     CellCase("bn_gru_pooled", jn.GRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True),
     CellCase("ln_lstm_per_gate_learned_carry", jn.ln_lstm(HIDDEN, gate_groups=(1, 1, 1, 1), learn_carry=True)),
     CellCase("elman_everywhere", jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation=jax.nn.relu)),
+    CellCase(
+        "lstm_summed_per_gate",
+        jn.LSTM(
+            HIDDEN,
+            norm=jn.Sites(summed=jn.LayerNorm(), cell=jn.LayerNorm()),
+            gate_groups=(1, 1, 1, 1),
+            bias_at="input",
+            carried_cell="normalized",
+            cell_clip=0.9,
+        ),
+    ),
+    CellCase("bn_lstm_summed", jn.LSTM(HIDDEN, norm=jn.Sites(summed=jn.BatchNorm(scale_init=0.5))), True),
+    CellCase(
+        "gru_candidate_summed",
+        jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
+    ),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 

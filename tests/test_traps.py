@@ -59,10 +59,10 @@ def gate_changed(cell, params, state, changed, gate):
     scaled = params._replace(recurrent=params.recurrent.at[:, changed].multiply(10.0))
 
     def normalized(p):
-        from jaxnorm.cells import base, products
+        from jaxnorm.cells import gates, products
 
         ready = cell.prepare(p)
-        merged, _ = base.normalize_gates(
+        merged, _ = gates.normalize(
             cell.sites.recurrent, cell.gate_groups, ready.norm.recurrent, cell.recur(ready, state), None, None
         )
         return products.split_gates(merged, sum(cell.gate_groups))

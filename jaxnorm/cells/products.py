@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 from jax import lax
 
 from jaxnorm._typing import Array, DTypeLike, Float
@@ -57,14 +56,6 @@ def merge_gates(leaf: Float[Array, "*lead G H"]) -> Float[Array, "*lead GH"]:
 def split_gates(leaf: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*lead G H"]:
     """The inverse of :func:`merge_gates`."""
     return leaf.reshape(*leaf.shape[:-1], gates, -1)
-
-
-def merge_weights(params: P, fields: tuple[str, ...]) -> P:
-    """The weights with the gates of the named fields, and of the sites ``input`` and ``recurrent``, side by side."""
-    merged = jax.tree.map(merge_gates, {name: getattr(params, name) for name in fields})
-    sites = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent")}
-    ready: P = params._replace(norm=params.norm._replace(**sites), **merged)
-    return ready
 
 
 def ready_kernels(

@@ -84,6 +84,7 @@ def flat_sites(stats):
             m.count,
         )
         for m in oracles.to_numpy(stats)
+        if m != ()
     ]
 
 
