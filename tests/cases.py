@@ -273,6 +273,8 @@ IN_FEATURES = 3
 HIDDEN = 4
 MAX_STEPS = 3
 
+LN_SITE = jn.LayerNorm()
+
 CELLS = (
     CellCase("elman", jn.elman(HIDDEN)),
     CellCase("lstm", jn.lstm(HIDDEN)),
@@ -302,6 +304,12 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
+    CellCase(
+        "ln_projected_lstm",
+        jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
+        products_in_loop=2,
+    ),
+    CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 

@@ -28,17 +28,18 @@ class Sites(NamedTuple):
     """One thing for each place in a cell where a normalizer can stand: specs, weights, statistics or moments.
 
     ``input`` is the projected input, ``recurrent`` the recurrent product, ``summed`` the sum of both, and ``cell`` the
-    argument of the output nonlinearity (c of an LSTM, the summed input of an Elman cell). ``()`` marks a site without
-    one.
+    argument of the output nonlinearity (c of an LSTM, the summed input of an Elman cell). ``projection`` is the output
+    of a cell that projects it. ``()`` marks a site without one.
     """
 
     input: Any = ()
     recurrent: Any = ()
     summed: Any = ()
     cell: Any = ()
+    projection: Any = ()
 
 
-UNKNOWN = Sites(None, None, None, None)
+UNKNOWN = Sites(None, None, None, None, None)
 """Statistics that are to be measured, at each site."""
 
 
