@@ -216,7 +216,12 @@ def combine_sites(a: Sites, b: Sites) -> Sites:
 
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
     """``x + bias`` in the dtype of ``x``; None adds nothing."""
-    return x if bias is None else x + bias.astype(x.dtype).reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
+    return x if bias is None else x + align(bias, x)
+
+
+def align(weights: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weights of the last axes of ``x`` in its dtype, with axes of size 1 for the others."""
+    return weights.astype(x.dtype).reshape((1,) * (x.ndim - weights.ndim) + weights.shape)
 
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
