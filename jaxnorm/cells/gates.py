@@ -67,7 +67,8 @@ def prepare(
     input_bias, recurrent_bias, bias, recurrent_out = (
         None if leaf is None else merge_gates(leaf) for leaf in (input_bias, recurrent_bias, bias, recurrent_out)
     )
-    norm = _map_gate_sites(merge_gates, params.norm)
+    merged = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent", "summed")}
+    norm: Sites = params.norm._replace(**merged)
     # Where the sum alone is normalized its mean is that of both products.
     joint = sites.input == sites.recurrent == Identity() != sites.summed
     over_input, over_recurrent = (sites.summed,) * 2 if joint else (sites.input, sites.recurrent)
@@ -209,15 +210,6 @@ def normalize(
 def _map_features(function: Any, stats: Stats) -> Stats:
     """Applies a function to mean and variance of every Moments, leaving the counts."""
     return map_moments(lambda m: m._replace(mean=function(m.mean), var=function(m.var)), stats)
-
-
-def _map_gate_sites(function: Any, sites: Sites) -> Sites:
-    """Applies a function to the leaves at the sites where gates lie side by side."""
-    return sites._replace(
-        input=jax.tree.map(function, sites.input),
-        recurrent=jax.tree.map(function, sites.recurrent),
-        summed=jax.tree.map(function, sites.summed),
-    )
 
 
 def _concatenate_features(parts: list[Stats]) -> Stats:
