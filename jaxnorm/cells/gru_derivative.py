@@ -45,8 +45,8 @@ def _new_state_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> t
 @jax.custom_jvp
 def mixed_state(z: Array, n: Array, h: Array) -> Array:
     """The new h from the pre-activations of gate and candidate, and the old h; z keeps the old one."""
-    n = jnp.tanh(n)
-    return n + sigmoid(z) * (h - n)
+    candidate = jnp.tanh(n)
+    return candidate + sigmoid(z) * (h - candidate)
 
 
 @mixed_state.defjvp
