@@ -139,6 +139,19 @@ from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
 from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
 from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
 from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.variants_apart import draw_ln_lstm as draw_ln_lstm
+from jaxnorm.cells.variants_apart import fastrnns_ln_lstm as fastrnns_ln_lstm
+from jaxnorm.cells.variants_apart import haste_ln_lstm as haste_ln_lstm
+from jaxnorm.cells.variants_apart import kiros_ln_lstm as kiros_ln_lstm
+from jaxnorm.cells.variants_apart import tfa_ln_lstm as tfa_ln_lstm
+from jaxnorm.cells.variants_summed import axlearn_ln_lstm as axlearn_ln_lstm
+from jaxnorm.cells.variants_summed import contrib_ln_lstm as contrib_ln_lstm
+from jaxnorm.cells.variants_summed import praxis_ln_lstm as praxis_ln_lstm
+from jaxnorm.cells.variants_summed import sketch_rnn_ln_lstm as sketch_rnn_ln_lstm
+from jaxnorm.cells.variants_summed import sonnet_ln_lstm as sonnet_ln_lstm
+from jaxnorm.cells.variants_gru import dreamer_gru as dreamer_gru
+from jaxnorm.cells.variants_gru import haste_ln_gru as haste_ln_gru
+from jaxnorm.cells.variants_gru import kiros_ln_gru as kiros_ln_gru
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
