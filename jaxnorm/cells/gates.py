@@ -65,7 +65,8 @@ def prepare(
     input_bias, recurrent_bias, bias, recurrent_out = (
         None if leaf is None else merge_gates(leaf) for leaf in (input_bias, recurrent_bias, bias, recurrent_out)
     )
-    norm = Sites(*(jax.tree.map(merge_gates, p) for p in params.norm[:3]), params.norm.cell)
+    merged = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent", "summed")}
+    norm: Sites = params.norm._replace(**merged)
     # Where the sum alone is normalized its mean is that of both products.
     joint = sites.input == sites.recurrent == Identity() != sites.summed
     over_input, over_recurrent = (sites.summed,) * 2 if joint else (sites.input, sites.recurrent)
