@@ -120,6 +120,16 @@ from jaxnorm.cells.gru import GRUParams as GRUParams
 from jaxnorm.cells.lstm import LSTM as LSTM
 from jaxnorm.cells.lstm import LSTMCarry as LSTMCarry
 from jaxnorm.cells.lstm import LSTMParams as LSTMParams
+
+from jaxnorm.cells.indrnn import IndRNN as IndRNN
+from jaxnorm.cells.indrnn import IndRNNCarry as IndRNNCarry
+from jaxnorm.cells.indrnn import IndRNNParams as IndRNNParams
+from jaxnorm.cells.indrnn import clip_indrnn as clip_indrnn
+from jaxnorm.cells.ligru import LiGRU as LiGRU
+from jaxnorm.cells.ligru import LiGRUCarry as LiGRUCarry
+from jaxnorm.cells.ligru import LiGRUParams as LiGRUParams
+from jaxnorm.cells.presets import ligru as ligru
+
 from jaxnorm.cells.presets import bn_lstm as bn_lstm
 from jaxnorm.cells.presets import elman as elman
 from jaxnorm.cells.presets import gru as gru

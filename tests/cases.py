@@ -312,6 +312,15 @@ CELLS = (
     CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
     CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
     CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase(
+        "indrnn_batch_norm",
+        jn.IndRNN(
+            HIDDEN, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()), learn_carry=True
+        ),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
+    CellCase("ligru", jn.ligru(HIDDEN), True),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 

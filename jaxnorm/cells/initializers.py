@@ -1,4 +1,4 @@
-"""Initial values of kernels: plain functions ``(key, shape, dtype)``, so that specs stay hashable and picklable.
+"""Initial values: ``(key, shape, dtype) -> array``, plain functions or frozen specs, so that cells stay hashable.
 
 Any ``jax.nn.initializers`` callable works in their place.
 """
@@ -97,6 +97,36 @@ class Joint:
 
 GatesInitializer: TypeAlias = Initializer | Joint | tuple[Initializer | Joint, ...]
 """What draws the kernels of all gates: one initializer for each gate apart, for all together, or one for each gate."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Numbers drawn evenly from an interval, in float32, then cast.
+
+    Attributes:
+      low: the lower end.
+      high: the upper end.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> bool((abs(jaxnorm.initializers.Uniform(-0.5, 0.5)(jax.random.key(0), (8,))) <= 0.5).all())
+      True
+    """
+
+    low: float
+    high: float
+
+    def __call__(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+    ) -> Float[Array, "..."]:
+        """An array of the given shape."""
+        return jax.random.uniform(key, tuple(shape), jnp.float32, self.low, self.high).astype(dtype)
+
+
+def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
+    """What an initializer draws, or an array full of a number."""
+    return init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
 
 
 def blocks(
