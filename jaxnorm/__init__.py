@@ -87,6 +87,9 @@ from jaxnorm.norms.power_norm import PowerStats as PowerStats
 from jaxnorm.norms.power_norm import power_norm as power_norm
 from jaxnorm.norms.in_place_batch_norm import InPlaceBatchNorm as InPlaceBatchNorm
 from jaxnorm.norms.in_place_batch_norm import in_place_batch_norm as in_place_batch_norm
+from jaxnorm.norms.streaming_norm import StreamingNorm as StreamingNorm
+from jaxnorm.norms.streaming_norm import StreamingStats as StreamingStats
+from jaxnorm.norms.streaming_norm import streaming_norm as streaming_norm
 from jaxnorm.weights.base import KernelParams as KernelParams
 from jaxnorm.weights.base import WeightNormalizer as WeightNormalizer
 from jaxnorm.weights.weight_norm import WeightNorm as WeightNorm

@@ -60,6 +60,15 @@ def whitening(features: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.zeros(features), np.broadcast_to(np.eye(size), (features // size, size, size)), np.zeros(())
 
 
+def streaming(shape: tuple[int, ...]) -> Any:
+    """Long: mean 0, variance 1, count 0; everything else 0, the short ones with a count for each feature."""
+    zeros = np.zeros(shape)
+    nothing = jn.Moments(zeros, zeros, zeros)
+    return jn.StreamingStats(
+        jn.Moments(zeros, zeros + 1, np.zeros(())), nothing, nothing._replace(count=np.zeros(())), nothing
+    )
+
+
 NORMS = (
     NormCase("identity", jn.Identity(), (6, 8)),
     NormCase("layer_norm", jn.LayerNorm(), (6, 8), invariant_to=LN),
@@ -208,6 +217,24 @@ BATCH_NORMS = (
         True,
         own_derivative=True,
         replays=False,
+    ),
+    NormCase(
+        "streaming_norm",
+        jn.StreamingNorm(),
+        (6, 8),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
+    NormCase(
+        "streaming_norm_recurrent",
+        jn.StreamingNorm.recurrent(axis=(0, 2)),
+        (2, 8, 3),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
     ),
     NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
