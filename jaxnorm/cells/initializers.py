@@ -4,6 +4,7 @@ Any ``jax.nn.initializers`` callable works in their place.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TypeAlias, final
 
@@ -26,7 +27,7 @@ def orthogonal(
     """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in float32, then cast."""
     # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2
     # waits for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
-    draw = jax.custom_batching.sequential_vmap(
+    draw = jax.custom_batching.sequential_vmap(  # type: ignore[no-untyped-call]
         lambda key: jax.nn.initializers.orthogonal()(key, tuple(shape), jnp.float32).astype(dtype)
     )
     drawn: Array = draw(key)
@@ -60,7 +61,7 @@ def truncated_fan_in(
 ) -> Float[Array, "I H"]:
     """Normal with deviation 1 / sqrt(I), cut at two deviations without making up for it; in float32, then cast."""
     drawn = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32)
-    return (drawn / shape[0] ** 0.5).astype(dtype)
+    return (drawn / math.sqrt(shape[0])).astype(dtype)
 
 
 def uniform_or_orthogonal(
