@@ -139,6 +139,13 @@ from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
 from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
 from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
 from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.integration import IntegrationParams as IntegrationParams
+from jaxnorm.cells.mi_rnn import MIRNN as MIRNN
+from jaxnorm.cells.mi_rnn import MIRNNParams as MIRNNParams
+from jaxnorm.cells.mi_lstm import MILSTM as MILSTM
+from jaxnorm.cells.mi_lstm import MILSTMParams as MILSTMParams
+from jaxnorm.cells.mi_gru import MIGRU as MIGRU
+from jaxnorm.cells.mi_gru import MIGRUParams as MIGRUParams
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll

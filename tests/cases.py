@@ -312,6 +312,9 @@ CELLS = (
     CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
     CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
     CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_rnn", jn.MIRNN(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_lstm", jn.MILSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_gru", jn.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
