@@ -146,6 +146,10 @@ from jaxnorm.cells.mi_lstm import MILSTM as MILSTM
 from jaxnorm.cells.mi_lstm import MILSTMParams as MILSTMParams
 from jaxnorm.cells.mi_gru import MIGRU as MIGRU
 from jaxnorm.cells.mi_gru import MIGRUParams as MIGRUParams
+from jaxnorm.cells.mutation import MUTParams as MUTParams
+from jaxnorm.cells.mut import MUT1 as MUT1
+from jaxnorm.cells.mut import MUT2 as MUT2
+from jaxnorm.cells.mut import MUT3 as MUT3
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
