@@ -165,6 +165,17 @@ from jaxnorm.cells.variants_summed import sonnet_ln_lstm as sonnet_ln_lstm
 from jaxnorm.cells.variants_gru import dreamer_gru as dreamer_gru
 from jaxnorm.cells.variants_gru import haste_ln_gru as haste_ln_gru
 from jaxnorm.cells.variants_gru import kiros_ln_gru as kiros_ln_gru
+from jaxnorm.cells.integration import IntegrationParams as IntegrationParams
+from jaxnorm.cells.mi_rnn import MIRNN as MIRNN
+from jaxnorm.cells.mi_rnn import MIRNNParams as MIRNNParams
+from jaxnorm.cells.mi_lstm import MILSTM as MILSTM
+from jaxnorm.cells.mi_lstm import MILSTMParams as MILSTMParams
+from jaxnorm.cells.mi_gru import MIGRU as MIGRU
+from jaxnorm.cells.mi_gru import MIGRUParams as MIGRUParams
+from jaxnorm.cells.mutation import MUTParams as MUTParams
+from jaxnorm.cells.mut import MUT1 as MUT1
+from jaxnorm.cells.mut import MUT2 as MUT2
+from jaxnorm.cells.mut import MUT3 as MUT3
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
