@@ -143,11 +143,32 @@ from jaxnorm.cells.variants_summed import sonnet_ln_lstm as sonnet_ln_lstm
 from jaxnorm.cells.variants_gru import dreamer_gru as dreamer_gru
 from jaxnorm.cells.variants_gru import haste_ln_gru as haste_ln_gru
 from jaxnorm.cells.variants_gru import kiros_ln_gru as kiros_ln_gru
+from jaxnorm.cells.variants_bn import laurent_bn_lstm as laurent_bn_lstm
+from jaxnorm.cells.variants_bn import sonnet_bn_lstm as sonnet_bn_lstm
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRU as ConcatenatedGRU
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRUParams as ConcatenatedGRUParams
+from jaxnorm.cells.concatenated_gru import dreamer_v3_gru as dreamer_v3_gru
+from jaxnorm.cells.block_gru import BlockGRU as BlockGRU
+from jaxnorm.cells.block_gru import BlockGRUParams as BlockGRUParams
+from jaxnorm.cells.block_gru import dreamer_v3_block_gru as dreamer_v3_block_gru
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTM as NormPropLSTM
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTMParams as NormPropLSTMParams
+from jaxnorm.cells.norm_prop_lstm import NormPropScales as NormPropScales
+from jaxnorm.cells.norm_prop_lstm import norm_prop_lstm as norm_prop_lstm
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeCarry as AssortedTimeCarry
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTM as AssortedTimeLSTM
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTMParams as AssortedTimeLSTMParams
+from jaxnorm.cells.assorted_time_lstm import assorted_time_lstm as assorted_time_lstm
+from jaxnorm.cells.reparametrized import Reparametrized as Reparametrized
+from jaxnorm.cells.reparametrized import ReparametrizedParams as ReparametrizedParams
+from jaxnorm.cells.reparametrized import bounded_weight_norm_lstm as bounded_weight_norm_lstm
+from jaxnorm.cells.reparametrized import weight_norm_lstm as weight_norm_lstm
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.layers import Directions as Directions
 from jaxnorm.engine.layers import bidirectional as bidirectional
 from jaxnorm.engine.layers import stack as stack
+from jaxnorm.engine.sequence import sequence_statistics as sequence_statistics
 
 __version__ = "0.1.0"

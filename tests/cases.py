@@ -302,6 +302,10 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
+    CellCase("dreamer_v3_gru", jn.dreamer_v3_gru(HIDDEN)),
+    CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
+    CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
+    CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
