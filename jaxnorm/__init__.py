@@ -164,6 +164,16 @@ from jaxnorm.cells.reparametrized import ReparametrizedParams as ReparametrizedP
 from jaxnorm.cells.reparametrized import bounded_weight_norm_lstm as bounded_weight_norm_lstm
 from jaxnorm.cells.reparametrized import weight_norm_lstm as weight_norm_lstm
 
+from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
+from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
+from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
+from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
+from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
+from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
+from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.layers import Directions as Directions

@@ -273,6 +273,8 @@ IN_FEATURES = 3
 HIDDEN = 4
 MAX_STEPS = 3
 
+LN_SITE = jn.LayerNorm()
+
 CELLS = (
     CellCase("elman", jn.elman(HIDDEN)),
     CellCase("lstm", jn.lstm(HIDDEN)),
@@ -306,6 +308,14 @@ CELLS = (
     CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
     CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
     CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
+    CellCase(
+        "ln_projected_lstm",
+        jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
+        products_in_loop=2,
+    ),
+    CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
+    CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 

@@ -3,6 +3,7 @@
 A cell adds weights of its own, the verbs ``prepare``, ``project``, ``recur`` and ``step``, and its equations.
 """
 
+import abc
 import dataclasses
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -21,7 +22,7 @@ from jaxnorm.norms.moments import statistics_dtype
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame:
+class Frame(abc.ABC):
     """The common part of cells; not a cell itself.
 
     Attributes:
@@ -91,9 +92,9 @@ class Frame:
         where = f"{type(self).__name__}.init"
         return _draw(self, key, _validate.positive_int(where, "in_features", in_features))
 
+    @abc.abstractmethod
     def draw(self, key: Key, in_features: int) -> Any:
         """The weights; :meth:`init` compiles this."""
-        raise NotImplementedError(f"{type(self).__name__} must say how its weights are drawn.")
 
     def draw_gates(self, name: str, init: Any, key: Key, shape: tuple[int, int]) -> Array:
         """A kernel (I, G, H), each gate drawn apart."""

@@ -24,7 +24,15 @@ def orthogonal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
     """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in float32, then cast."""
-    return jax.nn.initializers.orthogonal()(key, tuple(shape), jnp.float32).astype(dtype)
+    rows, columns = shape
+
+    # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2 waits
+    # for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
+    @jax.custom_batching.sequential_vmap
+    def draw(key: Array) -> Array:
+        return jax.nn.initializers.orthogonal()(key, (rows, columns), jnp.float32)
+
+    return draw(key).astype(dtype)
 
 
 def eye(
