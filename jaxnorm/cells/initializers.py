@@ -26,8 +26,8 @@ def orthogonal(
     """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in float32, then cast."""
     rows, columns = shape
 
-    # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2 waits
-    # for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
+    # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2
+    # waits for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
     @jax.custom_batching.sequential_vmap
     def draw(key: Array) -> Array:
         return jax.nn.initializers.orthogonal()(key, (rows, columns), jnp.float32)
