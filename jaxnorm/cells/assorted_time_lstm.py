@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -15,7 +16,7 @@ from jaxnorm.cells.initializers import GatesInitializer, Joint
 from jaxnorm.cells.lstm import GATES
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.products import Kernel
-from jaxnorm.norms.base import Affine, init_affine
+from jaxnorm.norms.base import init_affine
 
 PLACES = 3
 """Where there are norms: input product, recurrent product, c."""
@@ -154,10 +155,18 @@ class AssortedTimeLSTM(Frame):
         kernel, recurrent = products.merge_gates(params.kernel), products.merge_gates(params.recurrent)
         if dtype or self.dtype:
             kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)
-        biases = (None if b is None else products.merge_gates(b) for b in (params.bias, params.recurrent_bias))
         norm = params.norm
-        merged = (Affine(*(products.merge_gates(w) for w in affine)) for affine in (norm.input, norm.recurrent))
-        return ReadyAssorted(kernel, Kernel(recurrent), *biases, norm=Sites(*merged, cell=norm.cell))
+        return ReadyAssorted(
+            kernel=kernel,
+            recurrent=Kernel(recurrent),
+            bias=None if params.bias is None else products.merge_gates(params.bias),
+            recurrent_bias=None if params.recurrent_bias is None else products.merge_gates(params.recurrent_bias),
+            norm=Sites(
+                input=jax.tree.map(products.merge_gates, norm.input),
+                recurrent=jax.tree.map(products.merge_gates, norm.recurrent),
+                cell=norm.cell,
+            ),
+        )
 
     def project(
         self, ready: ReadyAssorted, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
@@ -185,39 +194,41 @@ class AssortedTimeLSTM(Frame):
         dtype = a_t.dtype
         z_t, mean, var = z_t[..., :-2], z_t[..., -2:-1], z_t[..., -1:]
         a_t = base.add_bias(a_t, ready.recurrent_bias)
-        past = [
-            (m.astype(dtype), v.astype(dtype), carry.real > 0)
-            for m, v in zip(
-                jnp.split(carry.means, PLACES, axis=-1), jnp.split(carry.variances, PLACES, axis=-1), strict=True
-            )
-        ]
-        z_hat = self._normalize(ready.norm.input, z_t, mean, var, past[0])
+        real = carry.real > 0
+        means = jnp.split(jnp.where(jnp.tile(real, PLACES), carry.means.astype(dtype), 0.0), PLACES, axis=-1)
+        spreads = jnp.maximum(carry.variances.astype(dtype), 0.0)
+        variances = jnp.split(jnp.where(jnp.tile(real, PLACES), spreads, 0.0), PLACES, axis=-1)
+        weight = jnp.concatenate([real.astype(dtype), jnp.ones_like(mean)], axis=-1)
+        weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
+        z_hat = self._normalize(ready.norm.input, z_t, (mean, var), (means[0], variances[0]), weight)
         own_a = _own(a_t)
-        a_hat = self._normalize(ready.norm.recurrent, a_t, *own_a, past[1])
+        a_hat = self._normalize(ready.norm.recurrent, a_t, own_a, (means[1], variances[1]), weight)
         i, f, g, o = jnp.split(z_hat + a_hat, GATES, axis=-1)
         c = cell_state(i, f, g, carry.c.astype(dtype))
         own_c = _own(c)
-        h = output(o, self._normalize(ready.norm.cell, c, *own_c, past[2])).astype(carry.h.dtype)
-        means, variances = zip((mean, var), own_a, own_c, strict=True)
+        c_hat = self._normalize(ready.norm.cell, c, own_c, (means[2], variances[2]), weight)
+        h = output(o, c_hat).astype(carry.h.dtype)
+        latest_means, latest_variances = zip((mean, var), own_a, own_c, strict=True)
         new = AssortedTimeCarry(
             c.astype(carry.c.dtype),
             h,
-            _remember(carry.means, means),
-            _remember(carry.variances, variances),
+            _remember(carry.means, latest_means),
+            _remember(carry.variances, latest_variances),
             _remember(carry.real, (jnp.ones_like(mean),)),
         )
         return new, h.astype(ready.kernel.dtype), Sites()
 
     def _normalize(
-        self, affine: Affine, x: Array, mean: Array, var: Array, past: tuple[Array, Array, Array]
+        self,
+        affine: tuple[Array, Array],
+        x: Float[Array, "*B F"],
+        own: tuple[Array, Array],
+        past: tuple[Array, Array],
+        weight: Float[Array, "*B K1"],
     ) -> Float[Array, "*B F"]:
-        """Normalizes by the statistics of a window: those of this step and of the real ones before it."""
-        means, variances, real = past
-        one = jnp.ones_like(mean)
-        means = jnp.concatenate([jnp.where(real, means, 0.0), mean], axis=-1)
-        variances = jnp.concatenate([jnp.where(real, jnp.maximum(variances, 0.0), 0.0), var], axis=-1)
-        weight = jnp.concatenate([real.astype(one.dtype), one], axis=-1)
-        weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
+        """Normalizes by the statistics of a window: those of the steps before, with their weights, and of this one."""
+        mean, _ = own
+        means, variances = (jnp.concatenate([before, now], axis=-1) for before, now in zip(past, own, strict=True))
         # Relative to this step's own mean, which keeps the digits of a mean far from zero.
         shift = jnp.where(weight > 0, means - mean, 0.0)
         delta = jnp.sum(weight * shift, axis=-1, keepdims=True)

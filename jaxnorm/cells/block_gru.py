@@ -41,6 +41,20 @@ class BlockGRUParams(NamedTuple):
     carry: GRUCarry | None = None
 
 
+class ReadyBlockGRU(NamedTuple):
+    """The weights as a sequence needs them: kernels cast, the gates of a block side by side."""
+
+    kernel: Float[Array, "I H"]
+    recurrent: Kernel
+    block: Float[Array, "K S S"]
+    mix: Kernel
+    gates: Float[Array, "K S 3S"]
+    recurrent_bias: Float[Array, " E"] | None
+    bias: Float[Array, " H"] | None
+    gates_bias: Float[Array, "3 H"] | None
+    norm: Sites
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class BlockGRU(NamedActivation, Frame):
@@ -141,31 +155,34 @@ class BlockGRU(NamedActivation, Frame):
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: BlockGRUParams, dtype: DTypeLike | None = None) -> Any:
-        """Casts the kernels; those of the dense products are stored as the loop multiplies by them."""
+    def prepare(self, params: BlockGRUParams, dtype: DTypeLike | None = None) -> ReadyBlockGRU:
+        """Casts the kernels, and merges the gates of each block with its features."""
         target = dtype or self.dtype
 
         def cast(leaf: Array) -> Array:
             return leaf if target is None else leaf.astype(target)
 
-        return params._replace(
+        return ReadyBlockGRU(
             kernel=cast(params.kernel),
             recurrent=Kernel(cast(params.recurrent)),
             block=cast(params.block),
             mix=Kernel(cast(params.mix)),
-            gates=cast(params.gates),
-            carry=None,
+            gates=products.merge_gates(cast(params.gates)),
+            recurrent_bias=params.recurrent_bias,
+            bias=params.bias,
+            gates_bias=params.gates_bias,
+            norm=params.norm,
         )
 
     def project(
-        self, ready: Any, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+        self, ready: ReadyBlockGRU, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B H"], Sites]:
         """The input products of all steps plus b, in the compute dtype."""
         products.check_features("BlockGRU.project", xs, ready.kernel)
         zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
         return zs.astype(ready.kernel.dtype), Sites()
 
-    def recur(self, ready: Any, carry: GRUCarry) -> Float[Array, "*B EH"]:
+    def recur(self, ready: ReadyBlockGRU, carry: GRUCarry) -> Float[Array, "*B EH"]:
         """The products of h with the dense layer and with each block, side by side, in at least float32."""
         dense = products.matmul(carry.h, ready.recurrent)
         own = _by_blocks(carry.h, ready.block)
@@ -173,7 +190,7 @@ class BlockGRU(NamedActivation, Frame):
 
     def step(
         self,
-        ready: Any,
+        ready: ReadyBlockGRU,
         carry: GRUCarry,
         z_t: Float[Array, "*B H"],
         a_t: Float[Array, "*B EH"],
@@ -189,7 +206,7 @@ class BlockGRU(NamedActivation, Frame):
         e, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, e, s.recurrent, where_t)
         u = z_t.astype(own.dtype) + products.matmul(self.activation(e), ready.mix) + own
         u, m_summed = base.normalize_features(norm.summed, p.summed, u, s.summed, where_t)
-        v = _by_blocks(self.activation(u), ready.gates.reshape(*ready.gates.shape[:2], -1))
+        v = _by_blocks(self.activation(u), ready.gates)
         # (K, 3 S) to three times (K S): the gates of all blocks side by side.
         v = v.reshape(*v.shape[:-1], self.blocks, GATES, -1)
         r, z, n = (v[..., gate, :].reshape(*v.shape[:-3], self.hidden_features) for gate in range(GATES))

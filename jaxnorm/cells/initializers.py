@@ -61,8 +61,8 @@ def truncated_fan_in(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
     """Normal with deviation 1 / sqrt(I), cut at two deviations without making up for it; in float32, then cast."""
-    drawn = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32)
-    return (drawn / shape[0] ** 0.5).astype(dtype)
+    drawn: Array = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32) / float(shape[0]) ** 0.5
+    return drawn.astype(dtype)
 
 
 def uniform_or_orthogonal(
