@@ -87,6 +87,9 @@ from jaxnorm.norms.power_norm import PowerStats as PowerStats
 from jaxnorm.norms.power_norm import power_norm as power_norm
 from jaxnorm.norms.in_place_batch_norm import InPlaceBatchNorm as InPlaceBatchNorm
 from jaxnorm.norms.in_place_batch_norm import in_place_batch_norm as in_place_batch_norm
+from jaxnorm.norms.streaming_norm import StreamingNorm as StreamingNorm
+from jaxnorm.norms.streaming_norm import StreamingStats as StreamingStats
+from jaxnorm.norms.streaming_norm import streaming_norm as streaming_norm
 from jaxnorm.weights.base import KernelParams as KernelParams
 from jaxnorm.weights.base import WeightNormalizer as WeightNormalizer
 from jaxnorm.weights.weight_norm import WeightNorm as WeightNorm
@@ -120,6 +123,16 @@ from jaxnorm.cells.gru import GRUParams as GRUParams
 from jaxnorm.cells.lstm import LSTM as LSTM
 from jaxnorm.cells.lstm import LSTMCarry as LSTMCarry
 from jaxnorm.cells.lstm import LSTMParams as LSTMParams
+
+from jaxnorm.cells.indrnn import IndRNN as IndRNN
+from jaxnorm.cells.indrnn import IndRNNCarry as IndRNNCarry
+from jaxnorm.cells.indrnn import IndRNNParams as IndRNNParams
+from jaxnorm.cells.indrnn import clip_indrnn as clip_indrnn
+from jaxnorm.cells.ligru import LiGRU as LiGRU
+from jaxnorm.cells.ligru import LiGRUCarry as LiGRUCarry
+from jaxnorm.cells.ligru import LiGRUParams as LiGRUParams
+from jaxnorm.cells.presets import ligru as ligru
+
 from jaxnorm.cells.presets import bn_lstm as bn_lstm
 from jaxnorm.cells.presets import elman as elman
 from jaxnorm.cells.presets import gru as gru

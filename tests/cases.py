@@ -60,6 +60,15 @@ def whitening(features: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.zeros(features), np.broadcast_to(np.eye(size), (features // size, size, size)), np.zeros(())
 
 
+def streaming(shape: tuple[int, ...]) -> Any:
+    """Long: mean 0, variance 1, count 0; everything else 0, the short ones with a count for each feature."""
+    zeros = np.zeros(shape)
+    nothing = jn.Moments(zeros, zeros, zeros)
+    return jn.StreamingStats(
+        jn.Moments(zeros, zeros + 1, np.zeros(())), nothing, nothing._replace(count=np.zeros(())), nothing
+    )
+
+
 NORMS = (
     NormCase("identity", jn.Identity(), (6, 8)),
     NormCase("layer_norm", jn.LayerNorm(), (6, 8), invariant_to=LN),
@@ -209,6 +218,24 @@ BATCH_NORMS = (
         own_derivative=True,
         replays=False,
     ),
+    NormCase(
+        "streaming_norm",
+        jn.StreamingNorm(),
+        (6, 8),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
+    NormCase(
+        "streaming_norm_recurrent",
+        jn.StreamingNorm.recurrent(axis=(0, 2)),
+        (2, 8, 3),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
     NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
 NORMS += BATCH_NORMS
@@ -316,6 +343,15 @@ CELLS = (
     CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
     CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
     CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase(
+        "indrnn_batch_norm",
+        jn.IndRNN(
+            HIDDEN, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()), learn_carry=True
+        ),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
+    CellCase("ligru", jn.ligru(HIDDEN), True),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 

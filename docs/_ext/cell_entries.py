@@ -71,6 +71,9 @@ GRUS = (
 )  # fmt: skip
 
 OTHERS = (
+    Entry("LiGRU", jn.LiGRU(H), r"h_t = z h_{t-1} + (1 - z) \phi(x W_n + h U_n + b_n)", "speech; no reset gate", "Ravanelli et al. 2018"),
+    Entry("ligru", jn.ligru(H), r"z, n = BN(x W) + h U", "speech; no norm in the loop", "Ravanelli et al. 2018"),
+    Entry("IndRNN", jn.IndRNN(H), r"h_t = \phi(x W + u \odot h + b)", "very long or deep stacks; no product in the loop", "Li et al. 2018"),
     Entry("Elman", jn.Elman(H), r"h_t = \phi(x W + h U + b)", "the cell with free sites", "Elman 1990"),
     Entry("elman", jn.elman(H), r"h_t = \tanh(x W + h U + b)", "short memory", "Elman 1990"),
     Entry("ln_rnn", jn.ln_rnn(H), r"h_t = \tanh(LN(x W + h U))", "the paper's normalized plain network", "Ba, Kiros, Hinton 2016"),

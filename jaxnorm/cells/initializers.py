@@ -1,9 +1,10 @@
-"""Initial values of kernels: plain functions ``(key, shape, dtype)``, so that specs stay hashable and picklable.
+"""Initial values: ``(key, shape, dtype) -> array``, plain functions or frozen specs, so that cells stay hashable.
 
 Any ``jax.nn.initializers`` callable works in their place.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TypeAlias, final
 
@@ -24,15 +25,13 @@ def orthogonal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
     """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in float32, then cast."""
-    rows, columns = shape
-
     # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2
     # waits for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
-    @jax.custom_batching.sequential_vmap
-    def draw(key: Array) -> Array:
-        return jax.nn.initializers.orthogonal()(key, (rows, columns), jnp.float32)
-
-    return draw(key).astype(dtype)
+    draw = jax.custom_batching.sequential_vmap(  # type: ignore[no-untyped-call]
+        lambda key: jax.nn.initializers.orthogonal()(key, tuple(shape), jnp.float32).astype(dtype)
+    )
+    drawn: Array = draw(key)
+    return drawn
 
 
 def eye(
@@ -61,8 +60,8 @@ def truncated_fan_in(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
     """Normal with deviation 1 / sqrt(I), cut at two deviations without making up for it; in float32, then cast."""
-    drawn: Array = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32) / float(shape[0]) ** 0.5
-    return drawn.astype(dtype)
+    drawn = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32)
+    return (drawn / math.sqrt(shape[0])).astype(dtype)
 
 
 def uniform_or_orthogonal(
@@ -101,6 +100,36 @@ and one matrix with orthonormal rows (H, 3H) for i, f and o together."""
 
 GatesInitializer: TypeAlias = Initializer | Joint | tuple[Initializer | Joint, ...]
 """What draws the kernels of all gates: one initializer for each gate apart, for all together, or one for each gate."""
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Numbers drawn evenly from an interval, in float32, then cast.
+
+    Attributes:
+      low: the lower end.
+      high: the upper end.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> bool((abs(jaxnorm.initializers.Uniform(-0.5, 0.5)(jax.random.key(0), (8,))) <= 0.5).all())
+      True
+    """
+
+    low: float
+    high: float
+
+    def __call__(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+    ) -> Float[Array, "..."]:
+        """An array of the given shape."""
+        return jax.random.uniform(key, tuple(shape), jnp.float32, self.low, self.high).astype(dtype)
+
+
+def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
+    """What an initializer draws, or an array full of a number."""
+    return init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
 
 
 def blocks(
