@@ -143,15 +143,6 @@ from jaxnorm.cells.presets import lstm as lstm
 from jaxnorm.cells.presets import rms_gru as rms_gru
 from jaxnorm.cells.presets import rms_lstm as rms_lstm
 
-from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
-from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
-from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
-from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
-from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
-from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
-from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
 from jaxnorm.cells.variants_apart import draw_ln_lstm as draw_ln_lstm
 from jaxnorm.cells.variants_apart import fastrnns_ln_lstm as fastrnns_ln_lstm
 from jaxnorm.cells.variants_apart import haste_ln_lstm as haste_ln_lstm
@@ -176,11 +167,42 @@ from jaxnorm.cells.mutation import MUTParams as MUTParams
 from jaxnorm.cells.mut import MUT1 as MUT1
 from jaxnorm.cells.mut import MUT2 as MUT2
 from jaxnorm.cells.mut import MUT3 as MUT3
+from jaxnorm.cells.variants_bn import laurent_bn_lstm as laurent_bn_lstm
+from jaxnorm.cells.variants_bn import sonnet_bn_lstm as sonnet_bn_lstm
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRU as ConcatenatedGRU
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRUParams as ConcatenatedGRUParams
+from jaxnorm.cells.concatenated_gru import dreamer_v3_gru as dreamer_v3_gru
+from jaxnorm.cells.block_gru import BlockGRU as BlockGRU
+from jaxnorm.cells.block_gru import BlockGRUParams as BlockGRUParams
+from jaxnorm.cells.block_gru import dreamer_v3_block_gru as dreamer_v3_block_gru
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTM as NormPropLSTM
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTMParams as NormPropLSTMParams
+from jaxnorm.cells.norm_prop_lstm import NormPropScales as NormPropScales
+from jaxnorm.cells.norm_prop_lstm import norm_prop_lstm as norm_prop_lstm
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeCarry as AssortedTimeCarry
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTM as AssortedTimeLSTM
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTMParams as AssortedTimeLSTMParams
+from jaxnorm.cells.assorted_time_lstm import assorted_time_lstm as assorted_time_lstm
+from jaxnorm.cells.reparametrized import Reparametrized as Reparametrized
+from jaxnorm.cells.reparametrized import ReparametrizedParams as ReparametrizedParams
+from jaxnorm.cells.reparametrized import bounded_weight_norm_lstm as bounded_weight_norm_lstm
+from jaxnorm.cells.reparametrized import weight_norm_lstm as weight_norm_lstm
+
+from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
+from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
+from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
+from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
+from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
+from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
+from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.layers import Directions as Directions
 from jaxnorm.engine.layers import bidirectional as bidirectional
 from jaxnorm.engine.layers import stack as stack
+from jaxnorm.engine.sequence import sequence_statistics as sequence_statistics
 
 __version__ = "0.1.0"

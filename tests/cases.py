@@ -331,6 +331,10 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
+    CellCase("dreamer_v3_gru", jn.dreamer_v3_gru(HIDDEN)),
+    CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
+    CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
+    CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
     CellCase(
         "ln_projected_lstm",
         jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
