@@ -311,6 +311,13 @@ CELLS = (
         products_in_loop=0,
     ),
     CellCase("ligru", jn.ligru(HIDDEN), True),
+    CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
+    CellCase(
+        "min_lstm_batch_norm",
+        jn.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
