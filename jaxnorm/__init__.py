@@ -135,6 +135,9 @@ from jaxnorm.cells.min_gru import MinGRUParams as MinGRUParams
 from jaxnorm.cells.min_lstm import MinLSTM as MinLSTM
 from jaxnorm.cells.min_lstm import MinLSTMCarry as MinLSTMCarry
 from jaxnorm.cells.min_lstm import MinLSTMParams as MinLSTMParams
+from jaxnorm.cells.slstm import SLSTM as SLSTM
+from jaxnorm.cells.slstm import SLSTMCarry as SLSTMCarry
+from jaxnorm.cells.slstm import SLSTMParams as SLSTMParams
 from jaxnorm.cells.presets import ligru as ligru
 
 from jaxnorm.cells.presets import bn_lstm as bn_lstm

@@ -318,6 +318,15 @@ CELLS = (
         batch_statistics=True,
         products_in_loop=0,
     ),
+    CellCase(
+        "slstm",
+        jn.SLSTM(
+            HIDDEN,
+            norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
+            heads=2,
+        ),
+        batch_statistics=True,
+    ),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
