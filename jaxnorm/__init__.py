@@ -112,6 +112,7 @@ from jaxnorm.weights.unit_rows import unit_rows as unit_rows
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell
+from jaxnorm.cells.base import LinearCell as LinearCell
 from jaxnorm.cells.base import Sites as Sites
 from jaxnorm.cells.base import Timed as Timed
 from jaxnorm.cells.elman import Elman as Elman
@@ -131,6 +132,15 @@ from jaxnorm.cells.indrnn import clip_indrnn as clip_indrnn
 from jaxnorm.cells.ligru import LiGRU as LiGRU
 from jaxnorm.cells.ligru import LiGRUCarry as LiGRUCarry
 from jaxnorm.cells.ligru import LiGRUParams as LiGRUParams
+from jaxnorm.cells.min_gru import MinGRU as MinGRU
+from jaxnorm.cells.min_gru import MinGRUCarry as MinGRUCarry
+from jaxnorm.cells.min_gru import MinGRUParams as MinGRUParams
+from jaxnorm.cells.min_lstm import MinLSTM as MinLSTM
+from jaxnorm.cells.min_lstm import MinLSTMCarry as MinLSTMCarry
+from jaxnorm.cells.min_lstm import MinLSTMParams as MinLSTMParams
+from jaxnorm.cells.slstm import SLSTM as SLSTM
+from jaxnorm.cells.slstm import SLSTMCarry as SLSTMCarry
+from jaxnorm.cells.slstm import SLSTMParams as SLSTMParams
 from jaxnorm.cells.presets import ligru as ligru
 
 from jaxnorm.cells.presets import bn_lstm as bn_lstm

@@ -358,6 +358,22 @@ CELLS = (
     CellCase("ln_mut1", jn.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
     CellCase("bn_mut2", jn.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
     CellCase("ln_mut3", jn.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
+    CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
+    CellCase(
+        "min_lstm_batch_norm",
+        jn.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
+    CellCase(
+        "slstm",
+        jn.SLSTM(
+            HIDDEN,
+            norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
+            heads=2,
+        ),
+        batch_statistics=True,
+    ),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 

@@ -16,13 +16,13 @@ P = TypeVar("P", bound=Any)
 
 
 class Kernel(NamedTuple):
-    """The matrix of a recurrent product, stored as it is or transposed: the other field is None.
+    """The matrix of a recurrent product, or one for each block, as it is or transposed: the other field is None.
 
     A loop that multiplies by the transpose is several times faster on a CPU where that is what lies in memory.
     """
 
-    matrix: Float[Array, "H O"] | None
-    transposed: Float[Array, "O H"] | None = None
+    matrix: Float[Array, "*N H O"] | None
+    transposed: Float[Array, "*N O H"] | None = None
 
 
 def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel) -> Float[Array, "*B O"]:
@@ -36,6 +36,16 @@ def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel) -> Flo
     axes = (((1,), (contracted,)), ((), ()))
     y = lax.dot_general(rows, array, axes, preferred_element_type=statistics_dtype(array.dtype))
     return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N O"]:
+    """The product of each of N parts of the features with its own matrix (N, S, O), in at least float32."""
+    array: Any = kernel.matrix if kernel.transposed is None else kernel.transposed
+    contracted = 1 if kernel.transposed is None else 2
+    parts = x.astype(array.dtype).reshape(-1, array.shape[0], array.shape[contracted])
+    axes = (((2,), (contracted,)), ((1,), (0,)))
+    y = lax.dot_general(parts, array, axes, preferred_element_type=statistics_dtype(array.dtype))
+    return y.swapaxes(0, 1).reshape(*x.shape[:-1], y.shape[0], y.shape[-1])
 
 
 def check_features(where: str, x: Array, kernel: Array) -> None:
