@@ -130,6 +130,14 @@ from jaxnorm.cells.presets import lstm as lstm
 from jaxnorm.cells.presets import rms_gru as rms_gru
 from jaxnorm.cells.presets import rms_lstm as rms_lstm
 
+from jaxnorm.cells.wrappers import deterministic as deterministic
+from jaxnorm.cells.zoneout import Zoneout as Zoneout
+from jaxnorm.cells.recurrent_dropout import RecurrentDropout as RecurrentDropout
+from jaxnorm.cells.variational_dropout import VariationalDropout as VariationalDropout
+from jaxnorm.cells.drop_connect import DropConnect as DropConnect
+from jaxnorm.engine.connections import residual_stack as residual_stack
+from jaxnorm.engine.connections import skip_stack as skip_stack
+
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.layers import Directions as Directions
