@@ -207,6 +207,13 @@ from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
 from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
 from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
 from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.wrappers import deterministic as deterministic
+from jaxnorm.cells.zoneout import Zoneout as Zoneout
+from jaxnorm.cells.recurrent_dropout import RecurrentDropout as RecurrentDropout
+from jaxnorm.cells.variational_dropout import VariationalDropout as VariationalDropout
+from jaxnorm.cells.drop_connect import DropConnect as DropConnect
+from jaxnorm.engine.connections import residual_stack as residual_stack
+from jaxnorm.engine.connections import skip_stack as skip_stack
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll

@@ -3,6 +3,7 @@
 ``randomize`` fills every slot of a tree of weights with random numbers: zero biases and unit scales hide missing terms.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnorm as jn
+from jaxnorm.cells.wrappers import change_innermost
 
 
 class NormCase(NamedTuple):
@@ -374,6 +376,13 @@ CELLS = (
         ),
         batch_statistics=True,
     ),
+    # At test time: the contract gives no keys. Training is compared with the equations in the tests of the wrappers.
+    CellCase(
+        "zoneout_bn_lstm",
+        jn.Zoneout(jn.bn_lstm(HIDDEN, max_steps=MAX_STEPS), rate=0.2, cell_rate=0.4, deterministic=True),
+        True,
+    ),
+    CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
@@ -385,6 +394,11 @@ def randomize(tree: Any, rng: np.random.Generator, dtype: Any = None) -> Any:
         return jnp.asarray(0.7 * rng.standard_normal(leaf.shape) + 0.1, dtype or leaf.dtype)
 
     return jax.tree.map(draw, tree)
+
+
+def with_fields(cell: Any, **changes: Any) -> Any:
+    """The cell with other hyper-parameters, below whatever is wrapped around it."""
+    return change_innermost(cell, lambda inner: dataclasses.replace(inner, **changes))
 
 
 def random_norm_params(case: NormCase, rng: np.random.Generator, dtype: Any = jnp.float32) -> Any:
