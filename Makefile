@@ -11,9 +11,6 @@ ARGS ?=
 OLD ?=
 NEW ?=
 
-# On two cores, programs that JAX starts in the background have been seen to wait for each other for ever.
-export JAX_CPU_ENABLE_ASYNC_DISPATCH ?= false
-
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 

@@ -9,9 +9,6 @@ from pathlib import Path
 # JAX would take most of an accelerator's memory, and leave PyTorch too little.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
-# With few cores, programs that JAX starts in the background can take all the threads that they themselves wait for.
-os.environ.setdefault("JAX_CPU_ENABLE_ASYNC_DISPATCH", "false")
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -83,6 +83,12 @@ def in_range(where: str, name: str, value: float, low: float, high: float) -> No
         raise ValueError(f"{where}: {name} must be a number in [{low}, {high}], got {value!r}.")
 
 
+def positive(where: str, name: str, value: float) -> None:
+    """Raises ValueError unless the value is a finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{where}: {name} must be a number above zero, got {value!r}.")
+
+
 def epsilon(where: str, value: float) -> None:
     """Raises ValueError unless epsilon is a finite number of at least zero."""
     in_range(where, "epsilon", value, 0.0, math.inf)

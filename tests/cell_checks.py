@@ -306,7 +306,7 @@ def check_short(cell: Any, unroll: Callable = jn.unroll) -> None:
     got = forward(unroll, cell, data.params, data.xs[:1], carry=data.carry)
     assert_close(got, loop(cell, data.params, data.xs[:1], carry=data.carry))
     none = forward(unroll, cell, data.params, data.xs[:0], carry=data.carry)
-    assert none.outputs.shape == (0, cell.hidden_features)
+    assert none.outputs.shape == (0, cell.out_features)
     assert none.outputs.dtype == got.outputs.dtype
     assert_close(none.carry, data.carry, 0.0)
     assert_close(none.moments, jax.tree.map(lambda m: m[:0], got.moments))
@@ -322,14 +322,14 @@ def equations(jaxpr: Any) -> Any:
                 yield from equations(inner)
 
 
-def check_program(cell: Any, unroll: Callable = jn.unroll) -> None:
-    """One scan, with one matrix product in its body; the input product is made outside."""
+def check_program(cell: Any, unroll: Callable = jn.unroll, *, products: int = 1) -> None:
+    """One scan, with one matrix product in its body (or so many); the input product is made outside."""
     data = example(cell, masks=True)
     program = jax.make_jaxpr(lambda *a: unroll(cell, a[0], a[1], carry=a[2], where=a[3], reset=a[4]))(*data)
     found = list(equations(program.jaxpr))
     scans = [equation for equation in found if equation.primitive.name == "scan"]
     assert len(scans) == 1, f"{len(scans)} scans"
     inside = [e.primitive.name for e in equations(scans[0].params["jaxpr"].jaxpr)].count("dot_general")
-    assert inside == 1, f"{inside} matrix products in the body of the loop"
+    assert inside == products, f"{inside} matrix products in the body of the loop"
     everywhere = [equation.primitive.name for equation in found].count("dot_general")
-    assert everywhere == 2, f"{everywhere} matrix products in all"
+    assert everywhere == products + 1, f"{everywhere} matrix products in all"

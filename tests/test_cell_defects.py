@@ -114,7 +114,8 @@ def test_defect_21_batch_norm_works_in_the_loop_with_statistics_for_each_step(rn
     xs = cases.random_inputs(rng, 3, (6,)) + jnp.arange(3.0)[:, None, None]
     out = jn.unroll(cell, params, xs)
     stats = cell.fold(cell.initial_stats(), out.moments)
-    for site, moments in zip(stats, out.moments, strict=True):
+    for name in ("input", "recurrent", "cell"):
+        site, moments = getattr(stats, name), getattr(out.moments, name)
         np.testing.assert_allclose(site.mean, moments.mean, atol=1e-6)
         assert not np.allclose(site.mean[1], site.mean[2], atol=1e-3), "each step has statistics of its own"
     np.testing.assert_allclose(jn.unroll(cell, params, xs, stats=stats).outputs, out.outputs, rtol=1e-3, atol=1e-5)
@@ -136,3 +137,18 @@ def test_defect_24_shape_errors_name_the_argument(rng):
     carry = LN_LSTM.initial_carry((4,))
     with pytest.raises(ValueError, match=r"carry\.c must have shape \(\*B, H\) = \(5, 4\), got \(4, 4\)"):
         jn.unroll(LN_LSTM, params, jnp.zeros((2, 5, 3)), carry=carry)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one", "vmapped"])
+def test_orthogonal_draws_are_factorized_one_by_one(several, key):
+    """Batched factorizations block threads of XLA's pool; two in one program stood still for ever on two cores."""
+    cell = jn.bn_lstm(HIDDEN, max_steps=2)
+
+    def init(key):
+        return cell.init(key, HIDDEN).recurrent
+
+    keys = jax.random.split(key, 3) if several else key
+    program = jax.make_jaxpr(jax.vmap(init) if several else init)(keys)
+    found = [e for e in cell_checks.equations(program.jaxpr) if e.primitive.name in ("qr", "geqrf")]
+    assert found
+    assert {e.invars[0].aval.ndim for e in found} == {2}

@@ -38,9 +38,14 @@ def engine(right, wrong, **names):
     return partial(whole.unroll, schedule="plain")
 
 
-def lstm(right, wrong):
-    """A cell of a faulty LSTM."""
-    return planted("jaxnorm.cells.lstm", right, wrong).LSTM(SIZE, norm=jn.LayerNorm())
+def lstm(right, wrong, of="lstm"):
+    """A cell of a faulty LSTM, or of an LSTM with faulty gates."""
+    if of == "lstm":
+        faulty = planted("jaxnorm.cells.lstm", right, wrong)
+    else:
+        gates = planted("jaxnorm.cells.gates", right, wrong)
+        faulty = planted("jaxnorm.cells.lstm", "GATES = 4", "GATES = 4", gates=gates)
+    return faulty.LSTM(SIZE, norm=jn.LayerNorm())
 
 
 def check_oracle(cell, step=oracles.ln_lstm_step):
@@ -63,12 +68,13 @@ def test_checks_accept_the_unharmed_source(x64):
 
 FAULTS_OF_THE_CELL = {
     "two gates swapped": ("i, f, g, o = jnp.split(", "f, i, g, o = jnp.split("),
-    "bias dropped": ("base.add_bias(zs, ready.bias)", "zs"),
-    "normalized c carried": ("LSTMCarry(c.astype(", "LSTMCarry(c_hat.astype("),
+    "bias dropped": ("base.add_bias(zs, ready.bias)", "zs", "gates"),
+    "normalized c carried": ('self.carried_cell == "raw"', 'self.carried_cell != "raw"'),
     "norm of c left out": ("h = output(o, c_hat)", "h = output(o, c)"),
     "norm of the sum": (
-        "self.gate_groups, p.recurrent, a_t, s.recurrent",
-        "self.gate_groups, p.recurrent, a_t + z_t, s.recurrent",
+        "groups, a_t, stats_t, where_t)\n    s =",
+        "groups, a_t + z_t, stats_t, where_t)\n    s =",
+        "gates",
     ),
     "forget bias at run time": ("cell_state(i, f, g, ", "cell_state(i, f + 1.0, g, "),
 }

@@ -59,10 +59,10 @@ def gate_changed(cell, params, state, changed, gate):
     scaled = params._replace(recurrent=params.recurrent.at[:, changed].multiply(10.0))
 
     def normalized(p):
-        from jaxnorm.cells import base, products
+        from jaxnorm.cells import gates, products
 
         ready = cell.prepare(p)
-        merged, _ = base.normalize_gates(
+        merged, _ = gates.normalize(
             cell.sites.recurrent, cell.gate_groups, ready.norm.recurrent, cell.recur(ready, state), None, None
         )
         return products.split_gates(merged, sum(cell.gate_groups))
@@ -116,7 +116,7 @@ def test_trap_06_number_and_initial_values_of_the_norm_weights(key):
     entries = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params.norm)])
     assert len(entries) == 18 * HIDDEN
     assert (entries == 1).sum() == (entries == 0).sum() == 9 * HIDDEN
-    for site in params.norm:
+    for site in (params.norm.input, params.norm.recurrent, params.norm.cell):
         assert np.all(site.scale == 1), "alpha multiplies and begins at one, whatever the supplement's text says"
         assert np.all(site.bias == 0)
     ready = LN_LSTM.prepare(params)
@@ -150,7 +150,8 @@ def test_trap_07_reset_acts_on_the_normalized_product_and_z_renews(rng):
 def test_trap_08_bn_lstm_has_a_row_for_each_step_small_scales_and_a_rule_beyond(rng, key):
     rows = 4
     cell = jn.bn_lstm(HIDDEN, max_steps=rows)
-    for site in cell.init(key, 3).norm:
+    fresh = cell.init(key, 3).norm
+    for site in (fresh.input, fresh.recurrent, fresh.cell):
         np.testing.assert_allclose(site.scale, 0.1)
     params = cases.random_cell_params(cell, rng)
     drift = jnp.arange(rows, dtype=jnp.float32)[:, None, None]

@@ -1,22 +1,21 @@
 """A leaky Elman cell, with a normalizer at its site.
 
-A skeleton to copy to ``jaxnorm/cells/<name>.py``: the carry, the weights, and a spec with five verbs. A cell holds no
-loop and no mask; the engine has both. What differs from cell to cell is marked with ``# 1`` to ``# 6``. For gates side
-by side look at ``lstm.py`` too.
+A skeleton to copy to ``jaxnorm/cells/<name>.py``: the carry, the weights, and a spec with the verbs. A cell holds no
+loop and no mask; the engine has both. Fields, statistics and carries come from :class:`Frame`. What differs from cell
+to cell is marked with ``# 1`` to ``# 6``. For gates side by side look at ``lstm.py`` and ``gates.py`` too.
 """
 
 import dataclasses
-from typing import NamedTuple, cast, final
+from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers, products
-from jaxnorm.cells.base import Key, Sites, Timed
-from jaxnorm.norms.base import Normalizer
-from jaxnorm.norms.identity import Identity
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.frame import Frame
 
 
 class LeakyCarry(NamedTuple):  # 1: what the next step needs
@@ -30,13 +29,14 @@ class LeakyParams(NamedTuple):  # 2: the weights; kernel, recurrent and norm go 
 
     kernel: Float[Array, "I H"]
     recurrent: Float[Array, "H H"]
-    bias: Float[Array, " H"]
+    bias: Float[Array, " H"] | None
     norm: Sites
+    carry: LeakyCarry | None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Leaky:
+class Leaky(Frame):
     r"""Leaky-integrator network with a normalizer.
 
     .. math:: h_t = (1 - \lambda) h_{t-1} + \lambda \tanh\bigl(N_c(x_t W + h_{t-1} U) + b\bigr)
@@ -49,11 +49,8 @@ class Leaky:
       leak: :math:`\lambda`, in [0, 1].
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
-      initial_noise: standard deviation of Gaussian noise on the initial h; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products and of the outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of h; None means the compute dtype.
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.frame.Frame`).
 
     Raises:
       ValueError: a size is not positive, the leak is not in [0, 1], or a normalizer does not fit the site.
@@ -70,60 +67,28 @@ class Leaky:
       leaky-integrator neurons", 2007.
     """
 
-    hidden_features: int
     _: dataclasses.KW_ONLY
-    norm: Normalizer | Sites = Identity()
     leak: float = 0.5
-    kernel_init: Initializer = initializers.lecun_normal
     recurrent_init: Initializer = initializers.orthogonal
-    initial_noise: float = 0.0
-    max_steps: int = 1
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    carry_dtype: DTypeLike | None = None
+
+    has_sites: ClassVar[tuple[str, ...]] = ("cell",)  # 3: where normalizers stand
+    carry_type: ClassVar[type[LeakyCarry]] = LeakyCarry
 
     def __post_init__(self) -> None:
-        base.check_common("Leaky", self)
+        super().__post_init__()
         _validate.in_range("Leaky", "leak", self.leak, 0.0, 1.0)
-        base.settle_dtypes(self)
-        object.__setattr__(self, "norm", base.resolve_sites("Leaky", self.norm, ("cell",)))  # 3: which sites it has
 
-    @property
-    def sites(self) -> Sites:
-        """The normalizers at all sites."""
-        return cast(Sites, self.norm)  # __post_init__ made it so
-
-    @property
-    def _shapes(self) -> Sites:
-        return Sites((), (), (self.hidden_features,))
-
-    def init(self, key: Key, in_features: int) -> LeakyParams:
-        """Fresh weights for inputs with ``in_features`` features."""
-        size, hidden = _validate.positive_int("Leaky.init", "in_features", in_features), self.hidden_features
+    def draw(self, key: Key, in_features: int) -> LeakyParams:
+        """The weights; ``init`` compiles this."""
+        hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
         return LeakyParams(
-            kernel=self.kernel_init(input_key, (size, hidden), self.param_dtype),
-            recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), self.param_dtype),
-            bias=jnp.zeros((hidden,), self.param_dtype),
-            norm=base.site_params(self.sites, self._shapes, self.param_dtype),
+            kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
+            recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
+            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
+            norm=self.fresh_norms(),
+            carry=self.fresh_carry(),
         )
-
-    def initial_stats(self) -> Sites:
-        """Running statistics with ``max_steps`` rows at the site, if it has any."""
-        return base.site_stats(self.sites, self._shapes, self.max_steps)
-
-    def initial_carry(
-        self,
-        batch_shape: tuple[int, ...],
-        *,
-        params: LeakyParams | None = None,
-        key: Key | None = None,
-        dtype: DTypeLike | None = None,
-    ) -> LeakyCarry | Timed:
-        """Zeros plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        dtype = jnp.dtype(self.carry_dtype or dtype or self.dtype or self.param_dtype)
-        h = base.initial_entry(None, (*batch_shape, self.hidden_features), dtype)
-        return base.timed(LeakyCarry(base.add_noise("Leaky", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: LeakyParams, dtype: DTypeLike | None = None) -> LeakyParams:
         """Centres the kernels where that saves a mean, and casts them."""
@@ -151,7 +116,7 @@ class Leaky:
         key_t: Key | None,
     ) -> tuple[LeakyCarry, Float[Array, "*B H"], Sites]:
         """Sum, nonlinearity and output of one step."""  # 6: the rest, in the order and letters of the equation
-        s = Sites(None, None, None) if stats_t is None else stats_t
+        s = base.UNKNOWN if stats_t is None else stats_t
         a_hat, m_cell = base.normalize_features(
             self.sites.cell, ready.norm.cell, z_t.astype(a_t.dtype) + a_t, s.cell, where_t
         )
@@ -159,7 +124,3 @@ class Leaky:
         h = carry.h.astype(new.dtype)
         h = h + self.leak * (new - h)
         return LeakyCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(cell=m_cell)
-
-    def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
-        """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.sites, stats, moments, start)

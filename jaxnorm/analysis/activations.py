@@ -239,6 +239,10 @@ class _Recording:
         return self.cell.hidden_features
 
     @property
+    def out_features(self) -> int:
+        return self.cell.out_features
+
+    @property
     def max_steps(self) -> int:
         return self.cell.max_steps
 
@@ -253,6 +257,9 @@ class _Recording:
 
     def prepare(self, params: Any, dtype: DTypeLike | None = None) -> Any:
         return self.cell.prepare(params, dtype)
+
+    def sample(self, ready: Any, batch_shape: tuple[int, ...], key: Any) -> Any:
+        return self.cell.sample(ready, batch_shape, key)
 
     def project(self, ready: Any, xs: Array, stats: Any, where: Array | None) -> tuple[Array, Any]:
         given, perturbation = xs[..., : self.in_features], xs[..., self.in_features :]

@@ -5,7 +5,6 @@
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
@@ -13,11 +12,9 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.centring import after_centring, inside_loop
-from jaxnorm.cells.products import merge_gates, split_gates
+from jaxnorm.cells.centring import inside_loop
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.identity import Identity
-from jaxnorm.norms.moments import Moments, map_moments
 
 Ready: TypeAlias = PyTree
 """The weights of a cell as ``prepare`` leaves them for a whole sequence."""
@@ -30,13 +27,20 @@ Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 class Sites(NamedTuple):
     """One thing for each place in a cell where a normalizer can stand: specs, weights, statistics or moments.
 
-    ``input`` is the projected input, ``recurrent`` the recurrent product, ``cell`` the argument of the output
-    nonlinearity (c of an LSTM, the summed input of an Elman cell). ``()`` marks a site without one.
+    ``input`` is the projected input, ``recurrent`` the recurrent product, ``summed`` the sum of both, and ``cell`` the
+    argument of the output nonlinearity (c of an LSTM, the summed input of an Elman cell). ``projection`` is the output
+    of a cell that projects it. ``()`` marks a site without one.
     """
 
     input: Any = ()
     recurrent: Any = ()
+    summed: Any = ()
     cell: Any = ()
+    projection: Any = ()
+
+
+UNKNOWN = Sites(None, None, None, None, None)
+"""Statistics that are to be measured, at each site."""
 
 
 class Timed(NamedTuple):
@@ -61,7 +65,12 @@ class Cell(Protocol):
 
     @property
     def hidden_features(self) -> int:
-        """H, the number of output features."""
+        """H, the number of hidden features."""
+        ...
+
+    @property
+    def out_features(self) -> int:
+        """Number of features of the outputs."""
         ...
 
     @property
@@ -97,6 +106,10 @@ class Cell(Protocol):
         """Everything about the weights that is done once a sequence."""
         ...
 
+    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
+        """Draws what is random for a whole sequence (masks that all steps share) and puts it among the weights."""
+        ...
+
     def project(
         self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "..."], Stats]:
@@ -128,8 +141,8 @@ class Cell(Protocol):
         ...
 
 
-def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...]) -> Sites:
-    """Specs for all sites: one normalizer stands at every site that the cell has, unnamed sites get Identity."""
+def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...], more: tuple[str, ...] = ()) -> Sites:
+    """Specs for all sites: one normalizer stands at every site in ``has``, unnamed sites get Identity."""
     if not isinstance(norm, Sites):
         if not isinstance(norm, Normalizer):
             raise TypeError(f"{where}: norm must be a normalizer such as LayerNorm(), or Sites(...), got {norm!r}.")
@@ -138,8 +151,9 @@ def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...]) ->
     for name, spec in zip(Sites._fields, filled, strict=True):
         if not isinstance(spec, Normalizer):
             raise TypeError(f"{where}: norm.{name} must be a normalizer such as LayerNorm(), got {spec!r}.")
-        if name not in has and spec != Identity():
-            raise ValueError(f"{where}: there is no site {name!r}, only {', '.join(map(repr, has))}. Leave it out.")
+        if name not in has + more and spec != Identity():
+            there = ", ".join(map(repr, has + more)) or "none"
+            raise ValueError(f"{where}: there is no site {name!r}, only {there}. Leave it out.")
         spec.check_site(f"{where}: norm.{name}")
     return filled
 
@@ -151,54 +165,6 @@ def settle_dtypes(cell: Any) -> None:
         object.__setattr__(cell, name, None if value is None else jnp.dtype(value))
 
 
-def check_groups(where: str, groups: tuple[int, ...], gates: int) -> None:
-    """Raises ValueError unless the group sizes are positive and add up to the number of gates."""
-    if not isinstance(groups, tuple) or not all(isinstance(g, int) and g > 0 for g in groups) or sum(groups) != gates:
-        raise ValueError(
-            f"{where}: gate_groups must be a tuple of positive sizes that add up to {gates}, got {groups!r}. "
-            f"({gates},) shares statistics over all gates, {(1,) * gates} keeps each gate apart."
-        )
-
-
-def normalize_gates(
-    norm: Normalizer,
-    groups: tuple[int, ...],
-    params: Params,
-    x: Float[Array, "*B GH"],
-    stats: Stats | None,
-    where: Bool[Array, "*B"] | None,
-) -> tuple[Float[Array, "*B GH"], Stats]:
-    """Applies a normalizer to pre-activations, each group of gates side by side as one feature axis.
-
-    Data and weights are merged (see :func:`merge_gates`), statistics have trailing axes (G, H). The data are a product
-    with a kernel from :func:`ready_kernels`.
-    """
-    if norm == Identity():
-        return x, ()
-    norm = after_centring(norm)
-    gates = sum(groups)
-    hidden = x.shape[-1] // gates
-    stats = None if stats is None else _map_features(merge_gates, stats)
-    outputs, measured, low = [], [], 0
-    for size in groups:
-        part = slice(low * hidden, (low + size) * hidden)
-        low += size
-
-        def cut(leaf: Array, part: slice = part) -> Array:
-            return leaf[..., part]
-
-        used = None if stats is None else _map_features(cut, stats)
-        y, m = norm(jax.tree.map(cut, params), cut(x), used, None if where is None else where[..., None])
-        outputs.append(y)
-        measured.append(m)
-    # The counts of all groups are those of the batch: the first group's stand for all.
-    together = measured[0] if len(groups) == 1 else _concatenate_features(measured)
-    return (
-        outputs[0] if len(groups) == 1 else jnp.concatenate(outputs, axis=-1),
-        _map_features(partial(split_gates, gates=gates), together),
-    )
-
-
 def over_steps(
     normalize: Callable[[Array, Stats | None, Array | None], tuple[Array, Stats]],
     xs: Float[Array, "T *B F"],
@@ -208,21 +174,6 @@ def over_steps(
     """Applies the normalization of a step to each of many: what is measured over a batch does not mix them."""
     normalized: tuple[Array, Stats] = jax.vmap(normalize)(xs, stats, where)
     return normalized
-
-
-def _map_features(function: Callable[[Array], Array], stats: Stats) -> Stats:
-    """Applies a function to mean and variance of every Moments, leaving the counts."""
-    return map_moments(lambda m: m._replace(mean=function(m.mean), var=function(m.var)), stats)
-
-
-def _concatenate_features(parts: list[Stats]) -> Stats:
-    def join(first: Moments, *rest: Moments) -> Moments:
-        both = (first, *rest)
-        return first._replace(
-            mean=jnp.concatenate([m.mean for m in both], axis=-1), var=jnp.concatenate([m.var for m in both], axis=-1)
-        )
-
-    return map_moments(join, *parts)
 
 
 def normalize_features(
@@ -265,7 +216,12 @@ def combine_sites(a: Sites, b: Sites) -> Sites:
 
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
     """``x + bias`` in the dtype of ``x``; None adds nothing."""
-    return x if bias is None else x + bias.astype(x.dtype).reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
+    return x if bias is None else x + align(bias, x)
+
+
+def align(weights: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weights of the last axes of ``x`` in its dtype, with axes of size 1 for the others."""
+    return weights.astype(x.dtype).reshape((1,) * (x.ndim - weights.ndim) + weights.shape)
 
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:

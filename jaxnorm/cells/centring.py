@@ -31,8 +31,8 @@ def inside_loop(norm: Normalizer) -> Normalizer:
     return dataclasses.replace(norm, anchor=False) if isinstance(norm, LayerNorm) else norm
 
 
-def centre(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "I GH"]) -> Float[Array, "I GH"]:
-    """The kernel without its mean over each group of gates, where the normalizer of the product would take it away."""
+def centre(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "*I GH"]) -> Float[Array, "*I GH"]:
+    """A kernel (or bias) without its mean over each group of gates, where the normalizer after it takes that away."""
     if not _centres(norm):
         return kernel
     hidden = kernel.shape[-1] // sum(groups)

@@ -1,22 +1,19 @@
 """The simple recurrent network of Elman, with a normalizer at each of its three sites."""
 
 import dataclasses
-import importlib
-import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast, final
+from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers, products
-from jaxnorm.cells.base import Key, Sites, Timed
+from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import after_centring
-from jaxnorm.norms.base import Normalizer
-from jaxnorm.norms.identity import Identity
+from jaxnorm.cells.frame import Frame
 
 
 class ElmanCarry(NamedTuple):
@@ -35,15 +32,9 @@ class ElmanParams(NamedTuple):
     carry: ElmanCarry | None = None
 
 
-def _by_name(function: Callable[..., Any]) -> tuple[str, str] | Callable[..., Any]:
-    """Where a function is found, for pickle, which refuses ``jnp.tanh`` and others that jit has wrapped."""
-    module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
-    return (module, name) if module and getattr(sys.modules.get(module), name, None) is function else function
-
-
 @final
 @dataclasses.dataclass(frozen=True)
-class Elman:
+class Elman(NamedActivation, Frame):
     r"""Simple recurrent network with normalizers.
 
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(h_{t-1} U)) + b\bigr)
@@ -79,78 +70,30 @@ class Elman:
       J. Elman, "Finding Structure in Time", 1990.
     """
 
-    hidden_features: int
     _: dataclasses.KW_ONLY
-    norm: Normalizer | Sites = Identity()
     activation: Callable[[Array], Array] = jnp.tanh
-    use_bias: bool = True
     kernel_init: Initializer = initializers.lecun_normal
     recurrent_init: Initializer = initializers.orthogonal
-    learn_carry: bool = False
-    initial_noise: float = 0.0
-    max_steps: int = 1
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    carry_dtype: DTypeLike | None = None
 
-    def __post_init__(self) -> None:
-        base.check_common("Elman", self)
-        base.settle_dtypes(self)
-        object.__setattr__(self, "norm", base.resolve_sites("Elman", self.norm, Sites._fields))
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"activation": _by_name(self.activation)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        found = state["activation"]
-        if isinstance(found, tuple):
-            found = getattr(importlib.import_module(found[0]), found[1])
-        vars(self).update(state | {"activation": found})
-
-    @property
-    def sites(self) -> Sites:
-        """The normalizers at all sites."""
-        return cast(Sites, self.norm)  # __post_init__ made it so
-
-    @property
-    def _shapes(self) -> Sites:
+    def site_shapes(self) -> Sites:
+        """There is one gate only: H features at each site."""
         features = (self.hidden_features,)
-        return Sites(features, features, features)
+        return Sites(*[features] * len(Sites._fields))
 
-    def init(self, key: Key, in_features: int) -> ElmanParams:
-        """Fresh weights for inputs with ``in_features`` features."""
-        params: ElmanParams = self._draw(key, _validate.positive_int("Elman.init", "in_features", in_features))
-        return params
-
-    @partial(jax.jit, static_argnums=(0, 2))
-    def _draw(self, key: Key, size: int) -> ElmanParams:
+    def draw(self, key: Key, in_features: int) -> ElmanParams:
+        """The weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
         return ElmanParams(
-            kernel=self.kernel_init(input_key, (size, hidden), dtype),
+            kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
             recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
             bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
-            norm=base.site_params(self.sites, self._shapes, dtype),
-            carry=ElmanCarry(jnp.zeros((hidden,), dtype)) if self.learn_carry else None,
+            norm=self.fresh_norms(),
+            carry=self.fresh_carry(),
         )
-
-    def initial_stats(self) -> Sites:
-        """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.sites, self._shapes, self.max_steps)
-
-    def initial_carry(
-        self,
-        batch_shape: tuple[int, ...],
-        *,
-        params: ElmanParams | None = None,
-        key: Key | None = None,
-        dtype: DTypeLike | None = None,
-    ) -> ElmanCarry | Timed:
-        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        dtype = jnp.dtype(self.carry_dtype or dtype or self.dtype or self.param_dtype)
-        learned = None if params is None else params.carry
-        h = base.initial_entry(learned and learned.h, (*batch_shape, self.hidden_features), dtype)
-        return base.timed(ElmanCarry(base.add_noise("Elman", h, self.initial_noise, key)), batch_shape, self.max_steps)
 
     def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
         """Centres the kernels where that saves a mean, and casts them."""
@@ -182,7 +125,7 @@ class Elman:
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], Sites]:
         """Sum, nonlinearity and output of one step."""
         norm, p = self.sites, ready.norm
-        s = Sites(None, None, None) if stats_t is None else stats_t
+        s = base.UNKNOWN if stats_t is None else stats_t
         r, m_recurrent = base.normalize_features(after_centring(norm.recurrent), p.recurrent, a_t, s.recurrent, where_t)
         a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
         h = self.activation(base.add_bias(a_hat, ready.bias))
@@ -191,7 +134,3 @@ class Elman:
             h.astype(ready.kernel.dtype),
             Sites(recurrent=m_recurrent, cell=m_cell),
         )
-
-    def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
-        """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.sites, stats, moments, start)

@@ -1,21 +1,22 @@
-"""Gated recurrent unit, with a normalizer at each of its two sites."""
+"""Gated recurrent unit, with a normalizer at each of its sites."""
 
 import dataclasses
-from functools import partial
-from typing import Literal, NamedTuple, cast, final
+from typing import ClassVar, Literal, NamedTuple, final
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
-from jaxnorm.cells import base, initializers, products
-from jaxnorm.cells.base import Key, Sites, Timed
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.cells import base, gates, initializers, products
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.frame import Frame
+from jaxnorm.cells.gates import ReadyGates
 from jaxnorm.cells.gru_derivative import new_state
-from jaxnorm.norms.base import Normalizer
+from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.norms.identity import Identity
 
 GATES = 3
+UPDATE = 1
 
 
 class GRUCarry(NamedTuple):
@@ -37,7 +38,7 @@ class GRUParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class GRU:
+class GRU(Frame):
     r"""Gated recurrent unit with normalizers; the reset gate acts after the recurrent product.
 
     .. math::
@@ -51,19 +52,31 @@ class GRU:
        \text{"renew":}\quad h_t = (1 - z) \odot h_{t-1} + z \odot n
 
     with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``). Statistics of r and z are joint,
-    those of n apart, as in the LN-GRU. The two conventions for z are the same model with the sign of one
-    pre-activation turned.
+    those of n apart, as in the LN-GRU. With ``reset="candidate"`` r multiplies the whole candidate, and the sum may be
+    normalized (:math:`N_s`, site ``summed``, only if it is named):
+
+    .. math:: r, z, n' = N_s\bigl(N_x(x_t W) + N_h(h_{t-1} U)\bigr) + b, \qquad n = \tanh(\sigma(r) \odot n')
+
+    The two conventions for z are the same model with the sign of one pre-activation turned.
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      norm: one normalizer for the sites input and recurrent, or Sites(...) with one for each that is named.
       gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) as in the LN paper, (3,) all,
         (1, 1, 1) each alone.
       update_gate: whether z keeps the old state (Cho et al. 2014, Flax, PyTorch, Keras) or renews it (Chung et al.
         2014, Ba et al. 2016).
+      reset: whether r multiplies the recurrent part of the candidate (``"recurrent"``) or all of it
+        (``"candidate"``; there is no b_h then, which b would do the work of).
       use_bias: whether there are b and b_h.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
+        that of the sum), :math:`N_x(x_t W + b)`, and there is no b_h then.
+      update_bias: initial value of b for the update gate z; part of the parameter, never added at run time. Without b
+        it is that of the bias of the last norm before the gates, if that has one.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
+        ``kernel_init``.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
@@ -85,111 +98,81 @@ class GRU:
       K. Cho et al., 2014, arXiv:1406.1078; J. Chung et al., 2014, arXiv:1412.3555.
     """
 
-    hidden_features: int
     _: dataclasses.KW_ONLY
-    norm: Normalizer | Sites = Identity()
     gate_groups: tuple[int, ...] = (2, 1)
     update_gate: Literal["keep", "renew"] = "keep"
-    use_bias: bool = True
-    kernel_init: Initializer | tuple[Initializer, ...] = initializers.lecun_normal
-    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
-    learn_carry: bool = False
-    initial_noise: float = 0.0
-    max_steps: int = 1
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    carry_dtype: DTypeLike | None = None
+    reset: Literal["recurrent", "candidate"] = "recurrent"
+    bias_at: Literal["end", "input"] = "end"
+    update_bias: float = 0.0
+    recurrent_init: GatesInitializer | None = initializers.orthogonal
+
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    carry_type: ClassVar[type[GRUCarry]] = GRUCarry
 
     def __post_init__(self) -> None:
-        base.check_common("GRU", self)
-        base.check_groups("GRU", self.gate_groups, GATES)
+        super().__post_init__()
+        gates.check_groups("GRU", self.gate_groups, GATES)
         _validate.choice("GRU", "update_gate", self.update_gate, ("keep", "renew"))
-        base.settle_dtypes(self)
-        object.__setattr__(self, "norm", base.resolve_sites("GRU", self.norm, ("input", "recurrent")))
+        _validate.choice("GRU", "reset", self.reset, ("recurrent", "candidate"))
+        _validate.choice("GRU", "bias_at", self.bias_at, ("end", "input"))
+        if self.reset == "recurrent" and self.sites.summed != Identity():
+            raise ValueError(
+                "GRU: norm.summed needs the whole candidate before the reset gate multiplies it. "
+                "Pass reset='candidate', or leave the site out."
+            )
+        if self.bias_at != "end" and not self.use_bias:
+            raise ValueError(f"GRU: bias_at={self.bias_at!r} says where b enters, but use_bias is False.")
 
-    @property
-    def sites(self) -> Sites:
-        """The normalizers at all sites."""
-        return cast(Sites, self.norm)  # __post_init__ made it so
-
-    @property
-    def _shapes(self) -> Sites:
-        gates = (GATES, self.hidden_features)
-        return Sites(gates, gates, ())
-
-    def init(self, key: Key, in_features: int) -> GRUParams:
-        """Fresh weights for inputs with ``in_features`` features."""
-        params: GRUParams = self._draw(key, _validate.positive_int("GRU.init", "in_features", in_features))
-        return params
-
-    @partial(jax.jit, static_argnums=(0, 2))
-    def _draw(self, key: Key, size: int) -> GRUParams:
-        hidden, dtype = self.hidden_features, self.param_dtype
-        input_key, recurrent_key = jax.random.split(key)
+    def draw(self, key: Key, in_features: int) -> GRUParams:
+        """The weights; ``init`` compiles this."""
+        hidden = self.hidden_features
+        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
+        zeros, norm = jnp.zeros((GATES, hidden), self.param_dtype), self.fresh_norms()
         return GRUParams(
-            kernel=initializers.blocks(
-                "GRU.init", "kernel_init", self.kernel_init, input_key, (size, hidden), GATES, dtype
-            ),
-            recurrent=initializers.blocks(
-                "GRU.init", "recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden), GATES, dtype
-            ),
-            bias=jnp.zeros((GATES, hidden), dtype) if self.use_bias else None,
-            recurrent_bias=jnp.zeros((GATES, hidden), dtype) if self.use_bias else None,
-            norm=base.site_params(self.sites, self._shapes, dtype),
-            carry=GRUCarry(jnp.zeros((hidden,), dtype)) if self.learn_carry else None,
+            kernel=kernel,
+            recurrent=recurrent,
+            bias=zeros.at[UPDATE].set(self.update_bias) if self.use_bias else None,
+            recurrent_bias=zeros if self.use_bias and self.reset == "recurrent" and self.bias_at == "end" else None,
+            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, self.update_bias),
+            carry=self.fresh_carry(),
         )
 
-    def initial_stats(self) -> Sites:
-        """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.sites, self._shapes, self.max_steps)
-
-    def initial_carry(
-        self,
-        batch_shape: tuple[int, ...],
-        *,
-        params: GRUParams | None = None,
-        key: Key | None = None,
-        dtype: DTypeLike | None = None,
-    ) -> GRUCarry | Timed:
-        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        dtype = jnp.dtype(self.carry_dtype or dtype or self.dtype or self.param_dtype)
-        learned = None if params is None else params.carry
-        h = base.initial_entry(learned and learned.h, (*batch_shape, self.hidden_features), dtype)
-        return base.timed(GRUCarry(base.add_noise("GRU", h, self.initial_noise, key)), batch_shape, self.max_steps)
-
-    def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> GRUParams:
+    def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
         """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them.
 
-        What is added to r and z is gathered in ``bias``; ``recurrent_bias`` keeps that of n, which r multiplies.
+        What is added to r and z is gathered in ``bias``; ``recurrent_out`` keeps that of n, which r multiplies.
         """
-        merged = products.merge_weights(params, ("kernel", "recurrent", "bias", "recurrent_bias"))
-        input_norm, recurrent_norm, _ = self.sites
-        input_weights, bias = products.gather_bias(input_norm, merged.norm.input, merged.bias)
-        recurrent_weights, b_h = products.gather_bias(recurrent_norm, merged.norm.recurrent, merged.recurrent_bias)
-        if b_h is not None:
-            gates, b_h = jnp.split(b_h, [2 * self.hidden_features])
-            bias = products.add_biases(bias, jnp.concatenate([gates, jnp.zeros_like(b_h)]))
-        norm = merged.norm._replace(input=input_weights, recurrent=recurrent_weights)
-        gathered = merged._replace(bias=bias, recurrent_bias=b_h, norm=norm)
-        return products.ready_kernels(gathered, input_norm, recurrent_norm, self.gate_groups, dtype or self.dtype)
+        ready = gates.prepare(
+            params,
+            self.sites,
+            self.gate_groups,
+            dtype or self.dtype,
+            input_bias=params.bias if self.bias_at == "input" else None,
+            bias=params.bias if self.bias_at == "end" else None,
+            recurrent_out=params.recurrent_bias,
+            apart=self.reset == "recurrent",
+        )
+        if ready.recurrent_out is None:
+            return ready
+        first, candidate = jnp.split(ready.recurrent_out, [2 * self.hidden_features])
+        first = jnp.concatenate([first, jnp.zeros_like(candidate)])
+        return ready._replace(bias=products.add_biases(ready.bias, first), recurrent_out=candidate)
 
     def project(
-        self, ready: GRUParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], Sites]:
         """The normalized input products of all steps plus b (and what else r and z get), in the compute dtype."""
-        products.check_features("GRU.project", xs, ready.kernel)
-        normalize = partial(base.normalize_gates, self.sites.input, self.gate_groups, ready.norm.input)
-        zs = products.matmul(xs, ready.kernel)
-        zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
-        return base.add_bias(zs, ready.bias).astype(ready.kernel.dtype), Sites(input=measured)
+        return gates.project("GRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
-    def recur(self, ready: GRUParams, carry: GRUCarry) -> Float[Array, "*B GH"]:
+    def recur(self, ready: ReadyGates, carry: GRUCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(
         self,
-        ready: GRUParams,
+        ready: ReadyGates,
         carry: GRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
@@ -198,17 +181,16 @@ class GRU:
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
         """Gates, candidate and output of one step."""
-        stats = None if stats_t is None else stats_t.recurrent
-        a_hat, m_recurrent = base.normalize_gates(
-            self.sites.recurrent, self.gate_groups, ready.norm.recurrent, a_t, stats, where_t
-        )
-        r_x, z_x, n_x = jnp.split(z_t.astype(a_hat.dtype), GATES, axis=-1)
-        r_h, z_h, n_h = jnp.split(a_hat, GATES, axis=-1)
-        n_h = base.add_bias(n_h, ready.recurrent_bias)
-        z = z_x + z_h if self.update_gate == "keep" else -(z_x + z_h)
-        h = new_state(r_x + r_h, z, n_x, n_h, carry.h.astype(a_hat.dtype))
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(recurrent=m_recurrent)
-
-    def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
-        """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.sites, stats, moments, start)
+        if self.reset == "recurrent":
+            r, m_recurrent = gates.normalize_recurrent(ready, self.sites, self.gate_groups, a_t, stats_t, where_t)
+            measured = Sites(recurrent=m_recurrent)
+            r_x, z_x, n_x = jnp.split(z_t.astype(r.dtype), GATES, axis=-1)
+            r_h, z_h, n_h = jnp.split(r, GATES, axis=-1)
+            r, z, n_h = r_x + r_h, z_x + z_h, base.add_bias(n_h, ready.recurrent_out)
+        else:
+            total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
+            r, z, n_h = jnp.split(total, GATES, axis=-1)
+            n_x = jnp.zeros_like(n_h)
+        z = z if self.update_gate == "keep" else -z
+        h = new_state(r, z, n_x, n_h, carry.h.astype(r.dtype))
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured

@@ -1,22 +1,21 @@
 """Long short-term memory, with a normalizer at each of its three sites."""
 
 import dataclasses
-from functools import partial
-from typing import NamedTuple, cast, final
+from typing import ClassVar, Literal, NamedTuple, final
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
-from jaxnorm.cells import base, initializers, products
-from jaxnorm.cells.base import Key, Sites, Timed
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.cells import base, gates, initializers, products
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.frame import Frame
+from jaxnorm.cells.gates import ReadyGates
+from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.norms.base import Normalizer
-from jaxnorm.norms.identity import Identity
-from jaxnorm.norms.moments import statistics_dtype
 
 GATES = 4
+FORGET = 1
 
 
 class LSTMCarry(NamedTuple):
@@ -34,32 +33,42 @@ class LSTMParams(NamedTuple):
     bias: Float[Array, "4 H"] | None
     norm: Sites
     carry: LSTMCarry | None = None
+    recurrent_bias: Float[Array, "4 H"] | None = None
+    """Only with ``bias_at="each"``."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class LSTM:
+class LSTM(Frame):
     r"""Long short-term memory with normalizers.
 
     .. math::
        z_t &= N_x(x_t W), \qquad a_t = h_{t-1} U \\
-       i, f, g, o &= z_t + N_h(a_t) + b \\
+       i, f, g, o &= N_s\bigl(z_t + N_h(a_t)\bigr) + b \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(N_c(c_t))
 
-    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and :math:`N_c` (``cell``). The
-    carried c is raw. With Identity at all sites this is the plain LSTM, with LayerNorm the LN-LSTM, with RMSNorm the
-    RMS-LSTM, with BatchNorm the BN-LSTM.
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_s` (``summed``, only if it
+    is named) and :math:`N_c` (``cell``). The carried c is raw unless ``carried_cell`` says otherwise. With Identity at
+    all sites this is the plain LSTM, with LayerNorm the LN-LSTM, with RMSNorm the RMS-LSTM, with BatchNorm the BN-LSTM.
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for all three sites, or Sites(input=..., recurrent=..., cell=...).
-      gate_groups: how many consecutive gates (order i f g o) share statistics at the input and recurrent sites:
-        (4,) all of them, (1, 1, 1, 1) each gate alone.
+      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      gate_groups: how many consecutive gates (order i f g o) share statistics at the sites input, recurrent and
+        summed: (4,) all of them, (1, 1, 1, 1) each gate alone.
       use_bias: whether there is b.
-      forget_bias: initial value of b for the forget gate; part of the parameter, never added at run time.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
+        that of the sum), :math:`N_x(x_t W + b)`; ``"both"`` the same b at both places; ``"each"`` one b before the
+        input norm and another one before the recurrent norm.
+      forget_bias: initial value of b for the forget gate; part of the parameter, never added at run time. Without b
+        it is that of the bias of the last norm before the gates, if that has one.
+      carried_cell: whether the next step gets c as it is (``"raw"``) or :math:`N_c(c)` (``"normalized"``).
+      cell_clip: c is kept within [-cell_clip, cell_clip]; None does not clip.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
+        ``kernel_init``.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
@@ -68,7 +77,7 @@ class LSTM:
       carry_dtype: of c; None means at least float32. Gates and statistics are computed in at least float32.
 
     Raises:
-      ValueError: a size is not positive, or a normalizer does not fit a site.
+      ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -82,107 +91,73 @@ class LSTM:
       normalized forms are documented with their presets.
     """
 
-    hidden_features: int
     _: dataclasses.KW_ONLY
-    norm: Normalizer | Sites = Identity()
     gate_groups: tuple[int, ...] = (GATES,)
-    use_bias: bool = True
+    bias_at: Literal["end", "input", "both", "each"] = "end"
     forget_bias: float = 1.0
-    kernel_init: Initializer | tuple[Initializer, ...] = initializers.lecun_normal
-    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
-    learn_carry: bool = False
-    initial_noise: float = 0.0
-    max_steps: int = 1
-    dtype: DTypeLike | None = None
-    param_dtype: DTypeLike = jnp.float32
-    carry_dtype: DTypeLike | None = None
+    carried_cell: Literal["raw", "normalized"] = "raw"
+    cell_clip: float | None = None
+    recurrent_init: GatesInitializer | None = initializers.orthogonal
+
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
+    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
 
     def __post_init__(self) -> None:
-        base.check_common("LSTM", self)
-        base.check_groups("LSTM", self.gate_groups, GATES)
-        base.settle_dtypes(self)
-        object.__setattr__(self, "norm", base.resolve_sites("LSTM", self.norm, Sites._fields))
+        super().__post_init__()
+        gates.check_groups("LSTM", self.gate_groups, GATES)
+        _validate.choice("LSTM", "bias_at", self.bias_at, ("end", "input", "both", "each"))
+        _validate.choice("LSTM", "carried_cell", self.carried_cell, ("raw", "normalized"))
+        if self.cell_clip is not None:
+            _validate.positive("LSTM", "cell_clip", self.cell_clip)
+        if self.bias_at != "end" and not self.use_bias:
+            raise ValueError(
+                f"LSTM: bias_at={self.bias_at!r} says where b enters, but use_bias is False. Leave it out."
+            )
 
-    @property
-    def sites(self) -> Sites:
-        """The normalizers at all sites."""
-        return cast(Sites, self.norm)  # __post_init__ made it so
-
-    @property
-    def _shapes(self) -> Sites:
-        gates = (GATES, self.hidden_features)
-        return Sites(gates, gates, (self.hidden_features,))
-
-    def init(self, key: Key, in_features: int) -> LSTMParams:
-        """Fresh weights for inputs with ``in_features`` features."""
-        params: LSTMParams = self._draw(key, _validate.positive_int("LSTM.init", "in_features", in_features))
-        return params
-
-    @partial(jax.jit, static_argnums=(0, 2))
-    def _draw(self, key: Key, size: int) -> LSTMParams:
-        hidden, dtype = self.hidden_features, self.param_dtype
-        input_key, recurrent_key = jax.random.split(key)
-        bias = jnp.zeros((GATES, hidden), dtype).at[1].set(self.forget_bias) if self.use_bias else None
-        zeros = jnp.zeros((hidden,), dtype)
+    def draw(self, key: Key, in_features: int) -> LSTMParams:
+        """The weights; ``init`` compiles this."""
+        hidden = self.hidden_features
+        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
+        zeros = jnp.zeros((GATES, hidden), self.param_dtype)
+        bias = zeros.at[FORGET].set(self.forget_bias) if self.use_bias else None
+        norm = self.fresh_norms()
         return LSTMParams(
-            kernel=initializers.blocks(
-                "LSTM.init", "kernel_init", self.kernel_init, input_key, (size, hidden), GATES, dtype
-            ),
-            recurrent=initializers.blocks(
-                "LSTM.init", "recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden), GATES, dtype
-            ),
+            kernel=kernel,
+            recurrent=recurrent,
             bias=bias,
-            norm=base.site_params(self.sites, self._shapes, dtype),
-            carry=LSTMCarry(zeros, zeros) if self.learn_carry else None,
+            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, FORGET, self.forget_bias),
+            carry=self.fresh_carry(),
+            recurrent_bias=zeros if self.bias_at == "each" else None,
         )
 
-    def initial_stats(self) -> Sites:
-        """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.sites, self._shapes, self.max_steps)
-
-    def initial_carry(
-        self,
-        batch_shape: tuple[int, ...],
-        *,
-        params: LSTMParams | None = None,
-        key: Key | None = None,
-        dtype: DTypeLike | None = None,
-    ) -> LSTMCarry | Timed:
-        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        dtype = jnp.dtype(dtype or self.dtype or self.param_dtype)
-        shape = (*batch_shape, self.hidden_features)
-        learned = None if params is None else params.carry
-        c = base.initial_entry(learned and learned.c, shape, self.carry_dtype or statistics_dtype(dtype))
-        h = base.initial_entry(learned and learned.h, shape, dtype)
-        return base.timed(LSTMCarry(c, base.add_noise("LSTM", h, self.initial_noise, key)), batch_shape, self.max_steps)
-
-    def prepare(self, params: LSTMParams, dtype: DTypeLike | None = None) -> LSTMParams:
+    def prepare(self, params: LSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
         """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
-        merged = products.merge_weights(params, ("kernel", "recurrent", "bias"))
-        input_norm, recurrent_norm, _ = self.sites
-        input_weights, bias = products.gather_bias(input_norm, merged.norm.input, merged.bias)
-        recurrent_weights, bias = products.gather_bias(recurrent_norm, merged.norm.recurrent, bias)
-        norm = merged.norm._replace(input=input_weights, recurrent=recurrent_weights)
-        gathered = merged._replace(bias=bias, norm=norm)
-        return products.ready_kernels(gathered, input_norm, recurrent_norm, self.gate_groups, dtype or self.dtype)
+        return gates.prepare(
+            params,
+            self.sites,
+            self.gate_groups,
+            dtype or self.dtype,
+            input_bias=None if self.bias_at == "end" else params.bias,
+            recurrent_bias=params.recurrent_bias,
+            bias=params.bias if self.bias_at in ("end", "both") else None,
+        )
 
     def project(
-        self, ready: LSTMParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], Sites]:
-        """The normalized input products of all steps plus all biases, in the compute dtype."""
-        products.check_features("LSTM.project", xs, ready.kernel)
-        normalize = partial(base.normalize_gates, self.sites.input, self.gate_groups, ready.norm.input)
-        zs = products.matmul(xs, ready.kernel)
-        zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
-        return base.add_bias(zs, ready.bias).astype(ready.kernel.dtype), Sites(input=measured)
+        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        return gates.project("LSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
-    def recur(self, ready: LSTMParams, carry: LSTMCarry) -> Float[Array, "*B GH"]:
+    def recur(self, ready: ReadyGates, carry: LSTMCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(
         self,
-        ready: LSTMParams,
+        ready: ReadyGates,
         carry: LSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
@@ -191,15 +166,13 @@ class LSTM:
         key_t: Key | None,
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
         """Gates, cell state and output of one step."""
-        norm, p = self.sites, ready.norm
-        s = Sites(None, None, None) if stats_t is None else stats_t
-        r, m_recurrent = base.normalize_gates(norm.recurrent, self.gate_groups, p.recurrent, a_t, s.recurrent, where_t)
-        i, f, g, o = jnp.split(z_t.astype(r.dtype) + r, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(r.dtype))
-        c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c, s.cell, where_t)
+        s = base.UNKNOWN if stats_t is None else stats_t
+        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
+        i, f, g, o = jnp.split(total, GATES, axis=-1)
+        c = cell_state(i, f, g, carry.c.astype(total.dtype))
+        if self.cell_clip is not None:
+            c = jnp.clip(c, -self.cell_clip, self.cell_clip)
+        c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
         h = output(o, c_hat).astype(carry.h.dtype)
-        return LSTMCarry(c.astype(carry.c.dtype), h), h, Sites(recurrent=m_recurrent, cell=m_cell)
-
-    def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
-        """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.sites, stats, moments, start)
+        kept = c if self.carried_cell == "raw" else c_hat
+        return LSTMCarry(kept.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

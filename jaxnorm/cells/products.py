@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 from jax import lax
 
 from jaxnorm._typing import Array, DTypeLike, Float
@@ -59,24 +58,22 @@ def split_gates(leaf: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*le
     return leaf.reshape(*leaf.shape[:-1], gates, -1)
 
 
-def merge_weights(params: P, fields: tuple[str, ...]) -> P:
-    """The weights with the gates of the named fields, and of the sites ``input`` and ``recurrent``, side by side."""
-    merged = jax.tree.map(merge_gates, {name: getattr(params, name) for name in fields})
-    sites = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent")}
-    ready: P = params._replace(norm=params.norm._replace(**sites), **merged)
-    return ready
-
-
 def ready_kernels(
     params: P, input_norm: Normalizer, recurrent_norm: Normalizer, groups: tuple[int, ...], dtype: DTypeLike | None
 ) -> P:
     """The weights with both kernels centred where a normalizer would take the mean of their product away, and cast."""
-    kernel = centre(input_norm, groups, params.kernel)
-    recurrent = centre(recurrent_norm, groups, params.recurrent)
-    if dtype is not None:
-        kernel, recurrent = kernel.astype(dtype), recurrent.astype(dtype)
+    kernel = ready_kernel(input_norm, groups, params.kernel, dtype)
+    recurrent = ready_kernel(recurrent_norm, groups, params.recurrent, dtype)
     ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
     return ready
+
+
+def ready_kernel(
+    norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "I GH"], dtype: DTypeLike | None
+) -> Float[Array, "I GH"]:
+    """A kernel, centred where the normalizer of its product would take the mean away, and cast; None does not cast."""
+    centred = centre(norm, groups, kernel)
+    return centred if dtype is None else centred.astype(dtype)
 
 
 def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:

@@ -14,7 +14,6 @@ from jaxnorm.norms.instance_norm import InstanceNorm
 from jaxnorm.norms.layer_norm import LayerNorm
 from jaxnorm.norms.rms_norm import RMSNorm
 
-
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 """The distance from one to the next larger number, which PyTorch's RMSNorm has for epsilon where it is given none."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.projected_lstm import ProjectedLSTM
 from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert._torch_modules import describe
 from jaxnorm.convert.arrays import Arrays, Host
@@ -73,8 +74,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     """The state dict, with NumPy arrays, of the layer of PyTorch that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU`` or ``Elman`` (tanh or relu), ``Directions`` of two, a tuple with one entry for
-        each layer; or a normalizer.
+      spec: a plain ``LSTM``, ``ProjectedLSTM``, ``GRU`` or ``Elman`` (tanh or relu), ``Directions`` of
+        two, a tuple with one entry for each layer; or a normalizer.
       params: the weights, in the same structure.
       stats: running statistics of a ``BatchNorm``.
 
@@ -98,7 +99,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     where = "convert.torch.export"
     layers = spec if isinstance(spec, tuple) and not isinstance(spec, Directions) else (spec,)
     weights = params if layers is spec else (params,)
-    if not isinstance(layers[0], Directions | LSTM | GRU | Elman):
+    if not isinstance(layers[0], Directions | LSTM | ProjectedLSTM | GRU | Elman):
         return _export_norm(where, spec, params, stats)
     if len(weights) != len(layers):
         raise ValueError(f"{where}: spec has {len(layers)} layers, params {len(weights)}.")
@@ -135,17 +136,18 @@ def _load_cells(arrays: Arrays, spec: Any, described: Any) -> Imported:
 
 def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any, Any]:
     where = arrays.where
-    rows, hidden = arrays.matrix(f"weight_hh{end}", "(G H, H)")
+    rows, fed_back = arrays.matrix(f"weight_hh{end}", "(G H, H)")
+    hidden = arrays.matrix(f"weight_hr{end}", "(P, H)")[1] if f"weight_hr{end}" in arrays else fed_back
     gates = rows // hidden
     if gates * hidden != rows or gates not in ORDER:
         raise ValueError(
             f"{where}: {arrays.prefix}weight_hh{end} must have shape (4 H, H) of an LSTM, (3 H, H) of a GRU or (H, H) "
-            f"of an RNN, got {(rows, hidden)}."
+            f"of an RNN, got {(rows, fed_back)}."
         )
     _, inputs = arrays.matrix(f"weight_ih{end}", "(G H, I)")
     order = ORDER[gates]
     kernel = arrays.take(f"weight_ih{end}", (rows, inputs), f"({gates} H, I)")
-    recurrent = arrays.take(f"weight_hh{end}", (rows, hidden), f"({gates} H, H)")
+    recurrent = arrays.take(f"weight_hh{end}", (rows, fed_back), f"({gates} H, H)")
     bias, recurrent_bias = None, None
     if f"bias_ih{end}" in arrays or f"bias_hh{end}" in arrays:
         bias, recurrent_bias = (
@@ -155,9 +157,14 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
     parts = cells.Parts(
         layouts.kernel_from_rows(kernel, order), layouts.kernel_from_rows(recurrent, order), bias, recurrent_bias
     )
-    if gates == 3:
+    if gates == 3 and f"weight_hr{end}" not in arrays:
         return cells.gru(where, parts, spec)
     parts = parts._replace(bias=cells.add_biases(bias, recurrent_bias), recurrent_bias=None)
+    if f"weight_hr{end}" in arrays:
+        if gates != 4:
+            refuse(where, f"{arrays.prefix}weight_hr{end} beside {gates} gates", "only an LSTM has a projection.")
+        projection = arrays.take(f"weight_hr{end}", (fed_back, hidden), "(P, H)")
+        return cells.projected_lstm(where, parts._replace(projection=projection.T), spec)
     if gates == 4:
         return cells.lstm(where, parts, spec)
     if described is not None:
@@ -171,7 +178,7 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
 
 
 def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
-    kernel, recurrent, bias, recurrent_bias = cells.parts_of(where, cell, params)
+    kernel, recurrent, bias, recurrent_bias, projection = cells.parts_of(where, cell, params)
     if isinstance(cell, Elman):
         cells.name_of(where, cell.activation, ("tanh", "relu"))
     order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
@@ -183,6 +190,8 @@ def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
         found["bias_ih"] = layouts.bias_to_vector(bias, order)
         other = np.zeros_like(bias) if recurrent_bias is None else recurrent_bias
         found["bias_hh"] = layouts.bias_to_vector(other, order)
+    if projection is not None:
+        found["weight_hr"] = np.ascontiguousarray(projection.T)
     return found
 
 
@@ -190,12 +199,16 @@ def _check_layers(where: str, layers: tuple[Any, ...]) -> None:
     """One module has one kind of cell, one size and one number of directions."""
     flat = [cell for layer in layers for cell in (layer if isinstance(layer, Directions) else (layer,))]
     kinds = {
-        (type(cell), cell.hidden_features, cell.use_bias, getattr(cell, "activation", None), len(flat) // len(layers))
+        (type(cell), cell.hidden_features, cell.out_features, cell.use_bias, getattr(cell, "activation", None))
         for cell in flat
-        if isinstance(cell, LSTM | GRU | Elman)
+        if isinstance(cell, LSTM | ProjectedLSTM | GRU | Elman)
     }
     both = {isinstance(layer, Directions) for layer in layers}
-    if len(kinds) != 1 or len(both) != 1 or not all(isinstance(cell, LSTM | GRU | Elman) for cell in flat):
+    if (
+        len(kinds) != 1
+        or len(both) != 1
+        or not all(isinstance(cell, LSTM | ProjectedLSTM | GRU | Elman) for cell in flat)
+    ):
         refuse(where, f"a stack of {flat}", "the layers of a module are alike. Export each by itself.")
 
 

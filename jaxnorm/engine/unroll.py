@@ -194,13 +194,14 @@ def _unroll(
         xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
 
     dtype = compute_dtype(cell, params, xs.dtype)
-    carry_key, step_key = (None, None) if key is None else jax.random.split(key)
+    carry_key, step_key, sequence_key = (None,) * 3 if key is None else jax.random.split(key, 3)
     carry, initial = _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
     carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
     row, clock = _rows(stats, clock, steps, where, reset, batch_shape, reverse)
     keys = None if step_key is None else jax.random.split(step_key, steps)
     cut = None if truncate is None else _cuts(steps, truncate, reverse)
-    given = Given(cell.prepare(params, dtype), carry, initial if reset is not None else None, xs, stats)
+    ready = cell.sample(cell.prepare(params, dtype), batch_shape, sequence_key)
+    given = Given(ready, carry, initial if reset is not None else None, xs, stats)
     given = _vary_alike(given, where)
     each = Steps(row, where, reset, cut, keys)
     if schedule == "plain":

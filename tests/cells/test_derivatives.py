@@ -9,7 +9,7 @@ import pytest
 from jax.nn import sigmoid
 
 import jaxnorm as jn
-from jaxnorm.cells import base, gru_derivative, lstm_derivative, products
+from jaxnorm.cells import elman, gates, gru_derivative, lstm_derivative, products
 from jaxnorm.norms import standardize
 from tests import cases
 
@@ -20,6 +20,11 @@ FORMULAS = {
         gru_derivative.new_state,
         5,
         lambda r, z, n_x, n_h, h: (1 - sigmoid(z)) * jnp.tanh(n_x + sigmoid(r) * n_h) + sigmoid(z) * h,
+    ),
+    "mixed_state": (
+        gru_derivative.mixed_state,
+        3,
+        lambda z, n, h: (1 - sigmoid(z)) * jnp.tanh(n) + sigmoid(z) * h,
     ),
 }
 
@@ -97,8 +102,9 @@ def test_centred_kernels_change_nothing(name, rng, x64, monkeypatch):
     centred = results(cell)
     ready = cell.prepare(params)
     assert np.abs(ready.recurrent.matrix.mean(axis=-1)).max() < 1e-12, "not centred at all"
-    monkeypatch.setattr(products, "centre", lambda norm, groups, kernel: kernel)
-    for module in (base, __import__("jaxnorm.cells.elman", fromlist=["elman"])):
+    for module in (products, gates):
+        monkeypatch.setattr(module, "centre", lambda norm, groups, kernel: kernel)
+    for module in (gates, elman):
         monkeypatch.setattr(module, "after_centring", lambda norm: norm)
     # Another spec, for which nothing has been compiled yet.
     plain = results(dataclasses.replace(cell, initial_noise=0.0, max_steps=1, forget_bias=0.5) if "lstm" in name else

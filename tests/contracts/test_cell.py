@@ -78,8 +78,8 @@ def test_one_step_without_batch_axis_and_no_step(case, x64):
 
 
 @every_cell
-def test_one_scan_with_one_matrix_product(case, x64):
-    cell_checks.check_program(case.cell)
+def test_one_scan_with_as_few_matrix_products_as_can_be(case, x64):
+    cell_checks.check_program(case.cell, products=case.products_in_loop)
 
 
 @batch_cells
