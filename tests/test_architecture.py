@@ -63,8 +63,9 @@ def test_the_import_check_catches_a_planted_import(tmp_path):
 
 # ---- loops in the engine only
 
-LOOPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py")
-"""Over the steps of a chunk, backward; over chunks; over the steps of a chunk, forward. Each file has one."""
+LOOPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py")
+"""Over the steps of a chunk, backward; over chunks; over the steps of a chunk, forward; over all steps at once, for
+linear cells. Each file has one."""
 
 
 def scans_in(source):

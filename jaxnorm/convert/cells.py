@@ -43,13 +43,15 @@ def lstm(where: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:
     return cell, LSTMParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
 
 
-def projected_lstm(where: str, parts: Parts, spec: Any = None) -> tuple[ProjectedLSTM, ProjectedLSTMParams]:
+def projected_lstm(
+    where: str, parts: Parts, projection: Host, spec: Any = None
+) -> tuple[ProjectedLSTM, ProjectedLSTMParams]:
     """A plain LSTM with a recurrent projection."""
-    kernel, recurrent, bias, _, projection = parts
-    hidden, projected = np.shape(projection)
+    kernel, recurrent, bias = parts[:3]
+    hidden, projected = projection.shape
     made = ProjectedLSTM(hidden, projected, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(where, made, spec, PLAIN)
-    arrays = (to_device(kernel), to_device(recurrent), _maybe(projection), _maybe(bias))
+    arrays = (to_device(kernel), to_device(recurrent), to_device(projection), _maybe(bias))
     return cell, ProjectedLSTMParams(*arrays, Sites())
 
 

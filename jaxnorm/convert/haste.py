@@ -15,7 +15,7 @@ from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.base import Imported, refuse, settle
 from jaxnorm.norms.identity import Identity
 
-ORDER = {LSTM: "igfo", GRU: "zrn"}
+ORDER: dict[Any, str] = {LSTM: "igfo", GRU: "zrn"}
 NOTES = (
     "zoneout, if the layer had any, acts at inference too and is not in its arrays: wrap the cell",
     "batch_first, if it was set: pass time_axis=1",
@@ -61,7 +61,8 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     parts = cells.Parts(kernel, recurrent, bias, other)
     if "gamma" not in own:
         own.finish()
-        return Imported(*(cells.lstm if kind is LSTM else cells.gru)(where, parts, spec), (), NOTES)
+        plain: tuple[Any, Any] = cells.lstm(where, parts, spec) if kind is LSTM else cells.gru(where, parts, spec)
+        return Imported(*plain, (), NOTES)
     gamma = own.take("gamma", (2, len(order) * hidden), f"(2, {len(order)} H)")
     scales = [normalized.affine(layouts.bias_from_vector(row, order)) for row in gamma]
     weights = (to_device(kernel), to_device(recurrent), to_device(bias))
