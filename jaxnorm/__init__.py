@@ -87,6 +87,9 @@ from jaxnorm.norms.power_norm import PowerStats as PowerStats
 from jaxnorm.norms.power_norm import power_norm as power_norm
 from jaxnorm.norms.in_place_batch_norm import InPlaceBatchNorm as InPlaceBatchNorm
 from jaxnorm.norms.in_place_batch_norm import in_place_batch_norm as in_place_batch_norm
+from jaxnorm.norms.streaming_norm import StreamingNorm as StreamingNorm
+from jaxnorm.norms.streaming_norm import StreamingStats as StreamingStats
+from jaxnorm.norms.streaming_norm import streaming_norm as streaming_norm
 from jaxnorm.weights.base import KernelParams as KernelParams
 from jaxnorm.weights.base import WeightNormalizer as WeightNormalizer
 from jaxnorm.weights.weight_norm import WeightNorm as WeightNorm
@@ -149,6 +152,29 @@ from jaxnorm.cells.presets import ln_rnn as ln_rnn
 from jaxnorm.cells.presets import lstm as lstm
 from jaxnorm.cells.presets import rms_gru as rms_gru
 from jaxnorm.cells.presets import rms_lstm as rms_lstm
+
+from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
+from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
+from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
+from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
+from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
+from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
+from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.variants_apart import draw_ln_lstm as draw_ln_lstm
+from jaxnorm.cells.variants_apart import fastrnns_ln_lstm as fastrnns_ln_lstm
+from jaxnorm.cells.variants_apart import haste_ln_lstm as haste_ln_lstm
+from jaxnorm.cells.variants_apart import kiros_ln_lstm as kiros_ln_lstm
+from jaxnorm.cells.variants_apart import tfa_ln_lstm as tfa_ln_lstm
+from jaxnorm.cells.variants_summed import axlearn_ln_lstm as axlearn_ln_lstm
+from jaxnorm.cells.variants_summed import contrib_ln_lstm as contrib_ln_lstm
+from jaxnorm.cells.variants_summed import praxis_ln_lstm as praxis_ln_lstm
+from jaxnorm.cells.variants_summed import sketch_rnn_ln_lstm as sketch_rnn_ln_lstm
+from jaxnorm.cells.variants_summed import sonnet_ln_lstm as sonnet_ln_lstm
+from jaxnorm.cells.variants_gru import dreamer_gru as dreamer_gru
+from jaxnorm.cells.variants_gru import haste_ln_gru as haste_ln_gru
+from jaxnorm.cells.variants_gru import kiros_ln_gru as kiros_ln_gru
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll

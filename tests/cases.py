@@ -60,6 +60,15 @@ def whitening(features: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.zeros(features), np.broadcast_to(np.eye(size), (features // size, size, size)), np.zeros(())
 
 
+def streaming(shape: tuple[int, ...]) -> Any:
+    """Long: mean 0, variance 1, count 0; everything else 0, the short ones with a count for each feature."""
+    zeros = np.zeros(shape)
+    nothing = jn.Moments(zeros, zeros, zeros)
+    return jn.StreamingStats(
+        jn.Moments(zeros, zeros + 1, np.zeros(())), nothing, nothing._replace(count=np.zeros(())), nothing
+    )
+
+
 NORMS = (
     NormCase("identity", jn.Identity(), (6, 8)),
     NormCase("layer_norm", jn.LayerNorm(), (6, 8), invariant_to=LN),
@@ -209,6 +218,24 @@ BATCH_NORMS = (
         own_derivative=True,
         replays=False,
     ),
+    NormCase(
+        "streaming_norm",
+        jn.StreamingNorm(),
+        (6, 8),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
+    NormCase(
+        "streaming_norm_recurrent",
+        jn.StreamingNorm.recurrent(axis=(0, 2)),
+        (2, 8, 3),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
     NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
 NORMS += BATCH_NORMS
@@ -273,6 +300,8 @@ IN_FEATURES = 3
 HIDDEN = 4
 MAX_STEPS = 3
 
+LN_SITE = jn.LayerNorm()
+
 CELLS = (
     CellCase("elman", jn.elman(HIDDEN)),
     CellCase("lstm", jn.lstm(HIDDEN)),
@@ -302,6 +331,14 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
+    CellCase(
+        "ln_projected_lstm",
+        jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
+        products_in_loop=2,
+    ),
+    CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
+    CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
     CellCase(
         "indrnn_batch_norm",
         jn.IndRNN(

@@ -11,7 +11,10 @@ and, with a dot over differentials (those of the gates are those of the pre-acti
    \qquad p = (1 - z)(1 - n^2)
 
 Where z says how much is renewed instead of kept, it and 1 - z change places; the pre-activation of z then counts
-negatively.
+negatively. Where the reset gate acts before the product, the candidate has one part n alone,
+
+.. math:: h' = (1 - z) \tanh(n) + z \, h, \qquad
+   \dot h' = z \, \dot h + (h - \tanh(n)) z (1 - z) \, \dot z + (1 - z)(1 - \tanh^2(n)) \, \dot n
 """
 
 import jax
@@ -36,4 +39,20 @@ def _new_state_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> t
     n = jnp.tanh(n_x + r * n_h)
     p = (1 - z) * (1 - n * n)
     change = z * d_h + ((h - n) * z * (1 - z)) * d_z + p * d_n_x + (p * r) * d_n_h + (p * n_h * r * (1 - r)) * d_r
+    return n + z * (h - n), change
+
+
+@jax.custom_jvp
+def mixed_state(z: Array, n: Array, h: Array) -> Array:
+    """The new h from the pre-activations of gate and candidate, and the old h; z keeps the old one."""
+    candidate = jnp.tanh(n)
+    return candidate + sigmoid(z) * (h - candidate)
+
+
+@mixed_state.defjvp
+def _mixed_state_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    z, n, h = primals
+    d_z, d_n, d_h = tangents
+    z, n = sigmoid(z), jnp.tanh(n)
+    change = z * d_h + ((h - n) * z * (1 - z)) * d_z + ((1 - z) * (1 - n * n)) * d_n
     return n + z * (h - n), change

@@ -72,12 +72,18 @@ def ready_kernels(
     params: P, input_norm: Normalizer, recurrent_norm: Normalizer, groups: tuple[int, ...], dtype: DTypeLike | None
 ) -> P:
     """The weights with both kernels centred where a normalizer would take the mean of their product away, and cast."""
-    kernel = centre(input_norm, groups, params.kernel)
-    recurrent = centre(recurrent_norm, groups, params.recurrent)
-    if dtype is not None:
-        kernel, recurrent = kernel.astype(dtype), recurrent.astype(dtype)
+    kernel = ready_kernel(input_norm, groups, params.kernel, dtype)
+    recurrent = ready_kernel(recurrent_norm, groups, params.recurrent, dtype)
     ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
     return ready
+
+
+def ready_kernel(
+    norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "I GH"], dtype: DTypeLike | None
+) -> Float[Array, "I GH"]:
+    """A kernel, centred where the normalizer of its product would take the mean away, and cast; None does not cast."""
+    centred = centre(norm, groups, kernel)
+    return centred if dtype is None else centred.astype(dtype)
 
 
 def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:

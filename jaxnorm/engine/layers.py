@@ -34,7 +34,7 @@ def stack(
 
     Args:
       cells: the cells, the one nearest to the input first.
-      params: the weights of each; cell k takes ``cells[k - 1].hidden_features`` features.
+      params: the weights of each; cell k takes ``cells[k - 1].out_features`` features.
       xs: inputs, as for :func:`unroll`.
       carry: one carry a cell; None starts anew.
       stats: running statistics of each cell; None measures.
