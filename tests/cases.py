@@ -62,6 +62,15 @@ def whitening(features: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.zeros(features), np.broadcast_to(np.eye(size), (features // size, size, size)), np.zeros(())
 
 
+def streaming(shape: tuple[int, ...]) -> Any:
+    """Long: mean 0, variance 1, count 0; everything else 0, the short ones with a count for each feature."""
+    zeros = np.zeros(shape)
+    nothing = jn.Moments(zeros, zeros, zeros)
+    return jn.StreamingStats(
+        jn.Moments(zeros, zeros + 1, np.zeros(())), nothing, nothing._replace(count=np.zeros(())), nothing
+    )
+
+
 NORMS = (
     NormCase("identity", jn.Identity(), (6, 8)),
     NormCase("layer_norm", jn.LayerNorm(), (6, 8), invariant_to=LN),
@@ -211,6 +220,24 @@ BATCH_NORMS = (
         own_derivative=True,
         replays=False,
     ),
+    NormCase(
+        "streaming_norm",
+        jn.StreamingNorm(),
+        (6, 8),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
+    NormCase(
+        "streaming_norm_recurrent",
+        jn.StreamingNorm.recurrent(axis=(0, 2)),
+        (2, 8, 3),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
     NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
 NORMS += BATCH_NORMS
@@ -275,6 +302,8 @@ IN_FEATURES = 3
 HIDDEN = 4
 MAX_STEPS = 3
 
+LN_SITE = jn.LayerNorm()
+
 CELLS = (
     CellCase("elman", jn.elman(HIDDEN)),
     CellCase("lstm", jn.lstm(HIDDEN)),
@@ -303,6 +332,49 @@ CELLS = (
     CellCase(
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
+    ),
+    CellCase("dreamer_v3_gru", jn.dreamer_v3_gru(HIDDEN)),
+    CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
+    CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
+    CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
+    CellCase(
+        "ln_projected_lstm",
+        jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
+        products_in_loop=2,
+    ),
+    CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
+    CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase(
+        "indrnn_batch_norm",
+        jn.IndRNN(
+            HIDDEN, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()), learn_carry=True
+        ),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
+    CellCase("ligru", jn.ligru(HIDDEN), True),
+    CellCase("ln_mi_rnn", jn.MIRNN(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_lstm", jn.MILSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_gru", jn.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
+    CellCase("ln_mut1", jn.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
+    CellCase("bn_mut2", jn.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
+    CellCase("ln_mut3", jn.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
+    CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
+    CellCase(
+        "min_lstm_batch_norm",
+        jn.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
+    CellCase(
+        "slstm",
+        jn.SLSTM(
+            HIDDEN,
+            norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
+            heads=2,
+        ),
+        batch_statistics=True,
     ),
     # At test time: the contract gives no keys. Training is compared with the equations in the tests of the wrappers.
     CellCase(

@@ -306,7 +306,7 @@ def check_short(cell: Any, unroll: Callable = jn.unroll) -> None:
     got = forward(unroll, cell, data.params, data.xs[:1], carry=data.carry)
     assert_close(got, loop(cell, data.params, data.xs[:1], carry=data.carry))
     none = forward(unroll, cell, data.params, data.xs[:0], carry=data.carry)
-    assert none.outputs.shape == (0, cell.hidden_features)
+    assert none.outputs.shape == (0, cell.out_features)
     assert none.outputs.dtype == got.outputs.dtype
     assert_close(none.carry, data.carry, 0.0)
     assert_close(none.moments, jax.tree.map(lambda m: m[:0], got.moments))

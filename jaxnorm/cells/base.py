@@ -28,17 +28,18 @@ class Sites(NamedTuple):
     """One thing for each place in a cell where a normalizer can stand: specs, weights, statistics or moments.
 
     ``input`` is the projected input, ``recurrent`` the recurrent product, ``summed`` the sum of both, and ``cell`` the
-    argument of the output nonlinearity (c of an LSTM, the summed input of an Elman cell). ``()`` marks a site without
-    one.
+    argument of the output nonlinearity (c of an LSTM, the summed input of an Elman cell). ``projection`` is the output
+    of a cell that projects it. ``()`` marks a site without one.
     """
 
     input: Any = ()
     recurrent: Any = ()
     summed: Any = ()
     cell: Any = ()
+    projection: Any = ()
 
 
-UNKNOWN = Sites(None, None, None, None)
+UNKNOWN = Sites(None, None, None, None, None)
 """Statistics that are to be measured, at each site."""
 
 
@@ -140,6 +141,18 @@ class Cell(Protocol):
         ...
 
 
+@runtime_checkable
+class LinearCell(Cell, Protocol):
+    """A cell whose carry is linear in the one before, entry by entry; it can run over all steps at once."""
+
+    def coefficients(self, ready: Ready, zs: Float[Array, "..."]) -> tuple[Carry, Carry]:
+        """Decay and increment of the carry, shaped like it, from what ``project`` gave for any number of steps.
+
+        ``step`` makes ``decay * carry + increment`` of the carry.
+        """
+        ...
+
+
 def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...], more: tuple[str, ...] = ()) -> Sites:
     """Specs for all sites: one normalizer stands at every site in ``has``, unnamed sites get Identity."""
     if not isinstance(norm, Sites):
@@ -215,7 +228,12 @@ def combine_sites(a: Sites, b: Sites) -> Sites:
 
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
     """``x + bias`` in the dtype of ``x``; None adds nothing."""
-    return x if bias is None else x + bias.astype(x.dtype).reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
+    return x if bias is None else x + align(bias, x)
+
+
+def align(weights: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weights of the last axes of ``x`` in its dtype, with axes of size 1 for the others."""
+    return weights.astype(x.dtype).reshape((1,) * (x.ndim - weights.ndim) + weights.shape)
 
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:

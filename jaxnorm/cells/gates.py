@@ -13,7 +13,7 @@ from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, products
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.centring import after_centring, centre
-from jaxnorm.cells.products import Kernel, add_biases, gather_bias, merge_gates, split_gates
+from jaxnorm.cells.products import Kernel, add_biases, gather_bias, merge_gates, ready_kernel, split_gates
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.identity import Identity
 from jaxnorm.norms.moments import Moments, map_moments
@@ -35,6 +35,8 @@ class ReadyGates(NamedTuple):
     """Added to the normalized recurrent product, where that is not the same as adding it to the other one."""
     summed_bias: Float[Array, " GH"] | None
     """Added to the normalized sum."""
+    more: Any = ()
+    """What a cell has besides."""
     candidate_scale: Float[Array, "*B H"] | Float[Array, ""] | None = None
     """Multiplies the candidate of a step, where dropout asks for it; a constant."""
 
@@ -78,8 +80,7 @@ def prepare(
     over_input, over_recurrent = (sites.summed,) * 2 if joint else (sites.input, sites.recurrent)
 
     def ready(over: Normalizer, kernel: Array) -> Array:
-        centred = centre(over, groups, merge_gates(kernel))
-        return centred if dtype is None else centred.astype(dtype)
+        return ready_kernel(over, groups, merge_gates(kernel), dtype)
 
     input_weights, after_input = gather_bias(sites.input, norm.input, None)
     recurrent_weights, recurrent_out = gather_bias(sites.recurrent, norm.recurrent, recurrent_out)
@@ -93,7 +94,7 @@ def prepare(
     return ReadyGates(
         kernel=ready(over_input, params.kernel),
         recurrent=Kernel(ready(over_recurrent, params.recurrent)),
-        norm=Sites(input_weights, recurrent_weights, summed_weights, norm.cell),
+        norm=norm._replace(input=input_weights, recurrent=recurrent_weights, summed=summed_weights),
         bias=after_input,
         input_bias=None if input_bias is None else centre(over_input, groups, input_bias),
         recurrent_bias=None if recurrent_bias is None else centre(over_recurrent, groups, recurrent_bias),
@@ -153,7 +154,7 @@ def total(
     return base.add_bias(s, ready.summed_bias), Sites(recurrent=m_recurrent, summed=m_summed)
 
 
-def shift_last_norm(sites: Sites, norm: Sites, gate: int, start: float) -> Sites:
+def shift_last_norm(sites: Sites, norm: Sites, gate: int, start: float | Array) -> Sites:
     """Weights of the normalizers with an initial bias for one gate, in the last one before the gates that has any."""
     for name in ("summed", "recurrent", "input"):
         weights = getattr(norm, name)

@@ -17,13 +17,13 @@ P = TypeVar("P", bound=Any)
 
 
 class Kernel(NamedTuple):
-    """The matrix of a recurrent product, stored as it is or transposed: the other field is None.
+    """The matrix of a recurrent product, or one for each block, as it is or transposed: the other field is None.
 
     A loop that multiplies by the transpose is several times faster on a CPU where that is what lies in memory.
     """
 
-    matrix: Float[Array, "H O"] | None
-    transposed: Float[Array, "O H"] | None = None
+    matrix: Float[Array, "*N H O"] | None
+    transposed: Float[Array, "*N O H"] | None = None
 
 
 class GateKernels(NamedTuple):
@@ -66,6 +66,16 @@ def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel | GateK
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
+def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N O"]:
+    """The product of each of N parts of the features with its own matrix (N, S, O), in at least float32."""
+    array: Any = kernel.matrix if kernel.transposed is None else kernel.transposed
+    contracted = 1 if kernel.transposed is None else 2
+    parts = x.astype(array.dtype).reshape(-1, array.shape[0], array.shape[contracted])
+    axes = (((2,), (contracted,)), ((1,), (0,)))
+    y = lax.dot_general(parts, array, axes, preferred_element_type=statistics_dtype(array.dtype))
+    return y.swapaxes(0, 1).reshape(*x.shape[:-1], y.shape[0], y.shape[-1])
+
+
 def check_features(where: str, x: Array, kernel: Array | GateKernels) -> None:
     """Raises ValueError unless the last axis of the input fits the kernel."""
     if x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
@@ -90,12 +100,18 @@ def ready_kernels(
     params: P, input_norm: Normalizer, recurrent_norm: Normalizer, groups: tuple[int, ...], dtype: DTypeLike | None
 ) -> P:
     """The weights with both kernels centred where a normalizer would take the mean of their product away, and cast."""
-    kernel = centre(input_norm, groups, params.kernel)
-    recurrent = centre(recurrent_norm, groups, params.recurrent)
-    if dtype is not None:
-        kernel, recurrent = kernel.astype(dtype), recurrent.astype(dtype)
+    kernel = ready_kernel(input_norm, groups, params.kernel, dtype)
+    recurrent = ready_kernel(recurrent_norm, groups, params.recurrent, dtype)
     ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
     return ready
+
+
+def ready_kernel(
+    norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "I GH"], dtype: DTypeLike | None
+) -> Float[Array, "I GH"]:
+    """A kernel, centred where the normalizer of its product would take the mean away, and cast; None does not cast."""
+    centred = centre(norm, groups, kernel)
+    return centred if dtype is None else centred.astype(dtype)
 
 
 def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:

@@ -21,6 +21,11 @@ FORMULAS = {
         5,
         lambda r, z, n_x, n_h, h: (1 - sigmoid(z)) * jnp.tanh(n_x + sigmoid(r) * n_h) + sigmoid(z) * h,
     ),
+    "mixed_state": (
+        gru_derivative.mixed_state,
+        3,
+        lambda z, n, h: (1 - sigmoid(z)) * jnp.tanh(n) + sigmoid(z) * h,
+    ),
 }
 
 
