@@ -112,6 +112,7 @@ from jaxnorm.weights.unit_rows import unit_rows as unit_rows
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell
+from jaxnorm.cells.base import LinearCell as LinearCell
 from jaxnorm.cells.base import Sites as Sites
 from jaxnorm.cells.base import Timed as Timed
 from jaxnorm.cells.elman import Elman as Elman
@@ -131,6 +132,15 @@ from jaxnorm.cells.indrnn import clip_indrnn as clip_indrnn
 from jaxnorm.cells.ligru import LiGRU as LiGRU
 from jaxnorm.cells.ligru import LiGRUCarry as LiGRUCarry
 from jaxnorm.cells.ligru import LiGRUParams as LiGRUParams
+from jaxnorm.cells.min_gru import MinGRU as MinGRU
+from jaxnorm.cells.min_gru import MinGRUCarry as MinGRUCarry
+from jaxnorm.cells.min_gru import MinGRUParams as MinGRUParams
+from jaxnorm.cells.min_lstm import MinLSTM as MinLSTM
+from jaxnorm.cells.min_lstm import MinLSTMCarry as MinLSTMCarry
+from jaxnorm.cells.min_lstm import MinLSTMParams as MinLSTMParams
+from jaxnorm.cells.slstm import SLSTM as SLSTM
+from jaxnorm.cells.slstm import SLSTMCarry as SLSTMCarry
+from jaxnorm.cells.slstm import SLSTMParams as SLSTMParams
 from jaxnorm.cells.presets import ligru as ligru
 
 from jaxnorm.cells.presets import bn_lstm as bn_lstm
@@ -156,6 +166,17 @@ from jaxnorm.cells.variants_summed import sonnet_ln_lstm as sonnet_ln_lstm
 from jaxnorm.cells.variants_gru import dreamer_gru as dreamer_gru
 from jaxnorm.cells.variants_gru import haste_ln_gru as haste_ln_gru
 from jaxnorm.cells.variants_gru import kiros_ln_gru as kiros_ln_gru
+from jaxnorm.cells.integration import IntegrationParams as IntegrationParams
+from jaxnorm.cells.mi_rnn import MIRNN as MIRNN
+from jaxnorm.cells.mi_rnn import MIRNNParams as MIRNNParams
+from jaxnorm.cells.mi_lstm import MILSTM as MILSTM
+from jaxnorm.cells.mi_lstm import MILSTMParams as MILSTMParams
+from jaxnorm.cells.mi_gru import MIGRU as MIGRU
+from jaxnorm.cells.mi_gru import MIGRUParams as MIGRUParams
+from jaxnorm.cells.mutation import MUTParams as MUTParams
+from jaxnorm.cells.mut import MUT1 as MUT1
+from jaxnorm.cells.mut import MUT2 as MUT2
+from jaxnorm.cells.mut import MUT3 as MUT3
 from jaxnorm.cells.variants_bn import laurent_bn_lstm as laurent_bn_lstm
 from jaxnorm.cells.variants_bn import sonnet_bn_lstm as sonnet_bn_lstm
 from jaxnorm.cells.concatenated_gru import ConcatenatedGRU as ConcatenatedGRU
@@ -186,6 +207,13 @@ from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
 from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
 from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
 from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.wrappers import deterministic as deterministic
+from jaxnorm.cells.zoneout import Zoneout as Zoneout
+from jaxnorm.cells.recurrent_dropout import RecurrentDropout as RecurrentDropout
+from jaxnorm.cells.variational_dropout import VariationalDropout as VariationalDropout
+from jaxnorm.cells.drop_connect import DropConnect as DropConnect
+from jaxnorm.engine.connections import residual_stack as residual_stack
+from jaxnorm.engine.connections import skip_stack as skip_stack
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll

@@ -102,6 +102,13 @@ GatesInitializer: TypeAlias = Initializer | Joint | tuple[Initializer | Joint, .
 """What draws the kernels of all gates: one initializer for each gate apart, for all together, or one for each gate."""
 
 
+def small_normal(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Normal with variance 2 / (5 I) for a matrix (I, H); drawn in float32, then cast."""
+    return (jax.random.normal(key, tuple(shape), jnp.float32) * (2.0 / (5.0 * shape[0])) ** 0.5).astype(dtype)
+
+
 @final
 @dataclasses.dataclass(frozen=True)
 class Uniform:
@@ -125,6 +132,34 @@ class Uniform:
     ) -> Float[Array, "..."]:
         """An array of the given shape."""
         return jax.random.uniform(key, tuple(shape), jnp.float32, self.low, self.high).astype(dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class PowerLaw:
+    r"""Forget biases that spread the memory of the units of a head from long to short; nothing is drawn.
+
+    .. math:: b_k = 5 - 12 \Bigl(\frac{k}{d - 1}\Bigr)^{0.3 + 1.3 r}, \qquad k = 0, \dots, d - 1
+
+    along the last axis of length d (5 where d is one). Published code of the xLSTM, for its sLSTM.
+
+    Attributes:
+      ratio: r, the depth of the block among the B blocks of a model, block / (B - 1): 0 the first, 1 the last.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> jaxnorm.initializers.PowerLaw(0.5)(jax.random.key(0), (3,)).round(2).tolist()
+      [5.0, -1.2100000381469727, -7.0]
+    """
+
+    ratio: float = 0.0
+
+    def __call__(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+    ) -> Float[Array, "..."]:
+        """An array of the given shape."""
+        place = jnp.arange(shape[-1], dtype=jnp.float32) / max(shape[-1] - 1, 1)
+        return jnp.broadcast_to(5.0 - 12.0 * place ** (0.3 + 1.3 * self.ratio), tuple(shape)).astype(dtype)
 
 
 def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
