@@ -87,6 +87,9 @@ from jaxnorm.norms.power_norm import PowerStats as PowerStats
 from jaxnorm.norms.power_norm import power_norm as power_norm
 from jaxnorm.norms.in_place_batch_norm import InPlaceBatchNorm as InPlaceBatchNorm
 from jaxnorm.norms.in_place_batch_norm import in_place_batch_norm as in_place_batch_norm
+from jaxnorm.norms.streaming_norm import StreamingNorm as StreamingNorm
+from jaxnorm.norms.streaming_norm import StreamingStats as StreamingStats
+from jaxnorm.norms.streaming_norm import streaming_norm as streaming_norm
 from jaxnorm.weights.base import KernelParams as KernelParams
 from jaxnorm.weights.base import WeightNormalizer as WeightNormalizer
 from jaxnorm.weights.weight_norm import WeightNorm as WeightNorm
@@ -109,6 +112,7 @@ from jaxnorm.weights.unit_rows import unit_rows as unit_rows
 
 from jaxnorm.cells import initializers as initializers
 from jaxnorm.cells.base import Cell as Cell
+from jaxnorm.cells.base import LinearCell as LinearCell
 from jaxnorm.cells.base import Sites as Sites
 from jaxnorm.cells.base import Timed as Timed
 from jaxnorm.cells.elman import Elman as Elman
@@ -120,6 +124,25 @@ from jaxnorm.cells.gru import GRUParams as GRUParams
 from jaxnorm.cells.lstm import LSTM as LSTM
 from jaxnorm.cells.lstm import LSTMCarry as LSTMCarry
 from jaxnorm.cells.lstm import LSTMParams as LSTMParams
+
+from jaxnorm.cells.indrnn import IndRNN as IndRNN
+from jaxnorm.cells.indrnn import IndRNNCarry as IndRNNCarry
+from jaxnorm.cells.indrnn import IndRNNParams as IndRNNParams
+from jaxnorm.cells.indrnn import clip_indrnn as clip_indrnn
+from jaxnorm.cells.ligru import LiGRU as LiGRU
+from jaxnorm.cells.ligru import LiGRUCarry as LiGRUCarry
+from jaxnorm.cells.ligru import LiGRUParams as LiGRUParams
+from jaxnorm.cells.min_gru import MinGRU as MinGRU
+from jaxnorm.cells.min_gru import MinGRUCarry as MinGRUCarry
+from jaxnorm.cells.min_gru import MinGRUParams as MinGRUParams
+from jaxnorm.cells.min_lstm import MinLSTM as MinLSTM
+from jaxnorm.cells.min_lstm import MinLSTMCarry as MinLSTMCarry
+from jaxnorm.cells.min_lstm import MinLSTMParams as MinLSTMParams
+from jaxnorm.cells.slstm import SLSTM as SLSTM
+from jaxnorm.cells.slstm import SLSTMCarry as SLSTMCarry
+from jaxnorm.cells.slstm import SLSTMParams as SLSTMParams
+from jaxnorm.cells.presets import ligru as ligru
+
 from jaxnorm.cells.presets import bn_lstm as bn_lstm
 from jaxnorm.cells.presets import elman as elman
 from jaxnorm.cells.presets import gru as gru
@@ -130,15 +153,19 @@ from jaxnorm.cells.presets import lstm as lstm
 from jaxnorm.cells.presets import rms_gru as rms_gru
 from jaxnorm.cells.presets import rms_lstm as rms_lstm
 
-from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
-from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
-from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
-from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
-from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
-from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
-from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.variants_apart import draw_ln_lstm as draw_ln_lstm
+from jaxnorm.cells.variants_apart import fastrnns_ln_lstm as fastrnns_ln_lstm
+from jaxnorm.cells.variants_apart import haste_ln_lstm as haste_ln_lstm
+from jaxnorm.cells.variants_apart import kiros_ln_lstm as kiros_ln_lstm
+from jaxnorm.cells.variants_apart import tfa_ln_lstm as tfa_ln_lstm
+from jaxnorm.cells.variants_summed import axlearn_ln_lstm as axlearn_ln_lstm
+from jaxnorm.cells.variants_summed import contrib_ln_lstm as contrib_ln_lstm
+from jaxnorm.cells.variants_summed import praxis_ln_lstm as praxis_ln_lstm
+from jaxnorm.cells.variants_summed import sketch_rnn_ln_lstm as sketch_rnn_ln_lstm
+from jaxnorm.cells.variants_summed import sonnet_ln_lstm as sonnet_ln_lstm
+from jaxnorm.cells.variants_gru import dreamer_gru as dreamer_gru
+from jaxnorm.cells.variants_gru import haste_ln_gru as haste_ln_gru
+from jaxnorm.cells.variants_gru import kiros_ln_gru as kiros_ln_gru
 from jaxnorm.cells.integration import IntegrationParams as IntegrationParams
 from jaxnorm.cells.mi_rnn import MIRNN as MIRNN
 from jaxnorm.cells.mi_rnn import MIRNNParams as MIRNNParams
@@ -156,11 +183,49 @@ from jaxnorm.cells.recurrent_highway import RecurrentHighwayParams as RecurrentH
 from jaxnorm.cells.highway import Highway as Highway
 from jaxnorm.cells.highway import HighwayParams as HighwayParams
 from jaxnorm.cells.highway import highway as highway
+from jaxnorm.cells.variants_bn import laurent_bn_lstm as laurent_bn_lstm
+from jaxnorm.cells.variants_bn import sonnet_bn_lstm as sonnet_bn_lstm
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRU as ConcatenatedGRU
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRUParams as ConcatenatedGRUParams
+from jaxnorm.cells.concatenated_gru import dreamer_v3_gru as dreamer_v3_gru
+from jaxnorm.cells.block_gru import BlockGRU as BlockGRU
+from jaxnorm.cells.block_gru import BlockGRUParams as BlockGRUParams
+from jaxnorm.cells.block_gru import dreamer_v3_block_gru as dreamer_v3_block_gru
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTM as NormPropLSTM
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTMParams as NormPropLSTMParams
+from jaxnorm.cells.norm_prop_lstm import NormPropScales as NormPropScales
+from jaxnorm.cells.norm_prop_lstm import norm_prop_lstm as norm_prop_lstm
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeCarry as AssortedTimeCarry
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTM as AssortedTimeLSTM
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTMParams as AssortedTimeLSTMParams
+from jaxnorm.cells.assorted_time_lstm import assorted_time_lstm as assorted_time_lstm
+from jaxnorm.cells.reparametrized import Reparametrized as Reparametrized
+from jaxnorm.cells.reparametrized import ReparametrizedParams as ReparametrizedParams
+from jaxnorm.cells.reparametrized import bounded_weight_norm_lstm as bounded_weight_norm_lstm
+from jaxnorm.cells.reparametrized import weight_norm_lstm as weight_norm_lstm
+
+from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
+from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
+from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
+from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
+from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
+from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
+from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.wrappers import deterministic as deterministic
+from jaxnorm.cells.zoneout import Zoneout as Zoneout
+from jaxnorm.cells.recurrent_dropout import RecurrentDropout as RecurrentDropout
+from jaxnorm.cells.variational_dropout import VariationalDropout as VariationalDropout
+from jaxnorm.cells.drop_connect import DropConnect as DropConnect
+from jaxnorm.engine.connections import residual_stack as residual_stack
+from jaxnorm.engine.connections import skip_stack as skip_stack
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.layers import Directions as Directions
 from jaxnorm.engine.layers import bidirectional as bidirectional
 from jaxnorm.engine.layers import stack as stack
+from jaxnorm.engine.sequence import sequence_statistics as sequence_statistics
 
 __version__ = "0.1.0"

@@ -3,6 +3,7 @@
 ``randomize`` fills every slot of a tree of weights with random numbers: zero biases and unit scales hide missing terms.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnorm as jn
+from jaxnorm.cells.wrappers import change_innermost
 
 
 class NormCase(NamedTuple):
@@ -58,6 +60,15 @@ IN = (*LN, "feature_scale", "feature_shift")
 def whitening(features: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean 0, the identity for each group, count 0."""
     return np.zeros(features), np.broadcast_to(np.eye(size), (features // size, size, size)), np.zeros(())
+
+
+def streaming(shape: tuple[int, ...]) -> Any:
+    """Long: mean 0, variance 1, count 0; everything else 0, the short ones with a count for each feature."""
+    zeros = np.zeros(shape)
+    nothing = jn.Moments(zeros, zeros, zeros)
+    return jn.StreamingStats(
+        jn.Moments(zeros, zeros + 1, np.zeros(())), nothing, nothing._replace(count=np.zeros(())), nothing
+    )
 
 
 NORMS = (
@@ -209,6 +220,24 @@ BATCH_NORMS = (
         own_derivative=True,
         replays=False,
     ),
+    NormCase(
+        "streaming_norm",
+        jn.StreamingNorm(),
+        (6, 8),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
+    NormCase(
+        "streaming_norm_recurrent",
+        jn.StreamingNorm.recurrent(axis=(0, 2)),
+        (2, 8, 3),
+        True,
+        own_backward=True,
+        replays=False,
+        initial=streaming((8,)),
+    ),
     NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
 NORMS += BATCH_NORMS
@@ -304,6 +333,10 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
+    CellCase("dreamer_v3_gru", jn.dreamer_v3_gru(HIDDEN)),
+    CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
+    CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
+    CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
     CellCase(
         "ln_projected_lstm",
         jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
@@ -312,6 +345,15 @@ CELLS = (
     CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
     CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
     CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase(
+        "indrnn_batch_norm",
+        jn.IndRNN(
+            HIDDEN, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()), learn_carry=True
+        ),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
+    CellCase("ligru", jn.ligru(HIDDEN), True),
     CellCase("ln_mi_rnn", jn.MIRNN(HIDDEN, norm=LN_SITE)),
     CellCase("ln_mi_lstm", jn.MILSTM(HIDDEN, norm=LN_SITE)),
     CellCase("ln_mi_gru", jn.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
@@ -319,6 +361,29 @@ CELLS = (
     CellCase("bn_mut2", jn.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
     CellCase("ln_mut3", jn.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
     CellCase("bn_recurrent_highway", jn.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(scale_init=0.1)), True, 3),
+    CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
+    CellCase(
+        "min_lstm_batch_norm",
+        jn.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
+    CellCase(
+        "slstm",
+        jn.SLSTM(
+            HIDDEN,
+            norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
+            heads=2,
+        ),
+        batch_statistics=True,
+    ),
+    # At test time: the contract gives no keys. Training is compared with the equations in the tests of the wrappers.
+    CellCase(
+        "zoneout_bn_lstm",
+        jn.Zoneout(jn.bn_lstm(HIDDEN, max_steps=MAX_STEPS), rate=0.2, cell_rate=0.4, deterministic=True),
+        True,
+    ),
+    CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
@@ -330,6 +395,11 @@ def randomize(tree: Any, rng: np.random.Generator, dtype: Any = None) -> Any:
         return jnp.asarray(0.7 * rng.standard_normal(leaf.shape) + 0.1, dtype or leaf.dtype)
 
     return jax.tree.map(draw, tree)
+
+
+def with_fields(cell: Any, **changes: Any) -> Any:
+    """The cell with other hyper-parameters, below whatever is wrapped around it."""
+    return change_innermost(cell, lambda inner: dataclasses.replace(inner, **changes))
 
 
 def random_norm_params(case: NormCase, rng: np.random.Generator, dtype: Any = jnp.float32) -> Any:

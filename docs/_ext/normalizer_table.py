@@ -73,7 +73,7 @@ def _state(spec: Any) -> tuple[str, str]:
     else:  # a product, or a normalizer that is called with more than data
         state = spec.initial_stats((8,)) if hasattr(spec, "initial_stats") else ()
         changes = bool(state)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(state)]
+    names = dict.fromkeys(jax.tree_util.keystr(path[:1], simple=True) for path, _ in jax.tree.leaves_with_path(state))
     return ", ".join(names) or "-", "no" if changes else "yes"
 
 

@@ -141,6 +141,18 @@ class Cell(Protocol):
         ...
 
 
+@runtime_checkable
+class LinearCell(Cell, Protocol):
+    """A cell whose carry is linear in the one before, entry by entry; it can run over all steps at once."""
+
+    def coefficients(self, ready: Ready, zs: Float[Array, "..."]) -> tuple[Carry, Carry]:
+        """Decay and increment of the carry, shaped like it, from what ``project`` gave for any number of steps.
+
+        ``step`` makes ``decay * carry + increment`` of the carry.
+        """
+        ...
+
+
 def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...], more: tuple[str, ...] = ()) -> Sites:
     """Specs for all sites: one normalizer stands at every site in ``has``, unnamed sites get Identity."""
     if not isinstance(norm, Sites):

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, DTypeLike, Initializer, Int
+from jaxnorm._typing import Array, DTypeLike, Int
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Ready, Sites, Timed
+from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.identity import Identity
 from jaxnorm.norms.moments import statistics_dtype
@@ -28,7 +29,8 @@ class Frame(abc.ABC):
       hidden_features: H.
       norm: one normalizer for all sites of the cell, or Sites(...) with one for each that is named.
       use_bias: whether there are biases.
-      kernel_init: initializer of the input kernels, drawn for each gate (I, H) apart; a tuple gives one for each gate.
+      kernel_init: initializer of the input kernels, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
@@ -41,7 +43,7 @@ class Frame(abc.ABC):
     _: dataclasses.KW_ONLY
     norm: Normalizer | Sites = Identity()
     use_bias: bool = True
-    kernel_init: Initializer | tuple[Initializer, ...] = initializers.lecun_normal
+    kernel_init: GatesInitializer = initializers.lecun_normal
     learn_carry: bool = False
     initial_noise: float = 0.0
     max_steps: int = 1
@@ -59,6 +61,8 @@ class Frame(abc.ABC):
     """The NamedTuple of the state; its entry h is among them."""
     wide_entries: ClassVar[tuple[str, ...]] = ()
     """Entries of the carry that are kept in at least float32, as sums over many steps."""
+    scales_candidate: ClassVar[bool] = False
+    """Whether ``step`` multiplies the candidate by ``ready.candidate_scale`` if there is one."""
 
     def __post_init__(self) -> None:
         where = type(self).__name__
@@ -98,6 +102,18 @@ class Frame(abc.ABC):
         """A kernel (I, G, H), each gate drawn apart."""
         where = f"{type(self).__name__}.init"
         return initializers.blocks(where, name, init, key, shape, self.gate_count, self.param_dtype)
+
+    def draw_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
+        """Kernels W (I, G, H) and U (H, G, H); without an initializer for U both are parts of one kernel of [x, h]."""
+        hidden = self.hidden_features
+        input_key, recurrent_key = jax.random.split(key)
+        if recurrent_init is None:
+            both = self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features + hidden, hidden))
+            return both[:in_features], both[in_features:]
+        return (
+            self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            self.draw_gates("recurrent_init", recurrent_init, recurrent_key, (hidden, hidden)),
+        )
 
     def fresh_norms(self) -> Sites:
         """Weights of the normalizers at all sites."""

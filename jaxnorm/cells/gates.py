@@ -37,6 +37,12 @@ class ReadyGates(NamedTuple):
     """Added to the normalized sum."""
     more: Any = ()
     """What a cell has besides."""
+    candidate_scale: Float[Array, "*B H"] | Float[Array, ""] | None = None
+    """Multiplies the candidate of a step, where dropout asks for it; a constant."""
+
+    def scale_of_candidate(self, like: Array) -> Array | None:
+        """The factor of the candidate in the dtype of ``like``; None leaves the candidate as it is."""
+        return None if self.candidate_scale is None else self.candidate_scale.astype(like.dtype)
 
 
 def prepare(
@@ -148,7 +154,7 @@ def total(
     return base.add_bias(s, ready.summed_bias), Sites(recurrent=m_recurrent, summed=m_summed)
 
 
-def shift_last_norm(sites: Sites, norm: Sites, gate: int, start: float) -> Sites:
+def shift_last_norm(sites: Sites, norm: Sites, gate: int, start: float | Array) -> Sites:
     """Weights of the normalizers with an initial bias for one gate, in the last one before the gates that has any."""
     for name in ("summed", "recurrent", "input"):
         weights = getattr(norm, name)

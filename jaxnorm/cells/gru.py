@@ -3,16 +3,16 @@
 import dataclasses
 from typing import ClassVar, Literal, NamedTuple, final
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.gates import ReadyGates
 from jaxnorm.cells.gru_derivative import new_state
+from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.norms.identity import Identity
 
 GATES = 3
@@ -70,11 +70,13 @@ class GRU(Frame):
         (``"candidate"``; there is no b_h then, which b would do the work of).
       use_bias: whether there are b and b_h.
       bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
-        that of the sum), :math:`N_x(x_t W + b)`.
+        that of the sum), :math:`N_x(x_t W + b)`, and there is no b_h then.
       update_bias: initial value of b for the update gate z; part of the parameter, never added at run time. Without b
         it is that of the bias of the last norm before the gates, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
+        ``kernel_init``.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
@@ -102,12 +104,13 @@ class GRU(Frame):
     reset: Literal["recurrent", "candidate"] = "recurrent"
     bias_at: Literal["end", "input"] = "end"
     update_bias: float = 0.0
-    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
+    recurrent_init: GatesInitializer | None = initializers.orthogonal
 
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     more_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,13 +129,13 @@ class GRU(Frame):
     def draw(self, key: Key, in_features: int) -> GRUParams:
         """The weights; ``init`` compiles this."""
         hidden = self.hidden_features
-        input_key, recurrent_key = jax.random.split(key)
+        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         zeros, norm = jnp.zeros((GATES, hidden), self.param_dtype), self.fresh_norms()
         return GRUParams(
-            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
-            recurrent=self.draw_gates("recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden)),
+            kernel=kernel,
+            recurrent=recurrent,
             bias=zeros.at[UPDATE].set(self.update_bias) if self.use_bias else None,
-            recurrent_bias=zeros if self.use_bias and self.reset == "recurrent" else None,
+            recurrent_bias=zeros if self.use_bias and self.reset == "recurrent" and self.bias_at == "end" else None,
             norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, self.update_bias),
             carry=self.fresh_carry(),
         )
@@ -190,5 +193,5 @@ class GRU(Frame):
             r, z, n_h = jnp.split(total, GATES, axis=-1)
             n_x = jnp.zeros_like(n_h)
         z = z if self.update_gate == "keep" else -z
-        h = new_state(r, z, n_x, n_h, carry.h.astype(r.dtype))
+        h = new_state(r, z, n_x, n_h, carry.h.astype(r.dtype), ready.scale_of_candidate(r))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured

@@ -1,9 +1,12 @@
-"""Initial values of kernels: plain functions ``(key, shape, dtype)``, so that specs stay hashable and picklable.
+"""Initial values: ``(key, shape, dtype) -> array``, plain functions or frozen specs, so that cells stay hashable.
 
 Any ``jax.nn.initializers`` callable works in their place.
 """
 
+import dataclasses
+import math
 from collections.abc import Sequence
+from typing import TypeAlias, final
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +25,13 @@ def orthogonal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
     """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in float32, then cast."""
-    rows, columns = shape
-
-    # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2 waits
-    # for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
-    @jax.custom_batching.sequential_vmap
-    def draw(key: Array) -> Array:
-        return jax.nn.initializers.orthogonal()(key, (rows, columns), jnp.float32)
-
-    return draw(key).astype(dtype)
+    # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2
+    # waits for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
+    draw = jax.custom_batching.sequential_vmap(  # type: ignore[no-untyped-call]
+        lambda key: jax.nn.initializers.orthogonal()(key, tuple(shape), jnp.float32).astype(dtype)
+    )
+    drawn: Array = draw(key)
+    return drawn
 
 
 def eye(
@@ -41,10 +42,135 @@ def eye(
     return jnp.eye(rows, columns, dtype=dtype)
 
 
+def glorot_uniform(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Uniform within the root of 6 / (I + H), also called Xavier; drawn in float32, then cast."""
+    return jax.nn.initializers.glorot_uniform()(key, tuple(shape), jnp.float32).astype(dtype)
+
+
+def standard_normal(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Normal with variance one; drawn in float32, then cast."""
+    return jax.random.normal(key, tuple(shape), jnp.float32).astype(dtype)
+
+
+def truncated_fan_in(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Normal with deviation 1 / sqrt(I), cut at two deviations without making up for it; in float32, then cast."""
+    drawn = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32)
+    return (drawn / math.sqrt(shape[0])).astype(dtype)
+
+
+def uniform_or_orthogonal(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Orthogonal where I = H, else uniform in [-0.1, 0.1]: the input kernels of the code of layer normalization."""
+    if shape[0] == shape[1]:
+        return orthogonal(key, shape, dtype)
+    return jax.random.uniform(key, tuple(shape), jnp.float32, -0.1, 0.1).astype(dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """One draw for all gates side by side, (I, G H), where a cell draws each gate (I, H) apart.
+
+    In a tuple with one initializer for each gate, those gates are drawn together that have the same ``Joint``.
+
+    Attributes:
+      init: initializer of the wide matrix.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> wide = Joint(orthogonal)
+      >>> cell = jaxnorm.LSTM(2, kernel_init=wide, recurrent_init=(wide, wide, eye, wide))
+      >>> cell.init(jax.random.key(0), in_features=3).recurrent[:, 2].tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    init: Initializer
+
+
+cooijmans_identity: tuple[Initializer | Joint, ...] = (Joint(orthogonal), Joint(orthogonal), eye, Joint(orthogonal))
+"""``recurrent_init`` of an LSTM as in the code of recurrent batch normalization: the identity for the candidate g only,
+and one matrix with orthonormal rows (H, 3H) for i, f and o together."""
+
+GatesInitializer: TypeAlias = Initializer | Joint | tuple[Initializer | Joint, ...]
+"""What draws the kernels of all gates: one initializer for each gate apart, for all together, or one for each gate."""
+
+
+def small_normal(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Normal with variance 2 / (5 I) for a matrix (I, H); drawn in float32, then cast."""
+    return (jax.random.normal(key, tuple(shape), jnp.float32) * (2.0 / (5.0 * shape[0])) ** 0.5).astype(dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Numbers drawn evenly from an interval, in float32, then cast.
+
+    Attributes:
+      low: the lower end.
+      high: the upper end.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> bool((abs(jaxnorm.initializers.Uniform(-0.5, 0.5)(jax.random.key(0), (8,))) <= 0.5).all())
+      True
+    """
+
+    low: float
+    high: float
+
+    def __call__(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+    ) -> Float[Array, "..."]:
+        """An array of the given shape."""
+        return jax.random.uniform(key, tuple(shape), jnp.float32, self.low, self.high).astype(dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class PowerLaw:
+    r"""Forget biases that spread the memory of the units of a head from long to short; nothing is drawn.
+
+    .. math:: b_k = 5 - 12 \Bigl(\frac{k}{d - 1}\Bigr)^{0.3 + 1.3 r}, \qquad k = 0, \dots, d - 1
+
+    along the last axis of length d (5 where d is one). Published code of the xLSTM, for its sLSTM.
+
+    Attributes:
+      ratio: r, the depth of the block among the B blocks of a model, block / (B - 1): 0 the first, 1 the last.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> jaxnorm.initializers.PowerLaw(0.5)(jax.random.key(0), (3,)).round(2).tolist()
+      [5.0, -1.2100000381469727, -7.0]
+    """
+
+    ratio: float = 0.0
+
+    def __call__(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+    ) -> Float[Array, "..."]:
+        """An array of the given shape."""
+        place = jnp.arange(shape[-1], dtype=jnp.float32) / max(shape[-1] - 1, 1)
+        return jnp.broadcast_to(5.0 - 12.0 * place ** (0.3 + 1.3 * self.ratio), tuple(shape)).astype(dtype)
+
+
+def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
+    """What an initializer draws, or an array full of a number."""
+    return init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
+
+
 def blocks(
     where: str,
     name: str,
-    init: Initializer | tuple[Initializer, ...],
+    init: GatesInitializer,
     key: Array,
     shape: tuple[int, int],
     gates: int,
@@ -52,10 +178,19 @@ def blocks(
 ) -> Float[Array, "I G H"]:
     """One draw for each gate, stacked to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
     keys = jax.random.split(key, gates)
-    if not isinstance(init, tuple):
+    if not isinstance(init, tuple | Joint):
         return jax.vmap(lambda k: init(k, shape, dtype), out_axes=1)(keys)
-    if len(init) != gates:
+    each = init if isinstance(init, tuple) else (init,) * gates
+    if len(each) != gates:
         raise ValueError(
-            f"{where}: {name} has {len(init)} initializers, expected one, or one for each of the {gates} gates."
+            f"{where}: {name} has {len(each)} initializers, expected one, or one for each of the {gates} gates."
         )
-    return jnp.stack([one(k, shape, dtype) for one, k in zip(init, keys, strict=True)], axis=1)
+    drawn: dict[int, Array] = {}
+    for gate, one in enumerate(each):
+        if not isinstance(one, Joint):
+            drawn[gate] = one(keys[gate], shape, dtype)
+        elif gate not in drawn:
+            together = [g for g in range(gates) if each[g] == one]
+            wide = one.init(keys[gate], (shape[0], len(together) * shape[1]), dtype)
+            drawn |= dict(zip(together, jnp.split(wide, len(together), axis=1), strict=True))
+    return jnp.stack([drawn[gate] for gate in range(gates)], axis=1)

@@ -3,15 +3,15 @@
 import dataclasses
 from typing import ClassVar, Literal, NamedTuple, final
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.gates import ReadyGates
+from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm_derivative import cell_state, output
 
 GATES = 4
@@ -65,8 +65,10 @@ class LSTM(Frame):
         it is that of the bias of the last norm before the gates, if that has one.
       carried_cell: whether the next step gets c as it is (``"raw"``) or :math:`N_c(c)` (``"normalized"``).
       cell_clip: c is kept within [-cell_clip, cell_clip]; None does not clip.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
+        ``kernel_init``.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
@@ -95,13 +97,14 @@ class LSTM(Frame):
     forget_bias: float = 1.0
     carried_cell: Literal["raw", "normalized"] = "raw"
     cell_clip: float | None = None
-    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
+    recurrent_init: GatesInitializer | None = initializers.orthogonal
 
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
     more_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
     wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,13 +121,13 @@ class LSTM(Frame):
     def draw(self, key: Key, in_features: int) -> LSTMParams:
         """The weights; ``init`` compiles this."""
         hidden = self.hidden_features
-        input_key, recurrent_key = jax.random.split(key)
+        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         zeros = jnp.zeros((GATES, hidden), self.param_dtype)
         bias = zeros.at[FORGET].set(self.forget_bias) if self.use_bias else None
         norm = self.fresh_norms()
         return LSTMParams(
-            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
-            recurrent=self.draw_gates("recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden)),
+            kernel=kernel,
+            recurrent=recurrent,
             bias=bias,
             norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, FORGET, self.forget_bias),
             carry=self.fresh_carry(),
@@ -167,7 +170,7 @@ class LSTM(Frame):
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, f, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(total.dtype))
+        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
         if self.cell_clip is not None:
             c = jnp.clip(c, -self.cell_clip, self.cell_clip)
         c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)

@@ -179,7 +179,7 @@ def _transpose_kernels(ready: Ready) -> Ready:
         if not isinstance(node, Kernel) or node.matrix is None:
             return node
         # The barrier keeps the copy before the loop; it would be folded into every product otherwise.
-        return Kernel(None, lax.optimization_barrier(node.matrix.T))  # type: ignore[no-untyped-call]
+        return Kernel(None, lax.optimization_barrier(jnp.swapaxes(node.matrix, -1, -2)))  # type: ignore[no-untyped-call]
 
     return jax.tree.map(turn, ready, is_leaf=lambda node: isinstance(node, Kernel))
 

@@ -2,20 +2,21 @@
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, Sites, Timed, combine_sites, compute_dtype
+from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, combine_sites, compute_dtype
 from jaxnorm.engine.backward import Plan, chunked
 from jaxnorm.engine.check import check_params, check_stats, fit_carry
 from jaxnorm.engine.chunks import chunk_length
 from jaxnorm.engine.clock import ages
 from jaxnorm.engine.forward import Given, Steps, forward
 from jaxnorm.engine.order import clip_lengths, real_steps, reversed_steps, take_steps
+from jaxnorm.engine.parallel import parallel
 
 
 class Unrolled(NamedTuple):
@@ -76,7 +77,8 @@ def unroll(
       schedule: ``"chunked"`` goes a chunk of steps at a time and has a derivative of its own, for reverse mode (also
         repeated): it keeps carries only, and makes the gradients of the weights once a chunk instead of once a step.
         ``"plain"`` is one loop, differentiated by JAX, for forward mode (``jax.jvp``, ``jax.jacfwd``,
-        ``jax.hessian``) and other transformations.
+        ``jax.hessian``) and other transformations. ``"parallel"`` goes over all steps at once, in about log T rounds,
+        for cells that are linear in the carry (:class:`MinGRU`, :class:`MinLSTM`, any :class:`LinearCell`).
       chunk: steps in a chunk of the chunked schedule; None chooses.
       save: what the chunked schedule keeps for the backward pass: the carry before each step (``"steps"``), or that
         before each chunk (``"chunks"``), from which the others are computed again; least memory with long chunks.
@@ -87,10 +89,10 @@ def unroll(
       Unrolled(outputs, carry, moments). Outputs have the compute dtype of the cell.
 
     Raises:
-      TypeError: an array has the wrong kind of dtype, ``carry`` the wrong structure, or forward mode is asked of the
-        chunked schedule.
-      ValueError: shapes do not fit together, a word is unknown, a number of steps is not positive, or ``chunk`` or
-        ``save`` is given with the plain schedule.
+      TypeError: an array has the wrong kind of dtype, ``carry`` the wrong structure, forward mode is asked of the
+        chunked schedule, or the parallel one of a cell that is not linear.
+      ValueError: shapes do not fit together, a word is unknown, a number of steps is not positive, ``chunk`` or
+        ``save`` is given with another schedule than the chunked one, or ``truncate`` with the parallel one.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -129,13 +131,23 @@ def unroll(
         if not jnp.issubdtype(lengths.dtype, jnp.integer):
             raise TypeError(f"unroll: lengths must be integers, got {lengths.dtype}. Convert with .astype(int).")
         _validate.shape("unroll", "lengths", lengths.shape, batch_shape, "(*B)", "One length for each example.")
-    _validate.choice("unroll", "schedule", schedule, ("plain", "chunked"))
+    _validate.choice("unroll", "schedule", schedule, ("plain", "chunked", "parallel"))
     _validate.choice("unroll", "save", save, ("steps", "chunks"))
     for name, size in (("chunk", chunk), ("truncate", truncate)):
         if size is not None:
             _validate.positive_int("unroll", name, size)
-    if schedule == "plain" and (chunk is not None or save != "steps"):
+    if schedule != "chunked" and (chunk is not None or save != "steps"):
         raise ValueError("unroll: chunk and save belong to the chunked schedule. Pass schedule='chunked', too.")
+    if schedule == "parallel" and truncate is not None:
+        raise ValueError(
+            f"unroll: schedule='parallel' goes over all steps at once and cannot stop gradients between them, got "
+            f"truncate={truncate}. Leave one of the two out."
+        )
+    if schedule == "parallel" and not isinstance(cell, LinearCell):
+        raise TypeError(
+            "unroll: schedule='parallel' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
+            f"{type(cell).__name__}. Leave schedule out."
+        )
     try:
         result: Unrolled = _unroll(
             cell, params, xs, carry, lengths, where, reset, stats, key,
@@ -206,6 +218,8 @@ def _unroll(
     each = Steps(row, where, reset, cut, keys)
     if schedule == "plain":
         last, ys, measured, _ = forward(cell, given, each, reverse=reverse, keep=False)
+    elif schedule == "parallel":
+        last, ys, measured, _ = parallel(cast(LinearCell, cell), given, each, reverse=reverse)
     else:
         rows = math.prod(batch_shape)
         length = chunk or chunk_length(steps, rows, jax.default_backend())

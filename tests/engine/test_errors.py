@@ -123,6 +123,11 @@ SPECS = {
     "size": (ValueError, r"LSTM: hidden_features must be a positive integer, got 0", lambda: jn.LSTM(0)),
     "no integer": (TypeError, r"GRU: hidden_features must be an integer, got 2\.5", lambda: jn.GRU(2.5)),
     "rows": (ValueError, r"LSTM: max_steps must be a positive integer, got 0", lambda: jn.bn_lstm(4, max_steps=0)),
+    "candidate": (
+        ValueError,
+        r"MinLSTM: candidate must be one of 'linear', 'positive'; got 'log'",
+        lambda: jn.MinLSTM(4, candidate="log"),
+    ),
     "noise": (
         ValueError,
         r"Elman: initial_noise must be a number in \[0\.0, inf\], got -1",
@@ -174,6 +179,16 @@ SPECS = {
         ValueError,
         r"GRU\.init: kernel_init has 2 initializers, expected one.* 3 gates",
         lambda: jn.GRU(4, kernel_init=(jn.initializers.eye,) * 2).init(jax.random.key(0), 4),
+    ),
+    "wrapped": (
+        TypeError,
+        r"Zoneout: cell must be a cell spec such as ln_lstm\(128\), got LayerNorm\(",
+        lambda: jn.Zoneout(jn.LayerNorm()),
+    ),
+    "how often": (
+        ValueError,
+        r"RecurrentDropout: per must be one of 'step', 'sequence'; got 'batch'",
+        lambda: jn.RecurrentDropout(jn.gru(4), per="batch"),
     ),
     "unknown field": (TypeError, r"hidden", lambda: jn.ln_gru(4, hidden=4)),
 }

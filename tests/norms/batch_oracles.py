@@ -188,6 +188,18 @@ def momentum(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) ->
     return frozen(spec, params, x, where, mixed)
 
 
+def streaming(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -> np.ndarray:
+    """Liao et al. 2016: a mixture of long statistics and those of all data since the last weight update."""
+    mean, var, count = oracles.moments(x, axis=spec.axis, where=where)
+    old = running.short
+    n = old.count + count
+    short_mean = (old.count * old.mean + count * mean) / n
+    short_var = (old.count * (old.var + old.mean**2) + count * (var + mean**2)) / n - short_mean**2
+    (a_long, a_short), long = spec.weights, running.long
+    mixed = long._replace(mean=a_long * long.mean + a_short * short_mean, var=a_long * long.var + a_short * short_var)
+    return frozen(spec, params, x, where, mixed)
+
+
 TRAINED: dict[type, Callable[..., np.ndarray]] = {
     jn.BatchRenorm: renormed,
     jn.LpBatchNorm: scaled,
@@ -198,6 +210,7 @@ TRAINED: dict[type, Callable[..., np.ndarray]] = {
     jn.FrozenBatchNorm: frozen,
     jn.FrameWiseBatchNorm: frame_wise,
     jn.MomentumBatchNorm: momentum,
+    jn.StreamingNorm: streaming,
 }
 """(spec, params, x, where, running) -> the output in training."""
 

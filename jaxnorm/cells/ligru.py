@@ -1,0 +1,140 @@
+"""The light gated recurrent unit: no reset gate, ReLU, and a normalizer on the input branch."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, final
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import gates, initializers, products
+from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.frame import Frame
+from jaxnorm.cells.gates import ReadyGates
+
+GATES = 2
+UPDATE = 0
+
+
+class LiGRUCarry(NamedTuple):
+    """The state of a LiGRU: hidden state h."""
+
+    h: Float[Array, "*B H"]
+
+
+class LiGRUParams(NamedTuple):
+    """The weights of a :class:`LiGRU`; gates in the order z n."""
+
+    kernel: Float[Array, "I 2 H"]
+    recurrent: Float[Array, "H 2 H"]
+    bias: Float[Array, "2 H"] | None
+    norm: Sites
+    carry: LiGRUCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LiGRU(NamedActivation, Frame):
+    r"""Light gated recurrent unit with normalizers.
+
+    .. math::
+       z, n &= N_s\bigl(N_x(x_t W) + N_h(h_{t-1} U)\bigr) + b \\
+       h_t &= \sigma(z) \odot h_{t-1} + (1 - \sigma(z)) \odot \phi(n)
+
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and :math:`N_s` (``summed``). The
+    paper has batch normalization at the site input only, which is outside of the loop, and :math:`\phi` = ReLU.
+
+    Attributes:
+      hidden_features: H.
+      norm: the normalizer of the site input, or Sites(...) with one for each that is named.
+      activation: the nonlinearity :math:`\phi` of the candidate.
+      gate_groups: how many consecutive gates (order z n) share statistics: (1, 1) each alone, (2,) both.
+      use_bias: whether there is b, added after all norms.
+      update_bias: initial value of b for the update gate z, a number or an initializer. Without b it is added to the
+        initial bias of the last norm before the gates, if that has one.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
+      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.LiGRU(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Reference:
+      M. Ravanelli, P. Brakel, M. Omologo, Y. Bengio, "Light Gated Recurrent Units for Speech Recognition", 2018,
+      arXiv:1803.10225.
+    """
+
+    _: dataclasses.KW_ONLY
+    activation: Callable[[Array], Array] = jax.nn.relu
+    gate_groups: tuple[int, ...] = (1, 1)
+    update_bias: float | Initializer = 0.0
+    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
+
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input",)
+    more_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
+    carry_type: ClassVar[type[LiGRUCarry]] = LiGRUCarry
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        gates.check_groups("LiGRU", self.gate_groups, GATES)
+
+    def draw(self, key: Key, in_features: int) -> LiGRUParams:
+        """The weights; ``init`` compiles this."""
+        hidden = self.hidden_features
+        input_key, recurrent_key = jax.random.split(key)
+        start = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
+        norm = self.fresh_norms()
+        return LiGRUParams(
+            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            recurrent=self.draw_gates("recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden)),
+            bias=jnp.zeros((GATES, hidden), self.param_dtype).at[UPDATE].set(start) if self.use_bias else None,
+            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, start),
+            carry=self.fresh_carry(),
+        )
+
+    def prepare(self, params: LiGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
+        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
+        return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
+
+    def project(
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        return gates.project("LiGRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
+
+    def recur(self, ready: ReadyGates, carry: LiGRUCarry) -> Float[Array, "*B GH"]:
+        """The recurrent product a_t, in at least float32."""
+        return products.matmul(carry.h, ready.recurrent)
+
+    def step(
+        self,
+        ready: ReadyGates,
+        carry: LiGRUCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[LiGRUCarry, Float[Array, "*B H"], Sites]:
+        """Gate, candidate and output of one step."""
+        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
+        z, n = jnp.split(total, GATES, axis=-1)
+        n = self.activation(n)
+        h = n + sigmoid(z) * (carry.h.astype(n.dtype) - n)
+        return LiGRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
