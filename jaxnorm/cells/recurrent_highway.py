@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells import base, gates, products, stages
+from jaxnorm.cells import base, gates, products, randomness, stages
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.gated import Gated
 from jaxnorm.cells.gates import ReadyGates
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.products import Kernel, gather_bias, merge_gates
 from jaxnorm.norms.base import Params
-from jaxnorm.norms.moments import Moments, map_moments, statistics_dtype
+from jaxnorm.norms.moments import Moments, map_moments
 
 GATES = 2
 TRANSFORM = 1
@@ -50,7 +50,7 @@ class Micro(NamedTuple):
 
     steps: tuple[MicroStep, ...]
     input_mask: Float[Array, "*B I"] | None = None
-    """Ones and zeros; None masks nothing."""
+    """Zeros, and what the others are scaled up by; None masks nothing."""
     state_mask: Float[Array, "*B H"] | None = None
 
 
@@ -84,7 +84,7 @@ class RecurrentHighway(Gated):
       recurrent_init: initializer of U, drawn for each micro-step and gate (H, H) apart; a tuple gives one a gate.
       rate: :math:`p_s`, the probability that a unit of the state is dropped, in [0, 1).
       input_rate: :math:`p_x`, that of an input.
-      deterministic: whether there are no masks, as at test time.
+      deterministic: whether there are no masks, as at test time; see :func:`jaxnorm.deterministic`.
 
     The other fields are those of all cells (:class:`jaxnorm.cells.frame.Frame`).
 
@@ -199,14 +199,11 @@ class RecurrentHighway(Gated):
         if key is None:
             raise ValueError(
                 f"RecurrentHighway: rate={self.rate}, input_rate={self.input_rate} needs randomness, but key is None. "
-                "Pass key=jax.random.key(...), or a cell with deterministic=True for evaluation."
+                "Pass key=jax.random.key(...), or jaxnorm.deterministic(cell) for evaluation."
             )
 
         def draw(key: Key, rate: float, features: int) -> Array | None:
-            if rate == 0.0:
-                return None
-            kept = jax.random.bernoulli(key, jnp.float32(1.0 - rate), (*batch_shape, features))
-            return jax.lax.stop_gradient(kept.astype(jnp.float32))
+            return None if rate == 0.0 else randomness.inverted(key, rate, (*batch_shape, features))
 
         input_key, state_key = jax.random.split(key)
         masks = {
@@ -219,11 +216,11 @@ class RecurrentHighway(Gated):
         self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], Sites]:
         """The normalized products of the masked inputs of all steps plus the biases, in the compute dtype."""
-        return super().project(ready, seen(xs, ready.more.input_mask, self.input_rate), stats, where)
+        return super().project(ready, seen(xs, ready.more.input_mask), stats, where)
 
     def recur(self, ready: ReadyGates, carry: RecurrentHighwayCarry) -> Float[Array, "*B GH"]:
         """The product of the first micro-step, in at least float32."""
-        return products.matmul(seen(carry.h, ready.more.state_mask, self.rate), ready.recurrent)
+        return products.matmul(seen(carry.h, ready.more.state_mask), ready.recurrent)
 
     def step(
         self,
@@ -242,7 +239,7 @@ class RecurrentHighway(Gated):
         h, t = jnp.split(total, GATES, axis=-1)
         s = mixed_state(-t, h, carry.h.astype(total.dtype))
         for micro, p in enumerate(more.steps, start=1):
-            a = products.matmul(seen(s, more.state_mask, self.rate), p.recurrent)
+            a = products.matmul(seen(s, more.state_mask), p.recurrent)
             stats = _of_micro(stats_t, micro)
             a_hat, m = gates.normalize(norm, groups, p.norm, a, None if stats is None else stats.recurrent, where_t)
             measured.append(m)
@@ -252,12 +249,9 @@ class RecurrentHighway(Gated):
         return RecurrentHighwayCarry(s.astype(carry.h.dtype)), s.astype(ready.kernel.dtype), together
 
 
-def seen(x: Float[Array, "*T F"], mask: Float[Array, "*B F"] | None, rate: float) -> Float[Array, "*T F"]:
-    """What a product sees of x: with a mask the units that are kept, scaled up to the same expectation."""
-    if mask is None:
-        return x
-    wide = x.astype(statistics_dtype(x.dtype))
-    return (wide * base.align(mask, wide) * (1.0 / (1.0 - rate))).astype(x.dtype)
+def seen(x: Float[Array, "*T F"], mask: Float[Array, "*B F"] | None) -> Float[Array, "*T F"]:
+    """What a product sees of x."""
+    return x if mask is None else products.scaled(x, mask)
 
 
 def _of_micro(stats: Sites | None, micro: int) -> Sites | None:
