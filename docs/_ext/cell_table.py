@@ -77,7 +77,7 @@ def row(entry: Entry) -> tuple[str, ...]:
 
 def _inside(cell: Any) -> Any:
     """The cell within cells around cells."""
-    while not hasattr(cell, "sites") and hasattr(cell, "cell"):
+    while not hasattr(cell, "has_sites") and hasattr(cell, "cell"):
         cell = cell.cell
     return cell
 
