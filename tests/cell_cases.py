@@ -82,6 +82,7 @@ CELLS = (
     CellCase("ln_mut1", jn.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
     CellCase("bn_mut2", jn.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
     CellCase("ln_mut3", jn.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
+    CellCase("bn_recurrent_highway", jn.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(scale_init=0.1)), True, 3),
     CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
     CellCase(
         "min_lstm_batch_norm",
