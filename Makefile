@@ -35,7 +35,7 @@ venv: $(VENV)/.installed-dev ## make the virtual environment with everything for
 demo: $(VENV)/.installed-examples ## train four character models on real text; table and picture into runs/char_lm
 	$(PY) examples/char_lm.py --out runs/char_lm --overwrite
 
-bench: $(VENV)/.installed-bench ## measure jaxnorm beside other libraries, half an hour on two cores; ARGS are handed on
+bench: $(VENV)/.installed-bench ## measure jaxnorm beside other libraries, forty minutes on two cores; ARGS are handed on
 	$(PY) -m benchmarks.run $(ARGS)
 
 bench-compare: $(VENV)/.installed-bench ## compare two folders of results: make bench-compare OLD=... NEW=...

@@ -9,9 +9,10 @@ import jax
 from benchmarks.errors import BadInput, check_names
 from benchmarks.programs import LIBRARIES, PEERS
 from benchmarks.programs.base import DIRECTIONS, DTYPES
+from benchmarks.programs.normalizers import SPECS, names_for
 from benchmarks.shapes import BFLOAT16_SHAPES, CPU_SHAPES, GPU_SHAPES, NORM_SHAPES, SERIES, SHAPES, TINY, name_of
 
-GROUPS = ("cells", "norms", "growth")
+GROUPS = ("cells", "norms", "growth", "costs")
 FAMILIES = (("lstm", "ln_lstm", "bn_lstm"), ("gru", "ln_gru"))
 """A normalized cell is timed beside the plain cells of its family, since it is compared with them."""
 CELLS = tuple(model for family in FAMILIES for model in family)
@@ -48,7 +49,7 @@ class Choice(NamedTuple):
 KNOWN = {
     "groups": GROUPS,
     "shapes": (*SHAPES, *(name for name in NORM_SHAPES if name != TINY), *(name for name in SERIES if name != TINY)),
-    "models": (*CELLS, *NORMS),
+    "models": (*CELLS, *NORMS, *(name for name in SPECS if name not in NORMS)),
     "libraries": LIBRARIES,
     "dtypes": DTYPES,
     "directions": DIRECTIONS,
@@ -63,7 +64,7 @@ def plan(choice: Choice) -> list[Comparison]:
     """
     for option, names in choice._asdict().items():
         check_names("groups" if option == "groups" else f"--{option}", names or (), KNOWN[option])
-    made = {"cells": _cells, "norms": _norms, "growth": _growth}
+    made = {"cells": _cells, "norms": _norms, "growth": _growth, "costs": _costs}
     comparisons = [comparison for group in GROUPS if group in choice.groups for comparison in made[group](choice)]
     if not comparisons:
         raise BadInput("nothing is measured: no group has these shapes and models. See --help.")
@@ -107,3 +108,16 @@ def _growth(choice: Choice) -> Iterator[Comparison]:
         for shape in SERIES[series]:
             name = f"{series}:{name_of(shape)}"
             yield Comparison("growth", name, shape, (model,), libraries, dtype, direction)
+
+
+def _costs(choice: Choice) -> Iterator[Comparison]:
+    """All normalizers of ours side by side."""
+    for shape, dtype, direction in product(
+        _pick(choice.shapes, NORM_SHAPES, (name for name in NORM_SHAPES if name != TINY)),
+        _pick(choice.dtypes, DTYPES, DTYPES),
+        _pick(choice.directions, DIRECTIONS, DIRECTIONS),
+    ):
+        names = names_for(NORM_SHAPES[shape])
+        models, libraries = _pick(choice.models, names, names), _pick(choice.libraries, ("ours",), ("ours",))
+        if models and libraries:
+            yield Comparison("costs", shape, NORM_SHAPES[shape], models, libraries, dtype, direction)

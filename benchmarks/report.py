@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.programs.base import DIRECTIONS
 from benchmarks.results import Row, series, steps
 from benchmarks.summary import summary
 
@@ -10,7 +11,7 @@ MIB = 2**20
 
 
 def report(rows: Sequence[Row], machine: dict[str, Any], left_out: Sequence[str]) -> str:
-    """The whole file: machine, figures with a target, one table for each model and direction, growth."""
+    """The whole file: machine, figures with a target, one table for each model and direction, growth, costs."""
     lines = ["# Results", "", _machine(machine), "", "`ours` is jaxnorm. Times are medians (minima in parentheses)."]
     lines += ["", "## Figures with a target", "", "Ratios by medians (by minima), and whether the target is reached."]
     lines += summary(rows)
@@ -19,6 +20,7 @@ def report(rows: Sequence[Row], machine: dict[str, Any], left_out: Sequence[str]
         for model in dict.fromkeys(row.model for row in of_group):
             lines += _model(model, [row for row in of_group if row.model == model])
     lines += _growth([row for row in rows if row.group == "growth"])
+    lines += _costs([row for row in rows if row.group == "costs"])
     if left_out:
         lines += ["", "## Left out", "", *(f"- {what}" for what in left_out)]
     return "\n".join(lines) + "\n"
@@ -101,3 +103,36 @@ def _growth(rows: Sequence[Row]) -> list[str]:
 
 def _time_per_step(row: Row) -> str:
     return f"{1e3 * row.median_ms / steps(row):.4g}"
+
+
+def _costs(rows: Sequence[Row]) -> list[str]:
+    """One table for each shape and dtype: every normalizer beside layer normalization."""
+    lines = ["", "## Costs of the normalizers"] if rows else []
+    head = [word for direction in DIRECTIONS for word in (f"{direction}, ms", "x", "MiB", "x")]
+    for shape, dtype in dict.fromkeys((row.shape, row.dtype) for row in rows):
+        found = {(row.model, row.direction): row for row in rows if (row.shape, row.dtype) == (shape, dtype)}
+        lines += [
+            "",
+            f"**{shape}, {dtype}**",
+            "",
+            f"| normalizer | {' | '.join(head)} |",
+            "|---|" + "---:|" * len(head),
+        ]
+        for model in dict.fromkeys(model for model, _ in found):
+            cells = [
+                cell
+                for direction in DIRECTIONS
+                for cell in _cost(found.get((model, direction)), found.get(("layer_norm", direction)))
+            ]
+            lines.append(f"| `{model}` | {' | '.join(cells)} |")
+    return lines
+
+
+def _cost(row: Row | None, base: Row | None) -> tuple[str, ...]:
+    """Time and temporary memory, each with the ratio to that of layer normalization."""
+    if row is None:
+        return ("-",) * 4
+    time = f"{row.median_ms / base.median_ms:.2f}" if base else "-"
+    own, least = row.xla_temp_bytes, (base and base.xla_temp_bytes) or 0
+    memory = f"{own / least:.2f}" if own is not None and least >= MIB else "-"
+    return _time(row), time, _mib(own), memory

@@ -153,15 +153,6 @@ from jaxnorm.cells.presets import lstm as lstm
 from jaxnorm.cells.presets import rms_gru as rms_gru
 from jaxnorm.cells.presets import rms_lstm as rms_lstm
 
-from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
-from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
-from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
-from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
-from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
-from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
-from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
 from jaxnorm.cells.variants_apart import draw_ln_lstm as draw_ln_lstm
 from jaxnorm.cells.variants_apart import fastrnns_ln_lstm as fastrnns_ln_lstm
 from jaxnorm.cells.variants_apart import haste_ln_lstm as haste_ln_lstm
@@ -175,11 +166,60 @@ from jaxnorm.cells.variants_summed import sonnet_ln_lstm as sonnet_ln_lstm
 from jaxnorm.cells.variants_gru import dreamer_gru as dreamer_gru
 from jaxnorm.cells.variants_gru import haste_ln_gru as haste_ln_gru
 from jaxnorm.cells.variants_gru import kiros_ln_gru as kiros_ln_gru
+from jaxnorm.cells.integration import IntegrationParams as IntegrationParams
+from jaxnorm.cells.mi_rnn import MIRNN as MIRNN
+from jaxnorm.cells.mi_rnn import MIRNNParams as MIRNNParams
+from jaxnorm.cells.mi_lstm import MILSTM as MILSTM
+from jaxnorm.cells.mi_lstm import MILSTMParams as MILSTMParams
+from jaxnorm.cells.mi_gru import MIGRU as MIGRU
+from jaxnorm.cells.mi_gru import MIGRUParams as MIGRUParams
+from jaxnorm.cells.mutation import MUTParams as MUTParams
+from jaxnorm.cells.mut import MUT1 as MUT1
+from jaxnorm.cells.mut import MUT2 as MUT2
+from jaxnorm.cells.mut import MUT3 as MUT3
+from jaxnorm.cells.variants_bn import laurent_bn_lstm as laurent_bn_lstm
+from jaxnorm.cells.variants_bn import sonnet_bn_lstm as sonnet_bn_lstm
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRU as ConcatenatedGRU
+from jaxnorm.cells.concatenated_gru import ConcatenatedGRUParams as ConcatenatedGRUParams
+from jaxnorm.cells.concatenated_gru import dreamer_v3_gru as dreamer_v3_gru
+from jaxnorm.cells.block_gru import BlockGRU as BlockGRU
+from jaxnorm.cells.block_gru import BlockGRUParams as BlockGRUParams
+from jaxnorm.cells.block_gru import dreamer_v3_block_gru as dreamer_v3_block_gru
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTM as NormPropLSTM
+from jaxnorm.cells.norm_prop_lstm import NormPropLSTMParams as NormPropLSTMParams
+from jaxnorm.cells.norm_prop_lstm import NormPropScales as NormPropScales
+from jaxnorm.cells.norm_prop_lstm import norm_prop_lstm as norm_prop_lstm
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeCarry as AssortedTimeCarry
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTM as AssortedTimeLSTM
+from jaxnorm.cells.assorted_time_lstm import AssortedTimeLSTMParams as AssortedTimeLSTMParams
+from jaxnorm.cells.assorted_time_lstm import assorted_time_lstm as assorted_time_lstm
+from jaxnorm.cells.reparametrized import Reparametrized as Reparametrized
+from jaxnorm.cells.reparametrized import ReparametrizedParams as ReparametrizedParams
+from jaxnorm.cells.reparametrized import bounded_weight_norm_lstm as bounded_weight_norm_lstm
+from jaxnorm.cells.reparametrized import weight_norm_lstm as weight_norm_lstm
+
+from jaxnorm.cells.projected_lstm import ProjectedLSTM as ProjectedLSTM
+from jaxnorm.cells.projected_lstm import ProjectedLSTMCarry as ProjectedLSTMCarry
+from jaxnorm.cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
+from jaxnorm.cells.peephole_lstm import PeepholeLSTM as PeepholeLSTM
+from jaxnorm.cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
+from jaxnorm.cells.coupled_lstm import CoupledLSTM as CoupledLSTM
+from jaxnorm.cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from jaxnorm.cells.wrappers import deterministic as deterministic
+from jaxnorm.cells.zoneout import Zoneout as Zoneout
+from jaxnorm.cells.recurrent_dropout import RecurrentDropout as RecurrentDropout
+from jaxnorm.cells.variational_dropout import VariationalDropout as VariationalDropout
+from jaxnorm.cells.drop_connect import DropConnect as DropConnect
+from jaxnorm.engine.connections import residual_stack as residual_stack
+from jaxnorm.engine.connections import skip_stack as skip_stack
 
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.layers import Directions as Directions
 from jaxnorm.engine.layers import bidirectional as bidirectional
 from jaxnorm.engine.layers import stack as stack
+from jaxnorm.engine.sequence import sequence_statistics as sequence_statistics
 
 __version__ = "0.1.0"

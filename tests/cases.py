@@ -3,6 +3,7 @@
 ``randomize`` fills every slot of a tree of weights with random numbers: zero biases and unit scales hide missing terms.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnorm as jn
+from jaxnorm.cells.wrappers import change_innermost
 
 
 class NormCase(NamedTuple):
@@ -331,6 +333,10 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
+    CellCase("dreamer_v3_gru", jn.dreamer_v3_gru(HIDDEN)),
+    CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
+    CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
+    CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
     CellCase(
         "ln_projected_lstm",
         jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
@@ -348,6 +354,12 @@ CELLS = (
         products_in_loop=0,
     ),
     CellCase("ligru", jn.ligru(HIDDEN), True),
+    CellCase("ln_mi_rnn", jn.MIRNN(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_lstm", jn.MILSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_gru", jn.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
+    CellCase("ln_mut1", jn.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
+    CellCase("bn_mut2", jn.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
+    CellCase("ln_mut3", jn.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
     CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
     CellCase(
         "min_lstm_batch_norm",
@@ -364,6 +376,13 @@ CELLS = (
         ),
         batch_statistics=True,
     ),
+    # At test time: the contract gives no keys. Training is compared with the equations in the tests of the wrappers.
+    CellCase(
+        "zoneout_bn_lstm",
+        jn.Zoneout(jn.bn_lstm(HIDDEN, max_steps=MAX_STEPS), rate=0.2, cell_rate=0.4, deterministic=True),
+        True,
+    ),
+    CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
@@ -375,6 +394,11 @@ def randomize(tree: Any, rng: np.random.Generator, dtype: Any = None) -> Any:
         return jnp.asarray(0.7 * rng.standard_normal(leaf.shape) + 0.1, dtype or leaf.dtype)
 
     return jax.tree.map(draw, tree)
+
+
+def with_fields(cell: Any, **changes: Any) -> Any:
+    """The cell with other hyper-parameters, below whatever is wrapped around it."""
+    return change_innermost(cell, lambda inner: dataclasses.replace(inner, **changes))
 
 
 def random_norm_params(case: NormCase, rng: np.random.Generator, dtype: Any = jnp.float32) -> Any:

@@ -281,7 +281,7 @@ def over_axis(cell: Any, axis_name: str) -> Any:
     )
     names = [name for name, norm in zip(jn.Sites._fields, cell.sites, strict=True) if norm != jn.Identity()]
     named = dict(zip(jn.Sites._fields, sites, strict=True))
-    return dataclasses.replace(cell, norm=jn.Sites(**{name: named[name] for name in names}))
+    return cases.with_fields(cell, norm=jn.Sites(**{name: named[name] for name in names}))
 
 
 def check_vmap(cell: Any, unroll: Callable = jn.unroll) -> None:

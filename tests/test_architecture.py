@@ -39,9 +39,9 @@ def run_python(code, *path):
 # ---- what an import drags in
 
 
-def imported_by(statement, *path):
+def imported_by(statement, *path, among=OUTSIDE_THE_CORE):
     """Which of the libraries of the upper floors a fresh interpreter has loaded after a statement."""
-    probe = f"{statement}\nprint(*[name for name in {OUTSIDE_THE_CORE!r} if name in sys.modules])"
+    probe = f"{statement}\nprint(*[name for name in {among!r} if name in sys.modules])"
     done = run_python(probe, *path, ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -49,6 +49,11 @@ def imported_by(statement, *path):
 
 def test_importing_jaxnorm_imports_no_flax_optax_chex_or_matplotlib():
     assert imported_by("import jaxnorm") == []
+
+
+def test_importing_the_converters_imports_none_of_their_libraries():
+    libraries = (*OUTSIDE_THE_CORE, "torch", "keras", "haiku", "equinox", "h5py", "safetensors")
+    assert imported_by("import jaxnorm.convert", among=libraries) == []
 
 
 def test_the_import_check_catches_a_planted_import(tmp_path):
@@ -199,7 +204,7 @@ def test_types_are_shipped():
 def test_the_index_of_the_package_is_written_in_one_form():
     assert [alias.name for alias in INDEX if alias.name != alias.asname] == []
     # The last one by the import hook of the suite.
-    modules = ("analysis", "cells", "engine", "norms", "weights", "linen", "nnx", "optim", "jaxtyping")
+    modules = ("analysis", "cells", "convert", "engine", "norms", "weights", "linen", "nnx", "optim", "jaxtyping")
     bound = {name for name in vars(jaxnorm) if not name.startswith("_")} - set(modules)
     assert sorted(bound) == PUBLIC
 
@@ -230,6 +235,27 @@ def test_flax_names_are_documented(module):
     own = [item for item in public if getattr(item, "__module__", None) == module]
     assert own, f"{module} defines nothing"
     assert [item.__name__ for item in own if not inspect.getdoc(item)] == []
+
+
+CONVERTERS = sorted(
+    path.stem
+    for path in (PACKAGE / "convert").glob("*.py")
+    if "def load(" in path.read_text("utf-8") and path.stem != "norms"
+)
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_a_converter_has_two_documented_verbs_and_a_page(name):
+    module = importlib.import_module(f"jaxnorm.convert.{name}")
+    for verb in ("load", "export"):
+        item = getattr(module, verb)
+        doc = inspect.getdoc(item) or ""
+        assert [part for part in ("Args:", "Returns:", "Raises:", "Example:", ">>>") if part not in doc] == []
+        parameters = inspect.signature(item).parameters
+        assert [p for p in parameters if not re.search(rf"^\s*{p}: ", doc, re.MULTILINE)] == []
+    pages = ROOT / "docs"
+    assert f"automodule:: jaxnorm.convert.{name}" in (pages / "api" / "convert.md").read_text(encoding="utf-8")
+    assert f"`convert.{name}`" in (pages / "convert.md").read_text(encoding="utf-8")
 
 
 def test_every_public_name_is_in_the_api_pages():

@@ -60,7 +60,7 @@ def _norms(library: str) -> dict[str, Any]:
     return found
 
 
-@lru_cache(maxsize=32)  # both directions of a family of models use the same
+@lru_cache(maxsize=64)  # both directions of a family of models use the same
 def build(library: str, model: str, shape: Any, dtype: str) -> Program:
     """A program with weights and data.
 

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 
 import jaxnorm
-from benchmarks.programs.base import EPSILON, MOMENTUM, JaxProgram, cell_program, group_count, norm_program
+from benchmarks.programs.base import JaxProgram, Unsupported, cell_program, norm_program
+from benchmarks.programs.normalizers import SPECS
 from benchmarks.shapes import Shape
 
 VARIATIONS: dict[str, dict[str, Any]] = {
@@ -39,25 +40,18 @@ PROGRAMS = {
 }
 
 
-def build_norm(shape: tuple[int, ...], dtype: str, *, norm: Any) -> JaxProgram:
-    """A normalizer in training."""
+def build_norm(shape: tuple[int, ...], dtype: str, *, name: str) -> JaxProgram:
+    """A normalizer in training, running statistics folded."""
+    norm = SPECS[name](shape)
+    if norm is None:
+        raise Unsupported("it takes statistics over positions, and there are none")
 
     def apply(params: Any, state: Any, xs: jax.Array) -> tuple[jax.Array, Any]:
-        y, measured = norm(params, xs)
+        y, measured = norm.train(params, xs, state)
         return y, norm.fold(state, measured)
 
     weights = norm.param_shape(shape)
     return norm_program(apply, norm.init(weights), shape, dtype, state=norm.initial_stats(weights))
 
 
-def build_group_norm(shape: tuple[int, ...], dtype: str) -> JaxProgram:
-    """Group norm with as many groups as the peers."""
-    return build_norm(shape, dtype, norm=jaxnorm.GroupNorm(group_count(shape[-1]), epsilon=EPSILON))
-
-
-NORMS = {
-    "layer_norm": partial(build_norm, norm=jaxnorm.LayerNorm(epsilon=EPSILON)),
-    "rms_norm": partial(build_norm, norm=jaxnorm.RMSNorm(epsilon=EPSILON)),
-    "batch_norm": partial(build_norm, norm=jaxnorm.BatchNorm(epsilon=EPSILON, momentum=MOMENTUM)),
-    "group_norm": build_group_norm,
-}
+NORMS = {name: partial(build_norm, name=name) for name in SPECS}

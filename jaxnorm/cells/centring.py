@@ -9,11 +9,12 @@ in the forward loop and one less in the backward loop; the gradient of W is cent
 """
 
 import dataclasses
+from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Float
-from jaxnorm.norms.base import Normalizer
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.norms.base import Normalizer, Params, Stateless, Stats
 from jaxnorm.norms.layer_norm import LayerNorm
 from jaxnorm.norms.moments import statistics_dtype
 from jaxnorm.norms.rms_norm import RMSNorm
@@ -29,6 +30,41 @@ def after_centring(norm: Normalizer) -> Normalizer:
 def inside_loop(norm: Normalizer) -> Normalizer:
     """The same normalizer for a state inside the loop, which lies near zero: without the pass that anchors data."""
     return dataclasses.replace(norm, anchor=False) if isinstance(norm, LayerNorm) else norm
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Uncentred(Stateless):
+    """Layer normalization that subtracts the mean itself: for products that a centred kernel does not centre."""
+
+    norm: LayerNorm
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """That of the layer normalization."""
+        return self.norm.param_shape(shape)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """The weights of the layer normalization."""
+        return self.norm.init(shape, dtype)
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies the layer normalization."""
+        return inside_loop(self.norm)(params, x, stats, where)
+
+    def check_site(self, where: str) -> None:
+        """As for the layer normalization."""
+        self.norm.check_site(where)
+
+
+def uncentred(norm: Normalizer) -> Normalizer:
+    """The same normalizer, for products of kernels that are not to be centred."""
+    return Uncentred(norm) if isinstance(norm, LayerNorm) and _centres(norm) else norm
 
 
 def centre(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "*I GH"]) -> Float[Array, "*I GH"]:

@@ -61,6 +61,8 @@ class Frame(abc.ABC):
     """The NamedTuple of the state; its entry h is among them."""
     wide_entries: ClassVar[tuple[str, ...]] = ()
     """Entries of the carry that are kept in at least float32, as sums over many steps."""
+    scales_candidate: ClassVar[bool] = False
+    """Whether ``step`` multiplies the candidate by ``ready.candidate_scale`` if there is one."""
 
     def __post_init__(self) -> None:
         where = type(self).__name__

@@ -37,6 +37,12 @@ class ReadyGates(NamedTuple):
     """Added to the normalized sum."""
     more: Any = ()
     """What a cell has besides."""
+    candidate_scale: Float[Array, "*B H"] | Float[Array, ""] | None = None
+    """Multiplies the candidate of a step, where dropout asks for it; a constant."""
+
+    def scale_of_candidate(self, like: Array) -> Array | None:
+        """The factor of the candidate in the dtype of ``like``; None leaves the candidate as it is."""
+        return None if self.candidate_scale is None else self.candidate_scale.astype(like.dtype)
 
 
 def prepare(

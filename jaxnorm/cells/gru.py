@@ -110,6 +110,7 @@ class GRU(Frame):
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     more_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,5 +193,5 @@ class GRU(Frame):
             r, z, n_h = jnp.split(total, GATES, axis=-1)
             n_x = jnp.zeros_like(n_h)
         z = z if self.update_gate == "keep" else -z
-        h = new_state(r, z, n_x, n_h, carry.h.astype(r.dtype))
+        h = new_state(r, z, n_x, n_h, carry.h.astype(r.dtype), ready.scale_of_candidate(r))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured

@@ -94,6 +94,10 @@ class Joint:
     init: Initializer
 
 
+cooijmans_identity: tuple[Initializer | Joint, ...] = (Joint(orthogonal), Joint(orthogonal), eye, Joint(orthogonal))
+"""``recurrent_init`` of an LSTM as in the code of recurrent batch normalization: the identity for the candidate g only,
+and one matrix with orthonormal rows (H, 3H) for i, f and o together."""
+
 GatesInitializer: TypeAlias = Initializer | Joint | tuple[Initializer | Joint, ...]
 """What draws the kernels of all gates: one initializer for each gate apart, for all together, or one for each gate."""
 

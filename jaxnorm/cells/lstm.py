@@ -104,6 +104,7 @@ class LSTM(Frame):
     more_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
     wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -169,7 +170,7 @@ class LSTM(Frame):
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, f, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(total.dtype))
+        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
         if self.cell_clip is not None:
             c = jnp.clip(c, -self.cell_clip, self.cell_clip)
         c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)

@@ -11,9 +11,14 @@ of the gates are those of the pre-activations),
    \dot c' &= f \dot c + g i (1 - i) \, \dot i + c f (1 - f) \, \dot f + i (1 - g^2) \, \dot g \\
    \dot h &= \tanh(\hat c) \, o (1 - o) \, \dot o + o (1 - \tanh(\hat c)^2) \, \dot{\hat c}
 
+Where a mask or number m scales the candidate, i is m times as large in both first lines but for its own derivative
+:math:`m i (1 - i)`; m is a constant.
+
 Each differential has a single factor. So a backward pass keeps one array for each and multiplies once, where
 differentiating operation by operation keeps, and multiplies by, two or three.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,17 +28,21 @@ from jaxnorm._typing import Array
 
 
 @jax.custom_jvp
-def cell_state(i: Array, f: Array, g: Array, c: Array) -> Array:
-    """The new c from pre-activations and the old one."""
-    return sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
+def cell_state(i: Array, f: Array, g: Array, c: Array, scale: Array | None = None) -> Array:
+    """The new c from pre-activations and the old one; ``scale``, a constant, multiplies the candidate i g."""
+    g = jnp.tanh(g) if scale is None else jnp.tanh(g) * scale
+    return sigmoid(f) * c + sigmoid(i) * g
 
 
 @cell_state.defjvp
-def _cell_state_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    i, f, g, c = primals
-    d_i, d_f, d_g, d_c = tangents
+def _cell_state_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    i, f, g, c, scale = primals
+    d_i, d_f, d_g, d_c, _ = tangents
     i, f, g = sigmoid(i), sigmoid(f), jnp.tanh(g)
-    change = f * d_c + (g * i * (1 - i)) * d_i + (c * f * (1 - f)) * d_f + (i * (1 - g * g)) * d_g
+    slope = i * (1 - g * g)
+    if scale is not None:
+        g, slope = g * scale, slope * scale
+    change = f * d_c + (g * i * (1 - i)) * d_i + (c * f * (1 - f)) * d_f + slope * d_g
     return f * c + i * g, change
 
 

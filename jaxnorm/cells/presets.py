@@ -344,8 +344,8 @@ def ligru(
 
     Notes:
       In training each step is normalized over its own batch; the running statistics are pooled over time
-      (``max_steps=1``). Statistics over all steps and examples at once are :func:`jaxnorm.sequence_wise_batch_norm`,
-      which no cell uses: it would need the whole sequence before its first step.
+      (``max_steps=1``). For statistics over all steps and examples at once hand those of
+      :func:`jaxnorm.sequence_statistics` to :func:`jaxnorm.unroll`; they need the whole sequence.
 
     Reference:
       M. Ravanelli, P. Brakel, M. Omologo, Y. Bengio, "Light Gated Recurrent Units for Speech Recognition", 2018,

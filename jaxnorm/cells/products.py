@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, TypeVar
 
+import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, DTypeLike, Float
@@ -25,8 +26,35 @@ class Kernel(NamedTuple):
     transposed: Float[Array, "*N O H"] | None = None
 
 
-def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel) -> Float[Array, "*B O"]:
+class GateKernels(NamedTuple):
+    """A kernel in pieces, one for each gate, each of which sees its input through a mask of its own."""
+
+    pieces: tuple[Any, ...]
+    masks: Float[Array, "G *B I"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the whole kernel."""
+        return self.masks.shape[-1], len(self.pieces) * self.pieces[0].shape[-1]
+
+    @property
+    def dtype(self) -> Any:
+        """That of the kernel."""
+        return self.pieces[0].dtype
+
+
+def scaled(x: Float[Array, "*T I"], mask: Float[Array, "*B I"]) -> Float[Array, "*T I"]:
+    """``x`` times a mask with the last axes of ``x``, multiplied in at least float32 and rounded once."""
+    dtype = statistics_dtype(x.dtype)
+    aligned = mask.astype(dtype).reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
+    return (x.astype(dtype) * aligned).astype(x.dtype)
+
+
+def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel | GateKernels) -> Float[Array, "*B O"]:
     """``x @ kernel``, accumulated (and returned) in at least float32."""
+    if isinstance(kernel, GateKernels):
+        gates = [matmul(scaled(x, mask), piece) for piece, mask in zip(kernel.pieces, kernel.masks, strict=True)]
+        return jnp.concatenate(gates, axis=-1)
     array: Any = kernel
     contracted = 0
     if isinstance(kernel, Kernel):
@@ -48,7 +76,7 @@ def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N
     return y.swapaxes(0, 1).reshape(*x.shape[:-1], y.shape[0], y.shape[-1])
 
 
-def check_features(where: str, x: Array, kernel: Array) -> None:
+def check_features(where: str, x: Array, kernel: Array | GateKernels) -> None:
     """Raises ValueError unless the last axis of the input fits the kernel."""
     if x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
         got = x.shape[-1] if x.ndim else "no axis of"

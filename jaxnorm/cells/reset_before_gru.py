@@ -121,7 +121,7 @@ class ResetBeforeGRU(Gated):
         total, m_rz = gates.total(ready, norm, tuple(groups), z_rz, a_t, stats, where_t)
         r, z = jnp.split(total, 2, axis=-1)
         h = carry.h.astype(total.dtype)
-        ready_n, stats = stages.second_stage(ready), stages.stage_stats(stats_t, SECOND)
+        ready_n, stats = stages.second_stage(ready, ready.more), stages.stage_stats(stats_t, SECOND)
         a_n = products.matmul(sigmoid(r) * h, ready_n.recurrent)
         n, m_n = gates.total(ready_n, norm, (last,), z_n, a_n, stats, where_t)
         h = mixed_state(z if self.update_gate == "keep" else -z, n, h)

@@ -33,9 +33,9 @@ def two_stages(ready: ReadyGates, first: int) -> ReadyGates:
     return ready._replace(**stage._replace(norm=norm)._asdict(), more=_cut(ready, slice(first, None)))
 
 
-def second_stage(ready: ReadyGates) -> ReadyGates:
+def second_stage(ready: ReadyGates, stage: Stage) -> ReadyGates:
     """The weights as the second stage needs them."""
-    return ready._replace(**ready.more._asdict())
+    return ready._replace(**stage._asdict())
 
 
 def _cut(ready: ReadyGates, part: slice) -> Stage:

@@ -56,22 +56,45 @@ def stack(
       >>> out.outputs.shape, len(out.carry)
       ((5, 1, 2), 2)
     """
+
+    def after(layer: int, given: Array, outputs: Array) -> Array:
+        return outputs
+
+    return run_layers("stack", after, cells, params, xs, carry, stats, key, options)
+
+
+def run_layers(
+    where: str,
+    after: Callable[[int, Array, Array], Array],
+    cells: Sequence[Cell],
+    params: Sequence[PyTree],
+    xs: Array,
+    carry: Sequence[PyTree] | None,
+    stats: Sequence[PyTree] | None,
+    key: Any,
+    options: dict[str, Any],
+) -> Unrolled:
+    """Runs cells in turn; ``after(layer, given, outputs)`` makes of a layer's inputs and outputs what the next gets."""
     count = len(cells)
     if count == 0:
-        raise ValueError("stack: cells is empty. Pass at least one cell.")
+        raise ValueError(f"{where}: cells is empty. Pass at least one cell.")
     keys = (None,) * count if key is None else jax.random.split(key, count)
-    results = []
-    for cell, weights, state, running, cell_key in zip(
-        cells,
-        _each("stack", "params", params, count),
-        _each("stack", "carry", carry, count),
-        _each("stack", "stats", stats, count),
-        keys,
-        strict=True,
+    carries, moments = [], []
+    for layer, (cell, weights, state, running, cell_key) in enumerate(
+        zip(
+            cells,
+            _each(where, "params", params, count),
+            _each(where, "carry", carry, count),
+            _each(where, "stats", stats, count),
+            keys,
+            strict=True,
+        )
     ):
-        results.append(unroll(cell, weights, xs, carry=state, stats=running, key=cell_key, **options))
-        xs = results[-1].outputs
-    return Unrolled(xs, tuple(r.carry for r in results), tuple(r.moments for r in results))
+        out = unroll(cell, weights, xs, carry=state, stats=running, key=cell_key, **options)
+        xs = after(layer, xs, out.outputs)
+        carries.append(out.carry)
+        moments.append(out.moments)
+    return Unrolled(xs, tuple(carries), tuple(moments))
 
 
 class Directions(NamedTuple):

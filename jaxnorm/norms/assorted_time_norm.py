@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import HasAffine, Params, Stateless, Stats
 from jaxnorm.norms.moments import Moments, apply_affine, full_mask, masked, statistics_dtype
 
 
@@ -114,7 +114,7 @@ def _over_window(past: Moments, near: Array, k: int) -> tuple[Array, Array]:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class AssortedTimeNorm(Stateless):
+class AssortedTimeNorm(HasAffine, Stateless):
     """The spec of :func:`assorted_time_norm`, for whole sequences (T, ..., F); :meth:`stream` takes them in pieces.
 
     Attributes:
@@ -151,12 +151,6 @@ class AssortedTimeNorm(Stateless):
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The length of the last axis."""
         return base.shape_along("AssortedTimeNorm", shape, -1)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
 
     def stream(
         self,

@@ -104,6 +104,36 @@ def affine_of(params: Any, where: str) -> Affine:
     return weights_of(params, Affine, where)
 
 
+class HasAffine:
+    """The weights of a spec with fields ``use_scale``, ``use_bias``, ``scale_init`` and ``bias_init``."""
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Affine:
+        """``Affine(scale, bias)`` of the given shape."""
+        spec: Any = self
+        return init_affine(
+            shape, dtype, spec.scale_init if spec.use_scale else None, spec.bias_init if spec.use_bias else None
+        )
+
+
+class HasFeatureAxis(HasAffine):
+    """Weights and checks of a spec with a field ``feature_axis``, and ``num_groups`` or ``axis`` where it has them."""
+
+    def __post_init__(self) -> None:
+        spec: Any = self
+        name = type(self).__name__
+        if hasattr(spec, "num_groups"):
+            _validate.positive_int(name, "num_groups", spec.num_groups)
+        if getattr(spec, "axis", None) is not None:
+            object.__setattr__(self, "axis", normalize_axis(name, spec.axis))
+        if hasattr(spec, "epsilon"):
+            _validate.epsilon(name, spec.epsilon)
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The length of the feature axis; what is one number for all features has no shape."""
+        spec: Any = self
+        return shape_along(type(self).__name__, shape, spec.feature_axis)
+
+
 class TrainsByMeasuring:
     """The training of normalizers that measure what they are given and need no running statistics for it."""
 
@@ -205,6 +235,16 @@ def split_groups(array: Array, groups: int, feature: int) -> Array:
     size = array.shape[feature]
     parts = (groups, size // groups) if size % groups == 0 else (1, 1)
     return array.reshape(array.shape[:feature] + parts + array.shape[feature + 1 :])
+
+
+def in_groups(
+    x: Array, where: Array | None, groups: int, axes: tuple[int, ...], feature: int
+) -> tuple[Array, Array | None, tuple[int, ...]]:
+    """Data and mask with a feature axis made two, and the reduced axes of them: the group axis is not among these."""
+    # The axis after the group axis is the member axis; axes beyond it move by one.
+    split_axes = tuple(a if a < feature else a + 1 for a in axes)
+    mask = None if where is None else split_groups(where, groups, feature)
+    return split_groups(x, groups, feature), mask, split_axes
 
 
 def check_running_rule(where: str, momentum: float | None, ddof: int) -> None:

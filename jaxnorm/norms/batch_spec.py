@@ -1,19 +1,17 @@
 """What the specs of the batch family share: statistics of each feature over the axes of the batch."""
 
 import dataclasses
-from typing import Any
-
-import jax.numpy as jnp
+from typing import Any, NoReturn
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, DTypeLike, Int
+from jaxnorm._typing import Array, Int
 from jaxnorm.norms import base
 from jaxnorm.norms import running as running_statistics
-from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
+from jaxnorm.norms.base import HasAffine, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import feature_last_axes, initial_moments
 
 
-class BatchSpec(TrainsByMeasuring):
+class BatchSpec(HasAffine, TrainsByMeasuring):
     """Weights, statistics and checks of a spec with fields such as ``axis``, ``epsilon``, ``momentum``, ``use_scale``.
 
     A spec without ``ddof`` folds the variance as it was measured; one without ``axis_name`` spans no devices.
@@ -36,13 +34,6 @@ class BatchSpec(TrainsByMeasuring):
         spec: Any = self
         reduced = feature_last_axes(type(self).__name__, spec.axis, len(shape))
         return tuple(size for a, size in enumerate(shape) if a not in reduced)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        spec: Any = self
-        return base.init_affine(
-            shape, dtype, spec.scale_init if spec.use_scale else None, spec.bias_init if spec.use_bias else None
-        )
 
     def initial_stats(self, shape: tuple[int, ...]) -> Stats:
         """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
@@ -73,7 +64,7 @@ def refuse_site(where: str, spec: object) -> None:
     )
 
 
-def refuse_measuring(spec: object) -> None:
+def refuse_measuring(spec: object) -> NoReturn:
     """Refuses a call without statistics, for normalizers that need running ones in training."""
     name = type(spec).__name__
     raise ValueError(

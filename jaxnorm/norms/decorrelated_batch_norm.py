@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, AxisName, Bool, Float
 from jaxnorm.norms import base, whitening
-from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
-from jaxnorm.norms.whitening import Running, WhiteningStats
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.whitening import Running, WhiteningSpec, WhiteningStats
 
 
 def decorrelated_batch_norm(
@@ -35,7 +35,6 @@ def decorrelated_batch_norm(
 
     with the eigenvectors D and eigenvalues Lambda of the covariance: ZCA whitening, which of all whitenings stays
     closest to the data. In training leave ``stats`` out: the gradient flows through mean and covariance.
-
 
     Args:
       x: data of any shape; all axes but that of the features are the batch.
@@ -128,7 +127,7 @@ def _product(a: Array, b: Array) -> Array:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class DecorrelatedBatchNorm(TrainsByMeasuring):
+class DecorrelatedBatchNorm(WhiteningSpec):
     """The spec of :func:`decorrelated_batch_norm`, with the rule by which its running statistics move.
 
     Attributes:
@@ -164,25 +163,6 @@ class DecorrelatedBatchNorm(TrainsByMeasuring):
     bias_init: float = 0.0
     axis_name: AxisName | None = None
 
-    def __post_init__(self) -> None:
-        if isinstance(self.axis_name, list):
-            object.__setattr__(self, "axis_name", tuple(self.axis_name))
-        whitening.check_spec("DecorrelatedBatchNorm", self.group_size, self.epsilon, self.momentum, self.running)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis."""
-        return base.shape_along("DecorrelatedBatchNorm", shape, self.feature_axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
-
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
-        """Mean 0, the identity as matrix of each group, count 0."""
-        return whitening.initial_whitening(shape[0], self.group_size)
-
     def __call__(
         self,
         params: Params,
@@ -204,11 +184,3 @@ class DecorrelatedBatchNorm(TrainsByMeasuring):
             where=where,
             axis_name=self.axis_name,
         )
-
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
-        """Moves the running statistics towards what was measured; there are no rows for time steps."""
-        return whitening.fold_whitening(running, measured, self.momentum)
-
-    def check_site(self, where: str) -> None:
-        """Never fits a site: statistics there have gates, features and time steps."""
-        whitening.refuse_site(where, self)

@@ -10,7 +10,7 @@ from jax import lax
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
 from jaxnorm.norms.moments import apply_affine, full_mask, masked, statistics_dtype
 
 Window: TypeAlias = int | tuple[int, ...]
@@ -181,7 +181,7 @@ def _local_mean(data: Array, widths: dict[int, int | None]) -> Array:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class DivisiveNorm(Stateless):
+class DivisiveNorm(HasFeatureAxis, Stateless):
     """The spec of :func:`divisive_norm`.
 
     Attributes:
@@ -218,7 +218,7 @@ class DivisiveNorm(Stateless):
     bias_init: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.normalize_axis("DivisiveNorm", self.axis))
+        super().__post_init__()
         for name in ("window", "suppression_window"):
             value = getattr(self, name)
             if isinstance(value, list):
@@ -227,16 +227,11 @@ class DivisiveNorm(Stateless):
                 _validate.positive_int("DivisiveNorm", name, length)
         _check_sigma("DivisiveNorm", self.sigma)
 
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis; a learned sigma is one number."""
-        return base.shape_along("DivisiveNorm", shape, self.feature_axis)
-
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``DivisiveParams(scale, bias, learned_sigma)`` for features of the given shape."""
-        affine = base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
+        return DivisiveParams(
+            *super().init(shape, dtype), jnp.asarray(self.sigma, dtype) if self.use_learned_sigma else None
         )
-        return DivisiveParams(*affine, jnp.asarray(self.sigma, dtype) if self.use_learned_sigma else None)
 
     def __call__(
         self,

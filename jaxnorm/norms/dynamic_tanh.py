@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import HasAffine, Params, Stateless, Stats
 from jaxnorm.norms.moments import apply_affine, full_mask, masked, statistics_dtype
 
 
@@ -74,7 +74,7 @@ def dynamic_tanh(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class DynamicTanh(Stateless):
+class DynamicTanh(HasAffine, Stateless):
     """The spec of :func:`dynamic_tanh`.
 
     Attributes:
@@ -111,10 +111,7 @@ class DynamicTanh(Stateless):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``DynamicTanhParams(alpha, scale, bias)``: alpha of shape (), the others of the given shape."""
-        affine = base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
-        return DynamicTanhParams(jnp.asarray(self.alpha_init, dtype), *affine)
+        return DynamicTanhParams(jnp.asarray(self.alpha_init, dtype), *super().init(shape, dtype))
 
     def __call__(
         self,

@@ -6,11 +6,11 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
-from jaxnorm.norms import running as running_statistics
-from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_spec import BatchSpec
 from jaxnorm.norms.evo_norm_s0 import EvoNormParams
 from jaxnorm.norms.moments import (
     Moments,
@@ -106,7 +106,7 @@ def evo_norm_b0(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class EvoNormB0(TrainsByMeasuring):
+class EvoNormB0(BatchSpec):
     """The spec of :func:`evo_norm_b0`, with the rule by which its running statistics move.
 
     Attributes:
@@ -146,27 +146,13 @@ class EvoNormB0(TrainsByMeasuring):
     axis_name: AxisName | None = None
 
     def __post_init__(self) -> None:
-        for name in ("axis", "position_axis"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, base.normalize_axis("EvoNormB0", getattr(self, name)))
-        _validate.epsilon("EvoNormB0", self.epsilon)
-        base.check_running_rule("EvoNormB0", self.momentum, self.ddof)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along the axes that are not reduced."""
-        reduced = feature_last_axes("EvoNormB0", self.axis, len(shape))
-        return tuple(size for a, size in enumerate(shape) if a not in reduced)
+        super().__post_init__()
+        if self.position_axis is not None:
+            object.__setattr__(self, "position_axis", base.normalize_axis("EvoNormB0", self.position_axis))
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``EvoNormParams(scale, bias, slope)`` of the given shape."""
-        affine = base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
-        return EvoNormParams(*affine, jnp.full(shape, self.slope_init, dtype))
-
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
-        """Mean 0, variance 1, count 0."""
-        return statistics.initial_moments(shape)
+        return EvoNormParams(*super().init(shape, dtype), jnp.full(shape, self.slope_init, dtype))
 
     def __call__(
         self,
@@ -189,10 +175,6 @@ class EvoNormB0(TrainsByMeasuring):
             where=where,
             axis_name=self.axis_name,
         )
-
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
-        """Applies :func:`jaxnorm.fold` with the momentum and ddof of the spec."""
-        return running_statistics.fold(running, measured, momentum=self.momentum, ddof=self.ddof, start=start)
 
     def check_site(self, where: str) -> None:
         """Never fits a site: the features of one step have no positions."""

@@ -10,7 +10,7 @@ from jax import lax
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
 from jaxnorm.norms.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
 
 
@@ -81,13 +81,8 @@ def evo_norm_s0(
     mask = full_mask("evo_norm_s0", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     slopes = aligned_param("evo_norm_s0", "slope", slope, x.shape, (feature,), data.dtype)
-    split_axes = tuple(a if a < feature else a + 1 for a in axes)
-    measured = moments(
-        base.split_groups(data, num_groups, feature),
-        axis=split_axes,
-        where=None if mask is None else base.split_groups(mask, num_groups, feature),
-        axis_name=axis_name,
-    )
+    split, members, split_axes = base.in_groups(data, mask, num_groups, axes, feature)
+    measured = moments(split, axis=split_axes, where=members, axis_name=axis_name)
     square = jnp.expand_dims(measured.var, split_axes) + epsilon
     # Without epsilon a group that does not vary has no scale: zero, with a zero gradient, instead of infinity.
     still = square == 0
@@ -100,7 +95,7 @@ def evo_norm_s0(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class EvoNormS0(Stateless):
+class EvoNormS0(HasFeatureAxis, Stateless):
     """The spec of :func:`evo_norm_s0`.
 
     Attributes:
@@ -135,22 +130,9 @@ class EvoNormS0(Stateless):
     slope_init: float = 1.0
     axis_name: AxisName | None = None
 
-    def __post_init__(self) -> None:
-        _validate.positive_int("EvoNormS0", "num_groups", self.num_groups)
-        if self.axis is not None:
-            object.__setattr__(self, "axis", base.normalize_axis("EvoNormS0", self.axis))
-        _validate.epsilon("EvoNormS0", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis."""
-        return base.shape_along("EvoNormS0", shape, self.feature_axis)
-
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``EvoNormParams(scale, bias, slope)`` of the given shape."""
-        affine = base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
-        return EvoNormParams(*affine, jnp.full(shape, self.slope_init, dtype))
+        return EvoNormParams(*super().init(shape, dtype), jnp.full(shape, self.slope_init, dtype))
 
     def __call__(
         self,

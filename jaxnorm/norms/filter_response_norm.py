@@ -9,7 +9,7 @@ from jax import lax
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
 from jaxnorm.norms.moments import aligned_param, apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
 from jaxnorm.norms.standardize import standardize
 
@@ -114,7 +114,7 @@ def filter_response_norm(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class FilterResponseNorm(Stateless):
+class FilterResponseNorm(HasFeatureAxis, Stateless):
     """The spec of :func:`filter_response_norm`.
 
     Attributes:
@@ -154,23 +154,10 @@ class FilterResponseNorm(Stateless):
     learned_epsilon_init: float = 1e-4
     axis_name: AxisName | None = None
 
-    def __post_init__(self) -> None:
-        if self.axis is not None:
-            object.__setattr__(self, "axis", base.normalize_axis("FilterResponseNorm", self.axis))
-        _validate.epsilon("FilterResponseNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis; the learned epsilon is one number."""
-        return base.shape_along("FilterResponseNorm", shape, self.feature_axis)
-
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``FilterResponseParams(scale, bias, threshold, learned_epsilon)`` for features of the given shape."""
-        scale, bias = base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
         return FilterResponseParams(
-            scale,
-            bias,
+            *super().init(shape, dtype),
             jnp.full(shape, self.threshold_init, dtype) if self.use_threshold else None,
             jnp.asarray(self.learned_epsilon_init, dtype) if self.use_learned_epsilon else None,
         )

@@ -3,12 +3,10 @@
 import dataclasses
 from typing import final
 
-import jax.numpy as jnp
-
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
 from jaxnorm.norms.moments import apply_affine, full_mask, masked
 from jaxnorm.norms.standardize import standardize
 
@@ -65,24 +63,15 @@ def group_norm(
     _validate.epsilon("group_norm", epsilon)
     axes, feature = base.group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("group_norm", x, where)
-
-    # The axis after the group axis is the member axis; axes beyond it move by one.
-    split_axes = tuple(a if a < feature else a + 1 for a in axes)
-    y = standardize(
-        base.split_groups(x, num_groups, feature),
-        split_axes,
-        where=None if mask is None else base.split_groups(mask, num_groups, feature),
-        axis_name=axis_name,
-        epsilon=epsilon,
-        centre=True,
-    ).reshape(x.shape)
+    data, members, split_axes = base.in_groups(x, mask, num_groups, axes, feature)
+    y = standardize(data, split_axes, where=members, axis_name=axis_name, epsilon=epsilon, centre=True).reshape(x.shape)
     y = apply_affine("group_norm", y, scale, bias, (feature,))
     return masked(y, mask).astype(x.dtype)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class GroupNorm(Stateless):
+class GroupNorm(HasFeatureAxis, Stateless):
     """The spec of :func:`group_norm`.
 
     Attributes:
@@ -114,22 +103,6 @@ class GroupNorm(Stateless):
     scale_init: float = 1.0
     bias_init: float = 0.0
     axis_name: AxisName | None = None
-
-    def __post_init__(self) -> None:
-        _validate.positive_int("GroupNorm", "num_groups", self.num_groups)
-        if self.axis is not None:
-            object.__setattr__(self, "axis", base.normalize_axis("GroupNorm", self.axis))
-        _validate.epsilon("GroupNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis."""
-        return base.shape_along("GroupNorm", shape, self.feature_axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
 
     def __call__(
         self,

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
-from jaxnorm.norms import running as running_statistics
-from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_spec import BatchSpec
 from jaxnorm.norms.moments import (
     Moments,
     aligned_param,
@@ -172,7 +172,7 @@ def _tangents(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class InPlaceBatchNorm(TrainsByMeasuring):
+class InPlaceBatchNorm(BatchSpec):
     """The spec of :func:`in_place_batch_norm`, with the rule by which its running statistics move.
 
     Attributes:
@@ -209,26 +209,8 @@ class InPlaceBatchNorm(TrainsByMeasuring):
     axis_name: AxisName | None = None
 
     def __post_init__(self) -> None:
-        if self.axis is not None:
-            object.__setattr__(self, "axis", base.normalize_axis("InPlaceBatchNorm", self.axis))
+        super().__post_init__()
         _check_slope("InPlaceBatchNorm", self.slope)
-        _validate.epsilon("InPlaceBatchNorm", self.epsilon)
-        base.check_running_rule("InPlaceBatchNorm", self.momentum, self.ddof)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along the axes that are not reduced."""
-        reduced = feature_last_axes("InPlaceBatchNorm", self.axis, len(shape))
-        return tuple(size for a, size in enumerate(shape) if a not in reduced)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
-
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
-        """Mean 0, variance 1, count 0."""
-        return statistics.initial_moments(shape)
 
     def __call__(
         self,
@@ -250,10 +232,6 @@ class InPlaceBatchNorm(TrainsByMeasuring):
             where=where,
             axis_name=self.axis_name,
         )
-
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
-        """Applies :func:`jaxnorm.fold` with the momentum and ddof of the spec."""
-        return running_statistics.fold(running, measured, momentum=self.momentum, ddof=self.ddof, start=start)
 
     def check_site(self, where: str) -> None:
         """Refuses sites: a cell has its own activations."""

@@ -3,12 +3,10 @@
 import dataclasses
 from typing import final
 
-import jax.numpy as jnp
-
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
 from jaxnorm.norms.moments import apply_affine, full_mask, masked
 from jaxnorm.norms.standardize import standardize
 
@@ -75,7 +73,7 @@ def instance_norm(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class InstanceNorm(Stateless):
+class InstanceNorm(HasFeatureAxis, Stateless):
     """The spec of :func:`instance_norm`.
 
     Attributes:
@@ -105,21 +103,6 @@ class InstanceNorm(Stateless):
     scale_init: float = 1.0
     bias_init: float = 0.0
     axis_name: AxisName | None = None
-
-    def __post_init__(self) -> None:
-        if self.axis is not None:
-            object.__setattr__(self, "axis", base.normalize_axis("InstanceNorm", self.axis))
-        _validate.epsilon("InstanceNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis."""
-        return base.shape_along("InstanceNorm", shape, self.feature_axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
 
     def __call__(
         self,

@@ -8,10 +8,10 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, AxisName, Bool, Float
 from jaxnorm.norms import base, whitening
-from jaxnorm.norms.base import Params, Stats, TrainsByMeasuring
-from jaxnorm.norms.whitening import Running, WhiteningStats
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.whitening import Running, WhiteningSpec, WhiteningStats
 
 
 def iter_norm(
@@ -38,7 +38,6 @@ def iter_norm(
 
     The matrix tends to that of :func:`decorrelated_batch_norm` as T grows, and costs products of matrices only. In
     training leave ``stats`` out: the gradient flows through mean and covariance.
-
 
     Args:
       x: data of any shape; all axes but that of the features are the batch.
@@ -121,7 +120,7 @@ def _inverse_root(iterations: int, covariance: Float[Array, "G d d"]) -> Float[A
 
 @final
 @dataclasses.dataclass(frozen=True)
-class IterNorm(TrainsByMeasuring):
+class IterNorm(WhiteningSpec):
     """The spec of :func:`iter_norm`, with the rule by which its running statistics move.
 
     Attributes:
@@ -160,24 +159,8 @@ class IterNorm(TrainsByMeasuring):
     axis_name: AxisName | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.axis_name, list):
-            object.__setattr__(self, "axis_name", tuple(self.axis_name))
-        whitening.check_spec("IterNorm", self.group_size, self.epsilon, self.momentum, self.running)
+        super().__post_init__()
         _iterations("IterNorm", self.iterations)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis."""
-        return base.shape_along("IterNorm", shape, self.feature_axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
-
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
-        """Mean 0, the identity as matrix of each group, count 0."""
-        return whitening.initial_whitening(shape[0], self.group_size)
 
     def __call__(
         self,
@@ -201,11 +184,3 @@ class IterNorm(TrainsByMeasuring):
             where=where,
             axis_name=self.axis_name,
         )
-
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
-        """Moves the running statistics towards what was measured; there are no rows for time steps."""
-        return whitening.fold_whitening(running, measured, self.momentum)
-
-    def check_site(self, where: str) -> None:
-        """Never fits a site: statistics there have gates, features and time steps."""
-        whitening.refuse_site(where, self)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, Bool, Float, Int
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
 from jaxnorm.norms.moments import apply_affine, count_over, full_mask, masked, spread, sum_over
 from jaxnorm.norms.standardize import standardize
 
@@ -104,14 +104,8 @@ def power_norm(
         raise ValueError("power_norm: training=True needs the running statistics as stats. Leave it out without them.")
     _, feature = base.group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
     mask = full_mask("power_norm", x, where)
-    data = standardize(
-        base.split_groups(x, num_groups, feature),
-        (feature + 1,),
-        where=None if mask is None else base.split_groups(mask, num_groups, feature),
-        axis_name=None,
-        epsilon=epsilon,
-        centre=False,
-    ).reshape(x.shape)
+    split, members, last = base.in_groups(x, mask, num_groups, (feature,), feature)
+    data = standardize(split, last, where=members, axis_name=None, epsilon=epsilon, centre=False).reshape(x.shape)
     rows = tuple(a for a in range(x.ndim) if a != feature)
 
     def lay(value: Array) -> Array:
@@ -174,7 +168,7 @@ _scaled.defvjp(_scaled_forward, _scaled_backward)
 
 @final
 @dataclasses.dataclass(frozen=True)
-class PowerNorm:
+class PowerNorm(HasFeatureAxis):
     """The spec of :func:`power_norm`, with the rule by which its running statistics move.
 
     Attributes:
@@ -216,20 +210,9 @@ class PowerNorm:
     bias_init: float = 0.0
 
     def __post_init__(self) -> None:
-        _validate.positive_int("PowerNorm", "num_groups", self.num_groups)
-        _validate.epsilon("PowerNorm", self.epsilon)
+        super().__post_init__()
         for name in ("momentum", "backward_momentum"):
             _validate.in_range("PowerNorm", name, getattr(self, name), 0.0, 1.0)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis."""
-        return base.shape_along("PowerNorm", shape, self.feature_axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
-        )
 
     def initial_stats(self, shape: tuple[int, ...]) -> Stats:
         """Quadratic mean 1, correction 0, no batch."""

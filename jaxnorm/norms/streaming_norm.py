@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import jax
 import jax.numpy as jnp
@@ -128,20 +128,24 @@ def streaming_norm(
     return masked(y, mask), measured
 
 
+_How: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
+"""What is static: the weights of the statistics, and those of their gradients."""
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mixed(how: tuple[Any, Any], own: Moments, stats: StreamingStats) -> tuple[Array, Array]:
+def _mixed(how: _How, own: Moments, stats: StreamingStats) -> tuple[Array, Array]:
     """The mean and variance to normalize with."""
     a_long, a_short = how[0]
     short = merge(stats.short, own)
     return a_long * stats.long.mean + a_short * short.mean, a_long * stats.long.var + a_short * short.var
 
 
-def _mixed_forward(how: tuple[Any, Any], own: Moments, stats: StreamingStats) -> tuple[tuple[Array, Array], Any]:
+def _mixed_forward(how: _How, own: Moments, stats: StreamingStats) -> tuple[tuple[Array, Array], Any]:
     return _mixed(how, own, stats), (own.count, stats)
 
 
 def _mixed_backward(
-    how: tuple[Any, Any], kept: tuple[Array, StreamingStats], g: tuple[Array, Array]
+    how: _How, kept: tuple[Array, StreamingStats], g: tuple[Array, Array]
 ) -> tuple[Moments, StreamingStats]:
     """The streamed gradients for the statistics of this call; for the running ones what is to be gathered."""
     b_long, b_short, b_own = how[1]
@@ -151,10 +155,11 @@ def _mixed_backward(
     def streamed(long: Array, short: Array, own: Array) -> Array:
         return b_long * long + b_short * (short + share * (own - short)) + b_own * own
 
-    through = [streamed(*three) for three in zip(stats.gradient_long[:2], stats.gradient_short[:2], g, strict=True)]
+    long, short = stats.gradient_long, stats.gradient_short
+    through = Moments(streamed(long.mean, short.mean, g[0]), streamed(long.var, short.var, g[1]), jnp.zeros_like(count))
     nothing = jax.tree.map(jnp.zeros_like, stats)
     gathered = Moments(count * g[0], count * g[1], count)
-    return Moments(*through, jnp.zeros_like(count)), nothing._replace(gradient_short=gathered)
+    return through, nothing._replace(gradient_short=gathered)
 
 
 _mixed.defvjp(_mixed_forward, _mixed_backward)

@@ -1,13 +1,14 @@
 """What decorrelated batch normalization and IterNorm share: covariances of groups of features, and their statistics."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm._typing import Array, AxisName, Bool, Float, Int
+from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import (
     anchor,
     apply_affine,
@@ -34,20 +35,47 @@ class WhiteningStats(NamedTuple):
     count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
 
 
-def initial_whitening(features: int, group_size: int | None) -> WhiteningStats:
-    """Mean 0, the identity for each group, count 0."""
-    size = group_size or features
-    matrix = jnp.broadcast_to(jnp.eye(size, dtype=jnp.float32), (features // size, size, size))
-    return WhiteningStats(jnp.zeros(features, jnp.float32), matrix, jnp.zeros((), jnp.float32))
+class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
+    """Weights, statistics and checks of both specs."""
 
+    def __post_init__(self) -> None:
+        spec: Any = self
+        name = type(self).__name__
+        if isinstance(spec.axis_name, list):
+            object.__setattr__(self, "axis_name", tuple(spec.axis_name))
+        if spec.group_size is not None:
+            _validate.positive_int(name, "group_size", spec.group_size)
+        super().__post_init__()
+        _validate.in_range(name, "momentum", spec.momentum, 0.0, 1.0)
+        _validate.choice(name, "running", spec.running, ("matrix", "covariance"))
 
-def check_spec(where: str, group_size: int | None, epsilon: float, momentum: float, running: str) -> None:
-    """The checks of hyper-parameters that both specs make."""
-    if group_size is not None:
-        _validate.positive_int(where, "group_size", group_size)
-    _validate.epsilon(where, epsilon)
-    _validate.in_range(where, "momentum", momentum, 0.0, 1.0)
-    _validate.choice(where, "running", running, ("matrix", "covariance"))
+    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+        """Mean 0, the identity as matrix of each group, count 0."""
+        spec: Any = self
+        features = shape[0]
+        size = spec.group_size or features
+        matrix = jnp.broadcast_to(jnp.eye(size, dtype=jnp.float32), (features // size, size, size))
+        return WhiteningStats(jnp.zeros(features, jnp.float32), matrix, jnp.zeros((), jnp.float32))
+
+    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+        """Moves the running statistics towards what was measured, if anything was; there are no rows for time steps."""
+        spec: Any = self
+        weight = 1.0 - spec.momentum
+        mean, matrix, n = (lax.stop_gradient(leaf).astype(jnp.float32) for leaf in measured)
+        by_group = jnp.broadcast_to(n, (matrix.shape[0],)) > 0
+        seen = jnp.repeat(by_group, matrix.shape[-1])
+        return WhiteningStats(
+            jnp.where(seen, running.mean + weight * (mean - running.mean), running.mean),
+            jnp.where(spread(by_group, matrix), running.matrix + weight * (matrix - running.matrix), running.matrix),
+            running.count + jnp.max(n),
+        )
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: matrices between features cannot be laid out by gates and time steps."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell, whose statistics have gates, features and time steps, "
+            "not matrices. Use BatchNorm()."
+        )
 
 
 def whiten(
@@ -128,24 +156,3 @@ def _measure(rows: Array, real: Array | None, axis_name: AxisName | None) -> tup
     products = jnp.einsum("ngi,ngj->gij", rows, rows, precision=lax.Precision.HIGHEST)
     covariance = sum_over(products[None], (), axis_name)[0] / divisor[0][..., None]
     return mean + origin, covariance, count
-
-
-def fold_whitening(running: WhiteningStats, measured: WhiteningStats, momentum: float) -> WhiteningStats:
-    """Averages with the given weight of the old value; what was measured from no row leaves it as it is."""
-    weight = 1.0 - momentum
-    mean, matrix, n = (lax.stop_gradient(leaf).astype(jnp.float32) for leaf in measured)
-    by_group = jnp.broadcast_to(n, (matrix.shape[0],)) > 0
-    seen = jnp.repeat(by_group, matrix.shape[-1])
-    return WhiteningStats(
-        jnp.where(seen, running.mean + weight * (mean - running.mean), running.mean),
-        jnp.where(spread(by_group, matrix), running.matrix + weight * (matrix - running.matrix), running.matrix),
-        running.count + jnp.max(n),
-    )
-
-
-def refuse_site(where: str, spec: object) -> None:
-    """The site check of both: matrices between features cannot be laid out by gates and time steps."""
-    raise ValueError(
-        f"{where}: {spec!r} cannot be used inside a cell, whose statistics have gates, features and time steps, not "
-        "matrices. Use BatchNorm()."
-    )

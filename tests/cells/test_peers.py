@@ -14,7 +14,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.oracles import flat
+from tests.oracles import flat, sigmoid
 
 pytestmark = pytest.mark.long
 
@@ -110,6 +110,44 @@ def test_torch_rnn():
     agree(ys.detach(), out.outputs)
 
 
+def test_torch_ln_lstm():
+    """The cell of its benchmarks, put together from its own layer norms."""
+    torch = peer("torch")
+    params, xs, carry, out = ours(jn.fastrnns_ln_lstm(HIDDEN))
+    kernel, recurrent = (torch.tensor(flat(w)) for w in (params.kernel, params.recurrent))
+    norms = [torch.nn.LayerNorm(size) for size in (4 * HIDDEN, 4 * HIDDEN, HIDDEN)]
+    weights = (params.norm.input, params.norm.recurrent, params.norm.cell)
+    for norm, affine in zip(norms, weights, strict=True):
+        fill(norm, weight=affine.scale.ravel(), bias=affine.bias.ravel())
+    h, c = torch.tensor(carry.h), torch.tensor(carry.c)
+    for x, y in zip(torch.tensor(xs), out.outputs, strict=True):
+        i, f, g, o = (norms[0](x @ kernel) + norms[1](h @ recurrent)).chunk(4, 1)
+        c = norms[2](torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g))
+        h = torch.sigmoid(o) * torch.tanh(c)
+        agree(h.detach(), y)
+    agree(c.detach(), out.carry.c)
+
+
+def test_torch_ln_gru_of_haste():
+    """The reference that Haste runs where there is no GPU: one layer norm over all gates for each product."""
+    torch = peer("torch")
+    params, xs, carry, out = ours(jn.haste_ln_gru(HIDDEN))
+    places = (1, 0, 2)  # its z r g is our r z n
+
+    def product(v, weights, affine, bias):
+        v = torch.nn.functional.layer_norm(v @ weights, (3 * HIDDEN,), weight=torch.tensor(order(affine.scale, places)))
+        return (v + torch.tensor(order(bias, places))).chunk(3, 1)
+
+    kernel, recurrent = (torch.tensor(order(w, places)) for w in (params.kernel, params.recurrent))
+    h = torch.tensor(carry.h)
+    for x, y in zip(torch.tensor(xs), out.outputs, strict=True):
+        z_x, r_x, g_x = product(x, kernel, params.norm.input, params.bias)
+        z_h, r_h, g_h = product(h, recurrent, params.norm.recurrent, params.recurrent_bias)
+        z = torch.sigmoid(z_x + z_h)
+        h = z * h + (1 - z) * torch.tanh(g_x + torch.sigmoid(r_x + r_h) * g_h)
+        agree(h, y)
+
+
 def order(weights, places):
     """Gates in another order, side by side."""
     return flat(weights[..., list(places), :])
@@ -141,6 +179,24 @@ def test_keras_gru():
         weights = [order(params.kernel, places), order(params.recurrent, places), biases]
         layer = keras.layers.GRU(HIDDEN, return_sequences=True, reset_after=True)
         agree(run_keras(layer, weights, xs, (carry.h,)), out.outputs)
+
+
+def test_keras_ln_lstm_of_tensorflow_addons():
+    """Its layers in the wiring of the Addons, whose gates i f c o are our i f g o."""
+    keras = peer("keras")
+    params, xs, carry, out = ours(jn.tfa_ln_lstm(HIDDEN))
+    with its_own_rules():
+        norms = [keras.layers.LayerNormalization(epsilon=1e-3) for _ in range(3)]
+        for norm, affine in zip(norms, (params.norm.input, params.norm.recurrent, params.norm.cell), strict=True):
+            norm.build((BATCH, affine.scale.size))
+            norm.set_weights([affine.scale.ravel(), affine.bias.ravel()])
+        h, c = np.asarray(carry.h), np.asarray(carry.c)
+        for x, y in zip(xs, out.outputs, strict=True):
+            z = np.asarray(norms[0](x @ flat(params.kernel))) + np.asarray(norms[1](h @ flat(params.recurrent)))
+            i, f, g, o = np.split(z + flat(params.bias), 4, axis=1)
+            c = np.asarray(norms[2](sigmoid(f) * c + sigmoid(i) * np.tanh(g)))
+            h = sigmoid(o) * np.tanh(c)
+            agree(h, y)
 
 
 def test_keras_simple_rnn():

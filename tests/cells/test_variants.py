@@ -37,11 +37,16 @@ def test_preset_is_what_its_source_computes(name, x64, rng):
 
 # ---- no two are the same
 
+NEED = {"bn_lstm": {"max_steps": 3}, "laurent_bn_lstm": {"max_steps": 3}}
 PAIRS = {
-    kind: {name: getattr(jn, name)(HIDDEN) for name in names}
+    kind: {name: getattr(jn, name)(HIDDEN, **NEED.get(name, {})) for name in names}
     for kind, names in {
-        "lstm": ("ln_lstm", *(n for n in variant_oracles.STEPS if n.endswith("lstm"))),
-        "gru": ("ln_gru", *(n for n in variant_oracles.STEPS if n.endswith("gru"))),
+        "layer-normalized LSTM": ("ln_lstm", *(n for n in variant_oracles.STEPS if n.endswith("lstm"))),
+        "normalized LSTM": (
+            *("lstm", "ln_lstm", "rms_lstm", "bn_lstm", "sonnet_bn_lstm", "laurent_bn_lstm", "weight_norm_lstm"),
+            *("bounded_weight_norm_lstm", "norm_prop_lstm", "assorted_time_lstm"),
+        ),
+        "GRU": ("gru", "rms_gru", "ln_gru", "dreamer_v3_gru", *(n for n in variant_oracles.STEPS if n.endswith("gru"))),
     }.items()
 }
 
@@ -50,7 +55,7 @@ def weights_by_name(cell):
     """The same random numbers under the same name (and shape) in every cell."""
 
     def draw(path, leaf):
-        name = jax.tree_util.keystr(path)
+        name = jax.tree_util.keystr(path).removeprefix(".cell")
         seed = sum(ord(letter) * 31**place for place, letter in enumerate(name)) % 2**32
         return jnp.asarray(0.9 * np.random.default_rng(seed).standard_normal(leaf.shape))
 
@@ -62,12 +67,14 @@ def weights_by_name(cell):
 def test_each_pair_of_presets_is_told_apart(kind, x64, rng):
     """The smallest difference of two is the epsilon of TF-Addons; inputs are small for it, c large for the clip."""
     xs = 0.1 * cases.random_inputs(rng, 2, (BATCH,), jnp.float64)
-    carries = {"lstm": jn.LSTMCarry, "gru": jn.GRUCarry}[kind]
-    carry = carries(*(jnp.asarray(30.0 * rng.standard_normal((BATCH, HIDDEN))) for _ in carries._fields))
+    start = {name: jnp.asarray(30.0 * rng.standard_normal((BATCH, HIDDEN))) for name in "ch"}
     outputs = {}
     for name, cell in PAIRS[kind].items():
-        out = jn.unroll(cell, weights_by_name(cell), xs, carry=carry)
-        outputs[name] = np.concatenate([np.asarray(leaf).ravel() for leaf in (out.outputs, *out.carry)])
+        carry = cell.initial_carry((BATCH,), dtype=jnp.float64)
+        state = carry.carry if isinstance(carry, jn.Timed) else carry
+        state = state._replace(**{entry: start[entry] for entry in start if entry in state._fields})
+        out = jn.unroll(cell, weights_by_name(cell), xs, carry=state)
+        outputs[name] = np.asarray(out.outputs)
     for (one, a), (other, b) in combinations(outputs.items(), 2):
         assert np.abs(a - b).max() > 1e-4, f"{one} and {other} compute the same"
         assert PAIRS[kind][one] != PAIRS[kind][other]

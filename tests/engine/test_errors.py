@@ -180,6 +180,16 @@ SPECS = {
         r"GRU\.init: kernel_init has 2 initializers, expected one.* 3 gates",
         lambda: jn.GRU(4, kernel_init=(jn.initializers.eye,) * 2).init(jax.random.key(0), 4),
     ),
+    "wrapped": (
+        TypeError,
+        r"Zoneout: cell must be a cell spec such as ln_lstm\(128\), got LayerNorm\(",
+        lambda: jn.Zoneout(jn.LayerNorm()),
+    ),
+    "how often": (
+        ValueError,
+        r"RecurrentDropout: per must be one of 'step', 'sequence'; got 'batch'",
+        lambda: jn.RecurrentDropout(jn.gru(4), per="batch"),
+    ),
     "unknown field": (TypeError, r"hidden", lambda: jn.ln_gru(4, hidden=4)),
 }
 

@@ -1,0 +1,252 @@
+"""Any cell with normalized kernels: a weight normalizer makes them once a sequence, before the loop."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias, cast, final
+
+import jax
+
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Int
+from jaxnorm.cells.base import Carry, Cell, Key, Ready
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.norms.base import Stats
+from jaxnorm.weights.base import FixedState, KernelParams, WeightNormalizer
+from jaxnorm.weights.bounded_weight_norm import BoundedWeightNorm
+from jaxnorm.weights.weight_norm import WeightNorm
+
+Named: TypeAlias = tuple[tuple[str, WeightNormalizer], ...]
+
+
+class ReparametrizedParams(NamedTuple):
+    """The weights of a :class:`Reparametrized` cell."""
+
+    cell: Any
+    """The weights of the cell; v of the papers in the place of each normalized kernel."""
+    scale: dict[str, Array]
+    """The scales g, by the name of their kernel."""
+    state: dict[str, Any]
+    """What stays as it began (rho of bounded weight normalization), by the name of the kernel; has gradient zero."""
+
+    @property
+    def kernel(self) -> Array:
+        """The input kernel as it is trained."""
+        return cast(Array, self.cell.kernel)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Reparametrized:
+    """A cell around a cell, with kernels that a weight normalizer makes of the trained ones.
+
+    ``prepare`` normalizes, once a sequence; in the loop the cell is the one inside. In Flax modules there is
+    ``Reparametrized`` of ``jaxnorm.linen`` and ``jaxnorm.nnx`` for any module; this one is a cell like any other, in
+    plain JAX too.
+
+    Attributes:
+      cell: the cell inside.
+      kernels: a weight normalizer for ``kernel`` and ``recurrent``; or several by the name of a weight of the cell,
+        ``{"recurrent": WeightNorm()}``.
+
+    Raises:
+      TypeError: the cell is no cell, or a weight normalizer none.
+      ValueError: the state of a weight normalizer moves in training, or it is given no name.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.Reparametrized(jaxnorm.lstm(4), {"recurrent": jaxnorm.WeightNorm()})
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jax.tree.map(jnp.shape, params.scale)
+      {'recurrent': (4, 4)}
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 4)
+
+    Notes:
+      A state that stays (rho) is among the weights, so that they are all there is to keep; its gradient is zero, and
+      an optimizer with weight decay must leave it out. One that moves (of spectral normalization) belongs to the
+      ``Reparametrized`` of Flax, which has a place for it.
+    """
+
+    cell: Any
+    kernels: WeightNormalizer | Mapping[str, WeightNormalizer] | Named
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.cell, Cell):
+            raise TypeError(f"Reparametrized: cell must be a cell spec such as lstm(128), got {self.cell!r}.")
+        given: Any = self.kernels
+        if isinstance(given, WeightNormalizer):
+            given = {"kernel": given, "recurrent": given}
+        named = tuple(sorted(dict(given).items()))
+        if not named:
+            raise ValueError('Reparametrized: kernels is empty. Name a weight: {"recurrent": WeightNorm()}.')
+        for name, spec in named:
+            if not isinstance(spec, WeightNormalizer):
+                raise TypeError(f"Reparametrized: kernels[{name!r}] must be a weight normalizer, got {spec!r}.")
+            if not isinstance(spec, FixedState):
+                raise ValueError(
+                    f"Reparametrized: the state of {spec!r} moves in training, for which a cell has no place. Use "
+                    "jaxnorm.linen.Reparametrized or jaxnorm.nnx.Reparametrized, or call it yourself before unroll."
+                )
+        object.__setattr__(self, "kernels", named)
+
+    @property
+    def named(self) -> Named:
+        """The weight normalizers with the names of their kernels, in the order of the names."""
+        return cast(Named, self.kernels)  # __post_init__ made it so
+
+    @property
+    def hidden_features(self) -> int:
+        """Those of the cell inside."""
+        return cast(int, self.cell.hidden_features)
+
+    @property
+    def out_features(self) -> int:
+        """Those of the cell inside."""
+        return cast(int, self.cell.out_features)
+
+    @property
+    def max_steps(self) -> int:
+        """Those of the cell inside."""
+        return cast(int, self.cell.max_steps)
+
+    @property
+    def dtype(self) -> DTypeLike | None:
+        """That of the cell inside."""
+        return cast("DTypeLike | None", self.cell.dtype)
+
+    def init(self, key: Key, in_features: int) -> ReparametrizedParams:
+        """Fresh weights of the cell inside, taken apart."""
+        cell_key, kernels_key = jax.random.split(key)
+        params = self.cell.init(cell_key, in_features)
+        scale, state = {}, {}
+        for (name, spec), one in zip(self.named, jax.random.split(kernels_key, len(self.named)), strict=True):
+            if not isinstance(getattr(params, name, None), jax.Array):
+                raise ValueError(
+                    f"Reparametrized.init: {type(self.cell).__name__} has no weight {name!r}, only {params._fields}."
+                )
+            weights, kept = spec.init(getattr(params, name), one)
+            params = params._replace(**{name: weights.kernel})
+            if weights.scale is not None:
+                scale[name] = weights.scale
+            if kept != ():
+                state[name] = kept
+        return ReparametrizedParams(params, scale, state)
+
+    def initial_stats(self) -> Stats:
+        """Those of the cell inside."""
+        return self.cell.initial_stats()
+
+    def initial_carry(
+        self,
+        batch_shape: tuple[int, ...],
+        *,
+        params: ReparametrizedParams | None = None,
+        key: Key | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Carry:
+        """That of the cell inside."""
+        inner = None if params is None else params.cell
+        return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
+
+    def prepare(self, params: ReparametrizedParams, dtype: DTypeLike | None = None) -> Ready:
+        """Makes the kernels, and prepares the cell inside with them."""
+        kernels = {}
+        for name, spec in self.named:
+            weights = KernelParams(getattr(params.cell, name), params.scale.get(name))
+            kernels[name] = spec(weights, jax.lax.stop_gradient(params.state.get(name, ())))
+        return self.cell.prepare(params.cell._replace(**kernels), dtype)
+
+    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
+        """That of the cell inside."""
+        return self.cell.sample(ready, batch_shape, key)
+
+    def project(
+        self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """That of the cell inside."""
+        projected: tuple[Array, Stats] = self.cell.project(ready, xs, stats, where)
+        return projected
+
+    def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
+        """That of the cell inside."""
+        product: Array = self.cell.recur(ready, carry)
+        return product
+
+    def step(
+        self,
+        ready: Ready,
+        carry: Carry,
+        z_t: Float[Array, "..."],
+        a_t: Float[Array, "..."],
+        stats_t: Stats | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+        """That of the cell inside."""
+        stepped: tuple[Carry, Array, Stats] = self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
+        return stepped
+
+    def fold(self, stats: Stats, moments: Stats, start: int | Int[Array, "..."] = 0) -> Stats:
+        """That of the cell inside."""
+        return self.cell.fold(stats, moments, start)
+
+
+def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
+    r"""The weight-normalized LSTM: each unit of each gate has its own length and direction, at both kernels.
+
+    .. math::
+       v &= g_x \odot \frac{x_t W_v}{\lVert W_v \rVert} + g_h \odot \frac{h_{t-1} U_v}{\lVert U_v \rVert} + b_v
+            \quad \text{for each unit of } i, f, g, o \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
+
+    The scales start at the lengths of the initial kernels, so that it starts as the plain LSTM.
+
+    Args:
+      hidden_features: H.
+      **options: further fields of :class:`LSTM`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> jaxnorm.weight_norm_lstm(8).init(jax.random.key(0), in_features=3).scale["kernel"].shape
+      (4, 8)
+
+    Reference:
+      T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868, eq. 2, at the kernels of an LSTM.
+    """
+    return Reparametrized(LSTM(hidden_features, **options), WeightNorm())
+
+
+def bounded_weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
+    r"""The LSTM with bounded weight normalization: all units of a kernel have one length that stays.
+
+    .. math::
+       v &= \rho_x \frac{x_t W_v}{\lVert W_v \rVert} + \rho_h \frac{h_{t-1} U_v}{\lVert U_v \rVert} + b_v
+            \quad \text{for each unit of } i, f, g, o \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
+
+    with :math:`\rho` the mean length of the initial weights of the units of a kernel.
+
+    Args:
+      hidden_features: H.
+      **options: further fields of :class:`LSTM`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> params = jaxnorm.bounded_weight_norm_lstm(8).init(jax.random.key(0), in_features=3)
+      >>> params.scale, round(float(params.state["recurrent"].rho), 3)  # orthogonal: all lengths are one
+      ({}, 1.0)
+
+    Notes:
+      The paper says that it helps LSTMs in translation and does not write the cell out; where it acts is taken from
+      weight normalization.
+
+    Reference:
+      E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018, arXiv:1803.01814, section on bounded weight
+      normalization.
+    """
+    return Reparametrized(LSTM(hidden_features, **options), BoundedWeightNorm())

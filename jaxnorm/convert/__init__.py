@@ -1,0 +1,17 @@
+"""Weights from and to other libraries, one module a library, with the same two verbs in each.
+
+``load`` returns :class:`Imported`; ``export`` gives the arrays of the other library, or fills one of its live objects
+where it has nothing else. No module imports the library that it is named after, but where a live object needs it.
+"""
+
+from jaxnorm.convert import cudnn as cudnn
+from jaxnorm.convert import equinox as equinox
+from jaxnorm.convert import haiku as haiku
+from jaxnorm.convert import haste as haste
+from jaxnorm.convert import keras as keras
+from jaxnorm.convert import linen as linen
+from jaxnorm.convert import nnx as nnx
+from jaxnorm.convert import tfa as tfa
+from jaxnorm.convert import torch as torch
+from jaxnorm.convert.base import Imported as Imported
+from jaxnorm.convert.base import run as run

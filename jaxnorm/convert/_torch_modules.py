@@ -1,0 +1,92 @@
+"""What the hyper-parameters of a live module of PyTorch say; nothing else imports PyTorch."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm.convert.base import refuse
+from jaxnorm.convert.norms import FEATURES_LAST
+from jaxnorm.norms.batch_norm import BatchNorm
+from jaxnorm.norms.group_norm import GroupNorm
+from jaxnorm.norms.instance_norm import InstanceNorm
+from jaxnorm.norms.layer_norm import LayerNorm
+from jaxnorm.norms.rms_norm import RMSNorm
+
+_EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""The distance from one to the next larger number, which PyTorch's RMSNorm has for epsilon where it is given none."""
+
+
+class Described(NamedTuple):
+    """The spec of a normalizer, or the nonlinearity of a recurrent layer, and notes."""
+
+    spec: Any = None
+    activation: Callable[..., Any] = jnp.tanh
+    notes: tuple[str, ...] = ()
+
+
+def describe(where: str, module: Any) -> Described:
+    """Reads a module of one of the kinds that have a counterpart."""
+    from torch import nn
+
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return _recurrent(where, module)
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return _row(module)
+    if isinstance(module, nn.GroupNorm):
+        spec = GroupNorm(module.num_groups, epsilon=module.eps, use_scale=module.affine, use_bias=module.affine)
+        return Described(spec, notes=(FEATURES_LAST,))
+    if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
+        if module.track_running_stats:
+            refuse(where, repr(module), "in evaluation it is a batch normalization with its running statistics.")
+        affine = {"use_scale": module.affine, "use_bias": module.affine}
+        return Described(InstanceNorm(epsilon=module.eps, **affine), notes=(FEATURES_LAST,))
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return _batch(where, module)
+    raise TypeError(
+        f"{where}: {type(module).__name__} is no layer that has a counterpart. Pass one recurrent layer or normalizer "
+        "of torch.nn, a state dict, or the path of a safetensors file."
+    )
+
+
+def _recurrent(where: str, module: Any) -> Described:
+    notes = []
+    if getattr(module, "batch_first", False):
+        notes.append("batch_first=True: pass time_axis=1")
+    if getattr(module, "dropout", 0.0) and getattr(module, "num_layers", 1) > 1:
+        notes.append(f"dropout={module.dropout} between layers acts in training only and is not part of the cells")
+    name = getattr(module, "nonlinearity", "tanh")
+    return Described(activation={"tanh": jnp.tanh, "relu": jax.nn.relu}[name], notes=tuple(notes))
+
+
+def _row(module: Any) -> Described:
+    axes = len(module.normalized_shape)
+    axis = -1 if axes == 1 else tuple(range(-axes, 0))
+    has: dict[str, Any] = {
+        "use_scale": module.weight is not None,
+        "use_bias": getattr(module, "bias", None) is not None,
+    }
+    if module.eps is not None:
+        kind = LayerNorm if hasattr(module, "bias") else RMSNorm
+        return Described(kind(axis, epsilon=module.eps, **has))
+    dtype = "float32" if module.weight is None else str(module.weight.dtype).removeprefix("torch.")
+    note = f"eps=None: the epsilon is that of inputs in {dtype}; PyTorch takes another for another dtype"
+    return Described(RMSNorm(axis, epsilon=_EPSILON[dtype], **has), notes=(note,))
+
+
+def _batch(where: str, module: Any) -> Described:
+    if not module.track_running_stats:
+        refuse(where, repr(module), "it keeps no running statistics. Use BatchNorm with Affine weights, stats=None.")
+    if module.momentum is None:
+        refuse(
+            where,
+            repr(module),
+            "its cumulative average weighs batches and not elements. Give module.momentum a number; inference stays.",
+        )
+    notes = [FEATURES_LAST]
+    if type(module).__name__ == "SyncBatchNorm":
+        notes.append("it spans devices: say over which by axis_name")
+    momentum = 1.0 - module.momentum
+    affine = {"use_scale": module.affine, "use_bias": module.affine}
+    return Described(BatchNorm(epsilon=module.eps, momentum=momentum, ddof=1, **affine), notes=tuple(notes))

@@ -1,0 +1,203 @@
+"""Weights from and to Equinox: ``LSTMCell``, ``GRUCell`` and normalizers, as live modules.
+
+Modules say themselves what they are: only ``export`` imports Equinox.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnorm.cells.gru import GRU
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.convert import cells, layouts, norms
+from jaxnorm.convert.arrays import Arrays, Host
+from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.norms.moments import Moments
+
+ORDER = {"LSTMCell": "ifgo", "GRUCell": "rzn"}
+NAMES = norms.Names("weight", "bias", "mean", "var")
+FEATURES_FIRST = "features are on the last axis here: move axis 0 of an example to the end"
+
+
+def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
+    """Weights of a cell or of a normalizer of Equinox.
+
+    Args:
+      module: ``LSTMCell``, ``GRUCell``, ``LayerNorm``, ``RMSNorm``, ``GroupNorm`` or ``BatchNorm``.
+      spec: the spec that is wanted, if it computes the same; None makes one.
+      state: the ``equinox.nn.State`` with the running statistics of a ``BatchNorm``.
+
+    Returns:
+      Imported(spec, params, stats, notes).
+
+    Raises:
+      TypeError: the module has no counterpart, or an array is not in a floating-point dtype that JAX can hold.
+      ValueError: something about the module has no counterpart.
+
+    Example:
+      >>> import jax
+      >>> import equinox  # doctest: +SKIP
+      >>> from jaxnorm import convert
+      >>> found = convert.equinox.load(equinox.nn.GRUCell(3, 4, key=jax.random.key(0)))  # doctest: +SKIP
+      >>> found.params.recurrent_bias.shape  # doctest: +SKIP
+      (3, 4)
+
+    Notes:
+      ``GRUCell`` has a recurrent bias at the candidate only; it is zero at r and z here.
+    """
+    where = "convert.equinox.load"
+    name = type(module).__name__
+    if name in ORDER:
+        values = {key: getattr(module, key, None) for key in ("weight_ih", "weight_hh", "bias", "bias_n")}
+        arrays = Arrays(where, {key: value for key, value in values.items() if value is not None})
+        parts = _parts(arrays, ORDER[name])
+        arrays.finish()
+        return Imported(*(cells.lstm if name == "LSTMCell" else cells.gru)(where, parts, spec))
+    made, notes = _describe(where, module)
+    values = {key: getattr(module, key) for key in ("weight", "bias") if getattr(module, key, None) is not None}
+    count = 1.0
+    if name == "BatchNorm":
+        running = _running(where, module, state)
+        values |= {"mean": running.mean, "var": running.var}
+        count = float(running.count)
+    elif state is not None:
+        raise ValueError(f"{where}: state is for BatchNorm, and this is a {name}. Leave it out.")
+    arrays = Arrays(where, values)
+    return norms.load(arrays, settle(where, made, spec), NAMES, count=count, notes=notes)
+
+
+def export(spec: Any, params: Any, stats: Any = (), *, into: Any, state: Any = None) -> Any:
+    """A module of Equinox with the weights of a cell or normalizer that computes the same.
+
+    Args:
+      spec: a plain ``LSTM`` or ``GRU``, or a normalizer.
+      params: its weights.
+      stats: running statistics of a ``BatchNorm``.
+      into: a module of the right kind, sizes and options; it stays as it is.
+      state: the ``equinox.nn.State`` that the running statistics of a ``BatchNorm`` go into.
+
+    Returns:
+      The new module; for a ``BatchNorm`` the new module and the new state.
+
+    Raises:
+      TypeError: params or stats do not belong to spec.
+      ValueError: the module computes something else, or something has no counterpart in Equinox.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> import equinox  # doctest: +SKIP
+      >>> from jaxnorm import convert
+      >>> cell = jaxnorm.lstm(4)
+      >>> module = equinox.nn.LSTMCell(3, 4, key=jax.random.key(0))  # doctest: +SKIP
+      >>> module = convert.equinox.export(cell, cell.init(jax.random.key(1), 3), into=module)  # doctest: +SKIP
+
+    Notes:
+      ``GRUCell`` has a recurrent bias at the candidate only; those of r and z are added to the other bias.
+    """
+    import equinox
+
+    where = "convert.equinox.export"
+    if isinstance(spec, LSTM | GRU):
+        if type(into).__name__ != ("LSTMCell" if isinstance(spec, LSTM) else "GRUCell"):
+            refuse(where, repr(spec), f"{type(into).__name__} is another kind of module.")
+        flat = _export_cell(where, spec, params)
+    else:
+        if isinstance(spec, tuple):
+            refuse(where, "several layers or directions", "they are several cells in Equinox, too.")
+        flat = norms.arrays_of(where, spec, params, stats, NAMES)
+        settle(where, _describe(where, into)[0], spec)
+    leaves = {name: array for name, array in flat.items() if name not in ("mean", "var")}
+    missing = [name for name in ("weight_ih", "weight_hh", "weight", "bias", "bias_n")
+               if getattr(into, name, None) is not None and name not in leaves]  # fmt: skip
+    if missing:
+        raise ValueError(f"{where}: the module has {', '.join(missing)}, which the spec has not.")
+    for name, array in leaves.items():
+        old = getattr(into, name, None)
+        if old is None or old.shape != array.shape or old.dtype != array.dtype:
+            there = "nothing" if old is None else f"{old.dtype}{old.shape}"
+            raise ValueError(f"{where}: {name} is {array.dtype}{array.shape}, the module has {there} in its place.")
+        into = equinox.tree_at(lambda module, name=name: getattr(module, name), into, jnp.asarray(array))
+    if not isinstance(spec, norms.BatchNorm):
+        return into
+    if state is None:
+        raise ValueError(f"{where}: the running statistics of a BatchNorm go into a State. Pass state=...")
+    mean, var = jnp.asarray(flat["mean"]), jnp.asarray(flat["var"])
+    if into.mode == "ema":
+        state = state.set(into.ema_state_index, (mean, var))
+        return into, state.set(into.ema_first_time_index, jnp.asarray(False))
+    counter = int(stats.count)
+    scale = jnp.asarray(1 - into.momentum**counter, mean.dtype)
+    state = state.set(into.batch_state_index, (mean * scale, var * scale))
+    return into, state.set(into.batch_counter, jnp.array(counter))
+
+
+def _parts(arrays: Arrays, order: str) -> cells.Parts:
+    gates = len(order)
+    rows, hidden = arrays.matrix("weight_hh", f"({gates} H, H)")
+    _, inputs = arrays.matrix("weight_ih", f"({gates} H, I)")
+    parts = cells.Parts(
+        layouts.kernel_from_rows(arrays.take("weight_ih", (gates * hidden, inputs), f"({gates} H, I)"), order),
+        layouts.kernel_from_rows(arrays.take("weight_hh", (gates * hidden, hidden), f"({gates} H, H)"), order),
+    )
+    if "bias" in arrays:
+        vector = arrays.take("bias", (rows,), f"({gates} H,)")
+        parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
+    if order == "rzn" and "bias_n" in arrays:
+        recurrent_bias = np.zeros((3, hidden), parts.kernel.dtype)
+        recurrent_bias[2] = arrays.take("bias_n", (hidden,), "(H,)")
+        parts = parts._replace(recurrent_bias=recurrent_bias)
+    return parts
+
+
+def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
+    parts = cells.parts_of(where, cell, params)
+    order = "ifgo" if isinstance(cell, LSTM) else "rzn"
+    if isinstance(cell, GRU):
+        parts = cells.candidate_bias_only(where, parts)
+    found = {
+        "weight_ih": layouts.kernel_to_rows(parts.kernel, order),
+        "weight_hh": layouts.kernel_to_rows(parts.recurrent, order),
+    }
+    if parts.bias is not None:
+        found["bias"] = layouts.bias_to_vector(parts.bias, order)
+    if parts.recurrent_bias is not None:
+        found["bias_n"] = parts.recurrent_bias[2]
+    return found
+
+
+def _describe(where: str, module: Any) -> tuple[Any, tuple[str, ...]]:
+    name = type(module).__name__
+    if name in ("LayerNorm", "RMSNorm"):
+        axes = len(module.shape)
+        kind = norms.LayerNorm if name == "LayerNorm" else norms.RMSNorm
+        axis = -1 if axes == 1 else tuple(range(-axes, 0))
+        return kind(axis, epsilon=module.eps, use_scale=module.use_weight, use_bias=module.use_bias), ()
+    if name in ("GroupNorm", "BatchNorm"):
+        affine = {"use_scale": module.channelwise_affine, "use_bias": module.channelwise_affine}
+        if name == "GroupNorm":
+            return norms.GroupNorm(module.groups, epsilon=module.eps, **affine), (FEATURES_FIRST,)
+        notes: tuple[str, ...] = (FEATURES_FIRST,)
+        if module.mode == "ema":
+            notes += ("mode='ema' normalizes by the moving averages in training too, a BatchNorm by the batch",)
+        return norms.BatchNorm(epsilon=module.eps, momentum=module.momentum, **affine), notes
+    raise TypeError(
+        f"{where}: {name} is no module that has a counterpart. Pass an LSTMCell, GRUCell, LayerNorm, RMSNorm, "
+        "GroupNorm or BatchNorm."
+    )
+
+
+def _running(where: str, module: Any, state: Any) -> Moments:
+    if state is None:
+        raise ValueError(f"{where}: the running statistics of a BatchNorm are in a State. Pass state=...")
+    if module.mode == "ema":
+        mean, var = state.get(module.ema_state_index)
+        if bool(state.get(module.ema_first_time_index)):
+            raise ValueError(f"{where}: the BatchNorm has seen no data; its running statistics are not set.")
+        return Moments(mean, var, jnp.ones(()))
+    counter = int(state.get(module.batch_counter))
+    mean, var = state.get(module.batch_state_index)
+    if counter == 0:
+        raise ValueError(f"{where}: the BatchNorm has seen no data; its running statistics are not set.")
+    scale = 1 - module.momentum**counter
+    return Moments(mean / scale, var / scale, jnp.asarray(float(counter)))

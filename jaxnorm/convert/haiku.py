@@ -1,0 +1,230 @@
+"""Weights from and to Haiku: cores and normalizers, as the dictionaries of parameters and state that it transforms to.
+
+Haiku keeps hyper-parameters in the program and nowhere else, so it need not be imported.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from jaxnorm.cells.elman import Elman
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
+from jaxnorm.convert import cells, layouts, norms
+from jaxnorm.convert.arrays import Arrays, Host, listed
+from jaxnorm.convert.base import Imported, refuse
+
+ORDER = "igfo"
+GRU_ORDER = "zrn"
+FORGET = 1
+"""Where the forget gate is in our order; Haiku adds one to it at run time."""
+NAMES = norms.Names("scale", "offset", "mean", "var")
+Exported: TypeAlias = tuple[dict[str, dict[str, Host]], dict[str, dict[str, Host]]]
+"""Parameters and state by module name."""
+
+
+def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name: str | None = None) -> Imported:
+    """Weights of a core or of a normalizer of Haiku.
+
+    Args:
+      params: the parameters by module name, as ``transform(...).init`` gives them.
+      spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for a normalizer its spec, such as
+        ``LayerNorm(epsilon=1e-5)``, since Haiku keeps epsilon and the like in the program.
+      state: the state by module name, for ``hk.BatchNorm``.
+      name: the name of the module in a larger model, such as ``"my_net/~/lstm"``.
+
+    Returns:
+      Imported(spec, params, stats, notes).
+
+    Raises:
+      TypeError: an array is not in a floating-point dtype that JAX can hold, or a normalizer comes without a spec.
+      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnorm import convert
+      >>> found = convert.haiku.load({"lstm/linear": {"w": np.ones((5, 8), "f"), "b": np.zeros(8, "f")}})
+      >>> found.params.kernel.shape, found.params.bias.tolist()
+      ((3, 4, 2), [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+
+    Notes:
+      ``hk.LSTM`` adds one to the forget gate at run time; here it is part of the bias. ``hk.VanillaRNN`` has a
+      rectifier, ``hk.GRU`` an update gate that renews the state. The running
+      statistics of ``hk.BatchNorm`` are its averages without the bias of their beginning, with
+      the number of its updates as count.
+    """
+    where = "convert.haiku.load"
+    arrays = Arrays(where, _select(where, params, name))
+    if "linear_1/w" in arrays:
+        return _load_vanilla(arrays, spec)
+    if "linear/w" in arrays:
+        return _load_lstm(arrays, spec)
+    if "w_h" in arrays:
+        return _load_gru(arrays, spec)
+    values = {key: _flat(arrays.take(key)) for key in arrays.names}
+    count = 1.0
+    notes: tuple[str, ...] = ()
+    if isinstance(spec, norms.BatchNorm):
+        values |= _running(where, state, name)
+        count = float(values.pop("count"))
+        notes = (
+            "the averages of hk.BatchNorm begin at zero and are corrected for it; going on, fold has no such term",
+        )
+    return norms.load(Arrays(where, values), spec, NAMES, count=count, notes=notes)
+
+
+def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, axes: int = 2) -> Exported:
+    """The parameters and the state of the module of Haiku that computes the same.
+
+    Args:
+      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a rectifier, or a normalizer.
+      params: its weights.
+      stats: running statistics of a ``BatchNorm``.
+      name: the name of the module; None for that of the class, such as ``"lstm"``.
+      axes: how many axes the data have; the arrays of ``hk.BatchNorm`` have as many.
+
+    Returns:
+      Parameters and state by module name; the state is empty but for ``hk.BatchNorm``.
+
+    Raises:
+      TypeError: params or stats do not belong to spec.
+      ValueError: something has no counterpart in Haiku.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> from jaxnorm import convert
+      >>> cell = jaxnorm.lstm(2)
+      >>> params, _ = convert.haiku.export(cell, cell.init(jax.random.key(0), 3))
+      >>> params["lstm/linear"]["w"].shape, params["lstm/linear"]["b"].tolist()
+      ((5, 8), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+
+    Notes:
+      The one that Haiku adds to the forget gate is taken away from the bias, which rounds it.
+    """
+    where = "convert.haiku.export"
+    if isinstance(spec, LSTM):
+        parts = cells.parts_of(where, spec, params)
+        bias = cells.zeros_for_none(parts.bias, parts.kernel).copy()
+        bias[FORGET] -= 1
+        kernel = np.concatenate([parts.kernel, parts.recurrent])
+        weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.bias_to_vector(bias, ORDER)}
+        return {f"{name or 'lstm'}/linear": weights}, {}
+    if isinstance(spec, ResetBeforeGRU):
+        parts = cells.turned(cells.parts_of(where, spec, params))  # z renews the old state there
+        bias = cells.zeros_for_none(parts.bias, parts.kernel)
+        return {
+            name or "gru": {
+                "w_i": layouts.kernel_to_columns(parts.kernel, GRU_ORDER),
+                "w_h": layouts.kernel_to_columns(parts.recurrent, GRU_ORDER),
+                "b": layouts.bias_to_vector(bias, GRU_ORDER),
+            }
+        }, {}
+    if isinstance(spec, Elman):
+        cells.name_of(where, spec.activation, ("relu",))
+        parts = cells.parts_of(where, spec, params)
+        bias = cells.zeros_for_none(parts.bias, parts.kernel)
+        name = name or "vanilla_rnn"
+        return {
+            f"{name}/linear": {"w": parts.kernel, "b": bias},
+            f"{name}/linear_1": {"w": parts.recurrent, "b": np.zeros_like(bias)},
+        }, {}
+    return _export_norm(where, spec, params, stats, name, axes)
+
+
+def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
+    rows, columns = arrays.matrix("linear/w", "(I + H, 4 H)")
+    hidden = columns // 4
+    if columns % 4 or rows <= hidden:
+        raise ValueError(f"{arrays.where}: linear/w must have shape (I + H, 4 H), got {(rows, columns)}.")
+    kernel = layouts.kernel_from_columns(arrays.take("linear/w"), ORDER)
+    bias = layouts.bias_from_vector(arrays.take("linear/b", (columns,), "(4 H,)"), ORDER)
+    bias[FORGET] += 1
+    arrays.finish()
+    inputs = rows - hidden
+    return Imported(*cells.lstm(arrays.where, cells.Parts(kernel[:inputs], kernel[inputs:], bias), spec))
+
+
+def _load_gru(arrays: Arrays, spec: Any) -> Imported:
+    inputs, columns = arrays.matrix("w_i", "(I, 3 H)")
+    hidden = columns // 3
+    parts = cells.Parts(
+        layouts.kernel_from_columns(arrays.take("w_i", (inputs, 3 * hidden), "(I, 3 H)"), GRU_ORDER),
+        layouts.kernel_from_columns(arrays.take("w_h", (hidden, 3 * hidden), "(H, 3 H)"), GRU_ORDER),
+        layouts.bias_from_vector(arrays.take("b", (3 * hidden,), "(3 H,)"), GRU_ORDER),
+    )
+    arrays.finish()
+    return Imported(*cells.reset_before_gru(arrays.where, parts, spec, "renew"))
+
+
+def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:
+    inputs, hidden = arrays.matrix("linear/w", "(I, H)")
+    parts = cells.Parts(
+        arrays.take("linear/w", (inputs, hidden), "(I, H)"), arrays.take("linear_1/w", (hidden, hidden), "(H, H)")
+    )
+    bias = arrays.take("linear/b", (hidden,), "(H,)")
+    other = arrays.take("linear_1/b", (hidden,), "(H,)") if "linear_1/b" in arrays else None
+    arrays.finish()
+    return Imported(*cells.elman(arrays.where, parts._replace(bias=cells.add_biases(bias, other)), jax.nn.relu, spec))
+
+
+def _export_norm(where: str, spec: Any, params: Any, stats: Any, name: str | None, axes: int) -> Exported:
+    if isinstance(spec, tuple):
+        refuse(where, "several layers or directions", "they are several cores in Haiku, too. Export each by itself.")
+    if isinstance(spec, norms.RMSNorm):
+        norms.refuse_unlike(where, spec, fraction=1.0, use_scale=True, use_bias=False)
+    if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):
+        norms.refuse_unlike(where, spec, feature_axis=-1)
+    flat = norms.arrays_of(where, spec, params, stats, NAMES)
+    classes = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm", "GroupNorm": "group_norm",
+               "InstanceNorm": "instance_norm", "BatchNorm": "batch_norm"}  # fmt: skip
+    name = name or classes[type(spec).__name__]
+    if not isinstance(spec, norms.BatchNorm):
+        return {name: flat} if flat else {}, {}
+    if spec.momentum is None:
+        refuse(where, "an exact average (momentum=None)", "hk.BatchNorm keeps decaying ones.")
+    wide = {key: value.reshape((1,) * (axes - 1) + value.shape) for key, value in flat.items()}
+    counter = np.asarray(int(stats.count), np.int32)
+    state = {}
+    for key, ema in (("mean", "mean_ema"), ("var", "var_ema")):
+        average = wide.pop(key)
+        hidden = average * np.asarray(1 - spec.momentum ** int(counter), average.dtype)
+        state[f"{name}/~/{ema}"] = {"average": average, "hidden": hidden, "counter": counter}
+    return {name: wide} if wide else {}, state
+
+
+def _select(where: str, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """The arrays of one module by name, those of the linear layers inside it among them."""
+    roots = {module: re.sub(r"/linear(_\d+)?$", "", module) for module in params}
+    if name is None and len(set(roots.values())) > 1:
+        raise ValueError(
+            f"{where}: there are {listed(dict.fromkeys(roots.values()))}. Pass name=... with that of one module."
+        )
+    found: dict[str, Any] = {}
+    for module, arrays in params.items():
+        if name is None or module == name or roots[module] == name:
+            inner = module[len(roots[module]) + 1 :]
+            found |= {f"{inner}/{key}" if inner else key: value for key, value in arrays.items()}
+    if not found and name is not None and params:
+        raise ValueError(f"{where}: there is no module name={name!r}, only {listed(dict.fromkeys(roots.values()))}.")
+    return found
+
+
+def _running(where: str, state: Any, name: str | None) -> dict[str, Any]:
+    if not state:
+        raise ValueError(f"{where}: the running statistics of a BatchNorm are in the state. Pass state=...")
+    found: dict[str, Any] = {}
+    for key, ema in (("mean", "mean_ema"), ("var", "var_ema")):
+        matches = [m for m in state if m.endswith(f"/~/{ema}") and (name is None or m == f"{name}/~/{ema}")]
+        if len(matches) != 1:
+            raise ValueError(f"{where}: the state has {len(matches)} modules {name or '...'}/~/{ema}, expected one.")
+        found[key] = _flat(np.asarray(state[matches[0]]["average"]))
+        found["count"] = np.asarray(state[matches[0]]["counter"])
+    return found
+
+
+def _flat(array: Host) -> Host:
+    """Without leading axes of size one, which arrays of a BatchNorm have there."""
+    return array.reshape(array.shape[-1:]) if array.ndim > 1 and array.size == array.shape[-1] else array

@@ -1,0 +1,262 @@
+"""Weights from and to Keras 3: recurrent layers and their cells, Bidirectional, normalizers; live layers and files.
+
+Live layers say themselves what they are, so not even they need an import of Keras.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxnorm.cells.elman import Elman
+from jaxnorm.cells.gru import GRU
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
+from jaxnorm.convert import cells, layouts, norms
+from jaxnorm.convert._keras_layers import activation_of, describe_norm, notes_of, wrapped
+from jaxnorm.convert.arrays import Arrays, Host
+from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.convert.files import KerasLayer, read_keras
+from jaxnorm.engine.layers import Directions
+
+ORDER = {4: "ifgo", 3: "zrn", 1: "h"}
+CELL = ("kernel", "recurrent_kernel", "bias")
+NORM = norms.Names("gamma", "beta", "moving_mean", "moving_variance")
+RMS = norms.Names("scale", "")
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "softplus")
+
+
+def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported:
+    """Weights of a recurrent layer or of a normalizer of Keras.
+
+    Args:
+      source: a live, built layer (``LSTM``, ``GRU``, ``SimpleRNN``, their cells, ``Bidirectional`` around them,
+        ``LayerNormalization``, ``RMSNormalization``, ``GroupNormalization``, ``BatchNormalization``); the path of a
+        ``.keras`` or ``.weights.h5`` file; or arrays by name (``kernel, recurrent_kernel, bias``, below
+        ``forward_layer/`` and ``backward_layer/`` for two directions; ``gamma, beta, moving_mean, moving_variance``;
+        ``scale``).
+      spec: what the source does not tell. A ``.keras`` file and a live layer tell all; with the others a normalizer
+        needs its spec, and ``SimpleRNN`` an ``Elman`` with its activation.
+      layer: the name of the layer in the model, or its path in the file.
+
+    Returns:
+      Imported(spec, params, stats, notes); ``Directions`` of them for ``Bidirectional``.
+
+    Raises:
+      TypeError: an array is not in a floating-point dtype that JAX can hold.
+      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+
+    Example:
+      >>> import numpy as np, jaxnorm
+      >>> from jaxnorm import convert
+      >>> found = convert.keras.load({"gamma": np.ones(4, "f")}, jaxnorm.LayerNorm(epsilon=1e-3, use_bias=False))
+      >>> found.params.scale.tolist()
+      [1.0, 1.0, 1.0, 1.0]
+
+    Notes:
+      Sequences are batch first in Keras: pass ``time_axis=1``. Keras does not count what its running statistics have
+      seen; their count is 1 here.
+    """
+    where = "convert.keras.load"
+    if isinstance(source, str | os.PathLike):
+        kind, config, values = _numbered(read_keras(where, source, layer), spec)
+    elif layer is not None:
+        raise ValueError(f"{where}: layer={layer!r} chooses a layer of a file; here there is no file. Leave it out.")
+    elif isinstance(source, Mapping):
+        kind, config, values = None, {}, dict(source)
+    elif hasattr(source, "get_config") and hasattr(source, "weights"):
+        kind, config, values = type(source).__name__, source.get_config(), _live(source)
+    else:
+        raise TypeError(f"{where}: source must be a layer, arrays by name or a path, got {type(source).__name__}.")
+    arrays = Arrays(where, values)
+    if kind == "Bidirectional" or "forward_layer/kernel" in arrays:
+        return _load_both(where, values, config, spec)
+    if (kind is None and "kernel" in arrays) or kind in {"LSTM", "GRU", "SimpleRNN"} | CELL_KINDS:
+        return _load_cell(arrays, kind, config, spec)
+    return _load_norm(arrays, kind, config, spec)
+
+
+CELL_KINDS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
+
+
+def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
+    """The arrays, by name, of the layer of Keras that computes the same.
+
+    Args:
+      spec: a plain ``LSTM``, ``GRU``, ``ResetBeforeGRU`` (``reset_after=False``) or ``Elman``, ``Directions`` of two of
+        them, or a normalizer.
+      params: the weights, in the same structure.
+      stats: running statistics of a ``BatchNorm``.
+
+    Returns:
+      Arrays in the order of the layer: ``layer.set_weights(list(arrays.values()))``.
+
+    Raises:
+      TypeError: params or stats do not belong to spec.
+      ValueError: something has no counterpart in Keras.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> from jaxnorm import convert
+      >>> cell = jaxnorm.gru(4)  # keras.layers.GRU(4)
+      >>> {k: v.shape for k, v in convert.keras.export(cell, cell.init(jax.random.key(0), 3)).items()}
+      {'kernel': (3, 12), 'recurrent_kernel': (4, 12), 'bias': (2, 12)}
+    """
+    where = "convert.keras.export"
+    if isinstance(spec, Directions):
+        names = ("forward_layer", "backward_layer")
+        return {
+            f"{name}/{key}": array
+            for name, cell, weights in zip(names, spec, params, strict=True)
+            for key, array in export(cell, weights).items()
+        }
+    if isinstance(spec, LSTM | GRU | ResetBeforeGRU | Elman):
+        return _export_cell(where, spec, params)
+    if isinstance(spec, tuple):
+        refuse(where, "several layers", "they are several layers in Keras, too. Export each by itself.")
+    if isinstance(spec, norms.RMSNorm):
+        norms.refuse_unlike(where, spec, fraction=1.0, use_scale=True, use_bias=False)
+        return norms.arrays_of(where, spec, params, stats, RMS)
+    if isinstance(spec, norms.InstanceNorm | norms.GroupNorm):
+        norms.refuse_unlike(where, spec, axis=None)
+    return norms.arrays_of(where, spec, params, stats, NORM)
+
+
+def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
+    kernel, recurrent, bias, recurrent_bias, _ = cells.parts_of(where, cell, params)
+    if isinstance(cell, Elman):
+        cells.name_of(where, cell.activation, ACTIVATIONS)
+    order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
+    found = {
+        "kernel": layouts.kernel_to_columns(kernel, order),
+        "recurrent_kernel": layouts.kernel_to_columns(recurrent, order),
+    }
+    if bias is not None:
+        both = [bias] if recurrent_bias is None else [bias, recurrent_bias]
+        vectors = [layouts.bias_to_vector(each, order) for each in both]
+        found["bias"] = vectors[0] if len(vectors) == 1 else np.stack(vectors)
+    return found
+
+
+def _load_both(where: str, values: Mapping[str, Any], config: Mapping[str, Any], spec: Any) -> Imported:
+    found = []
+    notes: tuple[str, ...] = ()
+    specs = spec if isinstance(spec, Directions) else Directions(spec, spec)
+    for name, given in zip(("forward_layer", "backward_layer"), specs, strict=True):
+        kind, own, notes = wrapped(where, config, name)
+        found.append(_load_cell(Arrays(where, values, f"{name}/"), kind, own, given))
+    other = [name for name in values if not name.startswith(("forward_layer/", "backward_layer/"))]
+    if other:
+        raise ValueError(f"{where}: {', '.join(other)} belong to neither direction.")
+    return Imported(
+        Directions(*(each.spec for each in found)),
+        Directions(*(each.params for each in found)),
+        (),
+        tuple(dict.fromkeys((*found[0].notes, *notes))),
+    )
+
+
+def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:
+    where = arrays.where
+    hidden, columns = arrays.matrix("recurrent_kernel", "(H, G H)")
+    gates = columns // hidden
+    if gates * hidden != columns or gates not in ORDER:
+        raise ValueError(
+            f"{where}: {arrays.prefix}recurrent_kernel must have shape (H, 4 H) of an LSTM, (H, 3 H) of a GRU or (H, H)"
+            f" of a SimpleRNN, got {(hidden, columns)}."
+        )
+    order = ORDER[gates]
+    inputs, _ = arrays.matrix("kernel", "(I, G H)")
+    kernel, recurrent = (
+        layouts.kernel_from_columns(arrays.take(name, (rows, columns), symbols), order)
+        for name, rows, symbols in (
+            ("kernel", inputs, f"(I, {gates} H)"),
+            ("recurrent_kernel", hidden, f"(H, {gates} H)"),
+        )
+    )
+    parts = cells.Parts(kernel, recurrent)
+    notes = notes_of(where, config)
+    if gates == 3:
+        if _resets_before(arrays, config, spec):
+            if "bias" in arrays:
+                vector = arrays.take("bias", (columns,), "(3 H,)")
+                parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
+            arrays.finish()
+            return Imported(*cells.reset_before_gru(where, parts, spec), (), notes)
+        if "bias" in arrays:
+            both = arrays.take("bias", (2, columns), "(2, 3 H)")
+            bias, recurrent_bias = (layouts.bias_from_vector(each, order) for each in both)
+            parts = parts._replace(bias=bias, recurrent_bias=recurrent_bias)
+        arrays.finish()
+        return Imported(*cells.gru(where, parts, spec), (), notes)
+    if "bias" in arrays:
+        vector = arrays.take("bias", (columns,), f"({gates} H,)")
+        parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
+    arrays.finish()
+    if gates == 4:
+        return Imported(*cells.lstm(where, parts, spec), (), notes)
+    activation = activation_of(where, config, spec, hidden)
+    return Imported(*cells.elman(where, parts, activation, spec), (), notes)
+
+
+def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool:
+    """Whether a GRU has reset_after=False: its options say it, else its bias, else the spec."""
+    if config:
+        return not config.get("reset_after", True)
+    if "bias" in arrays:
+        return len(arrays.shape("bias")) == 1
+    if not isinstance(spec, GRU | ResetBeforeGRU):
+        raise ValueError(
+            f"{arrays.where}: the arrays of a GRU without bias do not tell reset_after. Pass spec=jaxnorm.GRU(...), or "
+            "jaxnorm.ResetBeforeGRU(...) for reset_after=False, or the live layer."
+        )
+    return isinstance(spec, ResetBeforeGRU)
+
+
+def _load_norm(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:
+    notes: tuple[str, ...] = ()
+    if kind is not None:
+        made, notes = describe_norm(arrays.where, kind, config)
+        spec = settle(arrays.where, made, spec)
+    return norms.load(arrays, spec, RMS if isinstance(spec, norms.RMSNorm) else NORM, notes=notes)
+
+
+def _live(layer: Any) -> dict[str, Host]:
+    """The weights of a live layer by name."""
+    if type(layer).__name__ == "Bidirectional":
+        parts = {name: _live(getattr(layer, name)) for name in ("forward_layer", "backward_layer")}
+        return {f"{name}/{key}": value for name, values in parts.items() for key, value in values.items()}
+    if not layer.built:
+        raise ValueError(
+            "convert.keras.load: the layer has no weights yet. Build it first: layer.build((batch, steps, features))."
+        )
+    return {variable.name: np.asarray(variable) for variable in layer.weights}
+
+
+def _numbered(layer: KerasLayer, spec: Any) -> tuple[str | None, dict[str, Any], dict[str, Host]]:
+    """The arrays of a layer of a file by name; files number them in the order in which the layer made them."""
+    kept = {path: array for path, array in layer.arrays.items() if "seed_generator" not in path.split("/")}
+    groups: dict[str, list[str]] = {}
+    for path in sorted(kept, key=lambda path: (path.rpartition("/")[0], int(path.rpartition("/")[2]))):
+        groups.setdefault(path.rpartition("/")[0], []).append(path)
+    found: dict[str, Host] = {}
+    for group, paths in groups.items():
+        owner = "/".join(part for part in group.split("/") if part not in ("vars", "cell"))
+        names = _names(layer, spec, group, [kept[path] for path in paths])
+        for name, path in zip(names, paths, strict=True):
+            found[f"{owner}/{name}" if owner else name] = kept[path]
+    return layer.kind, layer.config, found
+
+
+def _names(layer: KerasLayer, spec: Any, group: str, arrays: list[Host]) -> tuple[str, ...]:
+    """The names of the arrays of one group; a file of weights tells less than options or a spec do."""
+    if arrays[0].ndim == 2 or "cell" in group.split("/"):
+        names: tuple[str, ...] = CELL
+    elif layer.kind == "RMSNormalization" or isinstance(spec, norms.RMSNorm):
+        names = ("scale",)
+    else:
+        used = (getattr(spec, "use_scale", True), getattr(spec, "use_bias", True))
+        used = (layer.config.get("scale", used[0]), layer.config.get("center", used[1]))
+        names = tuple(name for name, has in zip(NORM[:2], used, strict=True) if has) + tuple(NORM[2:])
+    return (*names, *(f"variable {number}" for number in range(len(names), len(arrays))))[: len(arrays)]

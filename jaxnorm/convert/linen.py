@@ -1,0 +1,113 @@
+"""Weights from and to Flax linen: cells and normalizers, as nested dictionaries of variables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxnorm.cells.elman import Elman
+from jaxnorm.cells.gru import GRU
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.convert import _flax, norms
+from jaxnorm.convert.arrays import Arrays, Host, flatten
+from jaxnorm.convert.base import Imported, is_spec, refuse, settle
+
+
+def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") -> Imported:
+    """Weights of a cell or of a normalizer of Flax linen.
+
+    Args:
+      variables: what ``module.init`` gives, ``{"params": ..., "batch_stats": ...}``, or the parameters alone.
+      module: the linen module (``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``SimpleCell``, an ``RNN`` around
+        one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of jaxnorm. An LSTM
+        and a GRU can be told by their names, None will do.
+      prefix: the path of the module in a larger model, such as ``"encoder/cell/"``.
+
+    Returns:
+      Imported(spec, params, stats, notes).
+
+    Raises:
+      TypeError: an array is not in a floating-point dtype that JAX can hold.
+      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+
+    Example:
+      >>> import flax.linen, jax, jax.numpy as jnp
+      >>> from jaxnorm import convert
+      >>> module = flax.linen.LayerNorm()
+      >>> found = convert.linen.load(module.init(jax.random.key(0), jnp.ones((1, 4))), module)
+      >>> found.spec.epsilon, found.params.scale.tolist()
+      (1e-06, [1.0, 1.0, 1.0, 1.0])
+
+    Notes:
+      Flax does not count what its running statistics have seen; their count is 1 here.
+    """
+    where = "convert.linen.load"
+    notes: tuple[str, ...] = ()
+    if type(module).__name__ == "RNN":
+        notes = _flax.rnn_notes(module)
+        module, prefix = module.cell, f"{prefix}cell/"
+    collections = variables if "params" in variables else {"params": variables}
+    values: dict[str, Any] = {}
+    for name in ("params", "batch_stats"):
+        values |= dict(flatten(collections.get(name, {}), "/"))
+    others = [name for name in collections if name not in ("params", "batch_stats")]
+    if others:
+        raise ValueError(f"{where}: collections {', '.join(others)} not understood. Pass params and batch_stats only.")
+    arrays = Arrays(where, values, prefix)
+    spec = module if is_spec(module) else None
+    module = None if is_spec(module) else module
+    kind = _flax.cell_kind(arrays)
+    if kind is not None:
+        found = _flax.load_cell(arrays, kind, module, spec)
+        return found._replace(notes=(*found.notes, *notes))
+    if module is not None:
+        made, notes = _flax.describe_norm(where, arrays, module)
+        spec = settle(where, made, spec)
+    return norms.load(arrays, spec, _flax.NAMES, notes=notes)
+
+
+def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
+    """The variables of the module of Flax linen that computes the same.
+
+    Args:
+      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer.
+      params: its weights.
+      stats: running statistics of a ``BatchNorm``.
+
+    Returns:
+      ``{"params": ...}``, with ``"batch_stats"`` for a ``BatchNorm``.
+
+    Raises:
+      TypeError: params or stats do not belong to spec.
+      ValueError: something has no counterpart in Flax.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> from jaxnorm import convert
+      >>> cell = jaxnorm.gru(4)  # flax.linen.GRUCell(4)
+      >>> sorted(convert.linen.export(cell, cell.init(jax.random.key(0), 3))["params"])
+      ['hn', 'hr', 'hz', 'in', 'ir', 'iz']
+
+    Notes:
+      ``linen.GRUCell`` has a recurrent bias at the candidate only; those of r and z are added to the other bias.
+    """
+    where = "convert.linen.export"
+    if isinstance(spec, LSTM | GRU | Elman):
+        return {"params": nested(_flax.export_cell(where, spec, params, dense=False))}
+    if isinstance(spec, tuple):
+        refuse(where, "several layers or directions", "they are several cells in Flax, too. Export each by itself.")
+    flat = _flax.export_norm(where, spec, params, stats)
+    found: dict[str, Any] = {"params": {name: flat[name] for name in ("scale", "bias") if name in flat}}
+    if isinstance(spec, norms.BatchNorm):
+        found["batch_stats"] = {name: flat[name] for name in ("mean", "var")}
+    return found
+
+
+def nested(flat: Mapping[str, Host]) -> dict[str, Any]:
+    """Arrays by path as nested dictionaries."""
+    found: dict[str, Any] = {}
+    for path, array in flat.items():
+        inner = found
+        *groups, leaf = path.split("/")
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[leaf] = array
+    return found

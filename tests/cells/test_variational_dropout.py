@@ -1,0 +1,121 @@
+"""Variational dropout against the equations, with the same masks, tied and untied."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from tests import cases, oracles
+from tests.cells import mask_tools
+from tests.cells.mask_tools import BATCH, FEATURES, HIDDEN, drawn, sequence_key
+
+pytestmark = pytest.mark.long
+INPUT_RATE, RATE = 0.5, 0.3
+
+
+def masks_of(key, gates=(), depth=0):
+    """Those of the inputs and of the state, scaled so that their mean is one."""
+    own = sequence_key(key, depth)
+    return tuple(
+        drawn(jax.random.fold_in(own, k), rate, (*gates, BATCH, size)) / (1 - rate)
+        for k, (rate, size) in enumerate(((INPUT_RATE, FEATURES), (RATE, HIDDEN)))
+    )
+
+
+def test_tied_masks_on_inputs_and_state(x64, key, rng):
+    inputs, state = masks_of(key)
+
+    def step(t, params, carry, x):
+        c, h = carry
+        return oracles.ln_lstm_step(params, (c, state * h), inputs * x)
+
+    mask_tools.check(jn.VariationalDropout(jn.ln_lstm(HIDDEN), rate=RATE, input_rate=INPUT_RATE), key, rng, step)
+
+
+def gru_step(params, carry, x, inputs, state):
+    """The LN-GRU with a masked input and a masked state in front of each gate's products; h itself is whole."""
+    (h,) = carry
+
+    def side(v, masks, kernel, affine, bias):
+        products = [(v * mask) @ kernel[:, k] for k, mask in enumerate(masks)]
+        first = oracles.layer_norm(np.concatenate(products[:2], axis=-1), *(oracles.flat(a[:2]) for a in affine))
+        last = oracles.layer_norm(products[2], *(a[2] for a in affine))
+        return [*np.split(first + oracles.flat(bias[:2]), 2, axis=-1), last + bias[2]]
+
+    r_x, z_x, n_x = side(x, inputs, params.kernel, params.norm.input, params.bias)
+    r_h, z_h, n_h = side(h, state, params.recurrent, params.norm.recurrent, params.recurrent_bias)
+    z = oracles.sigmoid(z_x + z_h)
+    h = (1 - z) * h + z * np.tanh(n_x + oracles.sigmoid(r_x + r_h) * n_h)
+    return (h,), h
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gru_sees_the_masks_in_its_products_only(tied, x64, key, rng):
+    """Untied the mean of a layer norm is that of products of different inputs: no kernel can be centred for it."""
+    inputs, state = masks_of(key, () if tied else (3,))
+    if tied:
+        inputs, state = (np.broadcast_to(mask, (3, *mask.shape)) for mask in (inputs, state))
+
+    def step(t, params, carry, x):
+        return gru_step(params, carry, x, inputs, state)
+
+    cell = jn.VariationalDropout(jn.ln_gru(HIDDEN), rate=RATE, input_rate=INPUT_RATE, tied=tied)
+    mask_tools.check(cell, key, rng, step)
+
+
+def test_untied_norm_of_the_sum(x64, key, rng):
+    inputs, state = masks_of(key, (4,), depth=1)
+
+    def step(t, params, carry, x):
+        c, h = carry
+        products = [(h * state[k]) @ params.recurrent[:, k] + (x * inputs[k]) @ params.kernel[:, k] for k in range(4)]
+        gates = oracles.layer_norm(np.concatenate(products, axis=-1), *map(oracles.flat, params.norm.summed))
+        i, f, g, o = np.split(gates + oracles.flat(params.bias), 4, axis=-1)
+        c = oracles.sigmoid(f) * c + oracles.sigmoid(i) * np.tanh(g)
+        h = oracles.sigmoid(o) * np.tanh(c)
+        return (c, h), h
+
+    inner = jn.LSTM(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()))
+    untied = jn.VariationalDropout(inner, rate=RATE, input_rate=INPUT_RATE, tied=False)
+    mask_tools.check(jn.Zoneout(untied), key, rng, step)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_mean_of_the_products_over_masks_is_that_of_the_test(tied, rng):
+    inner = jn.lstm(HIDDEN)
+    cell = jn.VariationalDropout(inner, rate=RATE, input_rate=INPUT_RATE, tied=tied)
+    params, xs, carry = mask_tools.example(cell, rng, jnp.float32)
+
+    def products(cell, key):
+        ready = cell.sample(cell.prepare(params), (BATCH,), key)
+        return cell.project(ready, xs, None, None)[0], cell.recur(ready, carry)
+
+    many = jax.jit(jax.vmap(lambda key: products(cell, key)))(jax.random.split(jax.random.key(0), 3000))
+    jax.tree.map(mask_tools.check_mean, many, products(jn.deterministic(cell), None))
+
+
+def test_at_test_time_it_is_the_cell_itself(rng):
+    inner = jn.ln_lstm(HIDDEN)
+    params, xs, carry = mask_tools.example(inner, rng, jnp.float32)
+    expected = jn.unroll(inner, params, xs, carry=carry).outputs
+    for cell in (jn.VariationalDropout(inner, rate=0.5, tied=False, deterministic=True), jn.VariationalDropout(inner)):
+        np.testing.assert_array_equal(jn.unroll(cell, params, xs, carry=carry).outputs, expected)
+
+
+def test_bfloat16_keeps_the_mean(key, rng):
+    """Masks are multiplied in float32: 1 / 0.7 is not a number of bfloat16."""
+    cell = jn.VariationalDropout(jn.lstm(HIDDEN, dtype=jnp.bfloat16), rate=RATE)
+    params = cases.random_cell_params(cell, rng)
+    ready = cell.sample(cell.prepare(params, jnp.bfloat16), (BATCH,), key)
+    h = jnp.asarray(rng.standard_normal((BATCH, HIDDEN)), jnp.bfloat16)
+    masked = jnp.asarray(h.astype(jnp.float32) * ready.masks.recurrent, jnp.bfloat16)
+    plain = cell.cell.prepare(params, jnp.bfloat16)
+    carry = jn.LSTMCarry(jnp.zeros((BATCH, HIDDEN)), h)
+    expected = cell.cell.recur(plain, carry._replace(h=masked))
+    np.testing.assert_array_equal(cell.recur(ready, carry), expected)
+
+
+def test_what_is_left_cannot_be_nothing():
+    with pytest.raises(ValueError, match=r"VariationalDropout: rate must be below 1, got 1.0"):
+        jn.VariationalDropout(jn.gru(HIDDEN), rate=1.0)

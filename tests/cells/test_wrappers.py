@@ -1,0 +1,173 @@
+"""What all wrappers have in common: schedules, chunks, keys, nesting, weights, switching, errors."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from jaxnorm.cells import wrappers
+from tests import cases
+from tests.cell_checks import assert_close
+from tests.cells.mask_tools import BATCH, HIDDEN
+
+pytestmark = pytest.mark.long
+
+WRAPPED = {
+    "all four": jn.Zoneout(
+        jn.RecurrentDropout(
+            jn.DropConnect(
+                jn.VariationalDropout(jn.ln_lstm(HIDDEN, learn_carry=True), rate=0.3, input_rate=0.2), rate=0.4
+            ),
+            rate=0.3,
+        ),
+        rate=0.2,
+        cell_rate=0.5,
+    ),
+    "untied outside": jn.VariationalDropout(
+        jn.RecurrentDropout(
+            jn.Zoneout(jn.VariationalDropout(jn.ln_gru(HIDDEN), input_rate=0.3), rate=0.2), rate=0.3, per="sequence"
+        ),
+        rate=0.3,
+        input_rate=0.4,
+        tied=False,
+    ),
+    "batch norm": jn.DropConnect(
+        jn.VariationalDropout(jn.Zoneout(jn.bn_lstm(HIDDEN, max_steps=3), rate=0.3), rate=0.4, tied=False), rate=0.2
+    ),
+    "simple": jn.Zoneout(jn.DropConnect(jn.VariationalDropout(jn.ln_rnn(HIDDEN), rate=0.3), rate=0.3), rate=0.3),
+}
+every = pytest.mark.parametrize("name", WRAPPED)
+
+
+def values_and_gradients(cell, params, xs, key, **options):
+    def loss(params, xs):
+        out = jn.unroll(cell, params, xs, key=key, **options)
+        return jnp.sum(jnp.sin(out.outputs)) + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(out.moments)), out
+
+    (_, out), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, xs)
+    return out, gradients
+
+
+@every
+def test_schedules_and_chunks_draw_the_same_masks(name, x64, rng):
+    """Also in the derivative, which draws those of many steps at once; with a generator for which that matters."""
+    cell = WRAPPED[name]
+    params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
+    xs = cases.random_inputs(rng, 5, (BATCH,), jnp.float64)
+    key = jax.random.key(3, impl="rbg" if name == "all four" else None)
+    expected = values_and_gradients(cell, params, xs, key, schedule="plain")
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(expected[1][0].recurrent))
+    chunks = {"chunk": 3, "save": "chunks"} if name == "all four" else {"chunk": 2}
+    assert_close(values_and_gradients(cell, params, xs, key, **chunks), expected)
+
+
+@every
+def test_weights_are_those_of_the_cell_inside(name, rng, key):
+    cell = WRAPPED[name]
+    inner = wrappers.innermost(cell)
+    shapes = jax.eval_shape(lambda key: (cell.init(key, 3), inner.init(key, 3)), key)
+    assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
+    assert (cell.hidden_features, cell.out_features, cell.max_steps) == (HIDDEN, HIDDEN, inner.max_steps)
+    assert_close(cell.initial_stats(), inner.initial_stats())
+    assert cell.draws
+    assert not jn.deterministic(cell).draws
+    assert jn.deterministic(jn.deterministic(cell), value=False) == cell
+    assert isinstance(cell, jn.Cell)
+    assert hash(cell) == hash(jn.deterministic(jn.deterministic(cell), value=False))
+
+
+def test_learned_carry_goes_through_every_wrapper(rng, key):
+    """It is where the sequence begins, and where resets begin anew; its gradient is that of the cell alone."""
+    inner = jn.ln_lstm(HIDDEN, learn_carry=True)
+    params, xs = cases.random_cell_params(inner, rng), cases.random_inputs(rng, 3, (BATCH,))
+    cell = WRAPPED["all four"]
+    begin = cell.initial_carry((BATCH,), params=params)
+    assert_close(begin, inner.initial_carry((BATCH,), params=params))
+    still = jn.Zoneout(inner, rate=1.0, cell_rate=1.0)
+    kept = jn.unroll(
+        still, params, xs, key=key, reset=jnp.ones(xs.shape[:-1], bool), carry=jax.tree.map(jnp.zeros_like, begin)
+    )
+    assert_close(kept.carry, begin)
+    slopes = [
+        values_and_gradients(jn.deterministic(wrapped), params, xs, None)[1][0].carry
+        for wrapped in (inner, jn.DropConnect(jn.VariationalDropout(inner, rate=0.5), rate=0.5))
+    ]
+    assert np.any(slopes[0].c)
+    assert_close(slopes[1], slopes[0], 1e-6)
+
+
+def test_each_level_draws_from_its_own_stream(rng, key):
+    """Two zoneouts of one half keep three quarters; with one stream for both it would be one half."""
+    inner = jn.gru(40)
+    cell = jn.Zoneout(jn.Zoneout(inner, rate=0.5), rate=0.5)
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 1, (40,))
+    out = jn.unroll(cell, params, xs, key=key)
+    assert 0.70 < float(jnp.mean(out.carry.h == 0.0)) < 0.80
+    other = jn.unroll(cell, params, xs, key=jax.random.key(5))
+    assert jnp.any((out.carry.h == 0.0) != (other.carry.h == 0.0))
+    again = jn.unroll(cell, params, xs, key=key)
+    np.testing.assert_array_equal(out.outputs, again.outputs)
+
+
+def test_keys_of_every_kind(rng):
+    """An old-style key is the same as the new one; another generator works, too."""
+    cell = jn.Zoneout(jn.gru(HIDDEN), rate=0.5)
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 3, (BATCH,))
+    new, old = (jn.unroll(cell, params, xs, key=k).outputs for k in (jax.random.key(3), jax.random.PRNGKey(3)))
+    np.testing.assert_array_equal(new, old)
+    other = jn.unroll(cell, params, xs, key=jax.random.key(3, impl="unsafe_rbg")).outputs
+    assert jnp.any(other != new)
+
+
+def test_padding_and_resets_with_masks(rng, key):
+    """A masked step keeps the state as it is, NaN in it reaches nothing, and a reset begins anew."""
+    cell = WRAPPED["all four"]
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 4, (2,))
+    lengths = jnp.array([4, 2])
+    padded = xs.at[2:, 1].set(jnp.nan)
+    out, gradients = values_and_gradients(cell, params, padded, key, lengths=lengths)
+    short = jn.unroll(cell, params, xs[:2], key=key)
+    np.testing.assert_allclose(out.carry.c[1], short.carry.c[1], atol=1e-6)
+    assert not np.any(out.outputs[2:, 1])
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+    assert_close(values_and_gradients(cell, params, xs, key, lengths=lengths)[1], gradients, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        jn.Zoneout(jn.gru(HIDDEN), rate=0.25),
+        jn.RecurrentDropout(jn.gru(HIDDEN), rate=0.25),
+        jn.VariationalDropout(jn.gru(HIDDEN), rate=0.25, tied=False),
+        jn.DropConnect(jn.gru(HIDDEN), rate=0.25),
+    ],
+    ids=lambda cell: type(cell).__name__,
+)
+def test_without_a_key(cell, rng):
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 2, (BATCH,))
+    message = rf"{type(cell).__name__}: rate=0.25 needs randomness, but key is None.*deterministic\(cell\) for evalu"
+    with pytest.raises(ValueError, match=message):
+        jn.unroll(cell, params, xs)
+    with pytest.raises(ValueError, match=message):
+        jn.unroll(jn.Zoneout(cell, deterministic=True), params, xs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd(wrappers.Wrapper):
+    """A cell with a recurrent kernel of another form."""
+
+    rates = ()
+
+    def prepare(self, params, dtype=None):
+        ready = self.cell.prepare(params, dtype)
+        return ready._replace(recurrent=ready.recurrent.matrix)
+
+
+def test_kernels_that_cannot_be_cut_into_gates_are_refused(key, rng):
+    cell = jn.VariationalDropout(Odd(jn.gru(HIDDEN)), rate=0.5, tied=False)
+    ready = cell.prepare(cases.random_cell_params(cell, rng))
+    with pytest.raises(ValueError, match=r"tied=False needs the kernels of all gates side by side.* GRU does not"):
+        cell.sample(ready, (BATCH,), key)
