@@ -7,9 +7,11 @@ where it has nothing else. No module imports the library that it is named after,
 from jaxnorm.convert import cudnn as cudnn
 from jaxnorm.convert import equinox as equinox
 from jaxnorm.convert import haiku as haiku
+from jaxnorm.convert import haste as haste
 from jaxnorm.convert import keras as keras
 from jaxnorm.convert import linen as linen
 from jaxnorm.convert import nnx as nnx
+from jaxnorm.convert import tfa as tfa
 from jaxnorm.convert import torch as torch
 from jaxnorm.convert.base import Imported as Imported
 from jaxnorm.convert.base import run as run

@@ -15,13 +15,13 @@ from jaxnorm.convert.base import Imported, refuse
 from jaxnorm.convert.cells import Parts
 
 NAMES = norms.Names("scale", "bias", "mean", "var")
-ORDER = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
+ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
 TANH = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
 SIGMOID = (jax.nn.sigmoid, jax.lax.logistic)
 
 
-def cell_kind(arrays: Arrays) -> type[LSTM] | type[GRU] | type[Elman] | None:
-    """Which cell the names stand for."""
+def cell_kind(arrays: Arrays) -> Any:
+    """The class of the cell that the names stand for, or None."""
     if "dense_h/kernel" in arrays:
         hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
         return {4: LSTM, 3: GRU, 1: Elman}.get(columns // hidden)

@@ -45,7 +45,7 @@ class Arrays:
         self.where = where
         self.prefix = prefix
         self._values = {name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)}
-        self._taken: set[str] = set()
+        self.taken: set[str] = set()
         if prefix and not self._values:
             raise ValueError(
                 f"{where}: no array has a name that begins with prefix={prefix!r}; there are {listed(values)}."
@@ -76,17 +76,17 @@ class Arrays:
         if shape is not None:
             hint = "Was another layer, or another size, meant?"
             _validate.shape(self.where, self.prefix + name, array.shape, shape, symbols, hint)
-        self._taken.add(name)
+        self.taken.add(name)
         return array
 
     def skip(self, name: str) -> Any:
         """Marks something as seen that is no weight, such as a counter; its value, or None."""
-        self._taken.add(name)
+        self.taken.add(name)
         return self._values.get(name)
 
     def finish(self, hint: str = "") -> None:
         """Refuses arrays that nobody has taken, since leaving one out would change what is computed."""
-        left = [self.prefix + name for name in self._values if name not in self._taken]
+        left = [self.prefix + name for name in self._values if name not in self.taken]
         if left:
             raise ValueError(
                 f"{self.where}: {listed(left)} not understood, and nothing is left out silently. "

@@ -1,7 +1,6 @@
 """What all converters return, how it is run, and the checks that they share."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from jaxnorm._typing import Array, Float, PyTree
@@ -72,7 +71,9 @@ def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | N
     return unroll(spec, params, xs, carry=carry, **options)
 
 
-INITIAL = ("forget_bias", "kernel_init", "recurrent_init", "scale_init", "bias_init")
+INITIAL = (
+    "forget_bias", "update_bias", "kernel_init", "recurrent_init", "projection_init", "scale_init", "bias_init",
+)  # fmt: skip
 NEUTRAL = frozenset((*INITIAL, "dtype", "param_dtype", "carry_dtype", "axis_name", "anchor"))
 """Fields of specs on which the weights, and what they compute, do not depend."""
 
@@ -105,12 +106,12 @@ def refuse(where: str, what: str, why: str) -> NoReturn:
     raise ValueError(f"{where}: {what} cannot be represented: {why}")
 
 
-def require(where: str, source: Any, expected: Mapping[str, Any], why: str) -> None:
-    """Refuses a source unless its attributes have the only values that have a counterpart here."""
-    for name, value in expected.items():
-        got = getattr(source, name, value)
-        if got is not value and got != value:
-            refuse(where, f"{type(source).__name__} with {name}={got!r}", why)
+def require_same(where: str, spec: Any, only: Any, neutral: frozenset[str] = NEUTRAL) -> None:
+    """Refuses a spec unless it computes the only thing that the other library does."""
+    if type(spec) is not type(only):
+        refuse(where, f"{spec!r}", f"the layer there is {only!r}.")
+    for name, (given, there) in differences(spec, only, neutral).items():
+        refuse(where, f"{name}={given!r}", f"the layer there has {there!r}.")
 
 
 def is_spec(value: Any) -> bool:

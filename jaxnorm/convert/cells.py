@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ from jaxnorm.cells.base import Sites
 from jaxnorm.cells.elman import Elman, ElmanParams
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams
+from jaxnorm.cells.projected_lstm import ProjectedLSTM, ProjectedLSTMParams
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU, ResetBeforeGRUParams
 from jaxnorm.convert.arrays import Host, to_device, to_numpy
 from jaxnorm.convert.base import NEUTRAL, refuse, settle
 from jaxnorm.engine.check import check_params
@@ -27,14 +29,30 @@ class Parts(NamedTuple):
     recurrent: Host
     bias: Host | None = None
     recurrent_bias: Host | None = None
+    projection: Host | None = None
+
+
+CellSpec: TypeAlias = LSTM | ProjectedLSTM | GRU | ResetBeforeGRU | Elman
 
 
 def lstm(where: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:
     """A plain LSTM."""
-    kernel, recurrent, bias, _ = parts
+    kernel, recurrent, bias = parts[:3]
     made = LSTM(recurrent.shape[-1], use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(where, made, spec, PLAIN)
     return cell, LSTMParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
+
+
+def projected_lstm(
+    where: str, parts: Parts, projection: Host, spec: Any = None
+) -> tuple[ProjectedLSTM, ProjectedLSTMParams]:
+    """A plain LSTM with a recurrent projection."""
+    kernel, recurrent, bias = parts[:3]
+    hidden, projected = projection.shape
+    made = ProjectedLSTM(hidden, projected, use_bias=bias is not None, param_dtype=kernel.dtype)
+    cell = settle(where, made, spec, PLAIN)
+    arrays = (to_device(kernel), to_device(recurrent), to_device(projection), _maybe(bias))
+    return cell, ProjectedLSTMParams(*arrays, Sites())
 
 
 def gru(where: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
@@ -43,22 +61,35 @@ def gru(where: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
     cell = settle(where, made, spec, PLAIN)
     if cell.update_gate == "renew":
         parts = turned(parts)
-    kernel, recurrent, bias, recurrent_bias = parts
+    kernel, recurrent, bias, recurrent_bias = parts[:4]
     return cell, GRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), _maybe(recurrent_bias), Sites())
+
+
+def reset_before_gru(
+    where: str, parts: Parts, spec: Any = None, update_gate: Any = "keep"
+) -> tuple[ResetBeforeGRU, ResetBeforeGRUParams]:
+    """A plain GRU with the reset gate before the product; the parts are those of the given convention for z."""
+    use_bias, dtype = parts.bias is not None, parts.kernel.dtype
+    made = ResetBeforeGRU(parts.recurrent.shape[-1], update_gate=update_gate, use_bias=use_bias, param_dtype=dtype)
+    cell = settle(where, made, spec, PLAIN)
+    if cell.update_gate != update_gate:
+        parts = turned(parts)
+    kernel, recurrent, bias = parts[:3]
+    return cell, ResetBeforeGRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
 
 
 def elman(where: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
     """A plain Elman cell."""
-    kernel, recurrent, bias, _ = parts
+    kernel, recurrent, bias = parts[:3]
     made = Elman(recurrent.shape[-1], activation=activation, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(where, made, spec, PLAIN)
     return cell, ElmanParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
 
 
-def parts_of(where: str, cell: LSTM | GRU | Elman, params: Any) -> Parts:
+def parts_of(where: str, cell: CellSpec, params: Any) -> Parts:
     """The arrays of a cell, which must be a plain one with nothing that a plain cell elsewhere has no place for."""
-    same: dict[str, Any] = {"activation": cell.activation} if isinstance(cell, Elman) else {}
-    plain = type(cell)(cell.hidden_features, use_bias=cell.use_bias, **same)
+    same = {name: getattr(cell, name) for name in ("activation", "projected_features") if hasattr(cell, name)}
+    plain = type(cell)(hidden_features=cell.hidden_features, use_bias=cell.use_bias, **same)
     for field in dataclasses.fields(cell):
         value = getattr(cell, field.name)
         if field.name not in PLAIN and value != getattr(plain, field.name):
@@ -66,10 +97,14 @@ def parts_of(where: str, cell: LSTM | GRU | Elman, params: Any) -> Parts:
     check_params(cell, params)
     if params.carry is not None:
         refuse(where, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
-    recurrent_bias = params.recurrent_bias if isinstance(params, GRUParams) else None
-    arrays = (params.kernel, params.recurrent, params.bias, recurrent_bias)
-    parts = Parts(*(None if array is None else to_numpy(array) for array in arrays))  # type: ignore[arg-type]
-    return turned(parts) if isinstance(cell, GRU) and cell.update_gate == "renew" else parts
+    parts = all_parts(params)
+    return turned(parts) if getattr(cell, "update_gate", "keep") == "renew" else parts
+
+
+def all_parts(params: Any) -> Parts:
+    """The kernels and biases among the weights of any cell."""
+    arrays = (getattr(params, name, None) for name in Parts._fields)
+    return Parts(*(None if array is None else to_numpy(array) for array in arrays))  # type: ignore[arg-type]
 
 
 def turned(parts: Parts) -> Parts:

@@ -12,11 +12,13 @@ import numpy as np
 
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
 from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert.arrays import Arrays, Host, listed
 from jaxnorm.convert.base import Imported, refuse
 
 ORDER = "igfo"
+GRU_ORDER = "zrn"
 FORGET = 1
 """Where the forget gate is in our order; Haiku adds one to it at run time."""
 NAMES = norms.Names("scale", "offset", "mean", "var")
@@ -29,8 +31,8 @@ def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name
 
     Args:
       params: the parameters by module name, as ``transform(...).init`` gives them.
-      spec: None for ``hk.LSTM`` and ``hk.VanillaRNN``; for a normalizer its spec, such as ``LayerNorm(epsilon=1e-5)``,
-        since Haiku keeps epsilon and the like in the program.
+      spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for a normalizer its spec, such as
+        ``LayerNorm(epsilon=1e-5)``, since Haiku keeps epsilon and the like in the program.
       state: the state by module name, for ``hk.BatchNorm``.
       name: the name of the module in a larger model, such as ``"my_net/~/lstm"``.
 
@@ -50,7 +52,8 @@ def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name
 
     Notes:
       ``hk.LSTM`` adds one to the forget gate at run time; here it is part of the bias. ``hk.VanillaRNN`` has a
-      rectifier. The running statistics of ``hk.BatchNorm`` are its averages without the bias of their beginning, with
+      rectifier, ``hk.GRU`` an update gate that renews the state. The running
+      statistics of ``hk.BatchNorm`` are its averages without the bias of their beginning, with
       the number of its updates as count.
     """
     where = "convert.haiku.load"
@@ -60,7 +63,7 @@ def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name
     if "linear/w" in arrays:
         return _load_lstm(arrays, spec)
     if "w_h" in arrays:
-        refuse(where, "hk.GRU", "its reset gate acts before the recurrent product.")
+        return _load_gru(arrays, spec)
     values = {key: _flat(arrays.take(key)) for key in arrays.names}
     count = 1.0
     notes: tuple[str, ...] = ()
@@ -77,7 +80,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, 
     """The parameters and the state of the module of Haiku that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, an ``Elman`` with a rectifier, or a normalizer.
+      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a rectifier, or a normalizer.
       params: its weights.
       stats: running statistics of a ``BatchNorm``.
       name: the name of the module; None for that of the class, such as ``"lstm"``.
@@ -109,6 +112,16 @@ def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, 
         kernel = np.concatenate([parts.kernel, parts.recurrent])
         weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.bias_to_vector(bias, ORDER)}
         return {f"{name or 'lstm'}/linear": weights}, {}
+    if isinstance(spec, ResetBeforeGRU):
+        parts = cells.turned(cells.parts_of(where, spec, params))  # z renews the old state there
+        bias = cells.zeros_for_none(parts.bias, parts.kernel)
+        return {
+            name or "gru": {
+                "w_i": layouts.kernel_to_columns(parts.kernel, GRU_ORDER),
+                "w_h": layouts.kernel_to_columns(parts.recurrent, GRU_ORDER),
+                "b": layouts.bias_to_vector(bias, GRU_ORDER),
+            }
+        }, {}
     if isinstance(spec, Elman):
         cells.name_of(where, spec.activation, ("relu",))
         parts = cells.parts_of(where, spec, params)
@@ -132,6 +145,18 @@ def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
     arrays.finish()
     inputs = rows - hidden
     return Imported(*cells.lstm(arrays.where, cells.Parts(kernel[:inputs], kernel[inputs:], bias), spec))
+
+
+def _load_gru(arrays: Arrays, spec: Any) -> Imported:
+    inputs, columns = arrays.matrix("w_i", "(I, 3 H)")
+    hidden = columns // 3
+    parts = cells.Parts(
+        layouts.kernel_from_columns(arrays.take("w_i", (inputs, 3 * hidden), "(I, 3 H)"), GRU_ORDER),
+        layouts.kernel_from_columns(arrays.take("w_h", (hidden, 3 * hidden), "(H, 3 H)"), GRU_ORDER),
+        layouts.bias_from_vector(arrays.take("b", (3 * hidden,), "(3 H,)"), GRU_ORDER),
+    )
+    arrays.finish()
+    return Imported(*cells.reset_before_gru(arrays.where, parts, spec, "renew"))
 
 
 def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:

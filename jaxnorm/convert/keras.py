@@ -12,6 +12,7 @@ import numpy as np
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
 from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert._keras_layers import activation_of, describe_norm, notes_of, wrapped
 from jaxnorm.convert.arrays import Arrays, Host
@@ -83,7 +84,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     """The arrays, by name, of the layer of Keras that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, ``Directions`` of two of them, or a normalizer.
+      spec: a plain ``LSTM``, ``GRU``, ``ResetBeforeGRU`` (``reset_after=False``) or ``Elman``, ``Directions`` of two of
+        them, or a normalizer.
       params: the weights, in the same structure.
       stats: running statistics of a ``BatchNorm``.
 
@@ -109,7 +111,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
             for name, cell, weights in zip(names, spec, params, strict=True)
             for key, array in export(cell, weights).items()
         }
-    if isinstance(spec, LSTM | GRU | Elman):
+    if isinstance(spec, LSTM | GRU | ResetBeforeGRU | Elman):
         return _export_cell(where, spec, params)
     if isinstance(spec, tuple):
         refuse(where, "several layers", "they are several layers in Keras, too. Export each by itself.")
@@ -122,7 +124,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
 
 
 def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
-    kernel, recurrent, bias, recurrent_bias = cells.parts_of(where, cell, params)
+    kernel, recurrent, bias, recurrent_bias, _ = cells.parts_of(where, cell, params)
     if isinstance(cell, Elman):
         cells.name_of(where, cell.activation, ACTIVATIONS)
     order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
@@ -176,15 +178,18 @@ def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
     parts = cells.Parts(kernel, recurrent)
     notes = notes_of(where, config)
     if gates == 3:
-        if not config.get("reset_after", True) or ("bias" in arrays and len(arrays.shape("bias")) == 1):
-            refuse(where, "a GRU with reset_after=False", "the reset gate acts before its recurrent product.")
+        if _resets_before(arrays, config, spec):
+            if "bias" in arrays:
+                vector = arrays.take("bias", (columns,), "(3 H,)")
+                parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
+            arrays.finish()
+            return Imported(*cells.reset_before_gru(where, parts, spec), (), notes)
         if "bias" in arrays:
             both = arrays.take("bias", (2, columns), "(2, 3 H)")
             bias, recurrent_bias = (layouts.bias_from_vector(each, order) for each in both)
             parts = parts._replace(bias=bias, recurrent_bias=recurrent_bias)
-        cell, params = cells.gru(where, parts, spec)
         arrays.finish()
-        return Imported(cell, params, (), notes)
+        return Imported(*cells.gru(where, parts, spec), (), notes)
     if "bias" in arrays:
         vector = arrays.take("bias", (columns,), f"({gates} H,)")
         parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
@@ -193,6 +198,20 @@ def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
         return Imported(*cells.lstm(where, parts, spec), (), notes)
     activation = activation_of(where, config, spec, hidden)
     return Imported(*cells.elman(where, parts, activation, spec), (), notes)
+
+
+def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool:
+    """Whether a GRU has reset_after=False: its options say it, else its bias, else the spec."""
+    if config:
+        return not config.get("reset_after", True)
+    if "bias" in arrays:
+        return len(arrays.shape("bias")) == 1
+    if not isinstance(spec, GRU | ResetBeforeGRU):
+        raise ValueError(
+            f"{arrays.where}: the arrays of a GRU without bias do not tell reset_after. Pass spec=jaxnorm.GRU(...), or "
+            "jaxnorm.ResetBeforeGRU(...) for reset_after=False, or the live layer."
+        )
+    return isinstance(spec, ResetBeforeGRU)
 
 
 def _load_norm(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:

@@ -13,7 +13,9 @@ import numpy as np
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.projected_lstm import ProjectedLSTM
 from jaxnorm.convert import cells, layouts, norms
+from jaxnorm.convert._torch_kernels import effective, read, write
 from jaxnorm.convert._torch_modules import describe
 from jaxnorm.convert.arrays import Arrays, Host
 from jaxnorm.convert.base import Imported, refuse, settle
@@ -56,16 +58,13 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
       those of a GRU are both kept.
     """
     where = "convert.torch.load"
-    if isinstance(source, str | os.PathLike):
-        source = read_safetensors(where, source, prefix)
-    if isinstance(source, Mapping):
-        arrays = Arrays(where, {name: _host(value) for name, value in source.items()}, prefix)
-        described = None
-    else:
-        described = describe(where, source)
-        arrays = Arrays(where, {name: _host(value) for name, value in source.state_dict().items()}, prefix)
+    values = _values(where, source, prefix)
+    described = None if isinstance(source, Mapping | str | os.PathLike) else describe(where, source)
+    values, notes = effective(where, values)
+    arrays = Arrays(where, {prefix + name: value for name, value in values.items()}, prefix)
     if _suffix(arrays) is not None:
-        return _load_cells(arrays, spec, described)
+        found = _load_cells(arrays, spec, described)
+        return found._replace(notes=(*found.notes, *notes))
     return _load_norm(arrays, spec, described)
 
 
@@ -73,8 +72,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     """The state dict, with NumPy arrays, of the layer of PyTorch that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU`` or ``Elman`` (tanh or relu), ``Directions`` of two, a tuple with one entry for
-        each layer; or a normalizer.
+      spec: a plain ``LSTM``, ``ProjectedLSTM``, ``GRU`` or ``Elman`` (tanh or relu), ``Directions`` of
+        two, a tuple with one entry for each layer; or a normalizer.
       params: the weights, in the same structure.
       stats: running statistics of a ``BatchNorm``.
 
@@ -98,7 +97,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     where = "convert.torch.export"
     layers = spec if isinstance(spec, tuple) and not isinstance(spec, Directions) else (spec,)
     weights = params if layers is spec else (params,)
-    if not isinstance(layers[0], Directions | LSTM | GRU | Elman):
+    if not isinstance(layers[0], Directions | LSTM | ProjectedLSTM | GRU | Elman):
         return _export_norm(where, spec, params, stats)
     if len(weights) != len(layers):
         raise ValueError(f"{where}: spec has {len(layers)} layers, params {len(weights)}.")
@@ -112,6 +111,84 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
             arrays = _export_cell(where, cell, cell_weights)
             found |= {f"{name}_l{number}{suffix}": array for name, array in arrays.items()}
     return found
+
+
+def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: int = 1, prefix: str = "") -> Imported:
+    """The trained weights behind a kernel with weight or spectral normalization.
+
+    Args:
+      source: a live module of any kind, a state dict, or the path of a safetensors file; with
+        ``torch.nn.utils.parametrizations`` or with the older hooks.
+      spec: a ``SpectralNorm`` with the number of iterations and the epsilon, where they are not the defaults.
+      name: the weight, such as ``"weight_hh_l0"``.
+      gates: 4 for a weight of an LSTM, 3 for one of a GRU: the kernel is (I, G, H) then.
+      prefix: the beginning of the names of one layer in the state dict of a larger model.
+
+    Returns:
+      Imported(spec, params, stats): ``WeightNorm`` or ``SpectralNorm``, ``KernelParams``, and the state.
+      ``spec(params, stats)`` is the kernel: (I, O), (window..., I, O) of a convolution, or (I, G, H).
+
+    Raises:
+      TypeError: an array is not in a floating-point dtype that JAX can hold.
+      ValueError: the weight is not normalized, or along another axis than its first.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnorm import convert
+      >>> state = {"weight_g": np.full((2, 1), 10.0, "f"), "weight_v": np.array([[3.0, 4.0], [0.0, 1.0]], "f")}
+      >>> found = convert.torch.load_kernel(state)
+      >>> found.spec(found.params).T.tolist()
+      [[6.0, 8.0], [0.0, 10.0]]
+
+    Notes:
+      Only the arrays of this kernel are looked at; a bias beside it is not.
+    """
+    where = "convert.torch.load_kernel"
+    values = _values(where, source, prefix)
+    arrays = Arrays(where, {prefix + key: value for key, value in values.items()}, prefix)
+    return Imported(*read(arrays, name, gates, spec))
+
+
+def export_kernel(
+    spec: Any, params: Any, state: Any = (), *, name: str = "weight", hook: bool = False
+) -> dict[str, Host]:
+    """The arrays behind a kernel with weight or spectral normalization, by the names of PyTorch.
+
+    Args:
+      spec: a ``WeightNorm`` or a ``SpectralNorm`` without a scale, of units along the last axes.
+      params: its ``KernelParams``.
+      state: the ``SpectralState``.
+      name: the weight.
+      hook: whether names are those of the older hooks (``weight_g``), and not of parametrizations.
+
+    Returns:
+      Arrays by name, without bias: a part of a state dict.
+
+    Raises:
+      TypeError: params are no ``KernelParams``.
+      ValueError: something has no counterpart in PyTorch.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> from jaxnorm import convert
+      >>> spec = jaxnorm.WeightNorm()
+      >>> params, _ = spec.init(jnp.ones((4, 1)))
+      >>> convert.torch.export_kernel(spec, params, hook=True)["weight_g"].tolist()
+      [[2.0]]
+    """
+    return write("convert.torch.export_kernel", spec, params, state, name, hook)
+
+
+def _values(where: str, source: Any, prefix: str) -> dict[str, Any]:
+    """The arrays of one layer by name, without the prefix."""
+    if isinstance(source, str | os.PathLike):
+        source = read_safetensors(where, source, prefix)
+    elif not isinstance(source, Mapping):
+        if not hasattr(source, "state_dict"):
+            raise TypeError(f"{where}: source must be a module, a state dict or a path, got {type(source).__name__}.")
+        source = source.state_dict()
+    Arrays(where, source, prefix)  # names what there is where nothing has the prefix
+    return {name[len(prefix) :]: _host(value) for name, value in source.items() if name.startswith(prefix)}
 
 
 def _load_cells(arrays: Arrays, spec: Any, described: Any) -> Imported:
@@ -135,17 +212,18 @@ def _load_cells(arrays: Arrays, spec: Any, described: Any) -> Imported:
 
 def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any, Any]:
     where = arrays.where
-    rows, hidden = arrays.matrix(f"weight_hh{end}", "(G H, H)")
+    rows, fed_back = arrays.matrix(f"weight_hh{end}", "(G H, H)")
+    hidden = arrays.matrix(f"weight_hr{end}", "(P, H)")[1] if f"weight_hr{end}" in arrays else fed_back
     gates = rows // hidden
     if gates * hidden != rows or gates not in ORDER:
         raise ValueError(
             f"{where}: {arrays.prefix}weight_hh{end} must have shape (4 H, H) of an LSTM, (3 H, H) of a GRU or (H, H) "
-            f"of an RNN, got {(rows, hidden)}."
+            f"of an RNN, got {(rows, fed_back)}."
         )
     _, inputs = arrays.matrix(f"weight_ih{end}", "(G H, I)")
     order = ORDER[gates]
     kernel = arrays.take(f"weight_ih{end}", (rows, inputs), f"({gates} H, I)")
-    recurrent = arrays.take(f"weight_hh{end}", (rows, hidden), f"({gates} H, H)")
+    recurrent = arrays.take(f"weight_hh{end}", (rows, fed_back), f"({gates} H, H)")
     bias, recurrent_bias = None, None
     if f"bias_ih{end}" in arrays or f"bias_hh{end}" in arrays:
         bias, recurrent_bias = (
@@ -155,9 +233,14 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
     parts = cells.Parts(
         layouts.kernel_from_rows(kernel, order), layouts.kernel_from_rows(recurrent, order), bias, recurrent_bias
     )
-    if gates == 3:
+    if gates == 3 and f"weight_hr{end}" not in arrays:
         return cells.gru(where, parts, spec)
     parts = parts._replace(bias=cells.add_biases(bias, recurrent_bias), recurrent_bias=None)
+    if f"weight_hr{end}" in arrays:
+        if gates != 4:
+            refuse(where, f"{arrays.prefix}weight_hr{end} beside {gates} gates", "only an LSTM has a projection.")
+        projection = arrays.take(f"weight_hr{end}", (fed_back, hidden), "(P, H)")
+        return cells.projected_lstm(where, parts, projection.T, spec)
     if gates == 4:
         return cells.lstm(where, parts, spec)
     if described is not None:
@@ -171,7 +254,7 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
 
 
 def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
-    kernel, recurrent, bias, recurrent_bias = cells.parts_of(where, cell, params)
+    kernel, recurrent, bias, recurrent_bias, projection = cells.parts_of(where, cell, params)
     if isinstance(cell, Elman):
         cells.name_of(where, cell.activation, ("tanh", "relu"))
     order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
@@ -183,6 +266,8 @@ def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
         found["bias_ih"] = layouts.bias_to_vector(bias, order)
         other = np.zeros_like(bias) if recurrent_bias is None else recurrent_bias
         found["bias_hh"] = layouts.bias_to_vector(other, order)
+    if projection is not None:
+        found["weight_hr"] = np.ascontiguousarray(projection.T)
     return found
 
 
@@ -190,12 +275,16 @@ def _check_layers(where: str, layers: tuple[Any, ...]) -> None:
     """One module has one kind of cell, one size and one number of directions."""
     flat = [cell for layer in layers for cell in (layer if isinstance(layer, Directions) else (layer,))]
     kinds = {
-        (type(cell), cell.hidden_features, cell.use_bias, getattr(cell, "activation", None), len(flat) // len(layers))
+        (type(cell), cell.hidden_features, cell.out_features, cell.use_bias, getattr(cell, "activation", None))
         for cell in flat
-        if isinstance(cell, LSTM | GRU | Elman)
+        if isinstance(cell, LSTM | ProjectedLSTM | GRU | Elman)
     }
     both = {isinstance(layer, Directions) for layer in layers}
-    if len(kinds) != 1 or len(both) != 1 or not all(isinstance(cell, LSTM | GRU | Elman) for cell in flat):
+    if (
+        len(kinds) != 1
+        or len(both) != 1
+        or not all(isinstance(cell, LSTM | ProjectedLSTM | GRU | Elman) for cell in flat)
+    ):
         refuse(where, f"a stack of {flat}", "the layers of a module are alike. Export each by itself.")
 
 

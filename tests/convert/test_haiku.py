@@ -22,6 +22,7 @@ def hk():
 
 CORES = {
     "lstm": lambda hk: hk.LSTM(HIDDEN),
+    "gru": lambda hk: hk.GRU(HIDDEN),
     "vanilla": lambda hk: hk.VanillaRNN(HIDDEN),
     "vanilla, one bias": lambda hk: hk.VanillaRNN(HIDDEN, double_bias=False),
 }
@@ -47,6 +48,12 @@ def test_cores_there_and_back(hk, rng, make):
         tools.agree(theirs.apply({k: exported[k] for k in exported}, xs), expected)
     again = convert.haiku.load(exported)
     jax.tree.map(tools.agree, again.params, found.params)  # the one at the forget gate rounds
+    if isinstance(found.spec, jn.ResetBeforeGRU):
+        tools.same(again.params, found.params)
+        kept = convert.haiku.load(params, jn.ResetBeforeGRU(HIDDEN))
+        assert kept.spec.update_gate == "keep"
+        tools.agree(jn.unroll(kept.spec, kept.params, xs).outputs, expected)
+        tools.same(convert.haiku.export(*kept[:2])[0], exported)
 
 
 def test_one_module_of_a_model(hk, rng):

@@ -36,7 +36,7 @@ def scrambled(torch, module, rng):
 
 
 def outputs_of(torch, module, xs):
-    with torch.no_grad():
+    with torch.no_grad(), tools.its_own_rules():
         ys = module(torch.tensor(np.asarray(xs)))
     return (ys[0] if isinstance(ys, tuple) else ys).numpy()
 
@@ -51,6 +51,8 @@ RECURRENT = {
     "lstm": lambda nn: nn.LSTM(FEATURES, HIDDEN),
     "lstm without bias": lambda nn: nn.LSTM(FEATURES, HIDDEN, bias=False),
     "lstm, 2 layers, 2 directions": lambda nn: nn.LSTM(FEATURES, HIDDEN, 2, bidirectional=True),
+    "lstm, projection": lambda nn: nn.LSTM(FEATURES, HIDDEN, proj_size=2),
+    "lstm, projection, 2 layers, 2 directions": lambda nn: nn.LSTM(FEATURES, 4, 2, bidirectional=True, proj_size=3),
     "gru": lambda nn: nn.GRU(FEATURES, HIDDEN),
     "gru without bias, 2 directions": lambda nn: nn.GRU(FEATURES, HIDDEN, bias=False, bidirectional=True),
     "gru, 3 layers": lambda nn: nn.GRU(FEATURES, HIDDEN, 3),
@@ -185,6 +187,8 @@ STATE = {
         ({"bias_ih_l0": np.ones(20, np.float32)}, ValueError, "bias_hh_l0 is missing"),
         ({"extra": np.ones(1, np.float32)}, ValueError, "extra not understood, and nothing is left out silently"),
         ({"weight_hh_l0": np.ones((11, 5), np.float32)}, ValueError, r"\(4 H, H\) of an LSTM.*got \(11, 5\)"),
+        ({"weight_hr_l0": np.ones((3, 10), np.float32)}, ValueError, "weight_hr_l0 beside 2 gates|of an LSTM"),
+        ({"weight_hr_l0": np.ones((3, 5), np.float32)}, ValueError, r"weight_hr_l0 must .*\(5, 5\), got \(3, 5\)"),
         ({"weight_ih_l0": np.ones((20, 3), np.int32)}, TypeError, "weight_ih_l0 must have a real floating-point dtype"),
         ({"weight_ih_l0": np.ones((20, 3))}, TypeError, "float64, which JAX would cut to float32"),
         ({"weight_ih_l0": np.ones(3, np.float32)}, ValueError, r"weight_ih_l0 must have shape \(G H, I\), got \(3,\)"),

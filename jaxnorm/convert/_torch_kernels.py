@@ -1,0 +1,120 @@
+"""Kernels that PyTorch makes of trained weights: weight and spectral normalization, old hooks and parametrizations."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
+from jaxnorm.convert.base import refuse
+from jaxnorm.weights.base import KernelParams
+from jaxnorm.weights.spectral_norm import SpectralNorm, SpectralState
+from jaxnorm.weights.weight_norm import WeightNorm
+
+WEIGHT = (("parametrizations.{}.original0", "parametrizations.{}.original1"), ("{}_g", "{}_v"))
+"""What g and v are called, by a parametrization and by the old hook."""
+SPECTRAL = (
+    ("parametrizations.{}.original", "parametrizations.{}.0._u", "parametrizations.{}.0._v"),
+    ("{}_orig", "{}_u", "{}_v"),
+)
+"""What the weight and both singular vectors are called."""
+
+
+def names_in(names: Any) -> list[str]:
+    """The weights among these names that are made of others."""
+    found = []
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "parametrizations" and parts[1] not in found:
+            found.append(parts[1])
+        for end in ("_g", "_orig"):
+            own = name.removesuffix(end)
+            if name.endswith(end) and f"{own}_v" in names:
+                found.append(own)
+    return found
+
+
+def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelParams, Any]:
+    """Spec, weights and state behind the weight of this name."""
+    where = arrays.where
+    for g, v in (tuple(each.format(name) for each in style) for style in WEIGHT):
+        if g in arrays and v in arrays:
+            weight = arrays.take(v)
+            rows, axes = weight.shape[0], weight.ndim
+            scale = arrays.take(g)
+            if scale.ndim == 0:
+                made: Any = WeightNorm(tuple(range(axes + (gates > 1))))
+            elif scale.shape == (rows,) + (1,) * (axes - 1):
+                made = WeightNorm((0, 1) if axes == 3 else None)
+                scale = scale.reshape((rows,) if gates == 1 else (gates, -1))
+            else:
+                refuse(where, f"{g} with shape {scale.shape}", "units lie along axis 0 of a weight (dim=0, or None).")
+            _check_spec(where, spec, made)
+            return made, KernelParams(to_device(_from_torch(weight, gates)), to_device(scale)), ()
+    for original, u, v in (tuple(each.format(name) for each in style) for style in SPECTRAL):
+        if original in arrays and u in arrays:
+            weight = arrays.take(original)
+            left = arrays.take(u, (weight.shape[0],), "(units,)")
+            right = arrays.take(v, (weight[0].size,), "(inputs,), as with dim=0,")
+            made = spec or SpectralNorm((0, 1) if weight.ndim == 3 else None)
+            _check_spec(where, made, SpectralNorm(made.axis if isinstance(made, SpectralNorm) else None))
+            inputs = np.moveaxis(right.reshape(weight.shape[1:]), 0, -1).ravel()
+            state = SpectralState(to_device(left), to_device(inputs))
+            return made, KernelParams(to_device(_from_torch(weight, gates))), state
+    raise ValueError(
+        f"{where}: {arrays.prefix}{name} is not normalized; there are {', '.join(arrays.names)}. Names of arrays end "
+        "in _g and _v, or _orig, _u and _v, or begin with parametrizations."
+    )
+
+
+def write(where: str, spec: Any, params: KernelParams, state: Any, name: str, old: bool) -> dict[str, Host]:
+    """The arrays behind a weight by name."""
+    if not isinstance(params, KernelParams):
+        raise TypeError(f"{where}: params must be KernelParams(kernel, scale), got {type(params).__name__}.")
+    gates = params.kernel.shape[1] if spec.axis is None and params.kernel.ndim == 3 else 1
+    weight = _to_torch(to_numpy(params.kernel), gates)
+    axes = params.kernel.ndim
+    own = {None, 0, (0,)} if axes == 2 or gates > 1 else {tuple(range(axes - 1))} | ({None} if axes > 3 else set())
+    if isinstance(spec, WeightNorm) and params.scale is not None:
+        g, v = (each.format(name) for each in WEIGHT[old])
+        if spec.axis in own:
+            scale = to_numpy(params.scale).reshape((weight.shape[0],) + (1,) * (weight.ndim - 1))
+        elif np.ndim(params.scale) == 0:
+            scale = to_numpy(params.scale)
+        else:
+            refuse(where, repr(spec), "a unit of PyTorch is a row of the weight, or there is one for all.")
+        return {g: scale, v: weight}
+    if isinstance(spec, SpectralNorm) and not spec.use_scale and spec.axis in own:
+        original, u, v = (each.format(name) for each in SPECTRAL[old])
+        inputs = to_numpy(state.v).reshape((*weight.shape[2:], weight.shape[1]))
+        return {original: weight, u: to_numpy(state.u), v: np.moveaxis(inputs, -1, 0).ravel()}
+    refuse(where, repr(spec), "PyTorch has weight normalization with a scale, and spectral normalization without.")
+
+
+def effective(where: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """All weights as the layer multiplies by them, with a note on each that is made of others."""
+    found, notes = dict(values), []
+    for name in names_in(found):
+        arrays = Arrays(where, found)
+        spec, params, state = read(arrays, name, 1, None)
+        kernel = to_numpy(spec(params, state))
+        found = {key: value for key, value in found.items() if key not in arrays.taken}
+        found[name] = _to_torch(kernel, 1)
+        notes.append(f"{name} is what {type(spec).__name__} makes of trained weights: load_kernel gives those")
+    return found, tuple(notes)
+
+
+def _check_spec(where: str, spec: Any, made: Any) -> None:
+    if spec is not None and (type(spec) is not type(made) or spec.axis != made.axis):
+        raise ValueError(f"{where}: spec is {spec!r}, but the weights are those of {made!r}. Leave it out.")
+
+
+def _from_torch(weight: Host, gates: int) -> Host:
+    """(O, I, *window) to (*window, I, O), or (G H, I) to (I, G, H)."""
+    kernel = np.moveaxis(weight, (0, 1), (-1, -2))
+    return kernel if gates == 1 else kernel.reshape(kernel.shape[0], gates, -1)
+
+
+def _to_torch(kernel: Host, gates: int) -> Host:
+    kernel = kernel if gates == 1 else kernel.reshape(kernel.shape[0], -1)
+    return np.ascontiguousarray(np.moveaxis(kernel, (-1, -2), (0, 1)))
