@@ -71,12 +71,25 @@ GRUS = (
 )  # fmt: skip
 
 OTHERS = (
+    Entry("MIGRU", jn.MIGRU(H), r"n = \tanh(\alpha \odot x W_n \odot (r \odot h) U_n + \ldots)", "characters; products of input and state", "Wu et al. 2016"),
+    Entry("MILSTM", jn.MILSTM(H), r"v = \alpha \odot x W \odot h U + \beta_1 \odot h U + \beta_2 \odot x W + b", "characters; products of input and state", "Wu et al. 2016"),
+    Entry("MIRNN", jn.MIRNN(H), r"h_t = \tanh(\alpha \odot x W \odot h U + \beta_1 \odot h U + \beta_2 \odot x W + b)", "short memory, few weights", "Wu et al. 2016"),
+    Entry("MUT1", jn.MUT1(H, raw_input="projected"), r"h_t = z \odot \tanh((r \odot h) U + \tanh(x') + b) + (1 - z) \odot h", "found by search; z sees the input only", "Jozefowicz, Zaremba, Sutskever 2015"),
+    Entry("MUT2", jn.MUT2(H, raw_input="projected"), r"r = \sigma(x' + h U_r + b_r)", "found by search", "Jozefowicz, Zaremba, Sutskever 2015"),
+    Entry("MUT3", jn.MUT3(H), r"z = \sigma(x W_z + \tanh(h) U_z + b_z)", "found by search; z sees tanh of the state", "Jozefowicz, Zaremba, Sutskever 2015"),
+    Entry("MinGRU", jn.MinGRU(H), r"h_t = (1 - z) h_{t-1} + z \tilde h, \; z = \sigma(x W_z)", "long sequences, all steps at once", "Feng et al. 2024"),
+    Entry("MinLSTM", jn.MinLSTM(H), r"h_t = f' h_{t-1} + i' \tilde h, \; f' = f / (f + i)", "long sequences, all steps at once", "Feng et al. 2024"),
+    Entry("SLSTM", jn.SLSTM(H, heads=2), r"c_t = f c_{t-1} + i z, \; n_t = f n_{t-1} + i, \; h_t = o c_t / n_t", "exponential gates, block-diagonal heads", "Beck et al. 2024"),
     Entry("LiGRU", jn.LiGRU(H), r"h_t = z h_{t-1} + (1 - z) \phi(x W_n + h U_n + b_n)", "speech; no reset gate", "Ravanelli et al. 2018"),
     Entry("ligru", jn.ligru(H), r"z, n = BN(x W) + h U", "speech; no norm in the loop", "Ravanelli et al. 2018"),
     Entry("IndRNN", jn.IndRNN(H), r"h_t = \phi(x W + u \odot h + b)", "very long or deep stacks; no product in the loop", "Li et al. 2018"),
     Entry("Elman", jn.Elman(H), r"h_t = \phi(x W + h U + b)", "the cell with free sites", "Elman 1990"),
     Entry("elman", jn.elman(H), r"h_t = \tanh(x W + h U + b)", "short memory", "Elman 1990"),
     Entry("ln_rnn", jn.ln_rnn(H), r"h_t = \tanh(LN(x W + h U))", "the paper's normalized plain network", "Ba, Kiros, Hinton 2016"),
+    Entry("Zoneout", jn.Zoneout(jn.lstm(H), rate=0.05, cell_rate=0.5, deterministic=True), r"s_t = m s'_t + (1 - m) s_{t-1}", "any cell; against overfitting of the state", "Krueger et al. 2017"),
+    Entry("RecurrentDropout", jn.RecurrentDropout(jn.lstm(H), rate=0.25, deterministic=True), r"c_t = f c_{t-1} + i (m \odot g)", "LSTM, GRU; memory is never dropped", "Semeniuta, Severyn, Barth 2016"),
+    Entry("VariationalDropout", jn.VariationalDropout(jn.lstm(H), input_rate=0.3, rate=0.3, deterministic=True), r"v = (m_x \odot x) W + (m_h \odot h) U + b", "any cell; the same mask at all steps", "Gal, Ghahramani 2016"),
+    Entry("DropConnect", jn.DropConnect(jn.lstm(H), rate=0.5, deterministic=True), r"U \leftarrow M \odot U / (1 - p)", "any cell; no cost in a step", "Merity, Keskar, Socher 2018"),
     Entry("Reparametrized", jn.Reparametrized(jn.lstm(H), jn.WeightNorm()), r"W \leftarrow w(W)", "any cell with normalized kernels", "Salimans, Kingma 2016"),
 )  # fmt: skip
 

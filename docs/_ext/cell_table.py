@@ -35,7 +35,8 @@ def _makes_cells(value: Any) -> bool:
     if inspect.isfunction(value):
         value = typing.get_type_hints(value).get("return")
         return hasattr(value, "step") and hasattr(value, "recur")
-    return isinstance(value, type) and hasattr(value, "step") and hasattr(value, "recur") and value is not jn.Cell
+    is_cell = isinstance(value, type) and hasattr(value, "step") and hasattr(value, "recur")
+    return is_cell and not getattr(value, "_is_protocol", False)
 
 
 def missing_entries(entries: tuple[Entry, ...] = ENTRIES) -> list[str]:
@@ -76,7 +77,7 @@ def row(entry: Entry) -> tuple[str, ...]:
 
 def _inside(cell: Any) -> Any:
     """The cell within cells around cells."""
-    while not hasattr(cell, "sites") and hasattr(cell, "cell"):
+    while not hasattr(cell, "has_sites") and hasattr(cell, "cell"):
         cell = cell.cell
     return cell
 

@@ -14,6 +14,7 @@ from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.gates import ReadyGates
+from jaxnorm.cells.initializers import GatesInitializer
 
 GATES = 2
 UPDATE = 0
@@ -55,8 +56,9 @@ class LiGRU(NamedActivation, Frame):
       use_bias: whether there is b, added after all norms.
       update_bias: initial value of b for the update gate z, a number or an initializer. Without b it is added to the
         initial bias of the last norm before the gates, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of U (H, H), in the same way.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
@@ -83,7 +85,7 @@ class LiGRU(NamedActivation, Frame):
     activation: Callable[[Array], Array] = jax.nn.relu
     gate_groups: tuple[int, ...] = (1, 1)
     update_bias: float | Initializer = 0.0
-    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
+    recurrent_init: GatesInitializer = initializers.orthogonal
 
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input",)

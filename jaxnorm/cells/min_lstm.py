@@ -50,7 +50,8 @@ class MinLSTM(LinearFrame):
       use_bias: whether there is b.
       forget_bias: initial value of b for the forget gate f, a number or an initializer. Without b
         it is added to the initial bias of the norm, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.

@@ -29,7 +29,8 @@ def counted(key: Key) -> Key:
 
 def keep(key: Key, rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     """True with probability ``1 - rate``, each element apart; the same with and without double precision."""
-    return jax.random.bernoulli(key, jnp.float32(1.0 - rate), shape)
+    mask: Array = jax.random.bernoulli(key, jnp.float32(1.0 - rate), shape)
+    return mask
 
 
 def inverted(key: Key, rate: float, shape: tuple[int, ...]) -> Array:

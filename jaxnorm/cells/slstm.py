@@ -14,6 +14,7 @@ from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import centre
 from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.gates import ReadyGates
+from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.products import Kernel, add_biases, gather_bias, merge_gates
 from jaxnorm.norms.base import Params
 from jaxnorm.norms.identity import Identity
@@ -69,8 +70,9 @@ class SLSTM(Frame):
       use_bias: whether there is b, added after all norms.
       forget_bias: initial value of b for the forget gate, a number or an initializer, which is called with the shape
         (N, S). Without b it is added to the initial bias of the last norm before the gates, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate.
-      recurrent_init: initializer of R, drawn for each head and gate (S, S) apart; a tuple gives one for each gate.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of R (S, S), in the same way, for each head apart.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
       max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
@@ -106,8 +108,8 @@ class SLSTM(Frame):
     heads: int = 1
     gate_groups: tuple[int, ...] = (GATES,)
     forget_bias: float | Initializer = initializers.PowerLaw()
-    kernel_init: Initializer | tuple[Initializer, ...] = initializers.small_normal
-    recurrent_init: Initializer | tuple[Initializer, ...] = jax.nn.initializers.zeros
+    kernel_init: GatesInitializer = initializers.small_normal
+    recurrent_init: GatesInitializer = jax.nn.initializers.zeros
 
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
