@@ -63,9 +63,17 @@ def _check_cell(where: str, module: Any) -> tuple[str, ...]:
                 refuse(where, f"{name} with another {attribute}", "the gates here are sigmoids, the rest is tanh.")
     elif module.residual:
         refuse(where, "SimpleCell with residual=True", "an Elman cell adds no old state before its nonlinearity.")
+    notes = computed_in(module)
     if module.carry_init is not jax.nn.initializers.zeros:
-        return ("carry_init: the cell there does not begin with zeros; pass carry=...",)
-    return ()
+        notes += ("carry_init: the cell there does not begin with zeros; pass carry=...",)
+    return notes
+
+
+def computed_in(module: Any) -> tuple[str, ...]:
+    """A note where a module computes in a dtype of its own."""
+    if module.dtype is None or jnp.dtype(module.dtype) == jnp.float32:
+        return ()
+    return (f"dtype={jnp.dtype(module.dtype).name}: give the cell this dtype, a normalizer such inputs",)
 
 
 def _dense(arrays: Arrays, kind: Any) -> Parts:

@@ -27,10 +27,20 @@ def notes_of(where: str, config: Mapping[str, Any]) -> tuple[str, ...]:
         notes.append("return_sequences=False: it puts out carry.h, the last output, only")
     if config.get("stateful"):
         notes.append("stateful=True: hand the carry on yourself")
+    notes += computed_in(config)
     for name in ("dropout", "recurrent_dropout"):
         if config.get(name):
             notes.append(f"{name}={config[name]} acts in training only and is not part of the cell")
     return tuple(notes)
+
+
+def computed_in(config: Mapping[str, Any]) -> list[str]:
+    """A note where a layer computes in another dtype than its weights are in."""
+    policy = config.get("dtype")
+    name = policy["config"].get("name", "") if isinstance(policy, dict) else str(policy)
+    if not name.startswith("mixed_"):
+        return []
+    return [f"dtype policy {name}: give the cell dtype={name.removeprefix('mixed_')!r}, a normalizer such inputs"]
 
 
 def wrapped(where: str, config: Mapping[str, Any], name: str) -> tuple[str | None, dict[str, Any], tuple[str, ...]]:

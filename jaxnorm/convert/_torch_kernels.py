@@ -67,6 +67,20 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
     )
 
 
+def spectral_options(where: str, module: Any, name: str) -> SpectralNorm | None:
+    """What a live module says of its spectral normalization, by a parametrization or by the old hook; None without."""
+    candidates = list(getattr(module, "_forward_pre_hooks", {}).values())
+    if name in getattr(module, "parametrizations", {}):
+        candidates += list(module.parametrizations[name])
+    for found in candidates:
+        if hasattr(found, "n_power_iterations") and getattr(found, "name", name) == name:
+            if found.dim != 0:
+                refuse(where, f"spectral normalization with dim={found.dim}", "units lie along axis 0 of a weight.")
+            axis = (0, 1) if getattr(module, name).ndim == 3 else None
+            return SpectralNorm(axis, iterations=found.n_power_iterations, epsilon=found.eps)
+    return None
+
+
 def write(where: str, spec: Any, params: KernelParams, state: Any, name: str, old: bool) -> dict[str, Host]:
     """The arrays behind a weight by name."""
     if not isinstance(params, KernelParams):

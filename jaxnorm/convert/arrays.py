@@ -90,14 +90,14 @@ class Arrays:
         if left:
             raise ValueError(
                 f"{self.where}: {listed(left)} not understood, and nothing is left out silently. "
-                f"{hint or 'Pass the arrays of this one layer only, or prefix=... to choose them.'}"
+                f"{hint or 'Pass the arrays of this one layer only.'}"
             )
 
     def _value(self, name: str) -> Any:
         if name not in self._values:
             raise ValueError(
                 f"{self.where}: {self.prefix}{name} is missing; there are {listed(self._values)}. "
-                "Pass all arrays of the layer; prefix=... chooses those of one layer of a larger model."
+                "Pass the arrays of one layer, all of them."
             )
         return self._values[name]
 

@@ -14,7 +14,7 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
 from jaxnorm.convert import cells, layouts, norms
-from jaxnorm.convert._keras_layers import activation_of, describe_norm, notes_of, wrapped
+from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, notes_of, wrapped
 from jaxnorm.convert.arrays import Arrays, Host
 from jaxnorm.convert.base import Imported, refuse, settle
 from jaxnorm.convert.files import KerasLayer, read_keras
@@ -218,6 +218,7 @@ def _load_norm(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
     notes: tuple[str, ...] = ()
     if kind is not None:
         made, notes = describe_norm(arrays.where, kind, config)
+        notes += tuple(computed_in(config))
         spec = settle(arrays.where, made, spec)
     return norms.load(arrays, spec, RMS if isinstance(spec, norms.RMSNorm) else NORM, notes=notes)
 

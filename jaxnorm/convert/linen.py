@@ -60,6 +60,7 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
         return found._replace(notes=(*found.notes, *notes))
     if module is not None:
         made, notes = _flax.describe_norm(where, arrays, module)
+        notes += _flax.computed_in(module)
         spec = settle(where, made, spec)
     return norms.load(arrays, spec, _flax.NAMES, notes=notes)
 

@@ -55,6 +55,7 @@ def load(module: Any, spec: Any = None) -> Imported:
         found = _flax.load_cell(arrays, kind, module, spec)
         return found._replace(notes=(*found.notes, *notes))
     made, notes = _flax.describe_norm(where, arrays, module)
+    notes += _flax.computed_in(module)
     return norms.load(arrays, settle(where, made, spec), _flax.NAMES, notes=notes)
 
 

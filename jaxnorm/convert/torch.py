@@ -15,7 +15,7 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.projected_lstm import ProjectedLSTM
 from jaxnorm.convert import cells, layouts, norms
-from jaxnorm.convert._torch_kernels import effective, read, write
+from jaxnorm.convert._torch_kernels import effective, read, spectral_options, write
 from jaxnorm.convert._torch_modules import describe
 from jaxnorm.convert.arrays import Arrays, Host
 from jaxnorm.convert.base import Imported, refuse, settle
@@ -119,7 +119,8 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
     Args:
       source: a live module of any kind, a state dict, or the path of a safetensors file; with
         ``torch.nn.utils.parametrizations`` or with the older hooks.
-      spec: a ``SpectralNorm`` with the number of iterations and the epsilon, where they are not the defaults.
+      spec: for a state dict, a ``SpectralNorm`` with the number of iterations and the epsilon, where they are not the
+        defaults; a live module tells them.
       name: the weight, such as ``"weight_hh_l0"``.
       gates: 4 for a weight of an LSTM, 3 for one of a GRU: the kernel is (I, G, H) then.
       prefix: the beginning of the names of one layer in the state dict of a larger model.
@@ -141,11 +142,15 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
       [[6.0, 8.0], [0.0, 10.0]]
 
     Notes:
-      Only the arrays of this kernel are looked at; a bias beside it is not.
+      Only the arrays of this kernel are looked at; a bias beside it is not. A state dict does not tell along which axis
+      a spectral normalization goes: that it is the first is taken for granted (transposed convolutions have another).
     """
     where = "convert.torch.load_kernel"
     values = _values(where, source, prefix)
     arrays = Arrays(where, {prefix + key: value for key, value in values.items()}, prefix)
+    told = None if isinstance(source, Mapping | str | os.PathLike) else spectral_options(where, source, name)
+    if told is not None:
+        spec = settle(where, told, spec)
     return Imported(*read(arrays, name, gates, spec))
 
 

@@ -151,8 +151,10 @@ def test_what_linen_has_and_we_have_not_is_refused(linen, rng):
         convert.linen.load({"scale": jnp.ones(3)}, linen.LayerNorm(reduction_axes=(-2, -1)))
     with pytest.raises(ValueError, match="collections cache not understood"):
         convert.linen.load({"params": {}, "cache": {}}, linen.LayerNorm())
-    noted = convert.linen.load({"scale": jnp.ones(3), "bias": jnp.ones(3)}, linen.LayerNorm(axis_name="i"))
+    module = linen.LayerNorm(axis_name="i", dtype=jnp.bfloat16)
+    noted = convert.linen.load({"scale": jnp.ones(3), "bias": jnp.ones(3)}, module)
     assert noted.spec.axis_name == "i"
+    assert "dtype=bfloat16" in noted.notes[0]
 
 
 def test_wrong_arrays_are_named(linen, rng):

@@ -155,6 +155,8 @@ def test_notes_say_what_is_not_in_the_cells(keras, rng):
     notes = " ".join(convert.keras.load(layer).notes)
     for word in ("dropout=0.2", "recurrent_dropout=0.1", "stateful", "return_sequences", "time_axis=1"):
         assert word in notes
+    mixed = scrambled(keras.layers.LSTM(HIDDEN, dtype="mixed_bfloat16"), rng)
+    assert "dtype policy mixed_bfloat16" in convert.keras.load(mixed).notes[-1]
     both = keras.layers.Bidirectional(keras.layers.GRU(HIDDEN, return_sequences=True), merge_mode="sum")
     both = scrambled(both, rng)
     found = convert.keras.load(both)

@@ -58,6 +58,17 @@ def test_there_and_back(torch, make, options, shape, kind, hook):
     assert set(exported) == set(state)
 
 
+@pytest.mark.parametrize("hook", [False, True])
+def test_a_live_module_tells_the_options_of_its_spectral_normalization(torch, hook):
+    layer = normalized(torch, torch.nn.Conv1d(3, 4, 2), "spectral_norm", hook, n_power_iterations=3, eps=1e-6)
+    assert convert.torch.load_kernel(layer).spec == jn.SpectralNorm((0, 1), iterations=3, epsilon=1e-6)
+    told = jn.SpectralNorm((0, 1), iterations=2)
+    assert convert.torch.load_kernel(layer.state_dict(), told).spec == told
+    transposed = normalized(torch, torch.nn.ConvTranspose1d(3, 3, 1), "spectral_norm", hook)
+    with pytest.raises(ValueError, match="spectral normalization with dim=1 cannot be represented"):
+        convert.torch.load_kernel(transposed)
+
+
 def test_one_length_for_all(torch):
     layer = normalized(torch, torch.nn.Linear(3, 4), "weight_norm", True, dim=None)
     with torch.no_grad():
