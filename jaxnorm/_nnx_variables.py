@@ -8,9 +8,13 @@ from flax import nnx
 
 from jaxnorm._names import cell_template, fill, option_finder, paths
 from jaxnorm._typing import Array, PyTree
-from jaxnorm.cells.base import Carry, Timed
+from jaxnorm.cells import wrappers
+from jaxnorm.cells.base import Carry, Cell, Timed
 
 Metadata: TypeAlias = Mapping[str, Any]
+
+MASKS = "dropout"
+"""The stream that masks are drawn from."""
 
 SITES = "norm"
 """Where a cell's running statistics lie: beside the weights of its normalizers."""
@@ -21,6 +25,35 @@ def key(rngs: Any, stream: str) -> Array:
     if isinstance(rngs, nnx.Rngs):
         rngs = rngs[stream]
     return rngs() if isinstance(rngs, nnx.RngStream) else rngs
+
+
+def switched(module: Any, deterministic: bool | None) -> Cell:
+    """The cell in training or at test time: as the call says, else as the attribute says, else as the spec says."""
+    value = module.deterministic if deterministic is None else deterministic
+    cell: Cell = module.cell
+    return cell if value is None else wrappers.deterministic(cell, value=value)
+
+
+def mask_key(module: nnx.Module, cell: Cell, rngs: Any, other: str | None) -> Array | None:
+    """A key of the stream ``dropout`` for a cell that draws masks; for others one of another stream, if any."""
+    draws = wrappers.draws(cell)
+    if draws and rngs is None:
+        where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
+        raise ValueError(
+            f"{type(module).__name__}: {type(cell).__name__} draws masks and needs randomness, but there are no rngs. "
+            f"Pass rngs {where}, or set deterministic=True or call eval() for evaluation."
+        )
+    stream = MASKS if draws else other
+    return None if rngs is None or stream is None else key(rngs, stream)
+
+
+def keep_stream(module: Any, rngs: Any) -> None:
+    """Keeps a copy of the stream ``dropout``, for a cell that draws masks in calls that bring no randomness."""
+    if not wrappers.draws(wrappers.deterministic(module.cell, value=False)):
+        return
+    stream = rngs[MASKS] if isinstance(rngs, nnx.Rngs) else rngs
+    if isinstance(stream, nnx.RngStream):
+        module.rngs = stream.fork()
 
 
 def declare(module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata]) -> None:
@@ -93,6 +126,8 @@ def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
     return bool(use)
 
 
-def set_view(module: Any, use_running_average: bool | None) -> None:
+def set_view(module: Any, use_running_average: bool | None, deterministic: bool | None = None) -> None:
     if use_running_average is not None:
         module.use_running_average = use_running_average
+    if deterministic is not None:
+        module.deterministic = deterministic

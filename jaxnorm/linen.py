@@ -2,7 +2,8 @@
 
 A module serves every normalizer and every cell. Weights lie in the collection ``"params"`` under the names of their
 fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics in ``"batch_stats"`` beside them
-(``norm`` / ``input`` / ``mean``, ``var`` and ``count``).
+(``norm`` / ``input`` / ``mean``, ``var`` and ``count``). Cells that draw masks (:class:`jaxnorm.Zoneout` and the like)
+draw them from the stream ``"dropout"``.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from flax.core import freeze
 from jaxnorm._linen_weights import Reparametrized as Reparametrized
 from jaxnorm._names import cell_template, from_names, norm_template, option_finder, paths, to_names
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells import wrappers
 from jaxnorm.cells.base import Carry, Cell, Timed
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import unroll
@@ -23,7 +25,7 @@ from jaxnorm.norms.base import Normalizer
 Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
 """Names of mesh or logical axes for variables: ``{"kernel": (None, None, "model")}``."""
 
-PARAMS, STATS = "params", "batch_stats"
+PARAMS, STATS, MASKS = "params", "batch_stats", "dropout"
 SITES = "norm"
 """Where a cell's running statistics lie: beside the weights of its normalizers."""
 
@@ -97,6 +99,8 @@ class RNN(nn.Module):
         order of processing, with padding still at the end.
       use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
         which then update them. May be given here or in the call; other cells need neither.
+      deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw them
+        (False). May be given here or in the call; without either the spec says it.
       engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
       partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. A variable is named by its
         path (``norm_cell_scale``) or by the end of it (``scale`` for those at all sites).
@@ -117,6 +121,7 @@ class RNN(nn.Module):
     reverse: bool = False
     keep_order: bool = False
     use_running_average: bool | None = None
+    deterministic: bool | None = None
     engine: Mapping[str, Any] = freeze({})
     partitioning: Partitioning = freeze({})
 
@@ -135,6 +140,7 @@ class RNN(nn.Module):
         reverse: bool | None = None,
         keep_order: bool | None = None,
         use_running_average: bool | None = None,
+        deterministic: bool | None = None,
     ) -> Any:
         r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
 
@@ -142,7 +148,8 @@ class RNN(nn.Module):
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, also none.
           initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
-          init_key: randomness for cells that need it (noise on the initial state).
+          init_key: randomness for noise on the initial state, where a cell has it; masks are drawn from the stream
+            ``"dropout"``, as is the noise of cells that have both and get no ``init_key``.
           seq_lengths: number of real steps of each example (\*batch). Outputs after them are zero, and an example of
             length zero returns its carry as it came.
           mask: True on real steps, laid out like ``inputs`` without features.
@@ -152,6 +159,7 @@ class RNN(nn.Module):
           reverse: see the class.
           keep_order: see the class.
           use_running_average: see the class.
+          deterministic: see the class.
 
         Returns:
           ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
@@ -171,8 +179,12 @@ class RNN(nn.Module):
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
+        cell, key = _cell_and_key(self, deterministic)
+        if key is not None and init_key is not None and initial_carry is None:
+            batch_shape = inputs.shape[:time_axis] + inputs.shape[time_axis + 1 : -1]
+            initial_carry = cell.initial_carry(batch_shape, params=params, key=init_key)
         outputs, carry, moments = unroll(
-            self.cell,
+            cell,
             params,
             inputs,
             carry=initial_carry,
@@ -180,7 +192,7 @@ class RNN(nn.Module):
             where=mask,
             reset=reset,
             stats=stats.value[SITES] if use_running else None,
-            key=init_key,
+            key=init_key if key is None else key,
             reverse=reverse,
             time_axis=time_axis,
             **self.engine,
@@ -204,9 +216,16 @@ class RNNCell(nn.RNNCellBase):
     :class:`RNN` pools them first.
     :class:`RNN` is the faster of the two: it makes the input products of all steps at once.
 
+    A cell that draws masks needs the stream ``"dropout"`` in ``split_rngs`` of that driver. With ``True`` there
+    (``nn.RNN(RNNCell(cell), split_rngs={"params": False, "dropout": True})``) each step draws anew, as it has to be for
+    masks of each step (Zoneout, RecurrentDropout); masks that belong to a whole sequence are drawn anew at each step,
+    too. With ``False`` all steps have the same masks, as it has to be for those (VariationalDropout, DropConnect,
+    RecurrentDropout with ``per="sequence"``). Cells with masks of both kinds need :class:`RNN`.
+
     Attributes:
       cell: the spec of the cell; it has the dtypes and initializers.
       use_running_average: whether cells with batch statistics use the running ones; other cells need nothing.
+      deterministic: whether cells that draw masks compute expectations instead; None leaves it to the spec.
       partitioning: names of mesh axes for weights, see :class:`RNN`.
 
     Example:
@@ -219,6 +238,7 @@ class RNNCell(nn.RNNCellBase):
 
     cell: Cell
     use_running_average: bool | None = None
+    deterministic: bool | None = None
     partitioning: Partitioning = freeze({})
 
     @nn.compact
@@ -227,12 +247,14 @@ class RNNCell(nn.RNNCellBase):
         params = _cell_weights(self, inputs.shape[-1])
         stats = _Statistics(self, {SITES: self.cell.initial_stats()})
         use_running = stats.exist and nn.merge_param("use_running_average", self.use_running_average, None)
+        cell, key = _cell_and_key(self, None)
         outputs, new, moments = unroll(
-            self.cell,
+            cell,
             params,
             inputs[None],
             carry=carry,
             stats=stats.value[SITES] if use_running else None,
+            key=key,
             schedule="plain",
         )
         if not use_running:
@@ -267,6 +289,15 @@ class RNNCell(nn.RNNCellBase):
 def _cell_weights(module: Any, in_features: int) -> PyTree:
     cell = module.cell
     return _weights(module, cell_template(cell, in_features), lambda key: cell.init(key, in_features))
+
+
+def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
+    """The cell as it is asked for, in training or at test time, and a key if it draws masks."""
+    cell: Cell = module.cell
+    if module.deterministic is not None or deterministic is not None:
+        value = nn.merge_param("deterministic", module.deterministic, deterministic)
+        cell = wrappers.deterministic(cell, value=value)
+    return cell, module.make_rng(MASKS) if wrappers.draws(cell) else None
 
 
 def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> PyTree:

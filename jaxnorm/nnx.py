@@ -2,7 +2,7 @@
 
 A module serves every normalizer and every cell. Weights are ``nnx.Param`` under the names of their fields
 (``rnn.kernel``, ``rnn.norm.input.scale``), running statistics ``nnx.BatchStat`` beside them (``rnn.norm.input.mean``).
-No random numbers are stored: ``rngs`` of a constructor only initializes.
+No random numbers are stored, ``rngs`` of a constructor only initializes; but for an :class:`RNNCell` that draws masks.
 """
 
 from collections.abc import Mapping
@@ -127,6 +127,7 @@ class RNN(nnx.Module):
         reverse: bool = False,
         keep_order: bool = False,
         use_running_average: bool | None = False,
+        deterministic: bool | None = None,
         engine: Mapping[str, Any] = freeze({}),
         rngs: Randomness,
         **metadata: Metadata,
@@ -143,6 +144,8 @@ class RNN(nnx.Module):
             order of processing, with padding still at the end.
           use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
             which then update them. ``train()``, ``eval()`` and ``nnx.view`` switch it; other cells ignore it.
+          deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw
+            them (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
           engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. A variable
@@ -156,6 +159,7 @@ class RNN(nnx.Module):
         self.reverse = reverse
         self.keep_order = keep_order
         self.use_running_average = use_running_average
+        self.deterministic = deterministic
         self.engine = freeze(engine)
         variables.declare(
             self, cell.init(variables.key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata
@@ -174,6 +178,7 @@ class RNN(nnx.Module):
         reverse: bool | None = None,
         keep_order: bool | None = None,
         use_running_average: bool | None = None,
+        deterministic: bool | None = None,
         rngs: Randomness | None = None,
     ) -> Any:
         r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
@@ -191,7 +196,9 @@ class RNN(nnx.Module):
           reverse: see the constructor.
           keep_order: see the constructor.
           use_running_average: see the constructor.
-          rngs: randomness for cells that need it (noise on the initial state): a key, or an NNX stream (``carry``).
+          deterministic: overrides the attribute.
+          rngs: randomness for cells that need it: a key, or an NNX stream (``dropout`` for cells that draw masks, else
+            ``carry`` for noise on the initial state).
 
         Returns:
           ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
@@ -208,8 +215,9 @@ class RNN(nnx.Module):
         time_axis = 0 if time_major else inputs.ndim - 2
         running = variables.running(self)
         use_running = variables.use_running(self, running, use_running_average)
+        cell = variables.switched(self, deterministic)
         outputs, carry, moments = unroll(
-            self.cell,
+            cell,
             variables.weights(self),
             inputs,
             carry=initial_carry,
@@ -217,7 +225,7 @@ class RNN(nnx.Module):
             where=mask,
             reset=reset,
             stats=running if use_running else None,
-            key=None if rngs is None else variables.key(rngs, "carry"),
+            key=variables.mask_key(self, cell, rngs, "carry"),
             reverse=reverse,
             time_axis=time_axis,
             **self.engine,
@@ -228,9 +236,9 @@ class RNN(nnx.Module):
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
         return (carry, outputs) if return_carry else outputs
 
-    def set_view(self, use_running_average: bool | None = None) -> None:
+    def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
         """Sets what ``nnx.view`` asks for."""
-        variables.set_view(self, use_running_average)
+        variables.set_view(self, use_running_average, deterministic)
 
 
 class RNNCell(nnx.RNNCellBase):
@@ -239,6 +247,13 @@ class RNNCell(nnx.RNNCellBase):
     A cell with batch statistics updates the row of its own time step at each step. Steps that share a row (all beyond
     ``max_steps``) update it one after the other, where :class:`RNN` pools them first. :class:`RNN` is the faster of
     the two: it makes the input products of all steps at once.
+
+    A cell that draws masks keeps a copy of the stream ``dropout`` of its ``rngs``, as ``flax.nnx.Dropout`` does. In
+    ``flax.nnx.RNN`` each step then draws anew, as it has to be for masks of each step (Zoneout, RecurrentDropout);
+    masks that belong to a whole sequence are drawn anew at each step, too. With ``broadcast_rngs="dropout"`` there, and
+    ``rngs`` that have a stream of that name, all steps have the same masks, as it has to be for those
+    (VariationalDropout, DropConnect, RecurrentDropout with ``per="sequence"``). Cells with masks of both kinds need
+    :class:`RNN`.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
@@ -254,6 +269,7 @@ class RNNCell(nnx.RNNCellBase):
         in_features: int,
         *,
         use_running_average: bool | None = False,
+        deterministic: bool | None = None,
         rngs: Randomness,
         **metadata: Metadata,
     ) -> None:
@@ -263,26 +279,31 @@ class RNNCell(nnx.RNNCellBase):
           cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
           in_features: number of input features.
           use_running_average: see :class:`RNN`.
-          rngs: draws the weights, with one key of the stream ``params``; not stored.
+          deterministic: see :class:`RNN`.
+          rngs: draws the weights, with one key of the stream ``params``; only cells that draw masks keep any of it.
           **metadata: metadata of variables, see :class:`RNN`.
         """
         self.cell = cell
         self.in_features = in_features
         self.use_running_average = use_running_average
+        self.deterministic = deterministic
         variables.declare(
             self, cell.init(variables.key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata
         )
+        variables.keep_stream(self, rngs)
 
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
         """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)
+        cell = variables.switched(self, None)
         outputs, new, moments = unroll(
-            self.cell,
+            cell,
             variables.weights(self),
             inputs[None],
             carry=carry,
             stats=running if use_running else None,
+            key=variables.mask_key(self, cell, getattr(self, "rngs", None), None),
             schedule="plain",
         )
         if not use_running:
@@ -325,6 +346,6 @@ class RNNCell(nnx.RNNCellBase):
         """Inputs have one feature axis."""
         return 1
 
-    def set_view(self, use_running_average: bool | None = None) -> None:
+    def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
         """Sets what ``nnx.view`` asks for."""
-        variables.set_view(self, use_running_average)
+        variables.set_view(self, use_running_average, deterministic)

@@ -24,12 +24,14 @@ def counted(key: Key) -> Key:
     other numbers than one step after the other.
     """
     data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return jax.random.wrap_key_data(data[..., :2], impl="threefry2x32")
+    wrapped: Key = jax.random.wrap_key_data(data[..., :2], impl="threefry2x32")
+    return wrapped
 
 
 def keep(key: Key, rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     """True with probability ``1 - rate``, each element apart; the same with and without double precision."""
-    return jax.random.bernoulli(key, jnp.float32(1.0 - rate), shape)
+    mask: Array = jax.random.bernoulli(key, jnp.float32(1.0 - rate), shape)
+    return mask
 
 
 def inverted(key: Key, rate: float, shape: tuple[int, ...]) -> Array:

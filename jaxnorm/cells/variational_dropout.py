@@ -86,7 +86,8 @@ class VariationalDropout(Wrapper):
         """The cell inside; untied without centred kernels, since each gate sees another input."""
         if self.tied or not self.active:
             return self.cell
-        return change_innermost(self.cell, _without_centring)
+        run: Cell = change_innermost(self.cell, _without_centring)
+        return run
 
     def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
         """What the cell inside does with its weights, once a sequence."""
@@ -106,7 +107,7 @@ class VariationalDropout(Wrapper):
                 )
         count = 1 if self.tied else _gates(innermost(self.cell), weights)
         gates = () if self.tied else (count,)
-        input_key, state_key = randomness.key_pair(own)
+        input_key, state_key = jax.random.split(own)
         masks = Masks(None, None)
         if self.input_rate > 0.0:
             shape = (*gates, *batch_shape, weights.kernel.shape[0])
@@ -156,8 +157,9 @@ def _gates(cell: Any, weights: Any) -> int:
     """The number of gates that lie side by side in both kernels."""
     count: int = getattr(cell, "gate_count", 1)
     recurrent = getattr(weights, "recurrent", None)
-    fits = isinstance(recurrent, Kernel) and isinstance(weights.kernel, jax.Array)
-    if not fits or weights.kernel.shape[-1] % count or recurrent.matrix.shape[-1] != weights.kernel.shape[-1]:
+    matrix = recurrent.matrix if isinstance(recurrent, Kernel) else None
+    width = weights.kernel.shape[-1] if isinstance(weights.kernel, jax.Array) else 0
+    if matrix is None or matrix.shape[-1] != width or width % count:
         raise ValueError(
             f"VariationalDropout: tied=False needs the kernels of all gates side by side, for the inputs and for the "
             f"state, and {type(cell).__name__} does not have them so. Leave tied out."
@@ -177,8 +179,8 @@ def _without_centring(cell: Any) -> Any:
 def _by_gates(weights: Any, masks: Masks, count: int) -> Any:
     """The weights with kernels in pieces, each with a mask of its own before it."""
     if masks.input is not None:
-        pieces = tuple(jnp.split(weights.kernel, count, axis=-1))
-        weights = weights._replace(kernel=GateKernels(pieces, masks.input))
+        kernels = tuple(jnp.split(weights.kernel, count, axis=-1))
+        weights = weights._replace(kernel=GateKernels(kernels, masks.input))
     if masks.recurrent is not None:
         pieces = tuple(Kernel(piece) for piece in jnp.split(weights.recurrent.matrix, count, axis=-1))
         weights = weights._replace(recurrent=GateKernels(pieces, masks.recurrent))

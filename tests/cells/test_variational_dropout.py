@@ -16,10 +16,9 @@ INPUT_RATE, RATE = 0.5, 0.3
 
 def masks_of(key, gates=(), depth=0):
     """Those of the inputs and of the state, scaled so that their mean is one."""
-    own = sequence_key(key, depth)
+    keys, sizes = jax.random.split(sequence_key(key, depth)), ((INPUT_RATE, FEATURES), (RATE, HIDDEN))
     return tuple(
-        drawn(jax.random.fold_in(own, k), rate, (*gates, BATCH, size)) / (1 - rate)
-        for k, (rate, size) in enumerate(((INPUT_RATE, FEATURES), (RATE, HIDDEN)))
+        drawn(k, rate, (*gates, BATCH, size)) / (1 - rate) for k, (rate, size) in zip(keys, sizes, strict=True)
     )
 
 
