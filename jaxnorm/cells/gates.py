@@ -154,8 +154,8 @@ def total(
     return base.add_bias(s, ready.summed_bias), Sites(recurrent=m_recurrent, summed=m_summed)
 
 
-def shift_last_norm(sites: Sites, norm: Sites, gate: int, start: float | Array) -> Sites:
-    """Weights of the normalizers with an initial bias for one gate, in the last one before the gates that has any."""
+def shift_last_norm(sites: Sites, norm: Sites, gate: int | slice, start: float | Array) -> Sites:
+    """Weights of the normalizers with initial biases for some gates, in the last one before the gates that has any."""
     for name in ("summed", "recurrent", "input"):
         weights = getattr(norm, name)
         if getattr(sites, name) != Identity() and getattr(weights, "bias", None) is not None:

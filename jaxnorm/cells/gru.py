@@ -3,10 +3,11 @@
 import dataclasses
 from typing import ClassVar, Literal, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
@@ -71,8 +72,8 @@ class GRU(Frame):
       use_bias: whether there are b and b_h.
       bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
         that of the sum), :math:`N_x(x_t W + b)`, and there is no b_h then.
-      update_bias: initial value of b for the update gate z; part of the parameter, never added at run time. Without b
-        it is that of the bias of the last norm before the gates, if that has one.
+      update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
+        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
       kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
         :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
       recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
@@ -103,7 +104,7 @@ class GRU(Frame):
     update_gate: Literal["keep", "renew"] = "keep"
     reset: Literal["recurrent", "candidate"] = "recurrent"
     bias_at: Literal["end", "input"] = "end"
-    update_bias: float = 0.0
+    update_bias: float | Initializer = 0.0
     recurrent_init: GatesInitializer | None = initializers.orthogonal
 
     gate_count: ClassVar[int] = GATES
@@ -130,13 +131,14 @@ class GRU(Frame):
         """The weights; ``init`` compiles this."""
         hidden = self.hidden_features
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
+        update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
         zeros, norm = jnp.zeros((GATES, hidden), self.param_dtype), self.fresh_norms()
         return GRUParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=zeros.at[UPDATE].set(self.update_bias) if self.use_bias else None,
+            bias=zeros.at[UPDATE].set(update) if self.use_bias else None,
             recurrent_bias=zeros if self.use_bias and self.reset == "recurrent" and self.bias_at == "end" else None,
-            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, self.update_bias),
+            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, update),
             carry=self.fresh_carry(),
         )
 

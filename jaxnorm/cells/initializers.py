@@ -11,6 +11,7 @@ from typing import TypeAlias, final
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _validate
 from jaxnorm._typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 
 
@@ -136,6 +137,33 @@ class Uniform:
 
 @final
 @dataclasses.dataclass(frozen=True)
+class Scaled:
+    """What another initializer gives, times a number.
+
+    Attributes:
+      init: the other initializer.
+      factor: the number; ``Scaled(eye, 0.01)`` is a hundredth of the identity, ``Scaled(orthogonal, 1.1)`` an
+        orthogonal matrix with a gain.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> jaxnorm.initializers.Scaled(eye, 0.5)(jax.random.key(0), (2, 2)).tolist()
+      [[0.5, 0.0], [0.0, 0.5]]
+    """
+
+    init: Initializer
+    factor: float
+
+    def __call__(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+    ) -> Float[Array, "..."]:
+        """An array of the given shape; multiplied in float32, then cast."""
+        drawn: Array = self.init(key, tuple(shape), jnp.float32)
+        return (drawn * self.factor).astype(dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
 class PowerLaw:
     r"""Forget biases that spread the memory of the units of a head from long to short; nothing is drawn.
 
@@ -148,8 +176,8 @@ class PowerLaw:
 
     Example:
       >>> import jax, jaxnorm
-      >>> jaxnorm.initializers.PowerLaw(0.5)(jax.random.key(0), (3,)).round(2).tolist()
-      [5.0, -1.2100000381469727, -7.0]
+      >>> jaxnorm.initializers.PowerLaw(0.5)(jax.random.key(0), (3,)).astype(int).tolist()
+      [5, -1, -7]
     """
 
     ratio: float = 0.0
@@ -160,6 +188,52 @@ class PowerLaw:
         """An array of the given shape."""
         place = jnp.arange(shape[-1], dtype=jnp.float32) / max(shape[-1] - 1, 1)
         return jnp.broadcast_to(5.0 - 12.0 * place ** (0.3 + 1.3 * self.ratio), tuple(shape)).astype(dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Chrono:
+    r"""Biases of gates that keep the state, for dependences of up to a given number of steps.
+
+    .. math:: b = \log u, \qquad u \sim U(1, T - 1)
+
+    A unit whose gate keeps :math:`\sigma(b) = u / (u + 1)` of the state forgets over u + 1 steps. The LSTM of the paper
+    takes it for the forget gate, and minus the same numbers for the input gate:
+    ``LSTM(H, forget_bias=Chrono(T), input_bias="opposite")``. The GRU takes it for an update gate that keeps,
+    ``GRU(H, update_bias=Chrono(T))``; for one that renews (``update_gate="renew"``, also in ``ln_gru``, and
+    :class:`MinGRU`) it is ``Chrono(T, opposite=True)``. Drawn in float32, then cast.
+
+    Attributes:
+      max_steps: T, the range of the dependences that are expected; at least 2.
+      opposite: whether the sign is turned: for gates that renew the state.
+
+    Raises:
+      ValueError: ``max_steps`` is less than 2.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> cell = jaxnorm.LSTM(8, forget_bias=jaxnorm.initializers.Chrono(100), input_bias="opposite")
+      >>> i, f, _, _ = cell.init(jax.random.key(0), in_features=3).bias
+      >>> bool((i == -f).all()), bool(((f >= 0) & (f <= jax.numpy.log(99.0))).all())
+      (True, True)
+
+    Reference:
+      C. Tallec, Y. Ollivier, "Can Recurrent Neural Networks Warp Time?", 2018, arXiv:1804.11188.
+    """
+
+    max_steps: int
+    opposite: bool = False
+
+    def __post_init__(self) -> None:
+        if _validate.positive_int("Chrono", "max_steps", self.max_steps) < 2:
+            raise ValueError(f"Chrono: max_steps must be at least 2, got {self.max_steps}. U(1, T - 1) is empty else.")
+
+    def __call__(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+    ) -> Float[Array, "..."]:
+        """An array of the given shape."""
+        b = jnp.log(jax.random.uniform(key, tuple(shape), jnp.float32, 1.0, self.max_steps - 1.0))
+        return (-b if self.opposite else b).astype(dtype)
 
 
 def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:

@@ -3,10 +3,11 @@
 import dataclasses
 from typing import ClassVar, Literal, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
@@ -15,7 +16,7 @@ from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm_derivative import cell_state, output
 
 GATES = 4
-FORGET = 1
+INPUT, FORGET = 0, 1
 
 
 class LSTMCarry(NamedTuple):
@@ -61,8 +62,10 @@ class LSTM(Frame):
       bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
         that of the sum), :math:`N_x(x_t W + b)`; ``"both"`` the same b at both places; ``"each"`` one b before the
         input norm and another one before the recurrent norm.
-      forget_bias: initial value of b for the forget gate; part of the parameter, never added at run time. Without b
-        it is that of the bias of the last norm before the gates, if that has one.
+      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
+      input_bias: initial value of b for the input gate, in the same way: ``"zero"``, or ``"opposite"``, minus that of
+        the forget gate, as with :class:`jaxnorm.initializers.Chrono`.
       carried_cell: whether the next step gets c as it is (``"raw"``) or :math:`N_c(c)` (``"normalized"``).
       cell_clip: c is kept within [-cell_clip, cell_clip]; None does not clip.
       kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
@@ -94,7 +97,8 @@ class LSTM(Frame):
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
     bias_at: Literal["end", "input", "both", "each"] = "end"
-    forget_bias: float = 1.0
+    forget_bias: float | Initializer = 1.0
+    input_bias: Literal["zero", "opposite"] = "zero"
     carried_cell: Literal["raw", "normalized"] = "raw"
     cell_clip: float | None = None
     recurrent_init: GatesInitializer | None = initializers.orthogonal
@@ -110,6 +114,7 @@ class LSTM(Frame):
         super().__post_init__()
         gates.check_groups("LSTM", self.gate_groups, GATES)
         _validate.choice("LSTM", "bias_at", self.bias_at, ("end", "input", "both", "each"))
+        _validate.choice("LSTM", "input_bias", self.input_bias, ("zero", "opposite"))
         _validate.choice("LSTM", "carried_cell", self.carried_cell, ("raw", "normalized"))
         if self.cell_clip is not None:
             _validate.positive("LSTM", "cell_clip", self.cell_clip)
@@ -123,13 +128,16 @@ class LSTM(Frame):
         hidden = self.hidden_features
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         zeros = jnp.zeros((GATES, hidden), self.param_dtype)
-        bias = zeros.at[FORGET].set(self.forget_bias) if self.use_bias else None
+        forget = initializers.filled(self.forget_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
+        bias = zeros.at[FORGET].set(forget)
+        if self.input_bias == "opposite":
+            bias = bias.at[INPUT].set(-forget)
         norm = self.fresh_norms()
         return LSTMParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=bias,
-            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, FORGET, self.forget_bias),
+            bias=bias if self.use_bias else None,
+            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, slice(None), bias),
             carry=self.fresh_carry(),
             recurrent_bias=zeros if self.bias_at == "each" else None,
         )

@@ -72,7 +72,8 @@ def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | N
 
 
 INITIAL = (
-    "forget_bias", "update_bias", "kernel_init", "recurrent_init", "projection_init", "scale_init", "bias_init",
+    "forget_bias", "input_bias", "update_bias", "kernel_init", "recurrent_init", "projection_init", "scale_init",
+    "bias_init",
 )  # fmt: skip
 NEUTRAL = frozenset((*INITIAL, "dtype", "param_dtype", "carry_dtype", "axis_name", "anchor"))
 """Fields of specs on which the weights, and what they compute, do not depend."""

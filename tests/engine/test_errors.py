@@ -123,6 +123,11 @@ SPECS = {
     "size": (ValueError, r"LSTM: hidden_features must be a positive integer, got 0", lambda: jn.LSTM(0)),
     "no integer": (TypeError, r"GRU: hidden_features must be an integer, got 2\.5", lambda: jn.GRU(2.5)),
     "rows": (ValueError, r"LSTM: max_steps must be a positive integer, got 0", lambda: jn.bn_lstm(4, max_steps=0)),
+    "input bias": (
+        ValueError,
+        r"LSTM: input_bias must be one of 'zero', 'opposite'; got 'minus'",
+        lambda: jn.LSTM(4, input_bias="minus"),
+    ),
     "candidate": (
         ValueError,
         r"MinLSTM: candidate must be one of 'linear', 'positive'; got 'log'",
