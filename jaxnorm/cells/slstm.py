@@ -215,5 +215,5 @@ class SLSTM(Frame):
         n = f * n + i
         c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c / n, s.cell, where_t)
         h = (sigmoid(o) * c_hat).astype(carry.h.dtype)
-        wide = (entry.astype(carry.c.dtype) for entry in (c, n, m))
-        return SLSTMCarry(*wide, h), h, Sites(recurrent=m_recurrent, summed=m_summed, cell=m_cell)
+        c, n, m = (entry.astype(carry.c.dtype) for entry in (c, n, m))
+        return SLSTMCarry(c, n, m, h), h, Sites(recurrent=m_recurrent, summed=m_summed, cell=m_cell)
