@@ -107,7 +107,7 @@ def small_normal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
     """Normal with variance 2 / (5 I) for a matrix (I, H); drawn in float32, then cast."""
-    return (jax.random.normal(key, tuple(shape), jnp.float32) * math.sqrt(2.0 / (5.0 * shape[0]))).astype(dtype)
+    return (jax.random.normal(key, tuple(shape), jnp.float32) * math.sqrt(0.4 / shape[0])).astype(dtype)
 
 
 @final
