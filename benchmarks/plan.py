@@ -10,9 +10,20 @@ from benchmarks.errors import BadInput, check_names
 from benchmarks.programs import LIBRARIES, PEERS
 from benchmarks.programs.base import DIRECTIONS, DTYPES
 from benchmarks.programs.normalizers import SPECS, names_for
-from benchmarks.shapes import BFLOAT16_SHAPES, CPU_SHAPES, GPU_SHAPES, NORM_SHAPES, SERIES, SHAPES, TINY, name_of
+from benchmarks.programs.presets import PRESETS
+from benchmarks.shapes import (
+    BFLOAT16_SHAPES,
+    CPU_SHAPES,
+    GPU_SHAPES,
+    NORM_SHAPES,
+    PRESET_SHAPE,
+    SERIES,
+    SHAPES,
+    TINY,
+    name_of,
+)
 
-GROUPS = ("cells", "norms", "growth", "costs")
+GROUPS = ("cells", "norms", "growth", "costs", "presets")
 FAMILIES = (("lstm", "ln_lstm", "bn_lstm"), ("gru", "ln_gru"))
 """A normalized cell is timed beside the plain cells of its family, since it is compared with them."""
 CELLS = tuple(model for family in FAMILIES for model in family)
@@ -49,7 +60,7 @@ class Choice(NamedTuple):
 KNOWN = {
     "groups": GROUPS,
     "shapes": (*SHAPES, *(name for name in NORM_SHAPES if name != TINY), *(name for name in SERIES if name != TINY)),
-    "models": (*CELLS, *NORMS, *(name for name in SPECS if name not in NORMS)),
+    "models": tuple(dict.fromkeys((*CELLS, *NORMS, *SPECS, *PRESETS))),
     "libraries": LIBRARIES,
     "dtypes": DTYPES,
     "directions": DIRECTIONS,
@@ -64,7 +75,7 @@ def plan(choice: Choice) -> list[Comparison]:
     """
     for option, names in choice._asdict().items():
         check_names("groups" if option == "groups" else f"--{option}", names or (), KNOWN[option])
-    made = {"cells": _cells, "norms": _norms, "growth": _growth, "costs": _costs}
+    made = {"cells": _cells, "norms": _norms, "growth": _growth, "costs": _costs, "presets": _presets}
     comparisons = [comparison for group in GROUPS if group in choice.groups for comparison in made[group](choice)]
     if not comparisons:
         raise BadInput("nothing is measured: no group has these shapes and models. See --help.")
@@ -121,3 +132,15 @@ def _costs(choice: Choice) -> Iterator[Comparison]:
         models, libraries = _pick(choice.models, names, names), _pick(choice.libraries, ("ours",), ("ours",))
         if models and libraries:
             yield Comparison("costs", shape, NORM_SHAPES[shape], models, libraries, dtype, direction)
+
+
+def _presets(choice: Choice) -> Iterator[Comparison]:
+    """All cells and presets of ours side by side, each in training."""
+    for shape, dtype, direction in product(
+        _pick(choice.shapes, SHAPES, (PRESET_SHAPE,)),
+        _pick(choice.dtypes, DTYPES, ("float32",)),
+        _pick(choice.directions, DIRECTIONS, DIRECTIONS),
+    ):
+        models, libraries = _pick(choice.models, PRESETS, PRESETS), _pick(choice.libraries, ("ours",), ("ours",))
+        if models and libraries:
+            yield Comparison("presets", shape, SHAPES[shape], models, libraries, dtype, direction)

@@ -11,7 +11,7 @@ MIB = 2**20
 
 
 def report(rows: Sequence[Row], machine: dict[str, Any], left_out: Sequence[str]) -> str:
-    """The whole file: machine, figures with a target, one table for each model and direction, growth, costs."""
+    """The whole file: machine, figures with a target, a table for each model and direction, growth, ours alone."""
     lines = ["# Results", "", _machine(machine), "", "`ours` is jaxnorm. Times are medians (minima in parentheses)."]
     lines += ["", "## Figures with a target", "", "Ratios by medians (by minima), and whether the target is reached."]
     lines += summary(rows)
@@ -20,7 +20,8 @@ def report(rows: Sequence[Row], machine: dict[str, Any], left_out: Sequence[str]
         for model in dict.fromkeys(row.model for row in of_group):
             lines += _model(model, [row for row in of_group if row.model == model])
     lines += _growth([row for row in rows if row.group == "growth"])
-    lines += _costs([row for row in rows if row.group == "costs"])
+    lines += _costs("Costs of the normalizers", "layer_norm", [row for row in rows if row.group == "costs"])
+    lines += _costs("Cells and presets", "ln_lstm", [row for row in rows if row.group == "presets"])
     if left_out:
         lines += ["", "## Left out", "", *(f"- {what}" for what in left_out)]
     return "\n".join(lines) + "\n"
@@ -105,9 +106,9 @@ def _time_per_step(row: Row) -> str:
     return f"{1e3 * row.median_ms / steps(row):.4g}"
 
 
-def _costs(rows: Sequence[Row]) -> list[str]:
-    """One table for each shape and dtype: every normalizer beside layer normalization."""
-    lines = ["", "## Costs of the normalizers"] if rows else []
+def _costs(title: str, base: str, rows: Sequence[Row]) -> list[str]:
+    """One table for each shape and dtype: all models beside one of them."""
+    lines = ["", f"## {title}", "", f"Ratios (x) to `{base}`."] if rows else []
     head = [word for direction in DIRECTIONS for word in (f"{direction}, ms", "x", "MiB", "x")]
     for shape, dtype in dict.fromkeys((row.shape, row.dtype) for row in rows):
         found = {(row.model, row.direction): row for row in rows if (row.shape, row.dtype) == (shape, dtype)}
@@ -115,14 +116,14 @@ def _costs(rows: Sequence[Row]) -> list[str]:
             "",
             f"**{shape}, {dtype}**",
             "",
-            f"| normalizer | {' | '.join(head)} |",
+            f"| model | {' | '.join(head)} |",
             "|---|" + "---:|" * len(head),
         ]
         for model in dict.fromkeys(model for model, _ in found):
             cells = [
                 cell
                 for direction in DIRECTIONS
-                for cell in _cost(found.get((model, direction)), found.get(("layer_norm", direction)))
+                for cell in _cost(found.get((model, direction)), found.get((base, direction)))
             ]
             lines.append(f"| `{model}` | {' | '.join(cells)} |")
     return lines

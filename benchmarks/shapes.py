@@ -39,6 +39,9 @@ SHAPES = GPU_SHAPES | {TINY: Shape(2, 5, 3, 4)}
 BFLOAT16_SHAPES = (name_of((32, 128, 256, 256)), name_of((64, 512, 512, 512)))
 """Where cells are measured in bfloat16 too, unless dtypes are asked for."""
 
+PRESET_SHAPE = name_of((32, 128, 128, 128))
+"""Where the cells and presets of ours are compared with each other."""
+
 NORM_SHAPES: dict[str, tuple[int, ...]] = {
     "4096x1024": (4096, 1024),
     "32x56x56x64": (32, 56, 56, 64),

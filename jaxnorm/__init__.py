@@ -177,6 +177,12 @@ from jaxnorm.cells.mutation import MUTParams as MUTParams
 from jaxnorm.cells.mut import MUT1 as MUT1
 from jaxnorm.cells.mut import MUT2 as MUT2
 from jaxnorm.cells.mut import MUT3 as MUT3
+from jaxnorm.cells.recurrent_highway import RecurrentHighway as RecurrentHighway
+from jaxnorm.cells.recurrent_highway import RecurrentHighwayCarry as RecurrentHighwayCarry
+from jaxnorm.cells.recurrent_highway import RecurrentHighwayParams as RecurrentHighwayParams
+from jaxnorm.cells.highway import Highway as Highway
+from jaxnorm.cells.highway import HighwayParams as HighwayParams
+from jaxnorm.cells.highway import highway as highway
 from jaxnorm.cells.variants_bn import laurent_bn_lstm as laurent_bn_lstm
 from jaxnorm.cells.variants_bn import sonnet_bn_lstm as sonnet_bn_lstm
 from jaxnorm.cells.concatenated_gru import ConcatenatedGRU as ConcatenatedGRU

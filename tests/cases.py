@@ -14,6 +14,11 @@ import numpy as np
 
 import jaxnorm as jn
 from jaxnorm.cells.wrappers import change_innermost
+from tests.cell_cases import CELLS as CELLS
+from tests.cell_cases import HIDDEN as HIDDEN
+from tests.cell_cases import IN_FEATURES as IN_FEATURES
+from tests.cell_cases import MAX_STEPS as MAX_STEPS
+from tests.cell_cases import CellCase as CellCase
 
 
 class NormCase(NamedTuple):
@@ -282,108 +287,6 @@ WEIGHTS = (
     WeightCase("spectral_norm_gates", jn.SpectralNorm(iterations=3, use_scale=True), (3, 4, 2), ("kernel_scale",)),
     WeightCase("spectral_norm_image", jn.SpectralNorm(-1), (3, 2, 2, 4), ("kernel_scale",)),
     WeightCase("unit_rows", jn.UnitRows(), (4, 3, 4), UNIT_SCALE),
-)
-
-
-class CellCase(NamedTuple):
-    """A cell on inputs with ``IN_FEATURES`` features."""
-
-    name: str
-    cell: Any
-    batch_statistics: bool = False
-    products_in_loop: int = 1
-    """Matrix products in the body of the loop; there is one more, for the inputs, before it."""
-
-    def __str__(self) -> str:
-        return self.name
-
-
-IN_FEATURES = 3
-HIDDEN = 4
-MAX_STEPS = 3
-
-LN_SITE = jn.LayerNorm()
-
-CELLS = (
-    CellCase("elman", jn.elman(HIDDEN)),
-    CellCase("lstm", jn.lstm(HIDDEN)),
-    CellCase("gru", jn.gru(HIDDEN)),
-    CellCase("ln_rnn", jn.ln_rnn(HIDDEN)),
-    CellCase("ln_lstm", jn.ln_lstm(HIDDEN)),
-    CellCase("ln_gru", jn.ln_gru(HIDDEN)),
-    CellCase("rms_lstm", jn.rms_lstm(HIDDEN)),
-    CellCase("rms_gru", jn.rms_gru(HIDDEN)),
-    CellCase("bn_lstm", jn.bn_lstm(HIDDEN, max_steps=MAX_STEPS), True),
-    CellCase("bn_gru_pooled", jn.GRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True),
-    CellCase("ln_lstm_per_gate_learned_carry", jn.ln_lstm(HIDDEN, gate_groups=(1, 1, 1, 1), learn_carry=True)),
-    CellCase("elman_everywhere", jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation=jax.nn.relu)),
-    CellCase(
-        "lstm_summed_per_gate",
-        jn.LSTM(
-            HIDDEN,
-            norm=jn.Sites(summed=jn.LayerNorm(), cell=jn.LayerNorm()),
-            gate_groups=(1, 1, 1, 1),
-            bias_at="input",
-            carried_cell="normalized",
-            cell_clip=0.9,
-        ),
-    ),
-    CellCase("bn_lstm_summed", jn.LSTM(HIDDEN, norm=jn.Sites(summed=jn.BatchNorm(scale_init=0.5))), True),
-    CellCase(
-        "gru_candidate_summed",
-        jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
-    ),
-    CellCase("dreamer_v3_gru", jn.dreamer_v3_gru(HIDDEN)),
-    CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
-    CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
-    CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
-    CellCase(
-        "ln_projected_lstm",
-        jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
-        products_in_loop=2,
-    ),
-    CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
-    CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
-    CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
-    CellCase(
-        "indrnn_batch_norm",
-        jn.IndRNN(
-            HIDDEN, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()), learn_carry=True
-        ),
-        batch_statistics=True,
-        products_in_loop=0,
-    ),
-    CellCase("ligru", jn.ligru(HIDDEN), True),
-    CellCase("ln_mi_rnn", jn.MIRNN(HIDDEN, norm=LN_SITE)),
-    CellCase("ln_mi_lstm", jn.MILSTM(HIDDEN, norm=LN_SITE)),
-    CellCase("ln_mi_gru", jn.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
-    CellCase("ln_mut1", jn.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
-    CellCase("bn_mut2", jn.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
-    CellCase("ln_mut3", jn.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
-    CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
-    CellCase(
-        "min_lstm_batch_norm",
-        jn.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
-        batch_statistics=True,
-        products_in_loop=0,
-    ),
-    CellCase(
-        "slstm",
-        jn.SLSTM(
-            HIDDEN,
-            norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
-            heads=2,
-        ),
-        batch_statistics=True,
-    ),
-    # At test time: the contract gives no keys. Training is compared with the equations in the tests of the wrappers.
-    CellCase(
-        "zoneout_bn_lstm",
-        jn.Zoneout(jn.bn_lstm(HIDDEN, max_steps=MAX_STEPS), rate=0.2, cell_rate=0.4, deterministic=True),
-        True,
-    ),
-    CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
-    CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
 

@@ -266,7 +266,7 @@ def test_what_fails_is_said_and_the_rest_goes_on(tmp_path, monkeypatch, capsys, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["cell"], "groups: nothing is called cell. Choose from cells, norms, growth, costs."),
+        (["cell"], "groups: nothing is called cell. Choose from cells, norms, growth, costs, presets."),
         (["--shapes", "4x4"], "--shapes: nothing is called 4x4."),
         (["--models", "lstm", "ltsm"], "--models: nothing is called ltsm."),
         (["--libraries", "tensorflow"], "--libraries: nothing is called tensorflow."),
@@ -289,7 +289,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, words, said):
 def test_by_default_the_small_shapes_are_left_alone():
     comparisons = plan(Choice())
     assert "tiny" not in {c.shape_name for c in comparisons}
-    assert {c.group for c in comparisons} == {"cells", "norms", "growth", "costs"}
+    assert {c.group for c in comparisons} == {"cells", "norms", "growth", "costs", "presets"}
     assert {c.dtype for c in comparisons if c.group == "cells"} == {"float32", "bfloat16"}
 
 

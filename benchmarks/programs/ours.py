@@ -8,7 +8,9 @@ import jax
 import jaxnorm
 from benchmarks.programs.base import JaxProgram, Unsupported, cell_program, norm_program
 from benchmarks.programs.normalizers import SPECS
+from benchmarks.programs.presets import PRESETS
 from benchmarks.shapes import Shape
+from jaxnorm.cells.wrappers import draws
 
 VARIATIONS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -21,11 +23,11 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 
 def build_cell(shape: Shape, dtype: str, *, model: str, **options: Any) -> JaxProgram:
     """A cell in training; one with running statistics folds what it measured into them."""
-    rows = {"max_steps": shape.steps} if model == "bn_lstm" else {}
-    cell = getattr(jaxnorm, model)(shape.hidden, dtype=dtype, **rows)
+    cell = PRESETS[model](shape.hidden, shape.steps, dtype)
+    key = jax.random.key(1) if draws(cell) else None
 
     def apply(params: Any, state: Any, xs: jax.Array) -> tuple[jax.Array, Any]:
-        out = jaxnorm.unroll(cell, params, xs, **options)
+        out = jaxnorm.unroll(cell, params, xs, key=key, **options)
         return out.outputs, cell.fold(state, out.moments)
 
     params = cell.init(jax.random.key(0), in_features=shape.inputs)
@@ -33,9 +35,7 @@ def build_cell(shape: Shape, dtype: str, *, model: str, **options: Any) -> JaxPr
 
 
 PROGRAMS = {
-    name: {
-        model: partial(build_cell, model=model, **options) for model in ("lstm", "gru", "ln_lstm", "ln_gru", "bn_lstm")
-    }
+    name: {model: partial(build_cell, model=model, **options) for model in PRESETS}
     for name, options in VARIATIONS.items()
 }
 

@@ -86,6 +86,7 @@ OTHERS = (
     Entry("Elman", jn.Elman(H), r"h_t = \phi(x W + h U + b)", "the cell with free sites", "Elman 1990"),
     Entry("elman", jn.elman(H), r"h_t = \tanh(x W + h U + b)", "short memory", "Elman 1990"),
     Entry("ln_rnn", jn.ln_rnn(H), r"h_t = \tanh(LN(x W + h U))", "the paper's normalized plain network", "Ba, Kiros, Hinton 2016"),
+    Entry("RecurrentHighway", jn.RecurrentHighway(H, 3), r"s_l = (\tanh(h_l) - s_{l-1}) \odot \sigma(t_l) + s_{l-1}, \; l = 1, \ldots, L", "depth within a step; characters and words", "Zilly et al. 2016"),
     Entry("Zoneout", jn.Zoneout(jn.lstm(H), rate=0.05, cell_rate=0.5, deterministic=True), r"s_t = m s'_t + (1 - m) s_{t-1}", "any cell; against overfitting of the state", "Krueger et al. 2017"),
     Entry("RecurrentDropout", jn.RecurrentDropout(jn.lstm(H), rate=0.25, deterministic=True), r"c_t = f c_{t-1} + i (m \odot g)", "LSTM, GRU; memory is never dropped", "Semeniuta, Severyn, Barth 2016"),
     Entry("VariationalDropout", jn.VariationalDropout(jn.lstm(H), input_rate=0.3, rate=0.3, deterministic=True), r"v = (m_x \odot x) W + (m_h \odot h) U + b", "any cell; the same mask at all steps", "Gal, Ghahramani 2016"),

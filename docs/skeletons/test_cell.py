@@ -1,7 +1,7 @@
 """A skeleton to copy to ``tests/cells/test_<name>.py``: only what is peculiar to the item.
 
 Masks, lengths, resets, splits, directions, gradients, dtypes and the rest are the contract of all cells; the row in
-``tests/cases.py`` brings them.
+``tests/cell_cases.py`` brings them.
 """
 
 import jax.numpy as jnp

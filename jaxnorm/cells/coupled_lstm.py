@@ -77,6 +77,7 @@ class CoupledLSTM(Gated):
     more_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
     wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
 
     def draw(self, key: Key, in_features: int) -> CoupledLSTMParams:
         """The weights; ``init`` compiles this."""
@@ -96,7 +97,8 @@ class CoupledLSTM(Gated):
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, -i, g, carry.c.astype(total.dtype))  # the logistic function of -i is one minus that of i
+        # The logistic function of -i is one minus that of i.
+        c = cell_state(i, -i, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
         c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
         h = output(o, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

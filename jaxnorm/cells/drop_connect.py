@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnorm._typing import Array, DTypeLike, Float
 from jaxnorm.cells import randomness
 from jaxnorm.cells.base import Key, Ready
-from jaxnorm.cells.wrappers import Wrapper, innermost
+from jaxnorm.cells.wrappers import Wrapper
 from jaxnorm.norms.base import Params
 from jaxnorm.norms.moments import statistics_dtype
 
@@ -29,8 +29,8 @@ class DropConnect(Wrapper):
 
     .. math:: a_t = h_{t-1} (M \odot U), \qquad M \sim \text{Bernoulli}(1 - p) / (1 - p)
 
-    for each element of the recurrent kernel :math:`U` apart, before anything else is done with it (weight
-    normalization, centring). At test time U is whole.
+    for each element of the recurrent kernel :math:`U` apart, before it is centred for a layer normalization. At test
+    time U is whole. Inside of :class:`jaxnorm.Reparametrized` U is the normalized kernel.
 
     Attributes:
       cell: any cell with a recurrent kernel, also one that is wrapped already.
@@ -68,7 +68,10 @@ class DropConnect(Wrapper):
         if not self.active:
             return self.cell.prepare(params, dtype)
         if not hasattr(params, "recurrent"):
-            raise ValueError(f"DropConnect: {type(innermost(self.cell)).__name__} has no recurrent kernel.")
+            raise ValueError(
+                f"DropConnect: {type(self.cell).__name__} has no weight 'recurrent', only {params._fields}. Put it "
+                "around a cell with a recurrent kernel, inside of Reparametrized."
+            )
         return Waiting(params, None if dtype is None else jnp.zeros((0,), dtype))
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:

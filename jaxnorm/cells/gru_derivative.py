@@ -10,13 +10,14 @@ and, with a dot over differentials (those of the gates are those of the pre-acti
    \dot h' = z \, \dot h + (h - n) z (1 - z) \, \dot z + p \, \dot n_x + p r \, \dot n_h + p \, n_h r (1 - r) \, \dot r,
    \qquad p = (1 - z)(1 - n^2)
 
-Where a mask or number m scales the candidate, n is m times as large and p has the factor m; m is a constant.
-
 Where z says how much is renewed instead of kept, it and 1 - z change places; the pre-activation of z then counts
 negatively. Where the reset gate acts before the product, the candidate has one part n alone,
 
 .. math:: h' = (1 - z) \tanh(n) + z \, h, \qquad
    \dot h' = z \, \dot h + (h - \tanh(n)) z (1 - z) \, \dot z + (1 - z)(1 - \tanh^2(n)) \, \dot n
+
+Where a mask or number m scales the candidate, it is m times as large, and so is what its own differentials are
+multiplied by; m is a constant.
 """
 
 from typing import Any
@@ -53,16 +54,22 @@ def _new_state_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple
 
 
 @jax.custom_jvp
-def mixed_state(z: Array, n: Array, h: Array) -> Array:
-    """The new h from the pre-activations of gate and candidate, and the old h; z keeps the old one."""
-    candidate = jnp.tanh(n)
+def mixed_state(z: Array, n: Array, h: Array, scale: Array | None = None) -> Array:
+    """The new h from the pre-activations of gate and candidate, and the old h; z keeps the old one.
+
+    ``scale``, a constant, multiplies the candidate.
+    """
+    candidate = jnp.tanh(n) if scale is None else jnp.tanh(n) * scale
     return candidate + sigmoid(z) * (h - candidate)
 
 
 @mixed_state.defjvp
-def _mixed_state_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    z, n, h = primals
-    d_z, d_n, d_h = tangents
+def _mixed_state_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+    z, n, h, scale = primals
+    d_z, d_n, d_h, _ = tangents
     z, n = sigmoid(z), jnp.tanh(n)
-    change = z * d_h + ((h - n) * z * (1 - z)) * d_z + ((1 - z) * (1 - n * n)) * d_n
+    slope = (1 - z) * (1 - n * n)
+    if scale is not None:
+        n, slope = n * scale, slope * scale
+    change = z * d_h + ((h - n) * z * (1 - z)) * d_z + slope * d_n
     return n + z * (h - n), change

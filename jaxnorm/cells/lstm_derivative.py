@@ -11,8 +11,8 @@ of the gates are those of the pre-activations),
    \dot c' &= f \dot c + g i (1 - i) \, \dot i + c f (1 - f) \, \dot f + i (1 - g^2) \, \dot g \\
    \dot h &= \tanh(\hat c) \, o (1 - o) \, \dot o + o (1 - \tanh(\hat c)^2) \, \dot{\hat c}
 
-Where a mask or number m scales the candidate, i is m times as large in both first lines but for its own derivative
-:math:`m i (1 - i)`; m is a constant.
+Where a mask or number m scales the candidate i g, g is m times as large in the factors of the first two lines, and the
+factor of :math:`\dot g` too; m is a constant.
 
 Each differential has a single factor. So a backward pass keeps one array for each and multiplies once, where
 differentiating operation by operation keeps, and multiplies by, two or three.

@@ -107,6 +107,7 @@ class MIGRU(Gated):
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -152,5 +153,5 @@ class MIGRU(Gated):
         ready_n, stats = stages.second_stage(ready, parts.candidate), stages.stage_stats(stats_t, SECOND)
         a_n = products.matmul(sigmoid(r) * h, ready_n.recurrent)
         n, m_n = integration.total(ready_n, parts.by_candidate, norm, (last,), w_n, a_n, stats, where_t)
-        h = mixed_state(-z if self.update_gate == "renew" else z, n, h)
+        h = mixed_state(-z if self.update_gate == "renew" else z, n, h, ready.scale_of_candidate(h))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), stages.join_stages(m_rz, m_n)

@@ -86,6 +86,7 @@ class MILSTM(Gated):
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
     wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,7 +122,7 @@ class MILSTM(Gated):
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = integration.total(ready, ready.more, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, f, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(total.dtype))
+        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
         c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
         h = output(o, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

@@ -8,11 +8,11 @@ from jax.nn import sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, Float
-from jaxnorm.cells import products
+from jaxnorm.cells import products, stages
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
-from jaxnorm.cells.mutation import GATES, Mutation, ReadyMUT, stack_gates
+from jaxnorm.cells.mutation import GATES, Mutation, ReadyMUT
 
 
 @final
@@ -94,7 +94,11 @@ class MUT1(Mutation):
         r = sigmoid(r_x + r_h)
         n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[0]), stats_t, where_t)
         h = mixed_state(-z, n_h + n_x, h)
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(recurrent=stack_gates(m_r, m_n))
+        return (
+            GRUCarry(h.astype(carry.h.dtype)),
+            h.astype(ready.kernel.dtype),
+            Sites(recurrent=stages.stack_moments(m_r, m_n, axis=-2)),
+        )
 
 
 @final
@@ -172,7 +176,7 @@ class MUT2(Mutation):
         r = sigmoid(r_x + r_h)
         n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[0]), stats_t, where_t)
         h = mixed_state(-(z_x + z_h), n_h + n_x, h)
-        measured = Sites(recurrent=stack_gates(m_r, m_z, m_n))
+        measured = Sites(recurrent=stages.stack_moments(m_r, m_z, m_n, axis=-2))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
 
 
@@ -231,5 +235,5 @@ class MUT3(Mutation):
         r = sigmoid(r_x + r_h)
         n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[1]), stats_t, where_t)
         h = mixed_state(-(z_x + z_h), n_h + n_x, h)
-        measured = Sites(recurrent=stack_gates(m_r, m_z, m_n))
+        measured = Sites(recurrent=stages.stack_moments(m_r, m_z, m_n, axis=-2))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers, products
+from jaxnorm.cells import base, initializers, products, stages
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import after_centring
 from jaxnorm.cells.frame import Frame
@@ -120,7 +120,7 @@ class Mutation(Frame):
             measured.append(m)
         zs = [self.input_side(gate, sides.get(gate, xs.astype(all_gates.dtype))) for gate in GATES]
         zs_and_b = base.add_bias(jnp.concatenate(zs, axis=-1), ready.bias)
-        return zs_and_b.astype(ready.kernel.dtype), Sites(input=stack_gates(*measured))
+        return zs_and_b.astype(ready.kernel.dtype), Sites(input=stages.stack_moments(*measured, axis=-2))
 
     def input_side(self, gate: str, z: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
         """What a gate gets from its input product, or from x itself where it has none."""
@@ -160,15 +160,3 @@ def normalize_gate(
     weights = jax.tree.map(lambda leaf: leaf[gate], params)
     used = None if stats is None else map_moments(pick, stats)
     return base.normalize_features(after_centring(norm), weights, x, used, where)
-
-
-def stack_gates(*measured: Stats) -> Stats:
-    """The moments of several gates side by side; they have the same counts."""
-
-    def stack(first: Moments, *rest: Moments) -> Moments:
-        every = (first, *rest)
-        return first._replace(
-            mean=jnp.stack([m.mean for m in every], axis=-2), var=jnp.stack([m.var for m in every], axis=-2)
-        )
-
-    return map_moments(stack, *measured)

@@ -84,6 +84,7 @@ class PeepholeLSTM(Gated):
     more_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
     wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
 
     def draw(self, key: Key, in_features: int) -> PeepholeLSTMParams:
         """The weights; ``init`` compiles this."""
@@ -117,7 +118,7 @@ class PeepholeLSTM(Gated):
             return base.align(ready.more[peephole], c) * c
 
         before = carry.c.astype(total.dtype)
-        c = cell_state(i + seen(0, before), f + seen(1, before), g, before)
+        c = cell_state(i + seen(0, before), f + seen(1, before), g, before, ready.scale_of_candidate(total))
         c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
         h = output(o + seen(2, c), c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

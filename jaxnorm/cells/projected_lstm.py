@@ -97,6 +97,7 @@ class ProjectedLSTM(Gated):
     more_sites: ClassVar[tuple[str, ...]] = ("summed", "projection")
     carry_type: ClassVar[type[ProjectedLSTMCarry]] = ProjectedLSTMCarry
     wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,7 +146,7 @@ class ProjectedLSTM(Gated):
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, norm, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, f, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(total.dtype))
+        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
         c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c, s.cell, where_t)
         m = output(o, c_hat)
         m_p = products.matmul(m, ready.more)

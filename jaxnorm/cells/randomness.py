@@ -24,7 +24,8 @@ def counted(key: Key) -> Key:
     other numbers than one step after the other.
     """
     data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return jax.random.wrap_key_data(data[..., :2], impl="threefry2x32")
+    wrapped: Key = jax.random.wrap_key_data(data[..., :2], impl="threefry2x32")
+    return wrapped
 
 
 def keep(key: Key, rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:

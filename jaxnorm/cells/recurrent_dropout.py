@@ -27,7 +27,8 @@ class RecurrentDropout(Wrapper):
     :math:`d(v) = (1 - p) v`.
 
     Attributes:
-      cell: a cell with a candidate, an LSTM or GRU with any normalizers, also one that is wrapped already.
+      cell: a cell with a candidate, an LSTM or GRU or one of their relatives that can scale it (``scales_candidate``),
+        with any normalizers, also one that is wrapped already.
       deterministic: whether expectations are computed, as at test time; see :func:`jaxnorm.deterministic`.
       rate: p, in [0, 1].
       per: whether m is drawn anew at each ``"step"``, or once for the whole ``"sequence"``; always for each unit of
@@ -64,7 +65,7 @@ class RecurrentDropout(Wrapper):
         if not getattr(inner, "scales_candidate", False):
             raise ValueError(
                 f"RecurrentDropout: {type(inner).__name__} has no candidate that could be dropped. Use it with an "
-                "LSTM or a GRU; Zoneout and VariationalDropout work with every cell."
+                "LSTM or a GRU or their gated relatives; Zoneout and VariationalDropout work with every cell."
             )
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:

@@ -90,6 +90,7 @@ class ResetBeforeGRU(Gated):
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     more_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
+    scales_candidate: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,5 +125,5 @@ class ResetBeforeGRU(Gated):
         ready_n, stats = stages.second_stage(ready, ready.more), stages.stage_stats(stats_t, SECOND)
         a_n = products.matmul(sigmoid(r) * h, ready_n.recurrent)
         n, m_n = gates.total(ready_n, norm, (last,), z_n, a_n, stats, where_t)
-        h = mixed_state(z if self.update_gate == "keep" else -z, n, h)
+        h = mixed_state(z if self.update_gate == "keep" else -z, n, h, ready.scale_of_candidate(h))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), stages.join_stages(m_rz, m_n)

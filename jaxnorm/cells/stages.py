@@ -13,6 +13,7 @@ from jaxnorm._typing import Array, Float
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.gates import ReadyGates
 from jaxnorm.cells.products import Kernel
+from jaxnorm.norms.base import Stats
 from jaxnorm.norms.moments import Moments, map_moments
 
 
@@ -70,6 +71,18 @@ def join_stages(first: Sites, second: Sites) -> Sites:
 
     joined: Sites = map_moments(join, first, second)
     return joined
+
+
+def stack_moments(*measured: Stats, axis: int) -> Stats:
+    """Moments of several products on a new axis of mean and variance; they have the same counts."""
+
+    def stack(first: Moments, *rest: Moments) -> Moments:
+        every = (first, *rest)
+        return first._replace(
+            mean=jnp.stack([m.mean for m in every], axis), var=jnp.stack([m.var for m in every], axis)
+        )
+
+    return map_moments(stack, *measured)
 
 
 def check_last_alone(where: str, groups: tuple[int, ...]) -> None:

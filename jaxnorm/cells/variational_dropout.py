@@ -86,7 +86,8 @@ class VariationalDropout(Wrapper):
         """The cell inside; untied without centred kernels, since each gate sees another input."""
         if self.tied or not self.active:
             return self.cell
-        return change_innermost(self.cell, _without_centring)
+        run: Cell = change_innermost(self.cell, _without_centring)
+        return run
 
     def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
         """What the cell inside does with its weights, once a sequence."""

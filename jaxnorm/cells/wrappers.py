@@ -49,7 +49,7 @@ class Around:
     @property
     def sites(self) -> Sites:
         """The normalizers at all sites."""
-        return cast(Any, self.cell).sites  # type: ignore[no-any-return]
+        return cast(Sites, innermost(self.cell).sites)
 
     @property
     def hidden_features(self) -> int:
@@ -212,30 +212,38 @@ def deterministic(cell: C, *, value: bool = True) -> C:
     """
     spec: Any = cell
     changes: dict[str, Any] = {}
-    if isinstance(cell, Around):
-        changes["cell"] = deterministic(cell.cell, value=value)
+    if (inner := inside(cell)) is not None:
+        changes["cell"] = deterministic(inner, value=value)
     if dataclasses.is_dataclass(cell) and "deterministic" in {field.name for field in dataclasses.fields(spec)}:
         changes["deterministic"] = value
     return cast(C, dataclasses.replace(spec, **changes)) if changes else cell
 
 
+def inside(cell: Any) -> Any:
+    """The cell that a spec is around, be it a wrapper of this file or another one; None if it is around none."""
+    inner = getattr(cell, "cell", None)
+    return inner if isinstance(inner, Cell) else None
+
+
 def draws(cell: Any) -> bool:
     """Whether a cell needs a key for masks."""
-    return bool(getattr(cell, "draws", False))
+    own = getattr(cell, "draws", None)
+    if own is not None:
+        return bool(own)
+    inner = inside(cell)
+    return inner is not None and draws(inner)
 
 
-def innermost(cell: Cell) -> Any:
-    """The cell inside of all wrappers."""
-    while isinstance(cell, Around):
-        cell = cell.cell
-    return cell
+def innermost(cell: Any) -> Any:
+    """The cell that is around no other."""
+    inner = inside(cell)
+    return cell if inner is None else innermost(inner)
 
 
-def change_innermost(cell: Cell, change: Callable[[Any], Cell]) -> Cell:
+def change_innermost(cell: Any, change: Callable[[Any], Any]) -> Any:
     """The same wrappers around another cell."""
-    if isinstance(cell, Around):
-        return cast(Cell, dataclasses.replace(cell, cell=change_innermost(cell.cell, change)))
-    return change(cell)
+    inner = inside(cell)
+    return change(cell) if inner is None else dataclasses.replace(cell, cell=change_innermost(inner, change))
 
 
 def innermost_ready(ready: Ready) -> Any:

@@ -13,6 +13,7 @@ from jaxnorm.cells import elman, gates, gru_derivative, lstm_derivative, product
 from jaxnorm.norms import standardize
 from tests import cases
 
+SCALE = np.array([[0.0, 1.0, 0.3, 2.0]] * 3)
 FORMULAS = {
     "cell_state": (lstm_derivative.cell_state, 4, lambda i, f, g, c: sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)),
     "output": (lstm_derivative.output, 2, lambda o, c: sigmoid(o) * jnp.tanh(c)),
@@ -20,6 +21,21 @@ FORMULAS = {
         gru_derivative.new_state,
         5,
         lambda r, z, n_x, n_h, h: (1 - sigmoid(z)) * jnp.tanh(n_x + sigmoid(r) * n_h) + sigmoid(z) * h,
+    ),
+    "cell_state, scaled": (
+        lambda *args: lstm_derivative.cell_state(*args, jnp.asarray(SCALE)),
+        4,
+        lambda i, f, g, c: sigmoid(f) * c + SCALE * (sigmoid(i) * jnp.tanh(g)),
+    ),
+    "new_state, scaled": (
+        lambda *args: gru_derivative.new_state(*args, jnp.asarray(SCALE)),
+        5,
+        lambda r, z, n_x, n_h, h: (1 - sigmoid(z)) * SCALE * jnp.tanh(n_x + sigmoid(r) * n_h) + sigmoid(z) * h,
+    ),
+    "mixed_state, scaled": (
+        lambda *args: gru_derivative.mixed_state(*args, jnp.asarray(SCALE)),
+        3,
+        lambda z, n, h: (1 - sigmoid(z)) * SCALE * jnp.tanh(n) + sigmoid(z) * h,
     ),
     "mixed_state": (
         gru_derivative.mixed_state,

@@ -11,6 +11,7 @@ import jaxnorm as jn
 from jaxnorm.cells import wrappers
 from tests import cases
 from tests.cell_checks import assert_close
+from tests.cells import mask_tools
 from tests.cells.mask_tools import BATCH, HIDDEN
 
 pytestmark = pytest.mark.long
@@ -134,6 +135,69 @@ def test_padding_and_resets_with_masks(rng, key):
     assert not np.any(out.outputs[2:, 1])
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
     assert_close(values_and_gradients(cell, params, xs, key, lengths=lengths)[1], gradients, 1e-6)
+
+
+PLAIN = [case for case in cases.CELLS if not isinstance(case.cell, wrappers.Wrapper)]
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_every_cell_can_be_wrapped(case, key):
+    """Gradients of the chunked schedule in training; what a cell has not is refused with a word."""
+    inner, count = case.cell, 3
+    recurrent = not isinstance(inner, jn.MinGRU | jn.MinLSTM)
+    cell = jn.Zoneout(inner, rate=0.2)
+    if recurrent:
+        cell = jn.VariationalDropout(jn.DropConnect(cell, rate=0.5), rate=0.5, input_rate=0.2)
+    params = jax.eval_shape(lambda key: cell.init(key, count), key)
+    xs = jax.ShapeDtypeStruct((4, 2, count), jnp.float32)
+
+    def slope(cell, params, xs):
+        return jax.grad(lambda params: jnp.sum(jn.unroll(cell, params, xs, key=key, chunk=2).outputs))(params)
+
+    got = jax.eval_shape(lambda params, xs: slope(cell, params, xs), params, xs)
+    assert jax.tree.structure(got) == jax.tree.structure(params)
+    if not recurrent:
+        for one in (jn.DropConnect(inner, rate=0.5), jn.VariationalDropout(inner, rate=0.5)):
+            with pytest.raises(ValueError, match="has no"):
+                jax.eval_shape(lambda params, xs, one=one: slope(one, params, xs), params, xs)
+
+
+@pytest.mark.parametrize("case", [c for c in PLAIN if getattr(c.cell, "scales_candidate", False)], ids=str)
+def test_the_new_state_is_affine_in_what_scales_the_candidate(case, x64, rng):
+    """All candidates dropped, half of each and none: the state in the middle is the middle of the others."""
+    params, xs, carry = mask_tools.example(case.cell, rng)
+    if isinstance(carry, jn.Timed):
+        carry = carry._replace(step=jnp.zeros((BATCH,), jnp.int32))
+
+    @jax.jit
+    def states(params):
+        cells = [jn.RecurrentDropout(case.cell, rate=rate, deterministic=True) for rate in (0.0, 0.5, 1.0)]
+        carries = [jn.unroll(cell, params, xs[:1], carry=carry).carry for cell in cells]
+        return [getattr(after, "c", after.h) for after in carries]
+
+    whole, half, none = states(params)
+    assert np.abs(whole - none).max() > 1e-3
+    if getattr(case.cell, "cell_clip", None) is None and getattr(case.cell, "carried_cell", "raw") == "raw":
+        np.testing.assert_allclose(half, (whole + none) / 2, rtol=1e-9, atol=1e-12)
+
+
+def test_around_and_inside_of_reparametrized_cells(rng, key):
+    """Weight normalization first, then the mask."""
+    weight_norm = {"recurrent": jn.WeightNorm()}
+    cell = jn.Zoneout(jn.Reparametrized(jn.DropConnect(jn.lstm(HIDDEN), rate=0.4), weight_norm), rate=0.3)
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 3, (BATCH,))
+    kernel = jn.weight_norm(params.cell.recurrent, params.scale["recurrent"])
+    plain = jn.Zoneout(jn.Zoneout(jn.DropConnect(jn.lstm(HIDDEN), rate=0.4)), rate=0.3)
+    assert cell.draws
+    assert not wrappers.draws(jn.deterministic(cell))
+    test = jn.unroll(jn.deterministic(cell), params, xs).outputs
+    expected = jn.unroll(jn.deterministic(plain), params.cell._replace(recurrent=kernel), xs).outputs
+    np.testing.assert_allclose(test, expected, atol=1e-6)
+    assert jnp.any(jn.unroll(cell, params, xs, key=key).outputs != test)
+    outside = jn.DropConnect(jn.Reparametrized(jn.lstm(HIDDEN), weight_norm), rate=0.4)
+    with pytest.raises(ValueError, match=r"Reparametrized has no weight 'recurrent'.* inside of Reparametrized"):
+        jn.unroll(outside, params, xs, key=key)
+    jn.RecurrentDropout(jn.Reparametrized(jn.gru(HIDDEN), weight_norm), rate=0.4)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Agreement with Flax, PyTorch and Keras where they compute the same: values, input gradients, running statistics."""
+"""Agreement with other libraries where they compute the same: values, input gradients, running statistics."""
 
 import contextlib
 import importlib
@@ -14,14 +14,14 @@ import jaxnorm as jn
 FEATURES = 6
 
 
-def import_peer(name):
+def import_peer(name, extra="peers"):
     """The module, or a skipped test that says what is missing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError:
-            pytest.skip(f"{name} is not installed: the comparison with it needs `pip install jaxnorm[peers]`")
+            pytest.skip(f"{name} is not installed: the comparison with it needs `pip install jaxnorm[{extra}]`")
 
 
 @pytest.fixture
@@ -230,3 +230,72 @@ def test_keras_batch_norm_in_training_and_inference(keras, rng):
     folded = spec.fold(data.running(), ours[2])
     np.testing.assert_allclose(folded.mean, mean, atol=1e-5)
     np.testing.assert_allclose(folded.var, var, atol=1e-5)
+
+
+def test_keras_masks(keras, rng):
+    data = Data(rng, (4, 3, FEATURES))
+    mask = jnp.asarray(rng.random((4, 3)) < 0.6)
+    with lenient():
+        layer = keras.layers.BatchNormalization(epsilon=1e-5, center=False, scale=False)
+        theirs = layer(jnp.asarray(data.x), training=True, mask=mask)
+    ours, _ = jn.batch_norm(jnp.asarray(data.x), where=mask[..., None])
+    np.testing.assert_allclose(ours, np.where(mask[..., None], theirs, 0.0), atol=3e-5)
+
+
+def test_haiku(rng):
+    haiku = import_peer("haiku", "bench")
+    data = Data(rng, (4, 5, FEATURES))
+    constant = haiku.initializers.Constant
+    scaled = {"create_scale": True, "scale_init": constant(data.scale)}
+    both = {**scaled, "create_offset": True, "offset_init": constant(data.bias), "eps": 1e-3}
+    pairs = [
+        (jn.LayerNorm(epsilon=1e-3), lambda x: haiku.LayerNorm(-1, **both)(x)),
+        (jn.RMSNorm(epsilon=1e-3), lambda x: haiku.RMSNorm(-1, eps=1e-3, **scaled)(x)),
+        (jn.GroupNorm(3, epsilon=1e-3), lambda x: haiku.GroupNorm(3, **both)(x)),
+        (jn.InstanceNorm(epsilon=1e-3), lambda x: haiku.InstanceNorm(**both)(x)),
+        (jn.BatchNorm(epsilon=1e-3), lambda x: haiku.BatchNorm(decay_rate=0.9, **both)(x, is_training=True)),
+    ]
+    for spec, function in pairs:
+        with lenient():
+            module = haiku.without_apply_rng(haiku.transform_with_state(function))
+            variables = module.init(jax.random.key(0), data.x)
+        theirs = data.theirs(lambda x, module=module, variables=variables: module.apply(*variables, x)[0])
+        assert_agree(data.ours(spec, data.affine(not isinstance(spec, jn.RMSNorm))), theirs)
+
+
+def test_equinox(rng):
+    equinox = import_peer("equinox", "bench")
+    data = Data(rng, (4, 5, FEATURES))
+    one = equinox.nn
+
+    def weighed(module):
+        return equinox.tree_at(lambda m: (m.weight, m.bias), module, (data.scale, data.bias))
+
+    layer, rms = (weighed(kind(FEATURES, eps=1e-3)) for kind in (one.LayerNorm, one.RMSNorm))
+    group = jax.vmap(weighed(one.GroupNorm(3, FEATURES, eps=1e-3)))  # features first
+    pairs = [
+        (jn.LayerNorm(epsilon=1e-3), jax.vmap(jax.vmap(layer))),
+        (jn.RMSNorm(epsilon=1e-3, use_bias=True), jax.vmap(jax.vmap(rms))),
+        (jn.GroupNorm(3, epsilon=1e-3), lambda x: jnp.moveaxis(group(jnp.moveaxis(x, -1, 1)), 1, -1)),
+    ]
+    for spec, function in pairs:
+        assert_agree(data.ours(spec, data.affine()), data.theirs(function))
+
+
+def test_lengths_and_cosines(torch, keras, rng):
+    """Normalization to length one, of data and of products, by its names in other libraries; a row of zeros too."""
+    data = Data(rng, (2, 5, FEATURES))
+    data.x[0, 0] = 0.0
+    functional = torch.nn.functional
+    spec = jn.ScaleNorm(scale_init=1.0)
+    ours = data.ours(spec, spec.init((FEATURES,)))
+    theirs = data.torch(torch, lambda x: functional.normalize(x, dim=-1, eps=1e-5))
+    assert_agree((ours[0], ours[1][1:]), (theirs[0], theirs[1][1:]))
+    with lenient():
+        layer = keras.layers.UnitNormalization()
+    unit = data.theirs(layer)
+    assert_agree((ours[0], ours[1][1:]), (unit[0], unit[1][1:]))
+    kernel = rng.standard_normal((FEATURES, 4)).astype(np.float32)
+    x, w = torch.tensor(data.x[:, :, None]), torch.tensor(kernel.T.copy())
+    cosines = functional.cosine_similarity(x, w, dim=-1)
+    np.testing.assert_allclose(jn.cosine_norm(jnp.asarray(data.x), jnp.asarray(kernel)), cosines.numpy(), atol=1e-5)

@@ -1,4 +1,4 @@
-"""Agreement with PyTorch and Flax where they compute the same, and what they get wrong about weights at zero."""
+"""Agreement with other libraries where they compute the same, and what they get wrong about weights at zero."""
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +86,60 @@ def test_weight_norm_is_that_of_flax(rng, linen):
         made = {name: dense if isinstance(part, dict) else g for name, part in variables["params"].items()}
         want = layer.apply({"params": made}, x)
     np.testing.assert_allclose(jnp.matmul(x, jn.weight_norm(v, g)) + b[None], want, rtol=1e-4, atol=1e-5)
+
+
+def test_weight_norm_is_that_of_equinox(rng):
+    equinox = import_peer("equinox", "bench")
+    x, v, g, b = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (5, (5, 3), 3, 3))
+    layer = equinox.nn.WeightNorm(equinox.nn.Linear(5, 3, key=jax.random.key(0)), axis=0)
+    layer = equinox.tree_at(lambda m: (m.layer.weight, m.layer.bias, m.g), layer, (v.T, b, g[:, None]))
+    with lenient():
+        want = layer(x)
+    np.testing.assert_allclose(x @ jn.weight_norm(v, g) + b, want, rtol=1e-4, atol=1e-5)
+
+
+def test_spectral_norm_is_that_of_flax_haiku_and_keras(rng, linen):
+    """All three in the order of the paper, v before u: the kernel and its gradient after the same two iterations."""
+    haiku, keras = import_peer("haiku", "bench"), import_peer("keras")
+    w, x = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((5, 3), (4, 5)))
+    u = jnp.asarray(rng.standard_normal((1, 3)), jnp.float32)
+    state = jn.SpectralState(u[0], jnp.zeros(5))
+
+    def ours(w):
+        return jnp.matmul(x, jn.spectral_norm(w, state, iterations=2)[0])
+
+    of_flax = linen.SpectralNorm(linen.Dense(3, use_bias=False), n_steps=2)
+    of_haiku = haiku.without_apply_rng(haiku.transform_with_state(lambda w: haiku.SpectralNorm(n_steps=2)(w)))
+
+    def with_flax(w):
+        params = {"params": {"layer_instance": {"kernel": w}}}
+        return of_flax.apply({**params, "batch_stats": stats}, x, update_stats=True, mutable=["batch_stats"])[0]
+
+    def with_haiku(w):
+        return x @ of_haiku.apply({}, {"spectral_norm": {"u0": u, "sigma": jnp.ones(())}}, w)[0]
+
+    with lenient():
+        variables = of_flax.init(jax.random.key(0), x, update_stats=False)
+        stats = jax.tree.map(lambda leaf: u if leaf.ndim == 2 else leaf, variables["batch_stats"])
+        found = [jax.vjp(f, w) for f in (with_flax, with_haiku)]
+        layer = keras.layers.SpectralNormalization(keras.layers.Dense(3, use_bias=False), power_iterations=2)
+        layer.build(x.shape)
+        layer.kernel.assign(w)
+        layer.vector_u.assign(u)
+        of_keras = layer(x, training=True)
+    want, pull_back = jax.vjp(ours, w)
+    np.testing.assert_allclose(of_keras, want, rtol=1e-4, atol=1e-5)
+    for y, pull in found:
+        np.testing.assert_allclose(y, want, rtol=1e-3, atol=1e-4)  # theirs add 1e-4 or 1e-12 to lengths
+        np.testing.assert_allclose(pull(jnp.cos(want))[0], pull_back(jnp.cos(want))[0], rtol=1e-3, atol=1e-3)
+
+
+def test_unit_rows_are_those_of_keras(rng):
+    keras = import_peer("keras")
+    kernel = jnp.asarray(rng.standard_normal((3, 2, 2, 4)), jnp.float32)
+    with lenient():
+        want = keras.constraints.UnitNorm(axis=(0, 1, 2))(kernel)
+    np.testing.assert_allclose(jn.unit_rows(kernel), want, rtol=1e-5)
 
 
 def test_row_12_zero_weights_have_finite_gradients():
