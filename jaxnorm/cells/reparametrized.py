@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, TypeAlias, cast, final
 
 import jax
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Int
-from jaxnorm.cells.base import Carry, Cell, Key, Ready
+from jaxnorm._typing import Array, DTypeLike
+from jaxnorm.cells.base import Carry, Key, Ready
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.norms.base import Stats
+from jaxnorm.cells.wrappers import Around
 from jaxnorm.weights.base import FixedState, KernelParams, WeightNormalizer
 from jaxnorm.weights.bounded_weight_norm import BoundedWeightNorm
 from jaxnorm.weights.weight_norm import WeightNorm
@@ -35,7 +35,7 @@ class ReparametrizedParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Reparametrized:
+class Reparametrized(Around):
     """A cell around a cell, with kernels that a weight normalizer makes of the trained ones.
 
     ``prepare`` normalizes, once a sequence; in the loop the cell is the one inside. In Flax modules there is
@@ -66,12 +66,10 @@ class Reparametrized:
       ``Reparametrized`` of Flax, which has a place for it.
     """
 
-    cell: Any
     kernels: WeightNormalizer | Mapping[str, WeightNormalizer] | Named
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cell, Cell):
-            raise TypeError(f"Reparametrized: cell must be a cell spec such as lstm(128), got {self.cell!r}.")
+        super().__post_init__()
         given: Any = self.kernels
         if isinstance(given, WeightNormalizer):
             given = {"kernel": given, "recurrent": given}
@@ -93,26 +91,6 @@ class Reparametrized:
         """The weight normalizers with the names of their kernels, in the order of the names."""
         return cast(Named, self.kernels)  # __post_init__ made it so
 
-    @property
-    def hidden_features(self) -> int:
-        """Those of the cell inside."""
-        return cast(int, self.cell.hidden_features)
-
-    @property
-    def out_features(self) -> int:
-        """Those of the cell inside."""
-        return cast(int, self.cell.out_features)
-
-    @property
-    def max_steps(self) -> int:
-        """Those of the cell inside."""
-        return cast(int, self.cell.max_steps)
-
-    @property
-    def dtype(self) -> DTypeLike | None:
-        """That of the cell inside."""
-        return cast("DTypeLike | None", self.cell.dtype)
-
     def init(self, key: Key, in_features: int) -> ReparametrizedParams:
         """Fresh weights of the cell inside, taken apart."""
         cell_key, kernels_key = jax.random.split(key)
@@ -130,10 +108,6 @@ class Reparametrized:
             if kept != ():
                 state[name] = kept
         return ReparametrizedParams(params, scale, state)
-
-    def initial_stats(self) -> Stats:
-        """Those of the cell inside."""
-        return self.cell.initial_stats()
 
     def initial_carry(
         self,
@@ -154,40 +128,6 @@ class Reparametrized:
             weights = KernelParams(getattr(params.cell, name), params.scale.get(name))
             kernels[name] = spec(weights, jax.lax.stop_gradient(params.state.get(name, ())))
         return self.cell.prepare(params.cell._replace(**kernels), dtype)
-
-    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """That of the cell inside."""
-        return self.cell.sample(ready, batch_shape, key)
-
-    def project(
-        self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """That of the cell inside."""
-        projected: tuple[Array, Stats] = self.cell.project(ready, xs, stats, where)
-        return projected
-
-    def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
-        """That of the cell inside."""
-        product: Array = self.cell.recur(ready, carry)
-        return product
-
-    def step(
-        self,
-        ready: Ready,
-        carry: Carry,
-        z_t: Float[Array, "..."],
-        a_t: Float[Array, "..."],
-        stats_t: Stats | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
-    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """That of the cell inside."""
-        stepped: tuple[Carry, Array, Stats] = self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
-        return stepped
-
-    def fold(self, stats: Stats, moments: Stats, start: int | Int[Array, "..."] = 0) -> Stats:
-        """That of the cell inside."""
-        return self.cell.fold(stats, moments, start)
 
 
 def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:

@@ -1,7 +1,7 @@
 """Wrappers from cell to cell: what they have in common, and the switch between training and test.
 
-A wrapper is a spec like the cell in it. It has that cell's weights, statistics and carries, so that both can be
-exchanged for one another, and changes some of its verbs.
+A wrapper is a spec like the cell in it. It has that cell's statistics and carries, and, where it draws masks, its
+weights, so that both can be exchanged for one another; and it changes some of its verbs.
 """
 
 import dataclasses
@@ -27,56 +27,24 @@ class Drawn(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Wrapper:
-    """The common part of wrappers: every verb is that of the cell inside. Not a cell itself.
+class Around:
+    """The common part of cells around cells: every verb is that of the cell inside. Not a cell itself.
 
     Attributes:
       cell: any cell, also one that is wrapped already.
-      deterministic: whether it computes expectations, as at test time, instead of drawing masks.
     """
 
     cell: Cell
-    _: dataclasses.KW_ONLY
-    deterministic: bool = False
-
-    rates: ClassVar[tuple[str, ...]] = ("rate",)
-    """The fields that hold probabilities; if all are zero nothing is drawn."""
-    below_one: ClassVar[bool] = False
-    """Whether rates must be less than one, since what is left is scaled up."""
 
     def __post_init__(self) -> None:
-        where = type(self).__name__
         if not isinstance(self.cell, Cell):
+            where = type(self).__name__
             raise TypeError(f"{where}: cell must be a cell spec such as ln_lstm(128), got {self.cell!r}.")
-        for name in self.rates:
-            value = getattr(self, name)
-            _validate.in_range(where, name, value, 0.0, 1.0)
-            if self.below_one and value == 1.0:
-                raise ValueError(f"{where}: {name} must be below 1, got {value!r}: nothing would be left to scale up.")
-
-    @property
-    def active(self) -> bool:
-        """Whether this wrapper itself draws masks."""
-        return not self.deterministic and any(getattr(self, name) > 0.0 for name in self.rates)
 
     @property
     def draws(self) -> bool:
-        """Whether this wrapper or a cell inside needs a key for its masks."""
-        return self.active or draws(self.cell)
-
-    def keys(self, key: Key | None) -> tuple[Key | None, Key | None]:
-        """A key for this wrapper (None where it draws nothing) and one for the cell inside.
-
-        Raises ValueError where a key is needed and missing.
-        """
-        if key is None and self.active:
-            rates = ", ".join(f"{name}={getattr(self, name)}" for name in self.rates if getattr(self, name) > 0.0)
-            raise ValueError(
-                f"{type(self).__name__}: {rates} needs randomness, but key is None. Pass key=jax.random.key(...), or "
-                "jaxnorm.deterministic(cell) for evaluation."
-            )
-        own, inner = key_pair(key)
-        return own if self.active else None, inner
+        """Whether a cell inside needs a key for its masks."""
+        return draws(self.cell)
 
     @property
     def sites(self) -> Sites:
@@ -128,7 +96,7 @@ class Wrapper:
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
         """Draws what is random for a whole sequence."""
-        return self.cell.sample(ready, batch_shape, self.keys(key)[1])
+        return self.cell.sample(ready, batch_shape, key)
 
     def project(
         self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
@@ -151,11 +119,79 @@ class Wrapper:
         key_t: Key | None,
     ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
         """The rest of a step."""
-        return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_pair(key_t)[1])
+        return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
 
     def fold(self, stats: Stats, moments: Stats, start: int | Int[Array, "..."] = 0) -> Stats:
         """Folds moments into running statistics, by the rule of the cell inside."""
         return self.cell.fold(stats, moments, start)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapper(Around):
+    """The common part of wrappers that draw masks; every verb is that of the cell inside. Not a cell itself.
+
+    Attributes:
+      cell: any cell, also one that is wrapped already.
+      deterministic: whether it computes expectations, as at test time, instead of drawing masks.
+    """
+
+    _: dataclasses.KW_ONLY
+    deterministic: bool = False
+
+    rates: ClassVar[tuple[str, ...]] = ("rate",)
+    """The fields that hold probabilities; if all are zero nothing is drawn."""
+    below_one: ClassVar[bool] = False
+    """Whether rates must be less than one, since what is left is scaled up."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = type(self).__name__
+        for name in self.rates:
+            value = getattr(self, name)
+            _validate.in_range(where, name, value, 0.0, 1.0)
+            if self.below_one and value == 1.0:
+                raise ValueError(f"{where}: {name} must be below 1, got {value!r}: nothing would be left to scale up.")
+
+    @property
+    def active(self) -> bool:
+        """Whether this wrapper itself draws masks."""
+        return not self.deterministic and any(getattr(self, name) > 0.0 for name in self.rates)
+
+    @property
+    def draws(self) -> bool:
+        """Whether this wrapper or a cell inside needs a key for its masks."""
+        return self.active or draws(self.cell)
+
+    def keys(self, key: Key | None) -> tuple[Key | None, Key | None]:
+        """A key for this wrapper (None where it draws nothing) and one for the cell inside.
+
+        Raises ValueError where a key is needed and missing.
+        """
+        if key is None and self.active:
+            rates = ", ".join(f"{name}={getattr(self, name)}" for name in self.rates if getattr(self, name) > 0.0)
+            raise ValueError(
+                f"{type(self).__name__}: {rates} needs randomness, but key is None. Pass key=jax.random.key(...), or "
+                "jaxnorm.deterministic(cell) for evaluation."
+            )
+        own, inner = key_pair(key)
+        return own if self.active else None, inner
+
+    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
+        """Draws what is random for a whole sequence."""
+        return self.cell.sample(ready, batch_shape, self.keys(key)[1])
+
+    def step(
+        self,
+        ready: Ready,
+        carry: Carry,
+        z_t: Float[Array, "..."],
+        a_t: Float[Array, "..."],
+        stats_t: Stats | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+        """The rest of a step."""
+        return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_pair(key_t)[1])
 
 
 def deterministic(cell: C, *, value: bool = True) -> C:

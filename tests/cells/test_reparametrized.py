@@ -4,6 +4,7 @@ import pickle
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -72,11 +73,30 @@ def test_it_keeps_the_contract_of_cells(x64):
     cell = jn.Reparametrized(jn.ln_gru(HIDDEN), {"recurrent": jn.WeightNorm()})
     cell_checks.check_loop(cell)
     cell_checks.check_split(cell)
+    cell_checks.check_vmap(cell)
     cell_checks.check_program(cell)
     assert isinstance(cell, jn.Cell)
     assert pickle.loads(pickle.dumps(cell)) == cell
     assert hash(cell) == hash(jn.Reparametrized(jn.ln_gru(HIDDEN), (("recurrent", jn.WeightNorm()),)))
     assert cell != jn.Reparametrized(jn.ln_gru(HIDDEN), jn.WeightNorm())
+
+
+def test_cells_that_draw_masks_are_found_inside():
+    """Around a wrapper and inside of one."""
+    dropped = jn.Zoneout(jn.gru(HIDDEN), rate=0.5)
+    cell = jn.Reparametrized(dropped, jn.WeightNorm())
+    assert cell.draws
+    quiet = jn.deterministic(cell)
+    assert not quiet.draws
+    assert quiet == jn.Reparametrized(jn.deterministic(dropped), jn.WeightNorm())
+    params, xs = cell.init(jax.random.key(0), 3), jnp.ones((3, 2, 3))
+    outside = jn.Zoneout(jn.Reparametrized(jn.gru(HIDDEN), jn.WeightNorm()), rate=0.5)
+    key = jax.random.key(1)
+    np.testing.assert_allclose(
+        jn.unroll(cell, params, xs, key=key).outputs, jn.unroll(outside, params, xs, key=key).outputs, atol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"Zoneout: rate=0.5 needs randomness, but key is None"):
+        jn.unroll(cell, params, xs)
 
 
 def test_kernels_are_made_before_the_loop(rng):
@@ -100,11 +120,19 @@ def test_it_runs_in_a_flax_module(key):
     np.testing.assert_allclose(ys, jn.unroll(cell, same, xs, time_axis=1).outputs, atol=1e-6)
 
 
+@pytest.fixture
+def unhooked():
+    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda key: jn.Reparametrized(jn.LayerNorm(), jn.WeightNorm()), TypeError, r"cell must be a cell spec"),
-        (lambda key: jn.Reparametrized(jn.lstm(4), {"kernel": 3}), TypeError, r"kernels"),  # the hook speaks first
+        (lambda key: jn.Reparametrized(jn.lstm(4), {"kernel": 3}), TypeError, r"kernels\['kernel'\] must be a weight"),
         (lambda key: jn.Reparametrized(jn.lstm(4), {}), ValueError, r"kernels is empty"),
         (lambda key: jn.Reparametrized(jn.lstm(4), jn.SpectralNorm()), ValueError, r"SpectralNorm.* moves in training"),
         (
@@ -114,6 +142,6 @@ def test_it_runs_in_a_flax_module(key):
         ),
     ],
 )
-def test_errors(make, error, message, key):
+def test_errors(make, error, message, key, unhooked):
     with pytest.raises(error, match=message):
         make(key)
