@@ -7,12 +7,13 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers, products, stages
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import after_centring
 from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.gru import GRUCarry
+from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.products import Kernel, merge_gates
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.moments import Moments, map_moments
@@ -51,7 +52,7 @@ class Mutation(Frame):
     """
 
     _: dataclasses.KW_ONLY
-    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
+    recurrent_init: GatesInitializer = initializers.orthogonal
 
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
@@ -79,7 +80,7 @@ class Mutation(Frame):
                 "Pass raw_input='projected' for inputs of another size."
             )
 
-        def draw(name: str, init: Initializer | tuple[Initializer, ...], key: Key, rows: int, count: int) -> Array:
+        def draw(name: str, init: GatesInitializer, key: Key, rows: int, count: int) -> Array:
             return initializers.blocks(where, name, init, key, (rows, hidden), count, dtype)
 
         input_key, recurrent_key = jax.random.split(key)
