@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.gates import ReadyGates
+from jaxnorm.cells.initializers import GatesInitializer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Gated(Frame):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (1,)
-    recurrent_init: Initializer | tuple[Initializer, ...] = initializers.orthogonal
+    recurrent_init: GatesInitializer = initializers.orthogonal
 
     def __post_init__(self) -> None:
         super().__post_init__()
