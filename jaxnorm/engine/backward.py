@@ -19,6 +19,7 @@ from jaxnorm._typing import Array
 from jaxnorm.cells.base import Cell, Ready
 from jaxnorm.cells.products import Kernel
 from jaxnorm.engine.chunks import Stretch, over_chunks
+from jaxnorm.engine.every_step import at_every_step
 from jaxnorm.engine.forward import Given, Passed, Steps, forward, project, select, step
 from jaxnorm.norms.moments import statistics_dtype
 
@@ -114,18 +115,18 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
             return jax.vjp(of_state, carry, z_t, a_t)[1]
 
         # All that depends on no cotangent is computed for the steps of the chunk at once, before the loop.
-        transposes = jax.vmap(transposed)(before, zs[0], products, steps)
+        transposes, transpose_of = at_every_step(transposed, before, zs[0], products, steps)
 
         def body(state: tuple[Any, Any], step_t: Any) -> tuple[Any, Any]:
             d_after, d_initial = state
-            transpose_step, carry, d_y, d_measured, t = step_t
+            own, carry, d_y, d_measured, t = step_t
             d_new, d_kept = d_after, None
             if t.where is not None:
                 nothing = jax.tree.map(jnp.zeros_like, d_after)
                 d_new, d_kept = select(t.where, d_after, nothing), select(t.where, nothing, d_after)
                 d_y = select(t.where, d_y, jnp.zeros_like(d_y))
 
-            d_carry, d_z, d_a = transpose_step((d_new, d_y, d_measured))
+            d_carry, d_z, d_a = transpose_of(own)((d_new, d_y, d_measured))
             (d_recurred,) = jax.linear_transpose(partial(cell.recur, turned), carry)(d_a)
             d_carry = jax.tree.map(jnp.add, d_carry, d_recurred)
             if d_kept is not None:

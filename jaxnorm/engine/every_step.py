@@ -1,0 +1,54 @@
+"""A function of one step, for all steps at once; what is the same for all of them is made, and kept, once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend.core import Literal, jaxpr_as_fun
+
+from jaxnorm._typing import Array
+
+
+def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
+    """Applies a function to every step.
+
+    ``jax.vmap`` would repeat whatever does not depend on the step, such as a kernel that a derivative needs, once for
+    each of them.
+
+    Args:
+      function: of the trees of one step.
+      *steps: trees with a leading time axis.
+
+    Returns:
+      The leaves of the results that differ from step to step, with a leading time axis; and a function that makes of
+      those of one step the whole result.
+    """
+    structure: Any = None
+
+    def leaves(*step: Any) -> list[Array]:
+        nonlocal structure
+        flat, structure = jax.tree.flatten(function(*step))
+        return flat
+
+    if not len(jax.tree.leaves(steps)[0]):
+        return jax.vmap(leaves)(*steps), lambda own: jax.tree.unflatten(structure, own)
+    closed = jax.make_jaxpr(leaves)(*jax.tree.map(lambda entry: entry[0], steps))
+    differs = _depends(closed.jaxpr)
+    axes = [0 if own else None for own in differs]
+    results = jax.vmap(jaxpr_as_fun(closed), out_axes=axes)(*jax.tree.leaves(steps))
+    common = [leaf for leaf, own in zip(results, differs, strict=True) if not own]
+
+    def whole(own: list[Array]) -> Any:
+        own_leaves, common_leaves = iter(own), iter(common)
+        return jax.tree.unflatten(structure, [next(own_leaves if d else common_leaves) for d in differs])
+
+    return [leaf for leaf, own in zip(results, differs, strict=True) if own], whole
+
+
+def _depends(jaxpr: Any) -> list[bool]:
+    """Whether each result depends on an argument; of an inner program all results do if one argument does."""
+    found = set(jaxpr.invars)
+    for equation in jaxpr.eqns:
+        if any(not isinstance(entry, Literal) and entry in found for entry in equation.invars):
+            found.update(equation.outvars)
+    return [not isinstance(entry, Literal) and entry in found for entry in jaxpr.outvars]
