@@ -27,15 +27,15 @@ Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 class Sites(NamedTuple):
     """One thing for each place in a cell where a normalizer can stand: specs, weights, statistics or moments.
 
-    ``input`` is the projected input, ``recurrent`` the recurrent product, ``summed`` the sum of both, and ``cell`` the
-    argument of the output nonlinearity (c of an LSTM, the summed input of an Elman cell). ``projection`` is the output
-    of a cell that projects it. ``()`` marks a site without one.
+    ``input`` is the projected input, ``recurrent`` the recurrent product, and ``cell`` the argument of the output
+    nonlinearity (c of an LSTM, the summed input of an Elman cell). ``summed`` is the sum of both products, and
+    ``projection`` the output of a cell that projects it. ``()`` marks a site without one.
     """
 
     input: Any = ()
     recurrent: Any = ()
-    summed: Any = ()
     cell: Any = ()
+    summed: Any = ()
     projection: Any = ()
 
 

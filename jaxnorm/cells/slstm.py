@@ -168,7 +168,7 @@ class SLSTM(Frame):
         return ReadyGates(
             kernel=kernel.astype(target),
             recurrent=Kernel(merge_gates(params.recurrent).astype(target)),
-            norm=Sites(input_weights, recurrent_weights, summed_weights, params.norm.cell),
+            norm=Sites(input_weights, recurrent_weights, params.norm.cell, summed_weights),
             bias=before_sum,
             input_bias=None,
             recurrent_bias=None,

@@ -37,7 +37,7 @@ def test_projected_lstm_is_its_equation(where, x64, rng):
 
 def test_one_normalizer_stands_at_all_sites_but_those_that_are_named():
     cell = jn.ProjectedLSTM(HIDDEN, P, norm=LN)
-    assert cell.norm == jn.Sites(LN, LN, jn.Identity(), LN, jn.Identity())
+    assert cell.norm == jn.Sites(LN, LN, LN, jn.Identity(), jn.Identity())
 
 
 @pytest.mark.long
