@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnorm.convert.arrays import Host, listed
 
-DTYPES = {
+DTYPES: dict[str, Any] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16),
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
@@ -33,7 +33,8 @@ def read_safetensors(where: str, path: str | os.PathLike[str], prefix: str) -> d
         raise ImportError(
             f"{where}: a .safetensors file is read by the package safetensors: pip install safetensors."
         ) from None
-    entries = dict(deserialize(Path(path).read_bytes()))
+    read: Any = deserialize  # its types depend on the release
+    entries = dict(read(Path(path).read_bytes()))
     chosen = {name: entry for name, entry in entries.items() if name.startswith(prefix)}
     unknown = {name: entry["dtype"] for name, entry in chosen.items() if entry["dtype"] not in DTYPES}
     if unknown:
