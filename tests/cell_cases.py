@@ -1,8 +1,10 @@
 """The rows of the table for cells; ``tests/cases.py`` has the others, and hands these on."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
+import pytest
 
 import jaxnorm as jn
 
@@ -108,3 +110,11 @@ CELLS = (
     CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
+
+SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.ProjectedLSTM, jn.MinGRU, jn.Zoneout)
+"""Cells whose rows together use everything that the engine and the Flax modules have."""
+
+
+def rows(chosen: Iterable[CellCase]) -> list[Any]:
+    """The rows as parameters of a test; CI runs those of other cells on one interpreter only."""
+    return [c if isinstance(c.cell, SAME_MACHINERY) else pytest.param(c, marks=pytest.mark.relative) for c in chosen]

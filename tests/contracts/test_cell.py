@@ -16,8 +16,8 @@ from tests import cases, cell_checks
 
 pytestmark = pytest.mark.long
 
-every_cell = pytest.mark.parametrize("case", cases.CELLS, ids=str)
-batch_cells = pytest.mark.parametrize("case", [case for case in cases.CELLS if case.batch_statistics], ids=str)
+every_cell = pytest.mark.parametrize("case", cases.rows(cases.CELLS), ids=str)
+batch_cells = pytest.mark.parametrize("case", cases.rows(c for c in cases.CELLS if c.batch_statistics), ids=str)
 
 
 @every_cell
@@ -40,7 +40,7 @@ def test_reverse_is_flip_in_any_layout(case, x64):
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in cases.CELLS if case.batch_statistics or case.name == "ln_gru"], ids=str
+    "case", cases.rows(case for case in cases.CELLS if case.batch_statistics or case.name == "ln_gru"), ids=str
 )
 def test_reverse_with_lengths_turns_each_example_within_itself(case, x64):
     cell_checks.check_lengths_reversed(case.cell)

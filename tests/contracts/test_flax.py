@@ -19,7 +19,7 @@ from tests import cases
 from tests.contracts.flax_tools import LENGTHS, close, nnx_parts, nnx_stats, nnx_with, same
 
 every_norm = pytest.mark.parametrize("case", cases.NORMS, ids=str)
-every_cell = pytest.mark.parametrize("case", cases.CELLS, ids=str)
+every_cell = pytest.mark.parametrize("case", cases.rows(cases.CELLS), ids=str)
 
 
 def as_dict(variables):
