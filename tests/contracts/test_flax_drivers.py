@@ -179,3 +179,21 @@ def test_nnx_cell_in_stock_drivers(rng):
         values, gradients = every(both, xs)
     same(values)
     same(gradients)
+
+
+@pytest.mark.parametrize("case", cases.CELLS, ids=str)
+def test_every_cell_runs_in_stock_drivers(case):
+    """Traced, not computed: outputs and carry have the shapes and dtypes that the core gives."""
+    cell, xs = case.cell, jnp.zeros((3, 5, cases.IN_FEATURES))  # batch, time, features
+    params = jax.eval_shape(lambda key: cell.init(key, cases.IN_FEATURES), jax.random.key(0))
+    out = jax.eval_shape(lambda p: jn.unroll(cell, p, xs, time_axis=1), params)
+    with jax.numpy_rank_promotion("allow"):
+        rnn = nn.RNN(jl.RNNCell(cell, use_running_average=False), return_carry=True, variable_carry="batch_stats")
+        linen = jax.eval_shape(lambda key: rnn.init_with_output(key, xs)[0], jax.random.key(0))
+        module = nnx.eval_shape(lambda: jx.RNNCell(cell, cases.IN_FEATURES, rngs=nnx.Rngs(0)))
+        stock = nnx.eval_shape(lambda module: nnx.RNN(module, return_carry=True)(xs), module)
+    for carry, outputs in (linen, stock):
+        assert (outputs.shape, outputs.dtype) == (out.outputs.shape, out.outputs.dtype)
+        assert jax.tree.map(lambda a: (a.shape, a.dtype), carry) == jax.tree.map(
+            lambda a: (a.shape, a.dtype), out.carry
+        )
