@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import Literal, jaxpr_as_fun
 
 from jaxnorm._typing import Array
 
@@ -23,6 +22,8 @@ def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array
       The leaves of the results that differ from step to step, with a leading time axis; and a function that makes of
       those of one step the whole result.
     """
+    from jax.extend.core import jaxpr_as_fun  # takes a tenth of the time that importing jaxnorm takes
+
     structure: Any = None
 
     def leaves(*step: Any) -> list[Array]:
@@ -47,6 +48,8 @@ def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array
 
 def _depends(jaxpr: Any) -> list[bool]:
     """Whether each result depends on an argument; of an inner program all results do if one argument does."""
+    from jax.extend.core import Literal
+
     found = set(jaxpr.invars)
     for equation in jaxpr.eqns:
         if any(not isinstance(entry, Literal) and entry in found for entry in equation.invars):
