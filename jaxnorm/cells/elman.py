@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar, NamedTuple, final
 
 import jax
@@ -13,7 +12,7 @@ from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import after_centring
-from jaxnorm.cells.frame import Frame
+from jaxnorm.cells.ungated import Ungated
 
 
 class ElmanCarry(NamedTuple):
@@ -34,7 +33,7 @@ class ElmanParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Elman(NamedActivation, Frame):
+class Elman(NamedActivation, Ungated):
     r"""Simple recurrent network with normalizers.
 
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(h_{t-1} U)) + b\bigr)
@@ -72,16 +71,10 @@ class Elman(NamedActivation, Frame):
 
     _: dataclasses.KW_ONLY
     activation: Callable[[Array], Array] = jnp.tanh
-    kernel_init: Initializer = initializers.lecun_normal
     recurrent_init: Initializer = initializers.orthogonal
 
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
     carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
-
-    def site_shapes(self) -> Sites:
-        """There is one gate only: H features at each site."""
-        features = (self.hidden_features,)
-        return Sites(*[features] * len(Sites._fields))
 
     def draw(self, key: Key, in_features: int) -> ElmanParams:
         """The weights; ``init`` compiles this."""
@@ -98,16 +91,6 @@ class Elman(NamedActivation, Frame):
     def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
         """Centres the kernels where that saves a mean, and casts them."""
         return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
-
-    def project(
-        self, ready: ElmanParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B H"], Sites]:
-        """The normalized input products of all steps, in the compute dtype."""
-        products.check_features("Elman.project", xs, ready.kernel)
-        normalize = partial(base.normalize_features, after_centring(self.sites.input), ready.norm.input)
-        zs = products.matmul(xs, ready.kernel)
-        zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
-        return zs.astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: ElmanParams, carry: ElmanCarry) -> Float[Array, "*B H"]:
         """The recurrent product a_t, in at least float32."""

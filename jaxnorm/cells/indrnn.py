@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar, NamedTuple, final
 
 import jax
@@ -10,11 +9,11 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers, products
+from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
-from jaxnorm.cells.centring import after_centring, centre
-from jaxnorm.cells.frame import Frame
+from jaxnorm.cells.centring import centre
+from jaxnorm.cells.ungated import Ungated
 from jaxnorm.norms.moments import statistics_dtype
 
 
@@ -37,7 +36,7 @@ class IndRNNParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class IndRNN(NamedActivation, Frame):
+class IndRNN(NamedActivation, Ungated):
     r"""Independently recurrent network with normalizers.
 
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(u \odot h_{t-1})) + b\bigr)
@@ -83,17 +82,11 @@ class IndRNN(NamedActivation, Frame):
 
     _: dataclasses.KW_ONLY
     activation: Callable[[Array], Array] = jax.nn.relu
-    kernel_init: Initializer = initializers.lecun_normal
     recurrent_init: Initializer = initializers.Uniform(0.0, 1.0)
 
     has_sites: ClassVar[tuple[str, ...]] = ("input",)
     more_sites: ClassVar[tuple[str, ...]] = ("recurrent", "cell")
     carry_type: ClassVar[type[IndRNNCarry]] = IndRNNCarry
-
-    def site_shapes(self) -> Sites:
-        """There is one gate only: H features at each site."""
-        features = (self.hidden_features,)
-        return Sites(*[features] * len(Sites._fields))
 
     def draw(self, key: Key, in_features: int) -> IndRNNParams:
         """The weights; ``init`` compiles this."""
@@ -111,16 +104,6 @@ class IndRNN(NamedActivation, Frame):
         """Centres the kernel where that saves a mean, and casts it; u is used in at least float32."""
         kernel = centre(self.sites.input, (1,), params.kernel).astype(dtype or self.dtype or params.kernel.dtype)
         return params._replace(kernel=kernel, recurrent=params.recurrent.astype(statistics_dtype(kernel.dtype)))
-
-    def project(
-        self, ready: IndRNNParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B H"], Sites]:
-        """The normalized input products of all steps, in the compute dtype."""
-        products.check_features("IndRNN.project", xs, ready.kernel)
-        normalize = partial(base.normalize_features, after_centring(self.sites.input), ready.norm.input)
-        zs = products.matmul(xs, ready.kernel)
-        zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
-        return zs.astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: IndRNNParams, carry: IndRNNCarry) -> Float[Array, "*B H"]:
         """What each unit gets from its own past, in at least float32."""

@@ -1,4 +1,4 @@
-"""Long short-term memory, with a normalizer at each of its three sites."""
+"""Long short-term memory, with a normalizer at each of its sites."""
 
 import dataclasses
 from typing import ClassVar, Literal, NamedTuple, final

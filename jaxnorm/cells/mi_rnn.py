@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar, NamedTuple, final
 
 import jax
@@ -14,9 +13,9 @@ from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import after_centring
 from jaxnorm.cells.elman import ElmanCarry
-from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.integration import IntegrationParams, ReadyIntegration
 from jaxnorm.cells.products import Kernel
+from jaxnorm.cells.ungated import Ungated
 
 
 class MIRNNParams(NamedTuple):
@@ -41,7 +40,7 @@ class ReadyMIRNN(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MIRNN(NamedActivation, Frame):
+class MIRNN(NamedActivation, Ungated):
     r"""Simple recurrent network with multiplicative integration, and normalizers.
 
     .. math::
@@ -88,16 +87,10 @@ class MIRNN(NamedActivation, Frame):
     alpha_init: float = 1.0
     beta1_init: float | None = 0.5
     beta2_init: float | None = 0.5
-    kernel_init: Initializer = initializers.lecun_normal
     recurrent_init: Initializer = initializers.orthogonal
 
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
-
-    def site_shapes(self) -> Sites:
-        """There is one gate only: H features at each site."""
-        features = (self.hidden_features,)
-        return Sites(*[features] * len(Sites._fields))
 
     def draw(self, key: Key, in_features: int) -> MIRNNParams:
         """The weights; ``init`` compiles this."""
@@ -119,16 +112,6 @@ class MIRNN(NamedActivation, Frame):
         recurrent = products.ready_kernel(self.sites.recurrent, (1,), params.recurrent, dtype)
         by = integration.prepare(params.integration, params.bias)
         return ReadyMIRNN(kernel, Kernel(recurrent), by, params.norm)
-
-    def project(
-        self, ready: ReadyMIRNN, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B H"], Sites]:
-        """The normalized input products of all steps, in the compute dtype."""
-        products.check_features("MIRNN.project", xs, ready.kernel)
-        normalize = partial(base.normalize_features, after_centring(self.sites.input), ready.norm.input)
-        zs = products.matmul(xs, ready.kernel)
-        zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
-        return zs.astype(ready.kernel.dtype), Sites(input=measured)
 
     def recur(self, ready: ReadyMIRNN, carry: ElmanCarry) -> Float[Array, "*B H"]:
         """The recurrent product a_t, in at least float32."""

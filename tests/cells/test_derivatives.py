@@ -9,7 +9,7 @@ import pytest
 from jax.nn import sigmoid
 
 import jaxnorm as jn
-from jaxnorm.cells import elman, gates, gru_derivative, lstm_derivative, products
+from jaxnorm.cells import elman, gates, gru_derivative, lstm_derivative, products, ungated
 from jaxnorm.norms import standardize
 from tests import cases
 
@@ -120,7 +120,7 @@ def test_centred_kernels_change_nothing(name, rng, x64, monkeypatch):
     assert np.abs(ready.recurrent.matrix.mean(axis=-1)).max() < 1e-12, "not centred at all"
     for module in (products, gates):
         monkeypatch.setattr(module, "centre", lambda norm, groups, kernel: kernel)
-    for module in (gates, elman):
+    for module in (gates, elman, ungated):
         monkeypatch.setattr(module, "after_centring", lambda norm: norm)
     # Another spec, for which nothing has been compiled yet.
     plain = results(dataclasses.replace(cell, initial_noise=0.0, max_steps=1, forget_bias=0.5) if "lstm" in name else
