@@ -192,3 +192,15 @@ def test_options_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=says):
             jn.unroll(cell, params, xs, **options)
+
+
+def test_a_kernel_that_steps_multiply_by_is_not_repeated_for_each_of_them(key):
+    """The candidate's product of a reset-before GRU is made in the step; its derivative needs the kernel."""
+    chunk, hidden = 5, 7
+    cell = jn.ResetBeforeGRU(hidden)
+    params = cell.init(key, 3)
+    gradient = jax.grad(lambda p, xs: jnp.sum(jn.unroll(cell, p, xs, chunk=chunk).outputs))
+    program = jax.make_jaxpr(gradient)(params, jnp.ones((3 * chunk, 2, 3)))
+    shapes = {v.aval.shape for e in cell_checks.equations(program.jaxpr) for v in e.outvars}
+    assert (hidden, hidden) in shapes, "no kernel of the candidate at all"
+    assert (chunk, hidden, hidden) not in shapes
