@@ -7,9 +7,11 @@ import pytest
 from benchmarks import run
 from benchmarks.machine import describe
 from benchmarks.programs.normalizers import SPECS, names_for
+from benchmarks.programs.ours import PROGRAMS
+from benchmarks.programs.presets import PRESETS
 from benchmarks.report import report
 from benchmarks.results import read
-from benchmarks.shapes import NORM_SHAPES
+from benchmarks.shapes import NORM_SHAPES, Shape
 from tests import cases
 from tests.test_benchmarks import a_row
 
@@ -60,3 +62,17 @@ def test_costs_are_relative_to_layer_norm():
     lines = report(rows, describe(), []).splitlines()
     assert "| `layer_norm` | 1 (1) | 1.00 | 9.54e-05 | - | 2 (1) | 1.00 | 2 | 1.00 |" in lines
     assert "| `identity` | 1.5 (1) | 1.50 | 2 | - | 0.5 (1) | 0.25 | 3 | 1.50 |" in lines
+
+
+def test_every_preset_has_a_program():
+    """Traced, not run: outputs in the dtype that is measured, as many as there are hidden features."""
+    shape = Shape(2, 3, 5, 8)
+    for name in PRESETS:
+
+        def outputs(name=name):
+            program = PROGRAMS["ours"][name](shape, "bfloat16")
+            return program.apply(program.params, program.state, program.xs)[0]
+
+        ys = jax.eval_shape(outputs)
+        assert (ys.shape, ys.dtype) == ((3, 2, 8), jnp.bfloat16), name
+    assert {"ln_lstm", "bn_lstm", "Zoneout", "weight_norm_lstm", "ProjectedLSTM"} <= set(PRESETS)
