@@ -23,11 +23,15 @@ from benchmarks.shapes import (
     name_of,
 )
 
-GROUPS = ("cells", "norms", "growth", "costs", "presets")
+GROUPS = ("cells", "norms", "growth", "costs", "presets", "imports")
 FAMILIES = (("lstm", "ln_lstm", "bn_lstm"), ("gru", "ln_gru"))
 """A normalized cell is timed beside the plain cells of its family, since it is compared with them."""
 CELLS = tuple(model for family in FAMILIES for model in family)
 NORMS = ("layer_norm", "rms_norm", "batch_norm", "group_norm")
+
+
+IMPORTED = {"ours": "jaxnorm", "linen": "flax.linen", "nnx": "flax.nnx", "haiku": "haiku", "equinox": "equinox"}
+"""What is imported of a library."""
 
 
 class Comparison(NamedTuple):
@@ -75,7 +79,14 @@ def plan(choice: Choice) -> list[Comparison]:
     """
     for option, names in choice._asdict().items():
         check_names("groups" if option == "groups" else f"--{option}", names or (), KNOWN[option])
-    made = {"cells": _cells, "norms": _norms, "growth": _growth, "costs": _costs, "presets": _presets}
+    made = {
+        "cells": _cells,
+        "norms": _norms,
+        "growth": _growth,
+        "costs": _costs,
+        "presets": _presets,
+        "imports": _imports,
+    }
     comparisons = [comparison for group in GROUPS if group in choice.groups for comparison in made[group](choice)]
     if not comparisons:
         raise BadInput("nothing is measured: no group has these shapes and models. See --help.")
@@ -144,3 +155,10 @@ def _presets(choice: Choice) -> Iterator[Comparison]:
         models, libraries = _pick(choice.models, PRESETS, PRESETS), _pick(choice.libraries, ("ours",), ("ours",))
         if models and libraries:
             yield Comparison("presets", shape, SHAPES[shape], models, libraries, dtype, direction)
+
+
+def _imports(choice: Choice) -> Iterator[Comparison]:
+    """Importing the libraries that are built on JAX."""
+    libraries = _pick(choice.libraries, IMPORTED, IMPORTED)
+    if libraries and choice.shapes is choice.models is choice.dtypes is choice.directions is None:
+        yield Comparison("imports", "beyond jax", None, ("import",), libraries, "-", "import")

@@ -12,7 +12,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine, plots
+from benchmarks import imports, machine, plots
 from benchmarks.compete import compete
 from benchmarks.errors import Parser, exit_code
 from benchmarks.plan import GROUPS, KNOWN, Choice, Comparison, plan
@@ -89,7 +89,8 @@ def _measure(
         task = progress.add_task("", total=len(comparisons))
         for comparison in comparisons:
             progress.update(task, description=str(comparison))
-            outcome = compete(comparison, rounds, seconds)
+            measure = imports.compete if comparison.group == "imports" else compete
+            outcome = measure(comparison, rounds, seconds)
             folder.add(outcome.rows, outcome.unsupported + outcome.failed)
             folder.write("results.md", report(folder.rows, folder.machine, folder.left_out))
             failed += outcome.failed

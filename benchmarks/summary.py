@@ -80,7 +80,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
             if table:
                 lines += ["", f"**{group}, {dtype}**", "", f"| figure | target | {' | '.join(shapes)} |"]
                 lines += ["|---|---|" + "---|" * len(shapes), *table]
-    return lines + _growth(rows)
+    return lines + _growth(rows) + _import(rows)
 
 
 def _cell(figure: Figure, rows: Sequence[Row]) -> str:
@@ -122,3 +122,21 @@ def _least_memory(model: str, rows: Sequence[Row]) -> str:
         f"- `{model}` gradient, temporary memory at T = 8192: 1/{share:.0f} of linen's with `{name}`, "
         f"target 1/50: {'yes' if share >= 50 else 'no'}"
     )
+
+
+def _import(rows: Sequence[Row]) -> list[str]:
+    found = {row.library: row for row in rows if row.group == "imports"}
+    if "ours" not in found:
+        return []
+
+    def seconds(row: Row) -> str:
+        return f"{row.median_ms / 1e3:.2f} s ({row.min_ms / 1e3:.2f})"
+
+    others = ", ".join(f"{library} {seconds(row)}" for library, row in found.items() if library != "ours")
+    return [
+        "",
+        "**imports**",
+        "",
+        f"- importing jaxnorm takes {seconds(found['ours'])} beyond jax, target 0.3 s: "
+        f"{'yes' if found['ours'].median_ms <= 300 else 'no'}{f'; {others}' if others else ''}",
+    ]

@@ -266,7 +266,7 @@ def test_what_fails_is_said_and_the_rest_goes_on(tmp_path, monkeypatch, capsys, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["cell"], "groups: nothing is called cell. Choose from cells, norms, growth, costs, presets."),
+        (["cell"], "groups: nothing is called cell. Choose from cells, norms, growth, costs, presets, imports."),
         (["--shapes", "4x4"], "--shapes: nothing is called 4x4."),
         (["--models", "lstm", "ltsm"], "--models: nothing is called ltsm."),
         (["--libraries", "tensorflow"], "--libraries: nothing is called tensorflow."),
@@ -289,7 +289,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, words, said):
 def test_by_default_the_small_shapes_are_left_alone():
     comparisons = plan(Choice())
     assert "tiny" not in {c.shape_name for c in comparisons}
-    assert {c.group for c in comparisons} == {"cells", "norms", "growth", "costs", "presets"}
+    assert {c.group for c in comparisons} == {"cells", "norms", "growth", "costs", "presets", "imports"}
     assert {c.dtype for c in comparisons if c.group == "cells"} == {"float32", "bfloat16"}
 
 
@@ -328,6 +328,16 @@ def test_growth_is_judged_and_drawn():
     assert "| 4x128x8x8 | 1000 | - | - |" in lines, "microseconds per step"
     assert plots.growth(rows).startswith(b"\x89PNG")
     assert plots.cells(rows) is None
+
+
+def test_imports_are_measured_and_judged(tmp_path):
+    out = tmp_path / "out"
+    assert run.main(["imports", "--libraries", "ours", "--rounds", "1", "--out", str(out)]) == 0
+    (row,) = read(out)
+    assert (row.library, row.rounds) == ("ours", 1)
+    assert row.min_ms > 1.0, "an import takes longer"
+    judged = [a_row(group="imports", median=310.0), a_row("haiku", 500.0, group="imports")]
+    assert "target 0.3 s: no; haiku 0.50 s (" in "\n".join(summary(judged))
 
 
 def a_folder(path, rows):

@@ -1,5 +1,9 @@
 """Largest values over array axes and named ones, with derivatives that work under every transformation."""
 
+from functools import partial
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -7,22 +11,33 @@ from jaxnorm._typing import Array, AxisName
 from jaxnorm.norms.moments import masked, sum_over
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def maximum_over(data: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
     """The largest element along ``axes`` (kept with size 1) and over named axes; zero where there is none.
 
     The derivative goes in equal parts to all elements that attain the maximum, also on other devices.
     """
     lowest = jnp.asarray(-jnp.inf, data.dtype)
-    fixed = lax.stop_gradient(data if where is None else jnp.where(where, data, lowest))
-    top = jnp.max(fixed, axis=axes, keepdims=True, initial=-jnp.inf)
+    top = jnp.max(data if where is None else jnp.where(where, data, lowest), axis=axes, keepdims=True, initial=-jnp.inf)
     if axis_name is not None:
         top = lax.pmax(top, axis_name)  # type: ignore[no-untyped-call]
-    attained = fixed == top
+    return jnp.where(top == lowest, jnp.zeros((), data.dtype), top)
+
+
+@maximum_over.defjvp
+def _maximum_over_jvp(
+    axes: tuple[int, ...], axis_name: AxisName | None, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Array, Array]:
+    data, where = primals
+    top = maximum_over(data, where, axes, axis_name)
+    # The largest itself may be some roundings below: a compiler may compute the data anew, and otherwise, here.
+    few = 8 * jnp.finfo(data.dtype).eps  # type: ignore[no-untyped-call]
+    attained = data >= top - jnp.asarray(few, data.dtype) * jnp.abs(top)
     if where is not None:
         attained = attained & where
-    # The maximum of named axes has no derivative of its own: it is written as the mean of those who attain it.
     number = sum_over(attained.astype(data.dtype), axes, axis_name)
-    return sum_over(masked(data, attained), axes, axis_name) / jnp.maximum(number, jnp.ones((), data.dtype))
+    change = sum_over(masked(tangents[0], attained), axes, axis_name)
+    return top, change / jnp.maximum(number, jnp.ones((), data.dtype))
 
 
 def largest_sum_over(data: Array, k: int, axes: tuple[int, ...], axis_name: AxisName | None) -> tuple[Array, Array]:

@@ -56,10 +56,11 @@ class _How(NamedTuple):
 
 
 class _Statistics(NamedTuple):
-    """What a row is standardized with: ``y = (x - origin - mean) * factor``."""
+    """What a row is standardized with: ``y = (x - mean - rest) * factor``."""
 
-    origin: Array
     mean: Array
+    rest: Array
+    """What rounding took from the mean."""
     factor: Array
 
 
@@ -70,7 +71,12 @@ def _standardize(how: _How, x: Array, where: Array | None) -> Array:
 
 def _apply(x: Array, where: Array | None, by: _Statistics) -> Array:
     """The standardized data, zero where the mask is False."""
-    return masked(masked(x.astype(by.factor.dtype), where) - by.origin - by.mean, where) * by.factor
+    return _deviation(masked(x.astype(by.factor.dtype), where), where, by.mean, by.rest) * by.factor
+
+
+def _deviation(data: Array, where: Array | None, mean: Array, rest: Array) -> Array:
+    """How far data lie from their mean; the first difference is exact where they lie close to it."""
+    return masked(data - mean - rest, where)
 
 
 def _measure(how: _How, x: Array, where: Array | None) -> tuple[_Statistics, Array]:
@@ -80,13 +86,18 @@ def _measure(how: _How, x: Array, where: Array | None) -> tuple[_Statistics, Arr
     data = masked(x.astype(dtype), where)
     one = jnp.ones((), dtype)
     count = jnp.maximum(count_over(*_first(how.leading, how.axes, data, where), how.axes, how.axis_name), one)
-    origin = mean = jnp.zeros((1,) * data.ndim, dtype)
+    mean = rest = jnp.zeros((1,) * data.ndim, dtype)
     if how.centre:
         if how.anchored:
+            # The sum of origin and offset, and what is lost when it is rounded. Only this mean is taken of
+            # differences from the origin: XLA would write them out if anything else shared them.
             origin = anchor(data, how.axes, where, how.axis_name)
-            data = data - origin
-        mean = how.mean(data, count)
-        data = masked(data - mean, where)
+            offset = how.mean(data - origin, count)
+            mean = origin + offset
+            rest = (origin - mean) + offset
+        else:
+            mean = how.mean(data, count)
+        data = _deviation(data, where, mean, rest)
     source, _ = _first(how.leading, how.axes, data * scale, where)
     mean_square = how.mean(jnp.square(source), count)
     if how.epsilon == 0.0:
@@ -95,15 +106,15 @@ def _measure(how: _How, x: Array, where: Array | None) -> tuple[_Statistics, Arr
         inverse = jnp.where(constant, 0.0, lax.rsqrt(jnp.where(constant, one, mean_square)))
     else:
         inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon, dtype) * jnp.square(scale))
-    return _settled(how, x, _Statistics(origin, mean, inverse * scale)), count
+    return _settled(x, _Statistics(mean, rest, inverse * scale)), count
 
 
-def _settled(how: _How, x: Array, statistics: _Statistics) -> _Statistics:
+def _settled(x: Array, statistics: _Statistics) -> _Statistics:
     """Sees to it that the statistics of large data are arrays of their own, where that has been measured to pay.
 
     XLA's CPU compiler otherwise writes out the factor as large as the data, which costs more than all arithmetic.
     """
-    if how.anchored or x.dtype != jnp.float32 or x.size < _LARGE:
+    if x.dtype != jnp.float32 or x.size < _LARGE:
         return statistics
     settled: _Statistics = lax.platform_dependent(statistics, cpu=lax.optimization_barrier, default=lambda same: same)
     return settled

@@ -104,3 +104,16 @@ def test_the_anchor_keeps_the_digits_of_data_far_from_zero():
     assert 1e-5 < error[False] < 0.1, "rounding only, and some of it"
     near = jnp.asarray([[0.3, -1.2, 0.5]])
     np.testing.assert_allclose(jn.LayerNorm(anchor=False)(jn.Affine(None, None), near)[0], jn.layer_norm(near), 1e-5)
+
+
+def test_data_that_no_cache_holds_are_normalized_as_exactly(rng):
+    # From 2^20 elements on, float32 statistics lie behind a barrier on a CPU.
+    x = (rng.standard_normal((1024, 1024)) + 1e4).astype(np.float32)
+    cotangent = rng.standard_normal(x.shape).astype(np.float32)
+    exact = x.astype(np.float64)
+    s = np.sqrt(exact.var(1, keepdims=True) + 1e-5)
+    exact = (exact - exact.mean(1, keepdims=True)) / s
+    y, pull_back = jax.jit(lambda x, d: (jn.layer_norm(x), jax.vjp(jn.layer_norm, x)[1](d)[0]))(x, cotangent)
+    np.testing.assert_allclose(y, exact, atol=2e-6)
+    slope = cotangent - cotangent.mean(1, keepdims=True) - exact * (exact * cotangent).mean(1, keepdims=True)
+    np.testing.assert_allclose(pull_back, slope / s, atol=1e-5)
