@@ -87,7 +87,7 @@ def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):
 def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
     def wrong(how, primals, tangents):
         (x, where), (t, _) = primals, tangents
-        statistics, count = standardize._measure(how, x, where)
+        statistics, count = standardize._measure(how, x, where), standardize._count(how, x, where)
         y = standardize._apply(x, where, statistics)
         removed = y * how.mean(y * t, count) if forgotten == "the mean" else how.mean(t, count)
         return y, statistics.factor * (t - removed)

@@ -16,7 +16,9 @@ _SCALE = 2.0**-32
 _SMALLEST_SCALED = 1e-14
 
 _LARGE = 2**20
-"""Elements of data that no cache holds."""
+"""Elements of data that no cache of a core holds."""
+_BLOCK = 2**18
+"""Elements of data that one holds."""
 
 
 def standardize(
@@ -58,15 +60,16 @@ class _How(NamedTuple):
 class _Statistics(NamedTuple):
     """What a row is standardized with: ``y = (x - mean - rest) * factor``."""
 
-    mean: Array
-    rest: Array
-    """What rounding took from the mean."""
+    mean: Array | None
+    """None if nothing is centred."""
+    rest: Array | None
+    """What rounding took from the mean; None if that is not known."""
     factor: Array
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _standardize(how: _How, x: Array, where: Array | None) -> Array:
-    return _apply(x, where, _measure(how, x, where)[0])
+    return _apply(x, where, _measure(how, x, where))
 
 
 def _apply(x: Array, where: Array | None, by: _Statistics) -> Array:
@@ -74,19 +77,56 @@ def _apply(x: Array, where: Array | None, by: _Statistics) -> Array:
     return _deviation(masked(x.astype(by.factor.dtype), where), where, by.mean, by.rest) * by.factor
 
 
-def _deviation(data: Array, where: Array | None, mean: Array, rest: Array) -> Array:
+def _deviation(data: Array, where: Array | None, mean: Array | None, rest: Array | None) -> Array:
     """How far data lie from their mean; the first difference is exact where they lie close to it."""
-    return masked(data - mean - rest, where)
+    if mean is None:
+        return data
+    return masked(data - mean if rest is None else data - mean - rest, where)
 
 
-def _measure(how: _How, x: Array, where: Array | None) -> tuple[_Statistics, Array]:
-    """The statistics of all rows, and the number of elements behind each mean."""
+def _count(how: _How, x: Array, where: Array | None) -> Array:
+    """The number of elements behind each mean, at least one."""
+    dtype = statistics_dtype(x.dtype)
+    return jnp.maximum(
+        count_over(*_first(how.leading, how.axes, x, where), how.axes, how.axis_name), jnp.ones((), dtype)
+    )
+
+
+def _measure(how: _How, x: Array, where: Array | None) -> _Statistics:
+    """The statistics of all rows."""
+    blocks = _blocks(how, x) if where is None else None
+    if blocks is None:
+        return _measure_rows(how, x, where)
+
+    def by_blocks(x: Array) -> _Statistics:
+        found = lax.map(lambda block: _measure_rows(how, block, None), x.reshape(blocks))
+        joined: _Statistics = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+        return joined
+
+    statistics: _Statistics = lax.platform_dependent(x, cpu=by_blocks, default=lambda x: _measure_rows(how, x, None))
+    return statistics
+
+
+def _blocks(how: _How, x: Array) -> tuple[int, ...] | None:
+    """The shape of large data cut into blocks of rows that a CPU's cache holds; None where that cannot be.
+
+    Mean and variance take several passes. Gone through a block at a time, data are read from memory once.
+    """
+    rows = x.shape[0] if 0 not in how.axes else 1
+    if x.size < _LARGE or how.axis_name is not None or any(jax.typeof(x).sharding.spec):
+        return None
+    most = max(1, _BLOCK * rows // x.size)
+    length = next(size for size in range(most, 0, -1) if rows % size == 0)
+    return (rows // length, length, *x.shape[1:]) if 4 * length >= most and length < rows else None
+
+
+def _measure_rows(how: _How, x: Array, where: Array | None) -> _Statistics:
+    """The statistics of these rows."""
     dtype = statistics_dtype(x.dtype)
     scale = jnp.asarray(_SCALE if how.epsilon >= _SMALLEST_SCALED else 1.0, dtype)
     data = masked(x.astype(dtype), where)
-    one = jnp.ones((), dtype)
-    count = jnp.maximum(count_over(*_first(how.leading, how.axes, data, where), how.axes, how.axis_name), one)
-    mean = rest = jnp.zeros((1,) * data.ndim, dtype)
+    count = _count(how, x, where)
+    mean = rest = None
     if how.centre:
         if how.anchored:
             # The sum of origin and offset, and what is lost when it is rounded. Only this mean is taken of
@@ -103,21 +143,10 @@ def _measure(how: _How, x: Array, where: Array | None) -> tuple[_Statistics, Arr
     if how.epsilon == 0.0:
         # Without epsilon a constant row has no direction: zero, with a zero gradient, instead of NaN.
         constant = mean_square == 0
-        inverse = jnp.where(constant, 0.0, lax.rsqrt(jnp.where(constant, one, mean_square)))
+        inverse = jnp.where(constant, 0.0, lax.rsqrt(jnp.where(constant, jnp.ones((), dtype), mean_square)))
     else:
         inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon, dtype) * jnp.square(scale))
-    return _settled(x, _Statistics(mean, rest, inverse * scale)), count
-
-
-def _settled(x: Array, statistics: _Statistics) -> _Statistics:
-    """Sees to it that the statistics of large data are arrays of their own, where that has been measured to pay.
-
-    XLA's CPU compiler otherwise writes out the factor as large as the data, which costs more than all arithmetic.
-    """
-    if x.dtype != jnp.float32 or x.size < _LARGE:
-        return statistics
-    settled: _Statistics = lax.platform_dependent(statistics, cpu=lax.optimization_barrier, default=lambda same: same)
-    return settled
+    return _Statistics(mean, rest, inverse * scale)
 
 
 @_standardize.defjvp
@@ -132,7 +161,7 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
     are measured. It follows from dr = -r^3 mean((x - mean) dx) and mean(y) = 0.
     """
     x, where = primals
-    statistics, count = _measure(how, x, where)
+    statistics, count = _measure(how, x, where), _count(how, x, where)
 
     # A backward pass keeps x and the statistics, and computes y again.
     @partial(jax.checkpoint, prevent_cse=False)
