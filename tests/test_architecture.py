@@ -63,7 +63,8 @@ def test_the_import_check_catches_a_planted_import(tmp_path):
 
 # ---- loops in the engine only
 
-LOOPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py")
+STEPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py")
+LOOPS = (*STEPS, "norms/blocks.py")  # the last goes over rows of one array
 """Over the steps of a chunk, backward; over chunks; over the steps of a chunk, forward; over all steps at once, for
 linear cells. Each file has one."""
 
@@ -88,7 +89,7 @@ def all_scans(package):
     ]
 
 
-def test_loops_are_in_the_engine_and_one_a_file():
+def test_loops_over_time_are_in_the_engine_and_one_a_file():
     assert [scan.partition(":")[0] for scan in all_scans(PACKAGE)] == list(LOOPS)
 
 

@@ -8,17 +8,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, AxisName
+from jaxnorm.norms.blocks import by_blocks
 from jaxnorm.norms.moments import anchor, count_over, masked, statistics_dtype, sum_over
 
 # Data are scaled by this power of two (exactly) before they are squared, so that float32 overflows near 1e28 and not
 # near 1e19. What underflows then is smaller than 1e-9, nothing beside any epsilon that is at least _SMALLEST_SCALED.
 _SCALE = 2.0**-32
 _SMALLEST_SCALED = 1e-14
-
-_LARGE = 2**20
-"""Elements of data that no cache of a core holds."""
-_BLOCK = 2**18
-"""Elements of data that one holds."""
 
 
 def standardize(
@@ -94,30 +90,10 @@ def _count(how: _How, x: Array, where: Array | None) -> Array:
 
 def _measure(how: _How, x: Array, where: Array | None) -> _Statistics:
     """The statistics of all rows."""
-    blocks = _blocks(how, x) if where is None else None
-    if blocks is None:
+    if where is not None or how.axis_name is not None or 0 in how.axes:
         return _measure_rows(how, x, where)
-
-    def by_blocks(x: Array) -> _Statistics:
-        found = lax.map(lambda block: _measure_rows(how, block, None), x.reshape(blocks))
-        joined: _Statistics = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-        return joined
-
-    statistics: _Statistics = lax.platform_dependent(x, cpu=by_blocks, default=lambda x: _measure_rows(how, x, None))
+    statistics: _Statistics = by_blocks(lambda rows: _measure_rows(how, rows, None), x)
     return statistics
-
-
-def _blocks(how: _How, x: Array) -> tuple[int, ...] | None:
-    """The shape of large data cut into blocks of rows that a CPU's cache holds; None where that cannot be.
-
-    Mean and variance take several passes. Gone through a block at a time, data are read from memory once.
-    """
-    rows = x.shape[0] if 0 not in how.axes else 1
-    if x.size < _LARGE or how.axis_name is not None or any(jax.typeof(x).sharding.spec):
-        return None
-    most = max(1, _BLOCK * rows // x.size)
-    length = next(size for size in range(most, 0, -1) if rows % size == 0)
-    return (rows // length, length, *x.shape[1:]) if 4 * length >= most and length < rows else None
 
 
 def _measure_rows(how: _How, x: Array, where: Array | None) -> _Statistics:
