@@ -8,7 +8,7 @@ import jax
 import jaxnorm
 from benchmarks.programs.base import JaxProgram, Unsupported, cell_program, norm_program
 from benchmarks.programs.normalizers import SPECS
-from benchmarks.programs.presets import PRESETS
+from benchmarks.programs.presets import PARALLEL, PRESETS
 from benchmarks.shapes import Shape
 from jaxnorm.cells.wrappers import draws
 
@@ -24,6 +24,8 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 def build_cell(shape: Shape, dtype: str, *, model: str, **options: Any) -> JaxProgram:
     """A cell in training; one with running statistics folds what it measured into them."""
     cell = PRESETS[model](shape.hidden, shape.steps, dtype)
+    if model.endswith(PARALLEL):
+        options = {"schedule": "parallel"}
     key = jax.random.key(1) if draws(cell) else None
 
     def apply(params: Any, state: Any, xs: jax.Array) -> tuple[jax.Array, Any]:

@@ -70,3 +70,7 @@ PRESETS: dict[str, Callable[[int, int, str], Any]] = {
     "DropConnect": lambda hidden, steps, dtype: jn.DropConnect(jn.ln_lstm(hidden, dtype=dtype), rate=RATE),
 }
 """How each is made; LayerNorm at the sites of those that have no norm of their own."""
+
+PARALLEL = "-parallel"
+"""Cells with this at the end of their name run all steps at once."""
+PRESETS |= {name + PARALLEL: PRESETS[name] for name in ("MinGRU", "MinLSTM")}

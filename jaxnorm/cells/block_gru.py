@@ -77,7 +77,8 @@ class BlockGRU(NamedActivation, Frame):
       embedding_features: E, the width of the dense layer; None means H / 2.
       activation: :math:`\phi`.
       use_bias: whether there are biases.
-      update_bias: initial value of :math:`b_g` for the update gate z; part of the parameter, never added at run time.
+      update_bias: initial value of :math:`b_g` for the update gate z, a number or an initializer; part of the
+        parameter, never added at run time.
       kernel_init: initializer of all kernels, each by the number of inputs of its units.
 
     The other fields are those of all cells (:class:`jaxnorm.cells.frame.Frame`).
@@ -102,7 +103,7 @@ class BlockGRU(NamedActivation, Frame):
     blocks: int = 8
     embedding_features: int | None = None
     activation: Callable[[Array], Array] = jax.nn.gelu
-    update_bias: float = 0.0
+    update_bias: float | Initializer = 0.0
     kernel_init: Initializer = initializers.lecun_normal
 
     gate_count: ClassVar[int] = GATES
@@ -141,7 +142,8 @@ class BlockGRU(NamedActivation, Frame):
 
         layer = each_block(hidden_key, (size + embedding + in_features, size))
         block, mix, kernel = jnp.split(layer, [size, size + embedding], axis=1)
-        gates_bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(self.update_bias)
+        update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
+        gates_bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(update)
         return BlockGRUParams(
             kernel=jnp.moveaxis(kernel, 0, 1).reshape(in_features, hidden),
             recurrent=self.kernel_init(dense_key, (hidden, embedding), dtype),

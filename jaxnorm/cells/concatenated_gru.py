@@ -3,12 +3,13 @@
 import dataclasses
 from typing import Any, ClassVar, NamedTuple, final
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells import base, products
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
 from jaxnorm.cells.gru import GRUCarry
@@ -64,7 +65,8 @@ class ConcatenatedGRU(Frame):
       hidden_features: H.
       norm: RMSNorm, or Sites(input=...).
       use_bias: whether there is b.
-      update_bias: initial value of b for the update gate z; part of the parameter, never added at run time.
+      update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
+        added at run time.
       kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
         :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
       recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
@@ -92,7 +94,7 @@ class ConcatenatedGRU(Frame):
     """
 
     _: dataclasses.KW_ONLY
-    update_bias: float = 0.0
+    update_bias: float | Initializer = 0.0
     recurrent_init: GatesInitializer | None = None
 
     gate_count: ClassVar[int] = GATES
@@ -117,7 +119,8 @@ class ConcatenatedGRU(Frame):
         """The weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
-        bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(self.update_bias)
+        update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
+        bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(update)
         return ConcatenatedGRUParams(
             kernel=kernel,
             recurrent=recurrent,

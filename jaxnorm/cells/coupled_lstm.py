@@ -5,8 +5,8 @@ from typing import ClassVar, NamedTuple, final
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, Float
-from jaxnorm.cells import base, gates
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, gates, initializers
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.gated import Gated
 from jaxnorm.cells.gates import ReadyGates
@@ -46,7 +46,8 @@ class CoupledLSTM(Gated):
       hidden_features: H.
       norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i g o) share statistics: (3,) all, (1, 1, 1) each alone.
-      forget_bias: what the pre-activation of the forget gate begins with: b of the input gate starts at its negative.
+      forget_bias: what the pre-activation of the forget gate begins with, a number or an initializer: b of the input
+        gate starts at its negative.
         Without b that is the start of the bias of the last norm before the gates, if that has one.
       recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
       carry_dtype: of c; None means at least float32.
@@ -70,7 +71,7 @@ class CoupledLSTM(Gated):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float = 1.0
+    forget_bias: float | Initializer = 1.0
 
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
@@ -81,7 +82,11 @@ class CoupledLSTM(Gated):
 
     def draw(self, key: Key, in_features: int) -> CoupledLSTMParams:
         """The weights; ``init`` compiles this."""
-        return CoupledLSTMParams(**self.draw_gated(key, in_features, INPUT, -self.forget_bias))
+
+        def opposite(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+            return -initializers.filled(self.forget_bias, key, shape, dtype)
+
+        return CoupledLSTMParams(**self.draw_gated(key, in_features, INPUT, opposite))
 
     def step(
         self,

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.frame import Frame
@@ -31,19 +31,20 @@ class Gated(Frame):
         super().__post_init__()
         gates.check_groups(type(self).__name__, self.gate_groups, self.gate_count)
 
-    def draw_gated(self, key: Key, in_features: int, gate: int = 0, start: float = 0.0) -> dict[str, Any]:
-        """The weights by name; ``start`` is what the bias of one gate begins with."""
+    def draw_gated(self, key: Key, in_features: int, gate: int = 0, start: float | Initializer = 0.0) -> dict[str, Any]:
+        """The weights by name; ``start`` (a number or an initializer) is what the bias of one gate begins with."""
         hidden = self.hidden_features
         input_key, recurrent_key = jax.random.split(key)
         norm = self.fresh_norms()
-        bias = jnp.zeros((self.gate_count, hidden), self.param_dtype).at[gate].set(start)
+        first = initializers.filled(start, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
+        bias = jnp.zeros((self.gate_count, hidden), self.param_dtype).at[gate].set(first)
         return {
             "kernel": self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
             "recurrent": self.draw_gates(
                 "recurrent_init", self.recurrent_init, recurrent_key, (self.out_features, hidden)
             ),
             "bias": bias if self.use_bias else None,
-            "norm": norm if self.use_bias else gates.shift_last_norm(self.sites, norm, gate, start),
+            "norm": norm if self.use_bias else gates.shift_last_norm(self.sites, norm, gate, first),
             "carry": self.fresh_carry(),
         }
 

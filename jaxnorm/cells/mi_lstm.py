@@ -5,7 +5,7 @@ from typing import ClassVar, NamedTuple, final
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, integration
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.gated import Gated
@@ -47,7 +47,8 @@ class MILSTM(Gated):
       hidden_features: H.
       norm: one normalizer for all three sites, or Sites(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
-      forget_bias: initial value of b for the forget gate; part of the parameter, never added at run time.
+      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+        added at run time.
       alpha_init: initial value of :math:`\alpha`.
       beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
       beta2_init: initial value of :math:`\beta_2`; None leaves the term out. Without both it is the form that the paper
@@ -77,7 +78,7 @@ class MILSTM(Gated):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float = 1.0
+    forget_bias: float | Initializer = 1.0
     alpha_init: float = 1.0
     beta1_init: float | None = 0.5
     beta2_init: float | None = 0.5

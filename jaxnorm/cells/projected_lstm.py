@@ -58,8 +58,8 @@ class ProjectedLSTM(Gated):
       projected_features: P, the size of h and of the outputs.
       norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
-      forget_bias: initial value of b for the forget gate; part of the parameter, never added at run time. Without b
-        it is that of the bias of the last norm before the gates, if that has one.
+      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
       recurrent_init: initializer of U, drawn for each gate (P, H) apart; a tuple gives one for each gate.
       projection_init: initializer of the projection (H, P).
       carry_dtype: of c; None means at least float32.
@@ -89,7 +89,7 @@ class ProjectedLSTM(Gated):
     projected_features: int
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float = 1.0
+    forget_bias: float | Initializer = 1.0
     projection_init: Initializer = initializers.lecun_normal
 
     gate_count: ClassVar[int] = GATES

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import gates, products, stages
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.gated import Gated
@@ -58,8 +58,8 @@ class ResetBeforeGRU(Gated):
       gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) or (1, 1, 1). Those of n cannot be
         joint with others: its product needs r.
       update_gate: whether z keeps the old state or renews it, as for :class:`GRU`.
-      update_bias: initial value of b for the update gate z; part of the parameter, never added at run time. Without b
-        it is that of the bias of the last norm before the gates, if that has one.
+      update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
+        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
       recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
 
     The other fields are those of all cells (:class:`jaxnorm.cells.frame.Frame`).
@@ -84,7 +84,7 @@ class ResetBeforeGRU(Gated):
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (2, 1)
     update_gate: Literal["keep", "renew"] = "keep"
-    update_bias: float = 0.0
+    update_bias: float | Initializer = 0.0
 
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")

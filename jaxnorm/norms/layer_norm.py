@@ -44,8 +44,8 @@ def layer_norm(
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the features are spread.
       anchor: whether the first element is taken away before the mean is. It changes rounding only: data far from zero
-        keep their digits, and data that are all equal become exactly zero. Without it there is one pass less, which
-        is enough for data whose mean is not more than some thousand times their deviation.
+        keep their digits, and data that are all equal become exactly zero. Without it there is one operation less,
+        which is enough for data whose mean is not more than some thousand times their deviation.
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.

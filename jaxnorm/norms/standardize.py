@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, AxisName
-from jaxnorm.norms.blocks import by_blocks
+from jaxnorm.norms.blocks import LARGE, by_blocks
 from jaxnorm.norms.moments import anchor, count_over, masked, statistics_dtype, sum_over
 
 # Data are scaled by this power of two (exactly) before they are squared, so that float32 overflows near 1e28 and not
@@ -139,8 +139,9 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
     x, where = primals
     statistics, count = _measure(how, x, where), _count(how, x, where)
 
-    # A backward pass keeps x and the statistics, and computes y again.
-    @partial(jax.checkpoint, prevent_cse=False)
+    # A backward pass keeps x and the statistics, and computes y again. Where y is large, a compiler that finds it
+    # computed before is kept from storing it.
+    @partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
     def change(x: Array, statistics: _Statistics, t: Array) -> Array:
         y = _apply(x, where, statistics)
         t = masked(t.astype(y.dtype), where) * statistics.factor

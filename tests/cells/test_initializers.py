@@ -47,6 +47,12 @@ def test_chrono_of_an_lstm_is_in_both_gates(key):
         (jn.ln_gru(4, update_bias=Chrono(T, opposite=True)), 1, -1),
         (jn.LiGRU(4, update_bias=Chrono(T)), 0, 1),
         (jn.MinGRU(4, update_bias=Chrono(T, opposite=True)), 0, -1),
+        (jn.PeepholeLSTM(4, forget_bias=Chrono(T)), 1, 1),
+        (jn.ProjectedLSTM(4, 2, forget_bias=Chrono(T)), 1, 1),
+        (jn.MILSTM(4, forget_bias=Chrono(T)), 1, 1),
+        (jn.CoupledLSTM(4, forget_bias=Chrono(T)), 0, -1),  # the gate that has weights is the input gate
+        (jn.ResetBeforeGRU(4, update_bias=Chrono(T)), 1, 1),
+        (jn.ConcatenatedGRU(4, update_bias=Chrono(T)), 1, 1),
     ],
     ids=lambda value: type(value).__name__,
 )
