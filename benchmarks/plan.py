@@ -28,8 +28,6 @@ FAMILIES = (("lstm", "ln_lstm", "bn_lstm"), ("gru", "ln_gru"))
 """A normalized cell is timed beside the plain cells of its family, since it is compared with them."""
 CELLS = tuple(model for family in FAMILIES for model in family)
 NORMS = ("layer_norm", "rms_norm", "batch_norm", "group_norm")
-
-
 IMPORTED = {"ours": "jaxnorm", "linen": "flax.linen", "nnx": "flax.nnx", "haiku": "haiku", "equinox": "equinox"}
 """What is imported of a library."""
 

@@ -61,12 +61,11 @@ def test_the_import_check_catches_a_planted_import(tmp_path):
     assert "optax" in imported_by("import planted", tmp_path)
 
 
-# ---- loops in the engine only
+# ---- loops over time in the engine only
 
-STEPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py")
-LOOPS = (*STEPS, "norms/blocks.py")  # the last goes over rows of one array
+LOOPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py", "norms/blocks.py")
 """Over the steps of a chunk, backward; over chunks; over the steps of a chunk, forward; over all steps at once, for
-linear cells. Each file has one."""
+linear cells; and, no loop over time, over the rows of one array. Each file has one."""
 
 
 def scans_in(source):

@@ -25,6 +25,8 @@ def build_cell(shape: Shape, dtype: str, *, model: str, **options: Any) -> JaxPr
     """A cell in training; one with running statistics folds what it measured into them."""
     cell = PRESETS[model](shape.hidden, shape.steps, dtype)
     if model.endswith(PARALLEL):
+        if options:
+            raise Unsupported("it has a schedule of its own")
         options = {"schedule": "parallel"}
     key = jax.random.key(1) if draws(cell) else None
 

@@ -93,3 +93,10 @@ def test_they_are_values():
 def test_errors():
     with pytest.raises(ValueError, match="Chrono: max_steps must be at least 2, got 1"):
         Chrono(1)
+
+
+def test_chrono_of_the_gates_of_a_block_gru(key):
+    bias = jn.BlockGRU(4, blocks=2, update_bias=Chrono(T)).init(key, 3).gates_bias
+    assert np.all((bias[1] >= 0) & (bias[1] <= math.log(T - 1)))
+    assert len(set(bias[1].tolist())) == 4
+    assert not np.any(np.delete(np.asarray(bias), 1, axis=0))

@@ -78,3 +78,12 @@ def test_masks_and_first_axes_are_not_cut(by_blocks, rng):
     np.testing.assert_allclose(jn.layer_norm(x, where=jnp.ones((12, 6), bool)), jn.layer_norm(x), atol=1e-6)
     jn.layer_norm(x, axis=0)
     assert by_blocks == [(3, 4, 6)]
+
+
+def test_large_normalized_data_are_computed_again_and_not_kept():
+    def barriers(rows):
+        lowered = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(jn.rms_norm(x))))).lower(jnp.ones((rows, 64)))
+        return lowered.as_text().count("optimization_barrier")
+
+    assert barriers(blocks.LARGE // 64) == 1
+    assert barriers(64) == 0

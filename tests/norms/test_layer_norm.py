@@ -107,7 +107,7 @@ def test_the_anchor_keeps_the_digits_of_data_far_from_zero():
 
 
 def test_data_that_no_cache_holds_are_normalized_as_exactly(rng):
-    # From 2^20 elements on, float32 statistics lie behind a barrier on a CPU.
+    # From 2^20 elements on, statistics are measured a block of rows at a time on a CPU.
     x = (rng.standard_normal((1024, 1024)) + 1e4).astype(np.float32)
     cotangent = rng.standard_normal(x.shape).astype(np.float32)
     exact = x.astype(np.float64)
