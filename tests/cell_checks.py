@@ -313,10 +313,13 @@ def check_short(cell: Any, unroll: Callable = jn.unroll) -> None:
 
 
 def equations(jaxpr: Any) -> Any:
-    """All equations of a jaxpr, those of inner ones too."""
+    """All equations of a jaxpr, those of inner ones too; of forms for different platforms only those of the first."""
     for equation in jaxpr.eqns:
         yield equation
-        for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
+        inside: Any = equation.params
+        if inside.get("branches_platforms"):
+            inside = inside["branches"][0]
+        for inner in jax.tree.leaves(inside, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
             inner = getattr(inner, "jaxpr", inner)
             if hasattr(inner, "eqns"):
                 yield from equations(inner)

@@ -27,6 +27,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from jaxnorm import _single_cpu
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -38,6 +40,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("jaxnorm")
+
+# Programs take the forms that they take on a machine with one CPU device, except where a test spreads them.
+count_cpus = _single_cpu.count_cpus
+_single_cpu.count_cpus = lambda: 1
 
 finished = itertools.count(1)
 
@@ -58,6 +64,15 @@ def key():
 def rng():
     """NumPy's generator: drawing with it compiles nothing."""
     return np.random.default_rng(20161)
+
+
+@pytest.fixture
+def spread(monkeypatch):
+    """Programs take the forms that can be spread over all devices."""
+    jax.clear_caches()
+    monkeypatch.setattr(_single_cpu, "count_cpus", count_cpus)
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

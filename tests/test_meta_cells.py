@@ -129,10 +129,8 @@ def test_a_gradient_that_is_left_out_is_caught(rng):
 
 
 def test_nan_in_padding_that_is_not_taken_out_is_caught(x64):
-    faulty = planted(
-        "jaxnorm.engine.unroll",
-        "xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))",
-        "pass",
-    ).unroll
+    project = planted("jaxnorm.engine.forward", "xs = select(steps.where, xs, jnp.zeros_like(xs))", "pass").project
+    chunked = planted("jaxnorm.engine.backward", "Whether", "Whether", project=project).chunked
+    faulty = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", chunked=chunked).unroll
     with pytest.raises(AssertionError):
         cell_checks.check_padding(jn.lstm(SIZE), faulty)

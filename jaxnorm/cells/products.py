@@ -1,10 +1,12 @@
 """The matrix products of a cell, and what ``prepare`` does for them with the weights, once a sequence."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._single_cpu import on_single_cpu
 from jaxnorm._typing import Array, DTypeLike, Float
 from jaxnorm.cells.centring import centre
 from jaxnorm.norms.base import Affine, Normalizer, Params
@@ -59,21 +61,42 @@ def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel | GateK
     contracted = 0
     if isinstance(kernel, Kernel):
         array, contracted = (kernel.matrix, 0) if kernel.transposed is None else (kernel.transposed, 1)
-    # One axis of rows: the gradient of the kernel is a product over one axis then, for which nothing is laid out anew.
-    rows = x.astype(array.dtype).reshape(-1, x.shape[-1])
-    axes = (((1,), (contracted,)), ((), ()))
-    y = lax.dot_general(rows, array, axes, preferred_element_type=statistics_dtype(array.dtype))
-    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    def product(x: Array, array: Array) -> Array:
+        axes = (((x.ndim - 1,), (contracted,)), ((), ()))
+        return lax.dot_general(x, array, axes, preferred_element_type=statistics_dtype(array.dtype))
+
+    return _by_rows(product, x.astype(array.dtype), array)
 
 
 def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N O"]:
     """The product of each of N parts of the features with its own matrix (N, S, O), in at least float32."""
     array: Any = kernel.matrix if kernel.transposed is None else kernel.transposed
     contracted = 1 if kernel.transposed is None else 2
-    parts = x.astype(array.dtype).reshape(-1, array.shape[0], array.shape[contracted])
-    axes = (((2,), (contracted,)), ((1,), (0,)))
-    y = lax.dot_general(parts, array, axes, preferred_element_type=statistics_dtype(array.dtype))
-    return y.swapaxes(0, 1).reshape(*x.shape[:-1], y.shape[0], y.shape[-1])
+
+    def product(x: Array, array: Array) -> Array:
+        parts = x.reshape(*x.shape[:-1], array.shape[0], array.shape[contracted])
+        axes = (((parts.ndim - 1,), (contracted,)), ((parts.ndim - 2,), (0,)))
+        y = lax.dot_general(parts, array, axes, preferred_element_type=statistics_dtype(array.dtype))
+        return jnp.moveaxis(y, 0, -2)
+
+    return _by_rows(product, x.astype(array.dtype), array)
+
+
+def _by_rows(product: Callable[[Array, Array], Array], x: Array, array: Array) -> Array:
+    """A product that leaves the leading axes of ``x`` as they are.
+
+    On a CPU they are made one axis: XLA lays out anew what a product sums over two axes, as the gradient of a kernel
+    over steps and examples.
+    """
+    if x.ndim <= 2:
+        return product(x, array)
+
+    def merged(x: Array, array: Array) -> Array:
+        y = product(x.reshape(-1, x.shape[-1]), array)
+        return y.reshape(*x.shape[:-1], *y.shape[1:])
+
+    return on_single_cpu(merged, product, x, array)
 
 
 def check_features(where: str, x: Array, kernel: Array | GateKernels) -> None:

@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array
+from jaxnorm._typing import Array, DType
 from jaxnorm.cells.base import Cell, Ready
 from jaxnorm.cells.products import Kernel
 from jaxnorm.engine.chunks import Stretch, over_chunks
 from jaxnorm.engine.every_step import at_every_step
 from jaxnorm.engine.forward import Given, Passed, Steps, forward, project, select, step
+from jaxnorm.engine.spread import zeros_beside
 from jaxnorm.norms.moments import statistics_dtype
 
 
@@ -28,6 +29,12 @@ class Plan(NamedTuple):
 
     cell: Cell
     chunk: int
+    axis: int
+    """The time axis of inputs and outputs."""
+    features: tuple[int, ...]
+    """The axes of the outputs after those of the inputs' steps and examples."""
+    dtype: DType
+    """That of the outputs."""
     reverse: bool
     keep_all: bool
     """Whether the carry of every step is kept for the backward pass, or only the first of each chunk."""
@@ -37,16 +44,19 @@ def run(plan: Plan, given: Given, steps: Steps, *, keep: bool) -> tuple[Passed, 
     """The forward pass; with ``keep`` also what the backward pass needs besides its arguments."""
 
     def body(carry: Any, part: Stretch) -> tuple[Any, Stretch]:
-        xs, steps = part.steps
         passed = forward(
-            plan.cell, given._replace(carry=carry, xs=xs), steps, reverse=plan.reverse, keep=keep and plan.keep_all
-        )
+            plan.cell, given._replace(carry=carry, xs=part.laid), part.steps,
+            reverse=plan.reverse, keep=keep and plan.keep_all,
+        )  # fmt: skip
         first = carry if keep and not plan.keep_all else ()
-        return passed.last, Stretch((passed.outputs, passed.measured, passed.before), first)
+        return passed.last, Stretch(passed.outputs, (passed.measured, passed.before), first)
 
-    last, results = over_chunks(body, given.carry, Stretch((given.xs, steps), ()), plan.chunk, reverse=plan.reverse)
-    outputs, measured, before = results.steps
-    return Passed(last, outputs, measured, ()), results._replace(steps=before)
+    last, results = over_chunks(
+        body, given.carry, Stretch(given.xs, steps, ()), zeros_beside(given.xs, plan.features, plan.dtype),
+        plan.chunk, axis=plan.axis, reverse=plan.reverse,
+    )  # fmt: skip
+    measured, before = results.steps
+    return Passed(last, results.laid, measured, ()), (before, results.first)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -92,14 +102,15 @@ class _Sums(NamedTuple):
 
 def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
     """The cotangents of what the forward pass was given."""
-    given, steps, kept = residuals
+    given, steps, (kept, first) = residuals
     ready, stats = given.ready, given.stats
     cell = plan.cell
     turned = _transpose_kernels(ready)
 
     def chunk(state: tuple[Any, _Sums], part: Stretch) -> tuple[Any, Stretch]:
         d_carry, sums = state
-        xs, steps, before, d_outputs, (d_input_moments, d_moments) = part.steps
+        xs, d_outputs = part.laid
+        steps, before, (d_input_moments, d_moments) = part.steps
         if not plan.keep_all:
             again = given._replace(carry=part.first, xs=xs)
             before = forward(cell, again, steps, reverse=plan.reverse, keep=True).before
@@ -157,21 +168,23 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
             d_initial,
             jax.tree.map(_add, sums.stats, d_stats_1, d_stats_2),
         )
-        return (d_carry, sums), Stretch(d_xs, ())
+        return (d_carry, sums), Stretch(d_xs, (), ())
 
     start = _Sums(*(jax.tree.map(_zeros, tree) for tree in (ready, given.initial, stats)))
     (d_carry, sums), results = over_chunks(
         chunk,
         (cotangents.last, start),
-        Stretch((given.xs, steps, kept.steps, cotangents.outputs, cotangents.measured), kept.first),
+        Stretch((given.xs, cotangents.outputs), (steps, kept, cotangents.measured), first),
+        zeros_beside(given.xs, given.xs.shape[-1:], given.xs.dtype),
         plan.chunk,
+        axis=plan.axis,
         reverse=not plan.reverse,
     )
     d_ready, d_initial, d_stats = (
         jax.tree.map(lambda total, leaf: total.astype(leaf.dtype), totals, tree)
         for totals, tree in zip(sums, (ready, given.initial, stats), strict=True)
     )
-    return Given(d_ready, d_carry, d_initial, results.steps, d_stats)
+    return Given(d_ready, d_carry, d_initial, results.laid, d_stats)
 
 
 def _transpose_kernels(ready: Ready) -> Ready:

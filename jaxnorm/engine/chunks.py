@@ -1,18 +1,25 @@
 """Stretches of steps: a long sequence is gone through a chunk at a time."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._typing import Array
+
 
 class Stretch(NamedTuple):
-    """Sequences of two kinds: with an entry for each step, and with one for each chunk; time comes first."""
+    """Sequences of three kinds. In a chunk time always comes first; in a whole sequence it does so but for ``laid``."""
 
+    laid: Any
+    """An entry for each step, with the time axis where the caller has it: read and written where it lies."""
     steps: Any
+    """An entry for each step."""
     first: Any
+    """An entry for each chunk."""
 
 
 def chunk_length(steps: int, rows: int, backend: str) -> int:
@@ -28,39 +35,100 @@ def chunk_length(steps: int, rows: int, backend: str) -> int:
 
 
 def over_chunks(
-    body: Callable[[Any, Stretch], tuple[Any, Stretch]], carry: Any, sequences: Stretch, chunk: int, *, reverse: bool
+    body: Callable[[Any, Stretch], tuple[Any, Stretch]],
+    carry: Any,
+    sequences: Stretch,
+    into: Any,
+    chunk: int,
+    *,
+    axis: int,
+    reverse: bool,
 ) -> tuple[Any, Stretch]:
     """Calls ``body(carry, stretch) -> (carry, results)`` for chunks of steps, one after the other.
 
     Steps that fill no chunk form a shorter one at the end of the time axis. With ``reverse`` the last comes first.
+
+    Args:
+      body: what is done with a chunk.
+      carry: what the first chunk begins with.
+      sequences: what the chunks are cut from.
+      into: arrays of zeros for the results that are ``laid``, of which every step is written once.
+      chunk: steps in a chunk.
+      axis: the time axis of ``sequences.laid`` and of ``into``.
+      reverse: the order of the chunks.
     """
-    length = jax.tree.leaves(sequences.steps)[0].shape[0]
+    length = jax.tree.leaves(sequences.laid)[0].shape[axis]
     count = 0 if length <= chunk else length // chunk  # a single chunk needs no loop
     whole = count * chunk
 
-    def main(carry: Any) -> tuple[Any, Stretch]:
-        parts = Stretch(
-            jax.tree.map(lambda a: a[:whole].reshape(count, chunk, *a.shape[1:]), sequences.steps),
-            jax.tree.map(lambda a: a[:count], sequences.first),
-        )
-        carry, results = lax.scan(body, carry, parts, reverse=reverse)
-        return carry, results._replace(steps=jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results.steps))
+    def time_first(start: int, end: int) -> Any:
+        return jax.tree.map(lambda a: jnp.moveaxis(lax.slice_in_dim(a, start, end, axis=axis), axis, 0), sequences.laid)
 
-    def rest(carry: Any) -> tuple[Any, Stretch]:
-        part = Stretch(
-            jax.tree.map(lambda a: a[whole:], sequences.steps), jax.tree.map(lambda a: a[-1], sequences.first)
+    def split(a: Array) -> Array:
+        return a[:whole].reshape(count, chunk, *a.shape[1:])
+
+    def main(carry: Any, into: Any) -> tuple[Any, Stretch]:
+        there = lax.stop_gradient(sequences.laid)
+
+        def one(state: tuple[Any, Any], part: tuple[Array, Stretch]) -> tuple[tuple[Any, Any], Stretch]:
+            (carry, into), (start, stretch) = state, part
+            laid = jax.tree.map(partial(_read, axis, start), there, stretch.laid)
+            carry, results = body(carry, stretch._replace(laid=laid))
+            return (carry, _write(axis, start, into, results.laid)), results._replace(laid=())
+
+        starts = jnp.arange(count, dtype=jnp.int32) * chunk
+        laid, steps = jax.tree.map(split, (time_first(0, whole), sequences.steps))
+        parts = Stretch(laid, steps, jax.tree.map(lambda a: a[:count], sequences.first))
+        (carry, into), results = lax.scan(one, (carry, into), (starts, parts), reverse=reverse)
+        return carry, Stretch(
+            into, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results.steps), results.first
         )
-        carry, results = body(carry, part)
-        return carry, results._replace(first=jax.tree.map(lambda a: a[None], results.first))
+
+    def rest(carry: Any, into: Any) -> tuple[Any, Stretch]:
+        steps = jax.tree.map(lambda a: a[whole:], sequences.steps)
+        first = jax.tree.map(lambda a: a[-1], sequences.first)
+        carry, results = body(carry, Stretch(time_first(whole, length), steps, first))
+        into = _write(axis, whole, into, results.laid)
+        return carry, Stretch(into, results.steps, jax.tree.map(lambda a: a[None], results.first))
 
     if count == 0:
-        return rest(carry)
+        return rest(carry, into)
     if whole == length:
-        return main(carry)
+        return main(carry, into)
     if reverse:
-        carry, late = rest(carry)
-        carry, early = main(carry)
+        carry, late = rest(carry, into)
+        carry, early = main(carry, late.laid)
+        into = early.laid
     else:
-        carry, early = main(carry)
-        carry, late = rest(carry)
-    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)
+        carry, early = main(carry, into)
+        carry, late = rest(carry, early.laid)
+        into = late.laid
+    steps, first = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early[1:], late[1:])
+    return carry, Stretch(into, steps, first)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _read(axis: int, start: Array, whole: Array, part: Array) -> Array:
+    """The chunk at ``start``, time first, read out of the whole sequence where it lies.
+
+    ``part`` is the same chunk, cut from a sequence with time first, and only a derivative looks at it: the transpose of
+    reading out of the whole would add an array as large as the whole for every chunk. Where there is no derivative
+    the compiler drops it.
+    """
+    if axis == 0:
+        return part
+    return jnp.moveaxis(lax.dynamic_slice_in_dim(whole, start, len(part), axis), axis, 0)
+
+
+@_read.defjvp
+def _read_jvp(axis: int, primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Array]) -> tuple[Array, Array]:
+    return _read(axis, *primals), tangents[2]
+
+
+def _write(axis: int, start: Array | int, wholes: Any, parts: Any) -> Any:
+    """Puts chunks, time first, into whole sequences."""
+
+    def put(whole: Array, part: Array) -> Array:
+        return lax.dynamic_update_slice_in_dim(whole, jnp.moveaxis(part, 0, axis), start, axis)
+
+    return jax.tree.map(put, wholes, parts)

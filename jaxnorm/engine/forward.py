@@ -59,6 +59,8 @@ def rows(stats: Any, row: Array | None) -> Any:
 
 def project(cell: Cell, ready: Ready, xs: Array, stats: Any, steps: Steps) -> tuple[Array, Any]:
     """The input products of all steps, normalized, and the moments of the input site."""
+    if steps.where is not None:
+        xs = select(steps.where, xs, jnp.zeros_like(xs))  # what is masked may hold anything
     return cell.project(ready, xs, rows(stats, steps.row), steps.where)
 
 

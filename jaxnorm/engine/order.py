@@ -20,10 +20,11 @@ def reversed_steps(lengths: Integer[Array, "*B"], steps: int) -> Int[Array, "T *
     return jnp.where(place < lengths[None], lengths[None] - 1 - place, place)
 
 
-def take_steps(array: Shaped[Array, "T ..."], order: Int[Array, "T *B"]) -> Shaped[Array, "T ..."]:
-    """Reorders the leading time axis for each example."""
-    index = order.reshape(order.shape + (1,) * (array.ndim - order.ndim))
-    return jnp.take_along_axis(array, index, axis=0)
+def take_steps(array: Shaped[Array, "..."], order: Int[Array, "T *B"], axis: int = 0) -> Shaped[Array, "..."]:
+    """Reorders the time axis for each example."""
+    index = jnp.moveaxis(order, 0, axis)
+    index = index.reshape(index.shape + (1,) * (array.ndim - index.ndim))
+    return jnp.take_along_axis(array, index, axis=axis)
 
 
 def flip_steps(
@@ -47,9 +48,8 @@ def flip_steps(
     (time,) = _validate.axes("flip_steps", time_axis, array.ndim)
     if lengths is None:
         return jnp.flip(array, axis=time)
-    first = jnp.moveaxis(array, time, 0)
-    within = clip_lengths(jnp.asarray(lengths), first.shape[0])
-    return jnp.moveaxis(take_steps(first, reversed_steps(within, first.shape[0])), 0, time)
+    steps = array.shape[time]
+    return take_steps(array, reversed_steps(clip_lengths(jnp.asarray(lengths), steps), steps), time)
 
 
 def clip_lengths(lengths: Integer[Array, "*B"], steps: int) -> Int[Array, "*B"]:

@@ -14,9 +14,10 @@ from jaxnorm.engine.backward import Plan, chunked
 from jaxnorm.engine.check import check_params, check_stats, fit_carry
 from jaxnorm.engine.chunks import chunk_length
 from jaxnorm.engine.clock import ages
-from jaxnorm.engine.forward import Given, Steps, forward
+from jaxnorm.engine.forward import Given, Passed, Steps, forward
 from jaxnorm.engine.order import clip_lengths, real_steps, reversed_steps, take_steps
 from jaxnorm.engine.parallel import parallel
+from jaxnorm.engine.spread import shard_alike, vary_alike
 
 
 class Unrolled(NamedTuple):
@@ -55,7 +56,8 @@ def unroll(
     .. math:: \text{carry}_t, y_t = \text{cell}(\text{carry}_{t-1}, x_t), \qquad t = 0, \dots, T - 1
 
     The input product of all steps (of a chunk) is made at once; the loop holds one matrix product a step. A pure
-    function: it works under ``jit``, ``grad``, ``vmap``, ``shard_map`` and inside Flax modules, and updates nothing.
+    function: it works under ``jit``, ``grad``, ``vmap`` and ``shard_map``, on batches that are spread over devices by
+    their sharding, and inside Flax modules, and updates nothing.
 
     Args:
       cell: a spec such as ``ln_lstm(128)``.
@@ -73,7 +75,8 @@ def unroll(
       key: randomness for cells that need it (noise on the initial state).
       reverse: runs from the last step to the first; outputs stay at the places of their inputs. With ``lengths`` each
         example begins at its own last real step. A reset at t takes effect before step t is processed.
-      time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs.
+      time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs. Sequences are read and written
+        where they lie; the plain and the parallel schedule transpose them once.
       schedule: ``"chunked"`` goes a chunk of steps at a time and has a derivative of its own, for reverse mode (also
         repeated): it keeps carries only, and makes the gradients of the weights once a chunk instead of once a step.
         ``"plain"`` is one loop, differentiated by JAX, for forward mode (``jax.jvp``, ``jax.jacfwd``,
@@ -182,14 +185,14 @@ def _unroll(
     save: str,
     truncate: int | None,
 ) -> Unrolled:
-    """Brings everything into one form (time first, one mask, one carry) and hands it to the loop."""
+    """Brings everything into one form (one mask, one carry, masks with time first) and hands it to the loop."""
     check_params(cell, params)
     if stats is not None:
         check_stats(cell, stats)
     steps = xs.shape[time]
-    xs = jnp.moveaxis(xs, time, 0)
+    batch_shape = (*xs.shape[:time], *xs.shape[time + 1 : -1])
     where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
-    batch_shape = xs.shape[1:-1]
+    lengths, (where, reset) = shard_alike(xs, time, lengths), shard_alike(xs, time, (where, reset), lead=1)
     order: Array | None = None
     if lengths is not None:
         lengths = clip_lengths(lengths, steps)
@@ -199,38 +202,45 @@ def _unroll(
         if reverse:
             # Real steps change places and padding stays at the end, so that every example starts at step 0.
             order = reversed_steps(lengths, steps)
-            xs, where = take_steps(xs, order), take_steps(where, order)
+            xs, where = take_steps(xs, order, time), take_steps(where, order)
             reset = None if reset is None else take_steps(reset, order)
             reverse = False
-    if where is not None:
-        xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
 
     dtype = compute_dtype(cell, params, xs.dtype)
     carry_key, step_key, sequence_key = (None,) * 3 if key is None else jax.random.split(key, 3)
-    carry, initial = _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
+    carry, initial = shard_alike(
+        xs, time, _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
+    )
     carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
     row, clock = _rows(stats, clock, steps, where, reset, batch_shape, reverse)
     keys = None if step_key is None else jax.random.split(step_key, steps)
     cut = None if truncate is None else _cuts(steps, truncate, reverse)
     ready = cell.sample(cell.prepare(params, dtype), batch_shape, sequence_key)
     given = Given(ready, carry, initial if reset is not None else None, xs, stats)
-    given = _vary_alike(given, where)
+    given = vary_alike(given, where)
     each = Steps(row, where, reset, cut, keys)
-    if schedule == "plain":
-        last, ys, measured, _ = forward(cell, given, each, reverse=reverse, keep=False)
-    elif schedule == "parallel":
-        last, ys, measured, _ = parallel(cast(LinearCell, cell), given, each, reverse=reverse)
-    else:
-        rows = math.prod(batch_shape)
-        length = chunk or chunk_length(steps, rows, jax.default_backend())
-        plan = Plan(cell, length, reverse, save == "steps")
+
+    def at_once(given: Given, each: Steps) -> Passed:
+        """All steps, time first."""
+        given = given._replace(xs=jnp.moveaxis(given.xs, time, 0))
+        if schedule == "parallel":
+            return parallel(cast(LinearCell, cell), given, each, reverse=reverse)
+        return forward(cell, given, each, reverse=reverse, keep=False)
+
+    if schedule == "chunked":
+        length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
+        outputs = jax.eval_shape(at_once, given, each).outputs
+        plan = Plan(cell, length, time, outputs.shape[xs.ndim - 1 :], outputs.dtype, reverse, save == "steps")
         last, ys, measured, _ = chunked(plan, given, each)
+    else:
+        last, ys, measured, _ = at_once(given, each)
+        ys = jnp.moveaxis(ys, 0, time)
     moments = Sites() if stats is not None else combine_sites(*measured)  # given statistics were not measured
     if reverse:
         moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
     if order is not None:
-        ys = take_steps(ys, order)
-    return Unrolled(jnp.moveaxis(ys, 0, time), last if clock is None else Timed(last, clock), moments)
+        ys = take_steps(ys, order, time)
+    return Unrolled(ys, last if clock is None else Timed(last, clock), moments)
 
 
 def _start(
@@ -257,18 +267,6 @@ def _cuts(steps: int, every: int, reverse: bool) -> Array:
     """True at the steps, in processing order, that begin a stretch of truncated back-propagation."""
     cut = jnp.arange(steps, dtype=jnp.int32) % every == 0
     return jnp.flip(cut) if reverse else cut
-
-
-def _vary_alike(given: Given, where: Array | None) -> Given:
-    """Inside ``shard_map`` a loop needs a carry that varies over the same mesh axes before and after a step."""
-    axes = frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves((given, where))))
-
-    def vary(leaf: Array) -> Array:
-        missing = tuple(sorted(axes - jax.typeof(leaf).manual_axis_type.varying))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    varied: Given = jax.tree.map(vary, given)
-    return varied
 
 
 def _rows(

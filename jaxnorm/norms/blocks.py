@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax import lax
 
+from jaxnorm._single_cpu import on_single_cpu
 from jaxnorm._typing import Array
 
 LARGE = 2**20
@@ -28,12 +29,12 @@ def by_blocks(function: Callable[[Array], Any], x: Array) -> Any:
     def blocks(x: Array) -> Any:
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), lax.map(function, x.reshape(shape)))
 
-    return lax.platform_dependent(x, cpu=blocks, default=function)
+    return on_single_cpu(blocks, function, x)
 
 
 def cut(x: Array) -> tuple[int, ...] | None:
     """The shape (blocks, rows, ...) of data that are gone through in blocks; None for those that are not."""
-    if x.size < LARGE or any(jax.typeof(x).sharding.spec):
+    if x.size < LARGE:
         return None
     rows = len(x)
     most = max(1, BLOCK * rows // x.size)

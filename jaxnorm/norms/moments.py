@@ -89,8 +89,14 @@ def anchor(data: Array, axes: tuple[int, ...], where: Array | None, axis_name: A
     """
     if where is not None or axis_name is not None or any(data.shape[a] == 0 for a in axes):
         return jnp.zeros((1,) * data.ndim, data.dtype)
-    first = tuple(slice(0, 1) if a in axes else slice(None) for a in range(data.ndim))
-    return lax.stop_gradient(data[first])
+    data = lax.stop_gradient(data)
+    spread = tuple(a for a in axes if jax.typeof(data).sharding.spec[a] is not None)
+    data = data[tuple(slice(0, 1) if a in axes and a not in spread else slice(None) for a in range(data.ndim))]
+    for a in spread:
+        # The element lies on one device of a mesh with explicit axes: the others add zeros.
+        first = lax.broadcasted_iota(jnp.int32, data.shape, a) == 0
+        data = jnp.sum(masked(data, first), axis=a, keepdims=True)
+    return data
 
 
 def moments(
