@@ -86,8 +86,8 @@ def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N
 def _by_rows(product: Callable[[Array, Array], Array], x: Array, array: Array) -> Array:
     """A product that leaves the leading axes of ``x`` as they are.
 
-    On a CPU they are made one axis: XLA lays out anew what a product sums over two axes, as the gradient of a kernel
-    over steps and examples.
+    On a single CPU they are made one axis: XLA lays out anew what a product sums over two axes, as the gradient of a
+    kernel over steps and examples.
     """
     if x.ndim <= 2:
         return product(x, array)

@@ -38,7 +38,7 @@ def over_chunks(
     body: Callable[[Any, Stretch], tuple[Any, Stretch]],
     carry: Any,
     sequences: Stretch,
-    into: Any,
+    into: Array,
     chunk: int,
     *,
     axis: int,
@@ -52,7 +52,7 @@ def over_chunks(
       body: what is done with a chunk.
       carry: what the first chunk begins with.
       sequences: what the chunks are cut from.
-      into: arrays of zeros for the results that are ``laid``, of which every step is written once.
+      into: zeros for the results that are ``laid``, of which every step is written once.
       chunk: steps in a chunk.
       axis: the time axis of ``sequences.laid`` and of ``into``.
       reverse: the order of the chunks.
@@ -67,10 +67,10 @@ def over_chunks(
     def split(a: Array) -> Array:
         return a[:whole].reshape(count, chunk, *a.shape[1:])
 
-    def main(carry: Any, into: Any) -> tuple[Any, Stretch]:
+    def main(carry: Any, into: Array) -> tuple[Any, Stretch]:
         there = lax.stop_gradient(sequences.laid)
 
-        def one(state: tuple[Any, Any], part: tuple[Array, Stretch]) -> tuple[tuple[Any, Any], Stretch]:
+        def one(state: tuple[Any, Array], part: tuple[Array, Stretch]) -> tuple[tuple[Any, Array], Stretch]:
             (carry, into), (start, stretch) = state, part
             laid = jax.tree.map(partial(_read, axis, start), there, stretch.laid)
             carry, results = body(carry, stretch._replace(laid=laid))
@@ -84,7 +84,7 @@ def over_chunks(
             into, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results.steps), results.first
         )
 
-    def rest(carry: Any, into: Any) -> tuple[Any, Stretch]:
+    def rest(carry: Any, into: Array) -> tuple[Any, Stretch]:
         steps = jax.tree.map(lambda a: a[whole:], sequences.steps)
         first = jax.tree.map(lambda a: a[-1], sequences.first)
         carry, results = body(carry, Stretch(time_first(whole, length), steps, first))
@@ -125,10 +125,6 @@ def _read_jvp(axis: int, primals: tuple[Array, Array, Array], tangents: tuple[An
     return _read(axis, *primals), tangents[2]
 
 
-def _write(axis: int, start: Array | int, wholes: Any, parts: Any) -> Any:
-    """Puts chunks, time first, into whole sequences."""
-
-    def put(whole: Array, part: Array) -> Array:
-        return lax.dynamic_update_slice_in_dim(whole, jnp.moveaxis(part, 0, axis), start, axis)
-
-    return jax.tree.map(put, wholes, parts)
+def _write(axis: int, start: Array | int, whole: Array, part: Array) -> Array:
+    """Puts a chunk, time first, into the whole sequence."""
+    return lax.dynamic_update_slice_in_dim(whole, jnp.moveaxis(part, 0, axis), start, axis)

@@ -185,7 +185,7 @@ def _unroll(
     save: str,
     truncate: int | None,
 ) -> Unrolled:
-    """Brings everything into one form (one mask, one carry, masks with time first) and hands it to the loop."""
+    """Brings everything into one form (one mask with time first, one carry) and hands it to the loop."""
     check_params(cell, params)
     if stats is not None:
         check_stats(cell, stats)

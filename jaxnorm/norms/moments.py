@@ -85,7 +85,7 @@ def anchor(data: Array, axes: tuple[int, ...], where: Array | None, axis_name: A
     """A point near the data, to be subtracted before the mean is taken: the first element along ``axes``.
 
     Statistics do not depend on it, but for rounding: data that are all equal become exactly zero, and the mean of data
-    far from zero keeps its digits. Where elements are masked or lie on other devices it is zero.
+    far from zero keeps its digits. Where elements are masked, or lie on members of a mapped axis, it is zero.
     """
     if where is not None or axis_name is not None or any(data.shape[a] == 0 for a in axes):
         return jnp.zeros((1,) * data.ndim, data.dtype)
