@@ -126,8 +126,10 @@ def test_batch_statistics_of_data_far_from_zero(kind, rng, spread):
     measured = jax.jit(lambda x: jn.moments(x, axis=0))
     with jax.set_mesh(mesh_of(kind)):
         got = measured(jax.device_put(x, P("data")))
+        equal = measured(jax.device_put(jnp.full((12, 5), 4096.1), P("data")))
     np.testing.assert_allclose(got.var, np.var(np.asarray(x, np.float64), axis=0), rtol=1e-4)
     compare(got, measured(x))
+    assert not np.any(equal.var), "what is equal to the element is exactly zero without it"
 
 
 def test_large_data_are_not_gathered_for_the_blocks_of_a_cache(rng):
