@@ -6,10 +6,10 @@ from typing import final
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
-from jaxnorm.norms import moments as statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_spec import BatchSpec
-from jaxnorm.norms.moments import Moments, feature_last_axes, full_mask, masked, normalize
+from jaxnorm.norms.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
+from jaxnorm.norms.standardize import standardize_batch
 
 
 def batch_norm(
@@ -63,7 +63,8 @@ def batch_norm(
 
     Notes:
       A feature that is constant over the batch, a batch of one and a batch without a real element give ``bias``, with
-      finite gradients. With ``epsilon=0`` a constant feature is 0/0.
+      finite gradients. With ``epsilon=0`` that is so in training, the gradient of x being zero there; with a variance
+      of zero among ``moments`` it is 0/0. A gradient keeps x, the statistics and the scale.
 
     Reference:
       S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 1.
@@ -72,10 +73,13 @@ def batch_norm(
     _validate.epsilon("batch_norm", epsilon)
     axes = feature_last_axes("batch_norm", axis, x.ndim)
     mask = full_mask("batch_norm", x, where)
-    if moments is None:
-        moments = statistics.moments(x, axis=axes, where=mask, axis_name=axis_name)
-    y = normalize(masked(x, mask), moments, scale, bias, axis=axes, epsilon=epsilon)
-    return masked(y, mask), moments
+    if moments is not None:
+        y = normalize(masked(x, mask), moments, scale, bias, axis=axes, epsilon=epsilon)
+        return masked(y, mask), moments
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    affine = aligned_affine("batch_norm", scale, bias, x, kept)
+    y, measured = standardize_batch(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon)
+    return y.astype(x.dtype), measured
 
 
 @final

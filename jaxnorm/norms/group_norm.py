@@ -1,13 +1,15 @@
 """Group normalization."""
 
 import dataclasses
+from functools import partial
 from typing import final
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
-from jaxnorm.norms.moments import apply_affine, full_mask, masked
+from jaxnorm.norms.extent import Groups
+from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
 
@@ -56,6 +58,9 @@ def group_norm(
       >>> jaxnorm.group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), num_groups=2, epsilon=0.0)
       Array([[-1.,  1., -1.,  1.]], dtype=float32)
 
+    Notes:
+      Same computation in training and inference. A gradient keeps x, the statistics and the scale.
+
     Reference:
       Y. Wu, K. He, "Group Normalization", 2018, arXiv:1803.08494, eqs. 1, 2 and 7.
     """
@@ -63,10 +68,16 @@ def group_norm(
     _validate.epsilon("group_norm", epsilon)
     axes, feature = base.group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("group_norm", x, where)
-    data, members, split_axes = base.in_groups(x, mask, num_groups, axes, feature)
-    y = standardize(data, split_axes, where=members, axis_name=axis_name, epsilon=epsilon, centre=True).reshape(x.shape)
-    y = apply_affine("group_norm", y, scale, bias, (feature,))
-    return masked(y, mask).astype(x.dtype)
+    affine = aligned_affine("group_norm", scale, bias, x, (feature,))
+    run = partial(standardize, axis_name=axis_name, epsilon=epsilon, centre=True)
+    if positions := tuple(a for a in axes if a != feature):
+        y = run(x, positions, *affine, where=mask, groups=Groups(feature, x.shape[feature] // num_groups))
+    else:
+        # The features of a group alone are a row like that of layer normalization.
+        data, members, rows = base.in_groups(x, mask, num_groups, axes, feature)
+        split = (None if param is None else base.split_groups(param, num_groups, feature) for param in affine)
+        y = run(data, rows, *split, where=members).reshape(x.shape)
+    return y.astype(x.dtype)
 
 
 @final

@@ -7,7 +7,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
-from jaxnorm.norms.moments import apply_affine, full_mask, masked
+from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
 
@@ -57,7 +57,8 @@ def instance_norm(
               [ 1.,  1.]]], dtype=float32)
 
     Notes:
-      Same computation in training and inference; there are no running statistics.
+      Same computation in training and inference; there are no running statistics. A gradient keeps x, the statistics
+      and the scale.
 
     Reference:
       D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization", 2016, arXiv:1607.08022, eq. 4.
@@ -66,9 +67,9 @@ def instance_norm(
     _validate.epsilon("instance_norm", epsilon)
     axes, feature = base.position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
-    y = standardize(x, axes, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True)
-    y = apply_affine("instance_norm", y, scale, bias, (feature,))
-    return masked(y, mask).astype(x.dtype)
+    affine = aligned_affine("instance_norm", scale, bias, x, (feature,))
+    y = standardize(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True)
+    return y.astype(x.dtype)
 
 
 @final

@@ -9,7 +9,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
-from jaxnorm.norms.moments import apply_affine, full_mask, masked
+from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
 
@@ -43,9 +43,9 @@ def layer_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the features are spread.
-      anchor: whether the first element is taken away before the mean is. It changes rounding only: data far from zero
-        keep their digits, and data that are all equal become exactly zero. Without it there is one operation less,
-        which is enough for data whose mean is not more than some thousand times their deviation.
+      anchor: whether an element is taken away before the mean is. It changes rounding only: data far from zero keep
+        their digits, and data that are all equal become exactly zero. Without it there is one pass less, which is
+        enough for data whose mean is not more than some thousand times their deviation.
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -62,6 +62,7 @@ def layer_norm(
 
     Notes:
       Exact for data up to about 1e28 in magnitude. Same computation in training and inference.
+      A gradient keeps x, the statistics and the scale.
 
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eqs. 3, 15, 16.
@@ -70,9 +71,9 @@ def layer_norm(
     _validate.epsilon("layer_norm", epsilon)
     axes = _validate.axes("layer_norm", axis, x.ndim)
     mask = full_mask("layer_norm", x, where)
-    y = standardize(x, axes, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True, anchored=anchor)
-    y = apply_affine("layer_norm", y, scale, bias, axes)
-    return masked(y, mask).astype(x.dtype)
+    affine = aligned_affine("layer_norm", scale, bias, x, axes)
+    y = standardize(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True, anchored=anchor)
+    return y.astype(x.dtype)
 
 
 @final
@@ -88,7 +89,7 @@ class LayerNorm(Stateless):
       scale_init: initial value of the scale.
       bias_init: initial value of the bias.
       axis_name: name or names of mapped axes over which the features are spread.
-      anchor: whether the first element is taken away before the mean is; cells leave that out inside their loop.
+      anchor: whether an element is taken away before the mean is; cells leave that out inside their loop.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm

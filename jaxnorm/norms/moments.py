@@ -82,21 +82,20 @@ def masked(x: Array, where: Array | None) -> Array:
 
 
 def anchor(data: Array, axes: tuple[int, ...], where: Array | None, axis_name: AxisName | None) -> Array:
-    """A point near the data, to be subtracted before the mean is taken: the first element along ``axes``.
+    """A point near the data, to be subtracted before the mean is taken: an element, with ``axes`` kept at size 1.
 
     Statistics do not depend on it, but for rounding: data that are all equal become exactly zero, and the mean of data
-    far from zero keeps its digits. Where elements are masked, or lie on members of a mapped axis, it is zero.
+    far from zero keeps its digits. Where elements are masked, or lie on members of a mapped axis, it is zero. It is the
+    first element, or the largest where the last axis is among ``axes``: elements of memory that are far apart cost more
+    than a pass over all that lie side by side. Nor can the first be had alone where an axis is spread over a mesh.
     """
     if where is not None or axis_name is not None or any(data.shape[a] == 0 for a in axes):
         return jnp.zeros((1,) * data.ndim, data.dtype)
     data = lax.stop_gradient(data)
     spread = tuple(a for a in axes if jax.typeof(data).sharding.spec[a] is not None)
-    data = data[tuple(slice(0, 1) if a in axes and a not in spread else slice(None) for a in range(data.ndim))]
-    for a in spread:
-        # The element lies on one device of a mesh with explicit axes: the others add zeros.
-        first = lax.broadcasted_iota(jnp.int32, data.shape, a) == 0
-        data = jnp.sum(masked(data, first), axis=a, keepdims=True)
-    return data
+    whole = axes if data.ndim - 1 in axes else spread
+    data = data[tuple(slice(0, 1) if a in axes and a not in whole else slice(None) for a in range(data.ndim))]
+    return jnp.max(data, axis=whole, keepdims=True)
 
 
 def moments(
@@ -201,11 +200,23 @@ def aligned_param(
     return aligned
 
 
+def aligned_affine(
+    name: str, scale: Array | None, bias: Array | None, x: Array, axes: tuple[int, ...]
+) -> tuple[Array | None, Array | None]:
+    """Scale and bias along ``axes``, checked, in the dtype of the statistics of ``x``, with as many axes as it has."""
+    dtype = statistics_dtype(x.dtype)
+
+    def along(label: str, param: Array | None) -> Array | None:
+        return None if param is None else aligned_param(name, label, param, x.shape, axes, dtype)
+
+    return along("scale", scale), along("bias", bias)
+
+
 def apply_affine(name: str, y: Array, scale: Array | None, bias: Array | None, axes: tuple[int, ...]) -> Array:
-    """``y * scale + bias`` along ``axes``, in the dtype of ``y``."""
-    if scale is not None:
-        y = y * aligned_param(name, "scale", scale, y.shape, axes, y.dtype)
-    return y if bias is None else y + aligned_param(name, "bias", bias, y.shape, axes, y.dtype)
+    """``y * scale + bias`` along ``axes``, in the dtype of ``y``, at least float32."""
+    scale, bias = aligned_affine(name, scale, bias, y, axes)
+    y = y if scale is None else y * scale
+    return y if bias is None else y + bias
 
 
 def normalize(

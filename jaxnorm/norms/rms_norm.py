@@ -9,7 +9,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
-from jaxnorm.norms.moments import apply_affine, full_mask, masked
+from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
 
@@ -60,6 +60,7 @@ def rms_norm(
 
     Notes:
       Exact for data up to about 1e28 in magnitude. Same computation in training and inference.
+      A gradient keeps x, the statistics and the scale.
 
     Reference:
       B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eqs. 4 and 5 (k there is
@@ -70,9 +71,9 @@ def rms_norm(
     axes = _validate.axes("rms_norm", axis, x.ndim)
     mask = full_mask("rms_norm", x, where)
     leading = _leading("rms_norm", x.shape, axes, fraction, axis_name)
-    y = standardize(x, axes, where=mask, axis_name=axis_name, epsilon=epsilon, centre=False, leading=leading)
-    y = apply_affine("rms_norm", y, scale, bias, axes)
-    return masked(y, mask).astype(x.dtype)
+    affine = aligned_affine("rms_norm", scale, bias, x, axes)
+    y = standardize(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon, centre=False, leading=leading)
+    return y.astype(x.dtype)
 
 
 def _leading(

@@ -1,4 +1,4 @@
-"""The shared core of all normalizers that need no running statistics: centre, and divide by the root mean square."""
+"""The core of layer, RMS, group, instance and batch normalization: centre, and divide by the root mean square."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,157 +8,209 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, AxisName
-from jaxnorm.norms.blocks import LARGE, by_blocks
-from jaxnorm.norms.moments import anchor, count_over, masked, statistics_dtype, sum_over
+from jaxnorm.norms.extent import Extent, Groups
+from jaxnorm.norms.moments import Moments, as_moments, masked, statistics_dtype
 
 # Data are scaled by this power of two (exactly) before they are squared, so that float32 overflows near 1e28 and not
 # near 1e19. What underflows then is smaller than 1e-9, nothing beside any epsilon that is at least _SMALLEST_SCALED.
 _SCALE = 2.0**-32
 _SMALLEST_SCALED = 1e-14
 
+# From so many elements on, which no cache of a core holds, a compiler that finds a derivative's factors computed before
+# is kept from storing them.
+LARGE = 2**20
+
 
 def standardize(
     x: Array,
     axes: tuple[int, ...],
+    scale: Array | None = None,
+    bias: Array | None = None,
     *,
     where: Array | None,
     axis_name: AxisName | None,
     epsilon: float,
     centre: bool,
     leading: int | None = None,
+    groups: Groups | None = None,
     anchored: bool = True,
 ) -> Array:
     """``(x - mean) / sqrt(var + epsilon)`` over ``axes``, or ``x / sqrt(mean(x^2) + epsilon)`` without ``centre``.
 
-    ``where`` has as many axes as ``x``; elements outside it are neither read nor written: the result is zero there.
-    ``leading`` takes the statistic from that many first coordinates of the (single) axis. The result is in at least
-    float32. The variance is two-pass; ``anchored`` takes an element away before the mean is taken (see ``anchor``).
-    Where all elements are masked, or equal, the result is zero and so is the gradient of the masked ones.
+    That is multiplied by ``scale`` and added to ``bias``, which have as many axes as ``x`` (see ``aligned_affine``), as
+    has ``where``; elements outside it are neither read nor written: the result is zero there. ``leading`` takes the
+    statistic from that many first coordinates of the (single) axis; ``groups`` lets features beside ``axes`` share it.
+    The result is in at least float32. The variance is two-pass; ``anchored`` takes an element away before the mean is
+    taken (see ``anchor``). Where all elements are masked, or equal, the result is ``bias``.
     """
-    return _standardize(_How(axes, axis_name, epsilon, centre, leading, anchored), x, where)
+    how = _How(Extent(axes, axis_name, leading, groups), epsilon, centre, anchored)
+    y, _ = _standardize(how, x, where, scale, bias)
+    return y
+
+
+def standardize_batch(
+    x: Array,
+    axes: tuple[int, ...],
+    scale: Array | None,
+    bias: Array | None,
+    *,
+    where: Array | None,
+    axis_name: AxisName | None,
+    epsilon: float,
+) -> tuple[Array, Moments]:
+    """The same with ``centre``, and what was measured, to which gradients flow too."""
+    over = Extent(axes, axis_name)
+    y, measured = _standardize(_How(over, epsilon, centre=True, measured=True), x, where, scale, bias)
+    mean, var, count = (over.lay(statistic) for statistic in measured)
+    return y, as_moments(mean, var, count, axes)
 
 
 class _How(NamedTuple):
     """What is static about a standardization; see :func:`standardize`."""
 
-    axes: tuple[int, ...]
-    axis_name: AxisName | None
+    over: Extent
     epsilon: float
     centre: bool
-    leading: int | None
     anchored: bool = True
-
-    def mean(self, data: Array, count: Array) -> Array:
-        """The sum over all axes, named ones too, divided by a count."""
-        return sum_over(data, self.axes, self.axis_name) / count
+    measured: bool = False
+    """Whether the caller wants mean, variance and count."""
 
 
 class _Statistics(NamedTuple):
-    """What a row is standardized with: ``y = (x - mean - rest) * factor``."""
+    """What data are standardized with: ``(x - mean - rest) * factor``."""
 
+    number: Array
+    """How many elements are behind each mean; it may be zero."""
     mean: Array | None
     """None if nothing is centred."""
     rest: Array | None
     """What rounding took from the mean; None if that is not known."""
+    mean_square: Array
     factor: Array
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _standardize(how: _How, x: Array, where: Array | None) -> Array:
-    return _apply(x, where, _measure(how, x, where))
+def _standardize(
+    how: _How, x: Array, where: Array | None, scale: Array | None, bias: Array | None
+) -> tuple[Array, tuple[Array, ...]]:
+    """The result, and mean, variance and count where they are wanted."""
+    return _results(how, x, where, scale, bias, _measure(how, x, where))
 
 
-def _apply(x: Array, where: Array | None, by: _Statistics) -> Array:
+def _results(
+    how: _How, x: Array, where: Array | None, scale: Array | None, bias: Array | None, by: _Statistics
+) -> tuple[Array, tuple[Array, ...]]:
+    y = _apply(how, x, where, by)
+    y = y if scale is None else y * scale
+    y = y if bias is None else masked(y + bias, where)
+    if not how.measured:
+        return y, ()
+    assert by.mean is not None
+    return y, (by.mean, by.mean_square, by.number)
+
+
+def _apply(how: _How, x: Array, where: Array | None, by: _Statistics) -> Array:
     """The standardized data, zero where the mask is False."""
-    return _deviation(masked(x.astype(by.factor.dtype), where), where, by.mean, by.rest) * by.factor
+    return _deviation(how, x, where, by.mean, by.rest) * how.over.lay(by.factor)
 
 
-def _deviation(data: Array, where: Array | None, mean: Array | None, rest: Array | None) -> Array:
+def _deviation(how: _How, x: Array, where: Array | None, mean: Array | None, rest: Array | None) -> Array:
     """How far data lie from their mean; the first difference is exact where they lie close to it."""
+    data = masked(x.astype(statistics_dtype(x.dtype)), where)
     if mean is None:
         return data
-    return masked(data - mean if rest is None else data - mean - rest, where)
-
-
-def _count(how: _How, x: Array, where: Array | None) -> Array:
-    """The number of elements behind each mean, at least one."""
-    dtype = statistics_dtype(x.dtype)
-    return jnp.maximum(
-        count_over(*_first(how.leading, how.axes, x, where), how.axes, how.axis_name), jnp.ones((), dtype)
-    )
+    data = data - how.over.lay(mean)
+    return masked(data if rest is None else data - how.over.lay(rest), where)
 
 
 def _measure(how: _How, x: Array, where: Array | None) -> _Statistics:
-    """The statistics of all rows."""
-    if where is not None or how.axis_name is not None or 0 in how.axes:
-        return _measure_rows(how, x, where)
-    statistics: _Statistics = by_blocks(lambda rows: _measure_rows(how, rows, None), x)
-    return statistics
-
-
-def _measure_rows(how: _How, x: Array, where: Array | None) -> _Statistics:
-    """The statistics of these rows."""
-    dtype = statistics_dtype(x.dtype)
-    scale = jnp.asarray(_SCALE if how.epsilon >= _SMALLEST_SCALED else 1.0, dtype)
-    data = masked(x.astype(dtype), where)
-    count = _count(how, x, where)
+    """The statistics; only the mean itself is taken of differences from the origin, and nothing else shares them."""
+    over, dtype = how.over, statistics_dtype(x.dtype)
+    number = over.number(x, where)
     mean = rest = None
     if how.centre:
+        data = masked(x.astype(dtype), where)
         if how.anchored:
-            # The sum of origin and offset, and what is lost when it is rounded. Only this mean is taken of
-            # differences from the origin: XLA would write them out if anything else shared them.
-            origin = anchor(data, how.axes, where, how.axis_name)
-            offset = how.mean(data - origin, count)
+            # The sum of origin and offset, and what is lost when it is rounded.
+            origin = over.origin(x, where).astype(dtype)
+            offset = over.mean(data - over.lay(origin), number)
             mean = origin + offset
-            rest = (origin - mean) + offset
+            # Data that were narrow have no digits there.
+            rest = (origin - mean) + offset if x.dtype == dtype else None
         else:
-            mean = how.mean(data, count)
-        data = _deviation(data, where, mean, rest)
-    source, _ = _first(how.leading, how.axes, data * scale, where)
-    mean_square = how.mean(jnp.square(source), count)
+            mean = over.mean(data, number)
+    deviation = _deviation(how, x, where, mean, rest)
+    # A variance that is handed out is that of the data as they are, as small as it may be.
+    power = _SCALE if how.epsilon >= _SMALLEST_SCALED and not how.measured else 1.0
+    mean_square = over.mean(jnp.square(deviation * jnp.asarray(power, dtype)), number)
     if how.epsilon == 0.0:
         # Without epsilon a constant row has no direction: zero, with a zero gradient, instead of NaN.
         constant = mean_square == 0
         inverse = jnp.where(constant, 0.0, lax.rsqrt(jnp.where(constant, jnp.ones((), dtype), mean_square)))
     else:
-        inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon, dtype) * jnp.square(scale))
-    return _Statistics(mean, rest, inverse * scale)
+        inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon * power**2, dtype))
+    return _Statistics(number, mean, rest, mean_square, inverse * jnp.asarray(power, dtype))
 
 
 @_standardize.defjvp
-def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
+def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     r"""The derivative, with two means where differentiating step by step takes four.
 
-    With y the result and r = 1 / sqrt(var + epsilon),
+    With :math:`\hat x` for what is standardized, :math:`y = s \hat x + b`, :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}`,
 
-    .. math:: \dot y = r \dot x - \overline{r \dot x} - y \, \overline{y r \dot x}
+    .. math::
+       \dot{\hat x} &= r \dot x - \overline{r \dot x} - \hat x \, \overline{\hat x r \dot x} \\
+       \dot y &= s \dot{\hat x} + \hat x \dot s + \dot b \\
+       \dot \mu &= \overline{\dot x}, \qquad \dot{(\sigma^2)} = 2 \, \overline{(x - \mu) \dot x}
 
     where the first mean is absent without ``centre``, and the second runs over the leading coordinates if only they
-    are measured. It follows from dr = -r^3 mean((x - mean) dx) and mean(y) = 0.
+    are measured. It follows from dr = -r^3 mean((x - mean) dx) and from a mean of zero.
     """
-    x, where = primals
-    statistics, count = _measure(how, x, where), _count(how, x, where)
+    x, where, scale, bias = primals
+    t_x, _, t_scale, t_bias = tangents
+    by, over = _measure(how, x, where), how.over
+    # A backward pass keeps x, the statistics and the scale, and standardizes again: on each of the paths by itself, as
+    # what they shared would be as large as x, and stored.
+    keeping = partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
 
-    # A backward pass keeps x and the statistics, and computes y again. Where y is large, a compiler that finds it
-    # computed before is kept from storing it.
-    @partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
-    def change(x: Array, statistics: _Statistics, t: Array) -> Array:
-        y = _apply(x, where, statistics)
-        t = masked(t.astype(y.dtype), where) * statistics.factor
-        along, _ = _first(how.leading, how.axes, y * t, None)
-        change = t - y * how.mean(along, count)
+    @keeping
+    def through_data(x: Array, by: _Statistics, scale: Array | None, t: Array) -> Array:
+        x_hat = _apply(how, x, where, by)
+        t = masked(t.astype(x_hat.dtype), where) * over.lay(by.factor)
+        change = t - x_hat * over.lay(over.mean(x_hat * t, by.number))
         if how.centre:
-            change = masked(change - how.mean(t, count), where)
-        return change
+            change = masked(change - over.lay(over.mean(t, by.number)), where)
+        return change if scale is None else change * scale
 
-    return _apply(x, where, statistics), change(x, statistics, tangents[0])
+    @keeping
+    def through_scale(x: Array, by: _Statistics, t: Array) -> Array:
+        return _apply(how, x, where, by) * t
+
+    @keeping
+    def through_bias(t: Array) -> Array:
+        return masked(t, where)
+
+    @keeping
+    def through_moments(x: Array, by: _Statistics, t: Array) -> tuple[Array, ...]:
+        t = masked(t.astype(by.factor.dtype), where)
+        deviation = _deviation(how, x, where, by.mean, by.rest)
+        return over.mean(t, by.number), 2.0 * over.mean(deviation * t, by.number), jnp.zeros_like(by.number)
+
+    change = through_data(x, by, scale, t_x)
+    if scale is not None:
+        change = change + through_scale(x, by, t_scale)
+    if bias is not None:
+        change = change + through_bias(t_bias)
+    measured_change = through_moments(x, by, t_x) if how.measured else ()
+    x, by = _unshared(x, by)
+    return _results(how, x, where, scale, bias, by), (change, measured_change)
 
 
-def _first(leading: int | None, axes: tuple[int, ...], data: Array, where: Array | None) -> tuple[Array, Array | None]:
-    """The first ``leading`` coordinates of the data and of the mask, or all of them."""
-    if leading is None:
-        return data, where
-    axis = axes[0]
-    if where is not None and where.shape[axis] != 1:
-        where = lax.slice_in_dim(where, 0, leading, axis=axis)
-    return lax.slice_in_dim(data, 0, leading, axis=axis), where
+def _unshared(x: Array, by: _Statistics) -> tuple[Array, _Statistics]:
+    """The same, but XLA's CPU compiler does not know it, and so stores nothing that was computed of them before."""
+    if x.size < LARGE:
+        return x, by
+    apart: tuple[Array, _Statistics] = lax.platform_dependent(
+        (x, by), cpu=lax.optimization_barrier, default=lambda same: same
+    )
+    return apart

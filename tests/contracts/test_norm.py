@@ -142,7 +142,7 @@ def test_bad_input_is_named(case, rng, unhooked):
     if hasattr(spec, "use_scale"):
         refused(
             ValueError,
-            rf"(?:{function}|normalize): scale must broadcast to the shape of x = .*, got .*",
+            rf"(?:{function}|normalize|batch_norm): scale must broadcast to the shape of x = .*, got .*",
             lambda x: spec.train(nothing._replace(scale=jnp.ones(longer)), x, running),
         )
     refused(

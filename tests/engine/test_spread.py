@@ -132,7 +132,7 @@ def test_batch_statistics_of_data_far_from_zero(kind, rng, spread):
     assert not np.any(equal.var), "what is equal to the element is exactly zero without it"
 
 
-def test_large_data_are_not_gathered_for_the_blocks_of_a_cache(rng):
+def test_large_data_are_normalized_where_they_lie(rng):
     mesh = mesh_of(AxisType.Auto)
     x = jax.ShapeDtypeStruct((4096, 512), jnp.float32, sharding=NamedSharding(mesh, P("data")))
     compiled = jax.jit(jax.grad(lambda x: jnp.sum(jn.layer_norm(x) ** 3))).lower(x).compile()

@@ -112,3 +112,12 @@ def test_only_the_default_axis_fits_into_a_cell():
     jn.BatchNorm().check_site("LSTM")
     with pytest.raises(ValueError, match=r"LSTM: BatchNorm\(axis=0.* Leave axis at None"):
         jn.BatchNorm(0).check_site("LSTM")
+
+
+def test_a_constant_feature_without_epsilon_gives_the_bias():
+    x, scale, bias = jnp.array([[5.0, 1.0], [5.0, 3.0]]), jnp.array([2.0, 3.0]), jnp.array([0.5, -1.0])
+    (y, _), pull_back = jax.vjp(lambda *args: jn.batch_norm(*args, epsilon=0.0), x, scale, bias)
+    np.testing.assert_array_equal(y, [[0.5, -4.0], [0.5, 2.0]])
+    dx, dscale, dbias = pull_back((jnp.array([[1.0, 2.0], [3.0, 4.0]]), jn.Moments(jnp.zeros(2), jnp.zeros(2), 0.0)))
+    np.testing.assert_array_equal(dx[:, 0], [0.0, 0.0])
+    np.testing.assert_allclose((dscale, dbias), [[0.0, 2.0], [4.0, 6.0]], atol=1e-6)

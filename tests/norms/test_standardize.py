@@ -1,0 +1,129 @@
+"""What the normalizers of one core have in common: what a gradient keeps, large data, data that lie far from zero."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from jaxnorm.norms import standardize
+
+AFFINE = {
+    "layer_norm": lambda x, s, b: jn.layer_norm(x, s, b),
+    "layer_norm without anchor": lambda x, s, b: jn.layer_norm(x, s, b, anchor=False),
+    "layer_norm over two axes": lambda x, s, b: jn.layer_norm(x, s[None], b[None], axis=(1, 2)),
+    "layer_norm over the examples": lambda x, s, b: jn.layer_norm(x, s[None, None], b[None, None], axis=0),
+    "rms_norm": lambda x, s, b: jn.rms_norm(x, s, b),
+    "partial rms_norm": lambda x, s, b: jn.rms_norm(x, s, b, fraction=0.5),
+    "batch_norm": lambda x, s, b: jn.batch_norm(x, s, b)[0],
+    "batch_norm and moments": lambda x, s, b: sum(map(jnp.sum, jn.batch_norm(x, s, b)[1][:2])) + jn.batch_norm(x)[0],
+    "group_norm": lambda x, s, b: jn.group_norm(x, s, b, num_groups=2),
+    "group_norm of features": lambda x, s, b: jn.group_norm(x, s, b, num_groups=2, axis=-1),
+    "group_norm, features first": lambda x, s, b: jn.group_norm(x, s[0], b[1], num_groups=3, feature_axis=1),
+    "instance_norm": lambda x, s, b: jn.instance_norm(x, s, b),
+}
+"""Of data (B, P, F); scale and bias (F,)."""
+
+EXACT = [name for name in AFFINE if not any(word in name for word in ("rms", "without", "moments"))]
+"""What takes an element away before the mean, and returns nothing but normalized data."""
+
+
+def norm_of(name, rng, features, dtype=jnp.float32):
+    """The normalizer as a function of x, scale and bias; with features first they are matrices."""
+    shape = (2, 3) if name == "group_norm, features first" else (features,)
+    return AFFINE[name], *(jnp.asarray(rng.standard_normal(shape), dtype) for _ in range(2))
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        lambda *args, **mask: jn.layer_norm(*args, **mask),
+        lambda *args, **mask: jn.rms_norm(*args, **mask),
+        lambda *args, **mask: jn.batch_norm(*args, **mask),
+        lambda *args, **mask: jn.group_norm(*args, num_groups=4, **mask),
+        lambda *args, **mask: jn.instance_norm(*args, **mask),
+    ],
+    ids=["layer", "rms", "batch", "group", "instance"],
+)
+def test_a_gradient_keeps_the_data_and_nothing_else_of_their_size(norm, masked, rng):
+    x, scale, bias = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((6, 5, 16), 16, 16))
+    where = jnp.asarray(rng.random((6, 5, 1)) < 0.7) if masked else None
+    _, pull_back = jax.vjp(lambda *args: norm(*args, where=where), x, scale, bias)
+    kept = [leaf for leaf in jax.tree.leaves(pull_back) if jnp.size(leaf) > x.size // 4]
+    assert len(kept) == 1, "x, beside statistics, the scale and the mask"
+    np.testing.assert_array_equal(kept[0], x)
+
+
+def everything(norm, x, scale, bias, along):
+    """Values, both modes, a second derivative, and the norm of each example under vmap."""
+
+    def loss(x, scale, bias):
+        return jnp.sum(norm(x, scale, bias) * jnp.cos(x))
+
+    @jax.jit
+    def run(x, scale, bias, along):
+        change = jax.jvp(norm, (x, scale, bias), (along, 2 * bias, scale))
+        gradients = jax.grad(loss, (0, 1, 2))
+        curvature = jax.jvp(lambda x: gradients(x, scale, bias), (x,), (along,))[1]
+        mapped = jax.vmap(lambda x: norm(x, scale, bias))(jnp.stack([x, along]))
+        return *change, gradients(x, scale, bias), curvature, mapped
+
+    return jax.tree.leaves(run(x, scale, bias, along))
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_large_data_have_the_same_derivatives(name, monkeypatch, rng, x64):
+    norm, scale, bias = norm_of(name, rng, 6, jnp.float64)
+    x, along = rng.standard_normal((2, 4, 3, 6)) + 3.0
+    small = everything(norm, x, scale, bias, along)
+    monkeypatch.setattr(standardize, "LARGE", 1)
+    for got, want in zip(everything(norm, x, scale, bias, along), small, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", AFFINE)
+def test_derivatives_are_finite_differences(name, rng, x64):
+    norm, *affine = norm_of(name, rng, 6, jnp.float64)
+    point = (jnp.asarray(rng.standard_normal((4, 3, 6)) + 3.0), *affine)
+    weights = jnp.asarray(rng.standard_normal((4, 3, 6)))
+
+    def objective(*point):
+        return jnp.sum(norm(*point) * weights)
+
+    along = tuple(jnp.asarray(rng.standard_normal(part.shape)) for part in point)
+    steps = [tuple(p + h * a for p, a in zip(point, along, strict=True)) for h in (1e-5, -1e-5)]
+    want = (objective(*steps[0]) - objective(*steps[1])) / 2e-5
+    gradients = jax.jit(jax.grad(objective, (0, 1, 2)))(*point)
+    got = sum(jnp.sum(g * a) for g, a in zip(gradients, along, strict=True))
+    np.testing.assert_allclose(got, want, rtol=1e-7)
+    np.testing.assert_allclose(jax.jvp(objective, point, along)[1], want, rtol=1e-7)
+
+
+@pytest.mark.parametrize("features", [6, 100])
+@pytest.mark.parametrize("name", EXACT)
+def test_equal_data_become_the_bias(name, features, rng):
+    norm, scale, bias = norm_of(name, rng, features)
+    want = AFFINE[name](jnp.zeros((5, 3, features)), scale, bias)
+    for value in (0.1, 1e6, 3e10):
+        np.testing.assert_array_equal(norm(jnp.full((5, 3, features), value), scale, bias), want)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_data_far_from_zero_keep_their_digits(name, rng):
+    norm, scale, bias = norm_of(name, rng, 12)
+    x = rng.standard_normal((5, 3, 12)).astype(np.float32)
+    x[1, 2, 3] = 500.0  # an outlier, which may be what is taken away
+    far = x + np.float32(4096.0)
+    with jax.enable_x64(True):
+        want = norm(*(jnp.asarray(part, jnp.float64) for part in (far, scale, bias)))
+    np.testing.assert_allclose(norm(jnp.asarray(far), scale, bias), want, rtol=2e-5, atol=2e-5)
+
+
+def test_what_large_data_were_normalized_to_is_computed_again():
+    def barriers(rows, platform):
+        lowered = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(jn.rms_norm(x))))).trace(jnp.ones((rows, 64)))
+        return lowered.lower(lowering_platforms=(platform,)).as_text().count("optimization_barrier")
+
+    large = standardize.LARGE // 64
+    assert [barriers(large, "cpu"), barriers(large, "tpu"), barriers(64, "cpu")] == [2, 1, 0]
