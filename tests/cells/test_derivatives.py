@@ -10,8 +10,8 @@ from jax.nn import sigmoid
 
 import jaxnorm as jn
 from jaxnorm.cells import elman, gates, gru_derivative, lstm_derivative, products, ungated
-from jaxnorm.norms import standardize
 from tests import cases
+from tests.derivatives import agree
 
 SCALE = np.array([[0.0, 1.0, 0.3, 2.0]] * 3)
 FORMULAS = {
@@ -45,51 +45,10 @@ FORMULAS = {
 }
 
 
-def agree(ours, reference, arguments, rng):
-    """Values, and derivatives in both modes, of first and second order."""
-    np.testing.assert_allclose(ours(*arguments), reference(*arguments), rtol=1e-12)
-    along = [jnp.asarray(rng.standard_normal(a.shape)) for a in arguments]
-    everything = tuple(range(len(arguments)))
-
-    def total(function):
-        weights = jnp.cos(jnp.arange(ours(*arguments).size)).reshape(ours(*arguments).shape)
-        return lambda *args: jnp.sum(weights * jnp.square(function(*args)))
-
-    def both(function):
-        slope = jax.grad(total(function), everything)
-        return (
-            jax.jvp(function, arguments, along)[1],
-            slope(*arguments),
-            jax.jvp(slope, arguments, along)[1],
-            jax.grad(lambda *args: sum(jnp.vdot(a, d) for a, d in zip(slope(*args), along, strict=True)), everything)(
-                *arguments
-            ),
-        )
-
-    for got, expected in zip(jax.tree.leaves(both(ours)), jax.tree.leaves(both(reference)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
-
-
 @pytest.mark.parametrize("name", FORMULAS)
 def test_derivatives_of_a_step(name, rng, x64):
     ours, count, reference = FORMULAS[name]
     agree(ours, reference, [jnp.asarray(rng.standard_normal((3, 4))) for _ in range(count)], rng)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("how", ["centred", "not centred", "leading", "two axes"])
-def test_derivatives_of_standardize(how, masked, rng, x64):
-    x = jnp.asarray(rng.standard_normal((2, 3, 5)) + 2)
-    options = {"axes": (1, 2) if how == "two axes" else (2,), "axis_name": None, "epsilon": 1e-3}
-    options |= {"centre": how in ("centred", "two axes"), "leading": 3 if how == "leading" else None}
-    where = jnp.asarray(rng.random(x.shape) < 0.7) if masked else None
-    static = standardize._How(**options)
-    agree(
-        lambda x: standardize.standardize(x, where=where, **options),
-        lambda x: standardize._apply(x, where, standardize._measure(static, x, where)),
-        [x],
-        rng,
-    )
 
 
 CELLS = {
