@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxnorm as jn
-from jaxnorm.norms import group_norm, layer_norm, running, standardize
+from jaxnorm.norms import extent, group_norm, layer_norm, running, standardize
 from jaxnorm.norms import moments as statistics
 from tests import cases
 from tests import test_norm_defects as defects
@@ -22,7 +21,13 @@ def caught(check, name, *args):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(standardize, "layer_norm"), (standardize, "rms_norm"), (statistics, "batch_norm")]
+    ("module", "name"),
+    [
+        (standardize, "layer_norm"),
+        (standardize, "rms_norm"),
+        (standardize, "batch_norm"),
+        (statistics, "momentum_batch_norm"),
+    ],
 )
 def test_an_unmasked_sum_is_caught(monkeypatch, rng, module, name):
     monkeypatch.setattr(module, "masked", lambda x, where: x)
@@ -41,56 +46,57 @@ def test_a_mask_that_multiplies_is_caught(monkeypatch, rng):
 
 
 def test_an_unmasked_count_is_caught(monkeypatch, rng):
-    count = statistics.count_over
-    monkeypatch.setattr(statistics, "count_over", lambda x, where, axes, names: count(x, None, axes, names))
+    count = extent.count_over
+    monkeypatch.setattr(extent, "count_over", lambda x, where, axes, names: count(x, None, axes, names))
     caught(checks.check_masks, "batch_norm", rng)
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "group_norm"])
 def test_a_dropped_bias_is_caught(monkeypatch, rng, name):
-    affine = statistics.apply_affine
+    affine = statistics.aligned_affine
 
-    def without_bias(where, y, scale, bias, axes):
-        return affine(where, y, scale, None, axes)
+    def without_bias(where, scale, bias, x, axes):
+        return affine(where, scale, None, x, axes)
 
     for module in (layer_norm, group_norm):
-        monkeypatch.setattr(module, "apply_affine", without_bias)
+        monkeypatch.setattr(module, "aligned_affine", without_bias)
     caught(checks.check_values_in_every_dtype, name, rng)
 
 
 def test_a_mean_of_means_is_caught(monkeypatch, rng):
-    measure = statistics.moments
+    whole = extent.Extent.mean
 
-    def mean_of_means(x, *, axis, where, axis_name):
-        own = measure(x, axis=axis, where=where)
-        if axis_name is None:
-            return own
-        mean, var = jax.lax.pmean((own.mean, own.var), axis_name)
-        return jn.Moments(mean, var, jax.lax.psum(own.count, axis_name))
+    def mean_of_means(self, data, number):
+        if self.axis_name is None:
+            return whole(self, data, number)
+        own = self._replace(axis_name=None)
+        return jax.lax.pmean(whole(own, data, own.number(data, None)), self.axis_name)
 
-    monkeypatch.setattr(statistics, "moments", mean_of_means)
+    monkeypatch.setattr(extent.Extent, "mean", mean_of_means)
     caught(checks.check_named_axis_equals_batch, "batch_norm", rng)
 
 
 def test_statistics_in_the_dtype_of_the_data_are_caught(monkeypatch, rng):
     monkeypatch.setattr(statistics, "statistics_dtype", jnp.dtype)
-    caught(checks.check_values_in_every_dtype, "batch_norm", rng)
+    caught(checks.check_values_in_every_dtype, "momentum_batch_norm", rng)
 
 
 def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):
     total = statistics.sum_over
     monkeypatch.setattr(statistics, "sum_over", lambda *args: jax.lax.stop_gradient(total(*args)))
-    caught(checks.check_derivatives, "batch_norm", rng)
+    caught(checks.check_derivatives, "momentum_batch_norm", rng)
 
 
 @pytest.mark.parametrize("forgotten", ["the mean", "the mean of the products"])
 def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
     def wrong(how, primals, tangents):
-        (x, where), (t, _) = primals, tangents
-        statistics, count = standardize._measure(how, x, where), standardize._count(how, x, where)
-        y = standardize._apply(x, where, statistics)
-        removed = y * how.mean(y * t, count) if forgotten == "the mean" else how.mean(t, count)
-        return y, statistics.factor * (t - removed)
+        (x, where, scale, bias), (t, _, t_scale, t_bias) = primals, tangents
+        by, over = standardize._measure(how, x, where), how.over
+        y = standardize._apply(how, x, where, by)
+        products, mean = (over.lay(over.mean(data, by.number)) for data in (y * t, t))
+        removed = y * products if forgotten == "the mean" else mean
+        change = over.lay(by.factor) * (t - removed) * scale + y * t_scale + t_bias
+        return standardize._results(how, x, where, scale, bias, by), (change, ())
 
     faulty = jax.custom_jvp(standardize._standardize.__wrapped__, nondiff_argnums=(0,))
     faulty.defjvp(wrong)
