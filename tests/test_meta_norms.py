@@ -92,11 +92,11 @@ def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
     def wrong(how, primals, tangents):
         (x, where, scale, bias), (t, _, t_scale, t_bias) = primals, tangents
         by, over = standardize._measure(how, x, where), how.over
-        y = standardize._apply(how, x, where, by)
+        y, t = standardize._apply(how, x, where, by), statistics.masked(t, where)
         products, mean = (over.lay(over.mean(data, by.number)) for data in (y * t, t))
         removed = y * products if forgotten == "the mean" else mean
         change = over.lay(by.factor) * (t - removed) * scale + y * t_scale + t_bias
-        return standardize._results(how, x, where, scale, bias, by), (change, ())
+        return standardize._results(how, x, where, scale, bias, by), (statistics.masked(change, where), ())
 
     faulty = jax.custom_jvp(standardize._standardize.__wrapped__, nondiff_argnums=(0,))
     faulty.defjvp(wrong)
