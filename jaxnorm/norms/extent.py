@@ -75,4 +75,5 @@ class Extent(NamedTuple):
         axis, size = self._feature, self.groups.size
         if sums.shape[axis] == 1:
             return sums * jnp.asarray(size, sums.dtype)
-        return jnp.sum(sums.reshape(*sums.shape[:axis], -1, size, *sums.shape[axis + 1 :]), axis=axis + 1)
+        before, features, after = sums.shape[:axis], sums.shape[axis], sums.shape[axis + 1 :]
+        return jnp.sum(sums.reshape(*before, features // size, size, *after), axis=axis + 1)

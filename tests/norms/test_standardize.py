@@ -127,6 +127,16 @@ def test_data_far_from_zero_keep_their_digits(name, rng):
     np.testing.assert_allclose(norm(jnp.asarray(far), scale, bias), want, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", [name for name in AFFINE if "features first" not in name])
+@pytest.mark.parametrize("shape", [(0, 3, 6), (2, 0, 6)], ids=str)
+def test_nothing_is_normalized_to_nothing(name, shape, rng):
+    norm, *affine = norm_of(name, rng, 6)
+    y, pull_back = jax.vjp(norm, jnp.zeros(shape), *affine)
+    assert y.shape == shape
+    for gradient, like in zip(pull_back(y), (y, *affine), strict=True):
+        np.testing.assert_array_equal(gradient, jnp.zeros_like(like))
+
+
 def test_what_large_data_were_normalized_to_is_computed_again():
     def barriers(rows, platform):
         lowered = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(jn.rms_norm(x))))).trace(jnp.ones((rows, 64)))
