@@ -53,7 +53,12 @@ class Extent(NamedTuple):
     def lay(self, statistic: Array) -> Array:
         """A statistic with as many axes as the data, which it broadcasts against."""
         if self.groups is not None and statistic.shape[self._feature] != 1:
-            statistic = jnp.repeat(statistic, self.groups.size, axis=self._feature)
+            # Not jnp.repeat, which refuses features that are spread over a mesh with explicit axes.
+            before, groups, after = self._split(statistic.shape)
+            repeated = jnp.broadcast_to(
+                jnp.expand_dims(statistic, self._feature + 1), (*before, groups, self.groups.size, *after)
+            )
+            statistic = repeated.reshape(*before, groups * self.groups.size, *after)
         return jnp.expand_dims(statistic, self.axes)
 
     @property
@@ -75,5 +80,9 @@ class Extent(NamedTuple):
         axis, size = self._feature, self.groups.size
         if sums.shape[axis] == 1:
             return sums * jnp.asarray(size, sums.dtype)
-        before, features, after = sums.shape[:axis], sums.shape[axis], sums.shape[axis + 1 :]
+        before, features, after = self._split(sums.shape)
         return jnp.sum(sums.reshape(*before, features // size, size, *after), axis=axis + 1)
+
+    def _split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+        """The shape before the axis of the features or groups, its size, and the shape after it."""
+        return shape[: self._feature], shape[self._feature], shape[self._feature + 1 :]

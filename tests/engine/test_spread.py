@@ -1,6 +1,7 @@
 """A batch that is spread over devices by its sharding: each does its part of the work, the numbers are the same."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -137,3 +138,35 @@ def test_large_data_are_normalized_where_they_lie(rng):
     x = jax.ShapeDtypeStruct((4096, 512), jnp.float32, sharding=NamedSharding(mesh, P("data")))
     compiled = jax.jit(jax.grad(lambda x: jnp.sum(jn.layer_norm(x) ** 3))).lower(x).compile()
     assert not MOVES.search(compiled.as_text())
+
+
+NORMS = {
+    "layer": jn.layer_norm,
+    "layer, two axes": lambda x, s: jn.layer_norm(x, s[None], axis=(1, 2)),
+    "layer, over examples": lambda x, s: jn.layer_norm(x, s[None, None], axis=0),
+    "rms": jn.rms_norm,
+    "batch": lambda x, s: jn.batch_norm(x, s)[0],
+    "ghost": lambda x, s: jn.ghost_batch_norm(x, s, size=2)[0],
+    "group": partial(jn.group_norm, num_groups=4),
+    "group, features alone": partial(jn.group_norm, num_groups=4, axis=-1),
+    "instance": jn.instance_norm,
+}
+
+
+@pytest.mark.parametrize("spec", [P("data"), P(None, "data"), P(None, None, "data")], ids=["B", "P", "F"])
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("name", NORMS)
+def test_normalizers_of_spread_data(name, kind, spec, rng):
+    """Examples, positions or features lie on several devices: values and gradients are those of one."""
+    x, scale = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((8, 4, 8), 8))
+
+    def loss(x, scale):
+        return jnp.sum(jnp.sin(NORMS[name](x, scale)))
+
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    with jax.set_mesh(mesh_of(kind)):
+        spread = jax.device_put(x, spec)
+        got, text = gradient(spread, scale), gradient.lower(spread, scale).compile().as_text()
+    compare(got, gradient(x, scale))
+    if spec == P("data"):
+        assert not MOVES.search(text)
