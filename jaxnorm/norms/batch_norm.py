@@ -8,6 +8,7 @@ from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_spec import BatchSpec
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
 from jaxnorm.norms.standardize import standardize_batch
 
@@ -78,7 +79,7 @@ def batch_norm(
         return masked(y, mask), moments
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     affine = aligned_affine("batch_norm", scale, bias, x, kept)
-    y, measured = standardize_batch(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon)
+    y, measured = standardize_batch(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon)
     return y.astype(x.dtype), measured
 
 

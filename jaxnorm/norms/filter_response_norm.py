@@ -10,7 +10,17 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
-from jaxnorm.norms.moments import aligned_param, apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
+from jaxnorm.norms.extent import Extent
+from jaxnorm.norms.moments import (
+    aligned_affine,
+    aligned_param,
+    apply_affine,
+    count_over,
+    full_mask,
+    masked,
+    statistics_dtype,
+    sum_over,
+)
 from jaxnorm.norms.standardize import standardize
 
 
@@ -86,7 +96,8 @@ def filter_response_norm(
     axes, feature = base.position_axes("filter_response_norm", x.shape, axis, feature_axis)
     mask = full_mask("filter_response_norm", x, where)
     if learned_epsilon is None:
-        y = standardize(x, axes, where=mask, axis_name=axis_name, epsilon=epsilon, centre=False)
+        affine = aligned_affine("filter_response_norm", scale, bias, x, (feature,))
+        y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, centre=False)
     else:
         _validate.floating("filter_response_norm", "learned_epsilon", learned_epsilon)
         _validate.shape(
@@ -106,7 +117,7 @@ def filter_response_norm(
         count = jnp.maximum(count_over(data, mask, axes, axis_name), jnp.ones((), data.dtype))
         mean_square = sum_over(jnp.square(data), axes, axis_name) / count
         y = data * lax.rsqrt(mean_square + (epsilon + jnp.abs(learned_epsilon.astype(data.dtype))))
-    y = apply_affine("filter_response_norm", y, scale, bias, (feature,))
+        y = apply_affine("filter_response_norm", y, scale, bias, (feature,))
     if threshold is not None:
         y = jnp.maximum(y, aligned_param("filter_response_norm", "threshold", threshold, y.shape, (feature,), y.dtype))
     return masked(y, mask).astype(x.dtype)

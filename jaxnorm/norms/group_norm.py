@@ -1,14 +1,13 @@
 """Group normalization."""
 
 import dataclasses
-from functools import partial
 from typing import final
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
-from jaxnorm.norms.extent import Groups
+from jaxnorm.norms.extent import Extent, Groups
 from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
@@ -69,15 +68,15 @@ def group_norm(
     axes, feature = base.group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("group_norm", x, where)
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))
-    run = partial(standardize, axis_name=axis_name, epsilon=epsilon, centre=True)
     if positions := tuple(a for a in axes if a != feature):
-        y = run(x, positions, *affine, where=mask, groups=Groups(feature, x.shape[feature] // num_groups))
+        over = Extent(positions, axis_name, groups=Groups(feature, x.shape[feature] // num_groups))
+        y = standardize(x, over, *affine, where=mask, epsilon=epsilon, centre=True)
     else:
         # The features of a group alone are a row like that of layer normalization.
         data, members, rows = base.in_groups(x, mask, num_groups, axes, feature)
         split = (None if param is None else base.split_groups(param, num_groups, feature) for param in affine)
-        y = run(data, rows, *split, where=members).reshape(x.shape)
-    return y.astype(x.dtype)
+        y = standardize(data, Extent(rows, axis_name), *split, where=members, epsilon=epsilon, centre=True)
+    return y.reshape(x.shape).astype(x.dtype)
 
 
 @final

@@ -7,6 +7,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
@@ -68,7 +69,7 @@ def instance_norm(
     axes, feature = base.position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
     affine = aligned_affine("instance_norm", scale, bias, x, (feature,))
-    y = standardize(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True)
+    y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, centre=True)
     return y.astype(x.dtype)
 
 

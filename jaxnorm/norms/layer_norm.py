@@ -9,6 +9,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
@@ -72,7 +73,8 @@ def layer_norm(
     axes = _validate.axes("layer_norm", axis, x.ndim)
     mask = full_mask("layer_norm", x, where)
     affine = aligned_affine("layer_norm", scale, bias, x, axes)
-    y = standardize(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon, centre=True, anchored=anchor)
+    over = Extent(axes, axis_name)
+    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, centre=True, anchored=anchor)
     return y.astype(x.dtype)
 
 

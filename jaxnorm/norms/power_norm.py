@@ -12,6 +12,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, Float, Int
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import apply_affine, count_over, full_mask, masked, spread, sum_over
 from jaxnorm.norms.standardize import standardize
 
@@ -105,7 +106,7 @@ def power_norm(
     _, feature = base.group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
     mask = full_mask("power_norm", x, where)
     split, members, last = base.in_groups(x, mask, num_groups, (feature,), feature)
-    data = standardize(split, last, where=members, axis_name=None, epsilon=epsilon, centre=False).reshape(x.shape)
+    data = standardize(split, Extent(last), where=members, epsilon=epsilon, centre=False).reshape(x.shape)
     rows = tuple(a for a in range(x.ndim) if a != feature)
 
     def lay(value: Array) -> Array:

@@ -9,6 +9,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import aligned_affine, full_mask
 from jaxnorm.norms.standardize import standardize
 
@@ -70,9 +71,9 @@ def rms_norm(
     _validate.epsilon("rms_norm", epsilon)
     axes = _validate.axes("rms_norm", axis, x.ndim)
     mask = full_mask("rms_norm", x, where)
-    leading = _leading("rms_norm", x.shape, axes, fraction, axis_name)
+    over = Extent(axes, axis_name, leading=_leading("rms_norm", x.shape, axes, fraction, axis_name))
     affine = aligned_affine("rms_norm", scale, bias, x, axes)
-    y = standardize(x, axes, *affine, where=mask, axis_name=axis_name, epsilon=epsilon, centre=False, leading=leading)
+    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, centre=False)
     return y.astype(x.dtype)
 
 

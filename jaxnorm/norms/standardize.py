@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, AxisName
-from jaxnorm.norms.extent import Extent, Groups
+from jaxnorm._typing import Array
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import Moments, as_moments, masked, statistics_dtype
 
 # Data are scaled by this power of two (exactly) before they are squared, so that float32 overflows near 1e28 and not
@@ -23,46 +23,33 @@ LARGE = 2**20
 
 def standardize(
     x: Array,
-    axes: tuple[int, ...],
+    over: Extent,
     scale: Array | None = None,
     bias: Array | None = None,
     *,
     where: Array | None,
-    axis_name: AxisName | None,
     epsilon: float,
     centre: bool,
-    leading: int | None = None,
-    groups: Groups | None = None,
     anchored: bool = True,
 ) -> Array:
-    """``(x - mean) / sqrt(var + epsilon)`` over ``axes``, or ``x / sqrt(mean(x^2) + epsilon)`` without ``centre``.
+    """``(x - mean) / sqrt(var + epsilon)`` over an extent, or ``x / sqrt(mean(x^2) + epsilon)`` without ``centre``.
 
     That is multiplied by ``scale`` and added to ``bias``, which have as many axes as ``x`` (see ``aligned_affine``), as
-    has ``where``; elements outside it are neither read nor written: the result is zero there. ``leading`` takes the
-    statistic from that many first coordinates of the (single) axis; ``groups`` lets features beside ``axes`` share it.
-    The result is in at least float32. The variance is two-pass; ``anchored`` takes an element away before the mean is
-    taken (see ``anchor``). Where all elements are masked, or equal, the result is ``bias``.
+    has ``where``; elements outside it are neither read nor written: the result, in at least float32, is zero there.
+    The variance is two-pass; ``anchored`` takes an element away before the mean is taken (see ``anchor``). Where all
+    elements are masked, or equal, the result is ``bias``.
     """
-    how = _How(Extent(axes, axis_name, leading, groups), epsilon, centre, anchored)
-    y, _ = _standardize(how, x, where, scale, bias)
+    y, _ = _standardize(_How(over, epsilon, centre, anchored), x, where, scale, bias)
     return y
 
 
 def standardize_batch(
-    x: Array,
-    axes: tuple[int, ...],
-    scale: Array | None,
-    bias: Array | None,
-    *,
-    where: Array | None,
-    axis_name: AxisName | None,
-    epsilon: float,
+    x: Array, over: Extent, scale: Array | None, bias: Array | None, *, where: Array | None, epsilon: float
 ) -> tuple[Array, Moments]:
     """The same with ``centre``, and what was measured, to which gradients flow too."""
-    over = Extent(axes, axis_name)
     y, measured = _standardize(_How(over, epsilon, centre=True, measured=True), x, where, scale, bias)
     mean, var, count = (over.lay(statistic) for statistic in measured)
-    return y, as_moments(mean, var, count, axes)
+    return y, as_moments(mean, var, count, over.axes)
 
 
 class _How(NamedTuple):
