@@ -154,50 +154,39 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
     are measured. It follows from dr = -r^3 mean((x - mean) dx) and from a mean of zero.
     """
     x, where, scale, bias = primals
-    t_x, _, t_scale, t_bias = tangents
     by, over = _measure(how, x, where), how.over
-    # A backward pass keeps x, the statistics and the scale, and standardizes again: on each of the paths by itself, as
-    # what they shared would be as large as x, and stored.
-    keeping = partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
 
-    @keeping
-    def through_data(x: Array, by: _Statistics, scale: Array | None, t: Array) -> Array:
+    # A backward pass keeps x, the statistics and the scale, and standardizes again.
+    @partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
+    def change(x: Array, by: _Statistics, scale: Array | None, along: Any) -> tuple[Array, tuple[Array, ...]]:
+        t_x, t_scale, t_bias = along
         x_hat = _apply(how, x, where, by)
-        t = masked(t.astype(x_hat.dtype), where) * over.lay(by.factor)
-        change = t - x_hat * over.lay(over.mean(x_hat * t, by.number))
+        t_x = masked(t_x.astype(x_hat.dtype), where)
+        t = t_x * over.lay(by.factor)
+        y = t - x_hat * over.lay(over.mean(x_hat * t, by.number))
         if how.centre:
-            change = masked(change - over.lay(over.mean(t, by.number)), where)
-        return change if scale is None else change * scale
-
-    @keeping
-    def through_scale(x: Array, by: _Statistics, t: Array) -> Array:
-        return _apply(how, x, where, by) * t
-
-    @keeping
-    def through_bias(t: Array) -> Array:
-        return masked(t, where)
-
-    @keeping
-    def through_moments(x: Array, by: _Statistics, t: Array) -> tuple[Array, ...]:
-        t = masked(t.astype(by.factor.dtype), where)
+            y = masked(y - over.lay(over.mean(t, by.number)), where)
+        if scale is not None:
+            # Standardized once more: what the two gradients shared would be as large as x, and stored.
+            y = y * scale + _apply(how, *_unshared(x, where, by)) * t_scale
+        if t_bias is not None:
+            y = masked(y + t_bias, where)
+        if not how.measured:
+            return y, ()
         deviation = _deviation(how, x, where, by.mean, by.rest)
-        return over.mean(t, by.number), 2.0 * over.mean(deviation * t, by.number), jnp.zeros_like(by.number)
+        moments = over.mean(t_x, by.number), 2.0 * over.mean(deviation * t_x, by.number), jnp.zeros_like(by.number)
+        return y, moments
 
-    change = through_data(x, by, scale, t_x)
-    if scale is not None:
-        change = change + through_scale(x, by, t_scale)
-    if bias is not None:
-        change = change + through_bias(t_bias)
-    measured_change = through_moments(x, by, t_x) if how.measured else ()
-    x, by = _unshared(x, by)
-    return _results(how, x, where, scale, bias, by), (change, measured_change)
+    t_x, _, t_scale, t_bias = tangents
+    seen, _, seen_by = _unshared(x, where, by)
+    return _results(how, seen, where, scale, bias, seen_by), change(x, by, scale, (t_x, t_scale, t_bias))
 
 
-def _unshared(x: Array, by: _Statistics) -> tuple[Array, _Statistics]:
-    """The same, but XLA's CPU compiler does not know it, and so stores nothing that was computed of them before."""
+def _unshared(x: Array, where: Array | None, by: _Statistics) -> tuple[Array, Array | None, _Statistics]:
+    """The same, but XLA's CPU compiler does not know it: what was computed of them before it computes again."""
     if x.size < LARGE:
-        return x, by
-    apart: tuple[Array, _Statistics] = lax.platform_dependent(
-        (x, by), cpu=lax.optimization_barrier, default=lambda same: same
+        return x, where, by
+    apart: tuple[Array, Array | None, _Statistics] = lax.platform_dependent(
+        (x, where, by), cpu=lax.optimization_barrier, default=lambda same: same
     )
     return apart
