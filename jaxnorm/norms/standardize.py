@@ -72,7 +72,8 @@ class _Statistics(NamedTuple):
     """None if nothing is centred."""
     rest: Array | None
     """What rounding took from the mean; None if that is not known."""
-    mean_square: Array
+    var: Array | None
+    """None if nobody wants it."""
     factor: Array
 
 
@@ -93,7 +94,8 @@ def _results(
     if not how.measured:
         return y, ()
     assert by.mean is not None
-    return y, (by.mean, by.mean_square, by.number)
+    assert by.var is not None
+    return y, (by.mean, by.var, by.number)
 
 
 def _apply(how: _How, x: Array, where: Array | None, by: _Statistics) -> Array:
@@ -136,7 +138,7 @@ def _measure(how: _How, x: Array, where: Array | None) -> _Statistics:
         inverse = jnp.where(constant, 0.0, lax.rsqrt(jnp.where(constant, jnp.ones((), dtype), mean_square)))
     else:
         inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon * power**2, dtype))
-    return _Statistics(number, mean, rest, mean_square, inverse * jnp.asarray(power, dtype))
+    return _Statistics(number, mean, rest, mean_square if how.measured else None, inverse * jnp.asarray(power, dtype))
 
 
 @_standardize.defjvp
