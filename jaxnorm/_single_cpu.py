@@ -14,8 +14,8 @@ T = TypeVar("T")
 def on_single_cpu(alone: Callable[..., T], otherwise: Callable[..., T], *args: Array) -> T:
     """``alone(*args)`` in programs for the one CPU device that there is, ``otherwise(*args)`` in all others.
 
-    Merging the axes of time and batch, or a loop over rows, is faster on a CPU. Where the batch is spread over
-    devices the compiler cannot divide it among them: it would gather the batch and give each of them all of the work.
+    Merging the axes of time and batch is faster on a CPU. Where the batch is spread over devices the compiler cannot
+    divide what is merged among them: it would gather the batch and give each of them all of the work.
     """
     if count_cpus() != 1 or any(any(jax.typeof(arg).sharding.spec) for arg in args):
         return otherwise(*args)

@@ -88,6 +88,7 @@ def _standardize(
 def _results(
     how: _How, x: Array, where: Array | None, scale: Array | None, bias: Array | None, by: _Statistics
 ) -> tuple[Array, tuple[Array, ...]]:
+    """The same, by statistics that have been measured."""
     y = _apply(how, x, where, by)
     y = y if scale is None else y * scale
     y = y if bias is None else masked(y + bias, where)
