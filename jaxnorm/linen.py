@@ -21,6 +21,7 @@ from jaxnorm.cells.base import Carry, Cell, Timed
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.moments import statistics_dtype
 
 Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
 """Names of mesh or logical axes for variables: ``{"kernel": (None, None, "model")}``."""
@@ -37,7 +38,8 @@ class Norm(nn.Module):
       spec: the normalizer, for example ``BatchNorm()``.
       use_running_average: whether running statistics are used (True) or those of the batch, which then update them.
         May be given here or in the call; normalizers without running statistics need neither.
-      param_dtype: dtype of scale and bias; None leaves it to the normalizer.
+      param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves both
+        to the normalizer.
       partitioning: names of mesh axes for weights, ``{"scale": ("model",)}``, as with ``nn.with_partitioning``.
 
     Example:
@@ -75,8 +77,9 @@ class Norm(nn.Module):
         """
         shape = self.spec.param_shape(x.shape)
         dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
+        wide = {name: statistics_dtype(given) for name, given in dtype.items()}
         params = _weights(self, norm_template(self.spec, shape), lambda _: self.spec.init(shape, **dtype))
-        stats = _Statistics(self, self.spec.initial_stats(shape))
+        stats = _Statistics(self, self.spec.initial_stats(shape, **wide))
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )

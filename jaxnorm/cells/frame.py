@@ -125,9 +125,10 @@ class Frame(abc.ABC):
             return None
         return self.carry_type(**{name: jnp.zeros((n,), self.param_dtype) for name, n in self.carry_features().items()})
 
-    def initial_stats(self) -> Sites:
-        """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.sites, self.site_shapes(), self.max_steps)
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Sites:
+        """Running statistics with ``max_steps`` rows; None: in the dtype of the weights, at least float32."""
+        wide = dtype or statistics_dtype(self.param_dtype)
+        return base.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
 
     def initial_carry(
         self,

@@ -146,7 +146,7 @@ class RecurrentHighway(Gated):
         repeated = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.depth, *leaf.shape)), norm.recurrent)
         return norm._replace(recurrent=repeated)
 
-    def initial_stats(self) -> Sites:
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Sites:
         """Running statistics; those of the recurrent site with an axis of micro-steps after that of the rows."""
 
         def repeat(m: Moments) -> Moments:
@@ -156,7 +156,7 @@ class RecurrentHighway(Gated):
 
             return m._replace(mean=each(m.mean), var=each(m.var))
 
-        stats = super().initial_stats()
+        stats = super().initial_stats(dtype)
         return stats._replace(recurrent=map_moments(repeat, stats.recurrent))
 
     def draw(self, key: Key, in_features: int) -> RecurrentHighwayParams:

@@ -75,9 +75,9 @@ class Around:
         """Fresh weights of the cell inside."""
         return self.cell.init(key, in_features)
 
-    def initial_stats(self) -> Stats:
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Stats:
         """Running statistics of the cell inside."""
-        return self.cell.initial_stats()
+        return self.cell.initial_stats(dtype)
 
     def initial_carry(
         self,
