@@ -178,7 +178,7 @@ class PowerNorm(HasFeatureAxis):
       epsilon: added to the quadratic means, inside the roots.
       momentum: weight of the old running quadratic mean; the published code has 0.9.
       backward_momentum: the momentum of the backward pass.
-      warmup: number of training steps that normalize by the batch and average it exactly.
+      warmup: number of training steps that normalize by the batch; all but the last of them average it exactly.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -260,13 +260,15 @@ class PowerNorm(HasFeatureAxis):
     def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
         r"""Moves the running quadratic mean; there are no rows for time steps.
 
-        As published: in step t of the warm-up first :math:`\phi \leftarrow \phi (t-1)/t + q/t`, and then, always,
-        :math:`\phi \leftarrow a \phi + (1-a) q`. A feature that a batch had no real row of stays.
+        As published: in steps t = 1, 2, ... of the warm-up, but for the last one, first
+        :math:`\phi \leftarrow \phi (t-1)/t + q/t`, and then, in all steps, :math:`\phi \leftarrow a \phi + (1-a) q`.
+        A feature that a batch had no real row of stays.
         """
         q, _, some = map(to_running, measured, running)
         step = running.count + 1.0
         average = running.square + (q - running.square) / step.astype(q.dtype)
-        square = jnp.where(step <= self.warmup, average, running.square)
+        # The last step of the warm-up is not averaged, though it normalizes by the batch.
+        square = jnp.where(step < self.warmup, average, running.square)
         square = square + (1.0 - self.momentum) * (q - square)
         square = jnp.where(spread(some, square) > 0, square, running.square)
         return PowerStats(square, running.correction, running.count + jnp.max(some))

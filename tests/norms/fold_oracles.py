@@ -49,7 +49,7 @@ def folded(spec: Any, old: Any, new: Any) -> Any:
         return new
     if isinstance(spec, jn.PowerNorm):
         step = old.count + 1
-        mean = old.square * old.count / step + new.square / step if step <= spec.warmup else old.square
+        mean = old.square * old.count / step + new.square / step if step < spec.warmup else old.square
         return jn.PowerStats(toward(mean, new.square, spec.momentum), old.correction, step)
     if isinstance(spec, jn.IterNorm | jn.DecorrelatedBatchNorm):
         mean, matrix = (toward(o, n, spec.momentum) for o, n in zip(old[:2], new[:2], strict=True))
