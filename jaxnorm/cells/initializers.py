@@ -66,6 +66,14 @@ def truncated_fan_in(
     return (drawn / math.sqrt(shape[0])).astype(dtype)
 
 
+def uniform_fan_in(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Uniform within 1 / sqrt(I), as linear layers of Torch and PyTorch start; drawn in at least float32."""
+    limit = 1.0 / math.sqrt(shape[0])
+    return jax.random.uniform(key, tuple(shape), statistics_dtype(dtype), -limit, limit).astype(dtype)
+
+
 def uniform_or_orthogonal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:

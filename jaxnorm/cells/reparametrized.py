@@ -138,7 +138,8 @@ def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
             \quad \text{for each unit of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
 
-    The scales start at the lengths of the initial kernels, so that it starts as the plain LSTM.
+    The scales start at the lengths of the initial kernels, so that it starts as the plain LSTM: the paper does not say
+    how an LSTM's weights start.
 
     Args:
       hidden_features: H.
@@ -166,7 +167,7 @@ def bounded_weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametr
             \quad \text{for each unit of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
 
-    with :math:`\rho` the mean length of the initial weights of the units of a kernel.
+    with :math:`\rho` the mean length of the initial weights of the units of a kernel, which start as the plain LSTM's.
 
     Args:
       hidden_features: H.
