@@ -51,7 +51,8 @@ def power_iteration(
 
     Raises:
       TypeError: ``kernel`` is not floating.
-      ValueError: an axis is out of range or named twice, iterations are negative, or the state does not fit.
+      ValueError: an axis is out of range, named twice, or not named with three axes; iterations are negative, or the
+        state does not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -89,9 +90,9 @@ def spectral_norm(
       state: the estimates of the singular vectors, as an earlier call returned them.
       scale: one factor; None means one.
       iterations: of the power iteration, before it is used. The paper has 1 in training; 0 is for inference.
-      axis: the axes over which the inputs of a unit lie. None: the first of (I, O) and of gate kernels (I, G, H), which
-        so are one matrix with all gates; all but the last with four or more axes, as in convolutions (kh, kw, I, O). A
-        one-dimensional convolution (k, I, O) needs (0, 1). For a matrix of each gate apart use ``jax.vmap``.
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), which so are one matrix with all gates, (0, 1) for a
+        one-dimensional convolution (k, I, O). For a matrix of each gate apart use ``jax.vmap``.
       epsilon: added to lengths in the power iteration.
 
     Returns:
@@ -99,7 +100,8 @@ def spectral_norm(
 
     Raises:
       TypeError: ``kernel`` or ``scale`` is not floating.
-      ValueError: an axis is out of range or named twice, iterations are negative, or state or scale does not fit.
+      ValueError: an axis is out of range, named twice, or not named with three axes; iterations are negative, or state
+        or scale does not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
