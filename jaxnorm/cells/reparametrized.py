@@ -111,9 +111,9 @@ class Reparametrized(Around):
             spec = self._at(name, spec)
             if axis_is_open(spec) and getattr(params, name).ndim != 2:
                 raise ValueError(
-                    f"Reparametrized.init: {type(self.cell).__name__} does not say over which axes of {name!r}, of shape "
-                    f"{getattr(params, name).shape}, the inputs of a unit lie. Give {type(spec).__name__} an axis, or "
-                    "name other weights."
+                    f"Reparametrized.init: {type(self.cell).__name__} does not say over which axes of {name!r}, which "
+                    f"has shape {getattr(params, name).shape}, the inputs of a unit lie. Give {type(spec).__name__} an "
+                    "axis, or name other weights."
                 )
             weights, kept = spec.init(getattr(params, name), one)
             params = params._replace(**{name: weights.kernel})

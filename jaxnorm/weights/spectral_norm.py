@@ -13,7 +13,7 @@ from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.moments import statistics_dtype
 from jaxnorm.weights import base
 from jaxnorm.weights.base import KernelParams, Key, State
-from jaxnorm.weights.direction import unit
+from jaxnorm.weights.direction import quotient, unit
 
 
 class SpectralState(NamedTuple):
@@ -112,9 +112,11 @@ def spectral_norm(
       [[1.0, 0.0], [0.0, 0.25]]
 
     Notes:
-      A zero kernel stays zero, with gradient zero. The authors' code improves the estimates at every call, in
-      evaluation too; here inference leaves them, as in PyTorch. Iterations are written out in the compiled program,
-      one after the other.
+      A zero kernel stays zero, with gradient zero. With a kernel whose products are not long beside epsilon (of weights
+      below about 1e-6 with 1e-12) the estimates are shorter than one, as the equation has it, and sigma is too small,
+      in the end zero; with ``epsilon=0`` they have length one for every size of kernel. The authors' code improves the
+      estimates at every call, in evaluation too; here inference leaves them, as in PyTorch. Iterations are written out
+      in the compiled program, one after the other.
 
     Reference:
       T. Miyato, T. Kataoka, M. Koyama, Y. Yoshida, "Spectral Normalization for Generative Adversarial Networks", 2018,
@@ -123,14 +125,12 @@ def spectral_norm(
     state = power_iteration(kernel, state, iterations=iterations, axis=axis, epsilon=epsilon)
     matrix = _matrix("spectral_norm", kernel, axis)
     sigma = jnp.sum(state.u * _product(matrix, state.v))
-    nothing = sigma == 0
-    one = jnp.ones((), sigma.dtype)
-    factor = jnp.where(nothing, jnp.zeros((), sigma.dtype), one / jnp.where(nothing, one, sigma))
+    made = quotient(kernel.astype(sigma.dtype), sigma)
     if scale is not None:
         _validate.floating("spectral_norm", "scale", scale)
         _validate.shape("spectral_norm", "scale", scale.shape, (), "()", "One number serves the whole kernel.")
-        factor = factor * scale.astype(factor.dtype)
-    return (kernel.astype(factor.dtype) * factor).astype(kernel.dtype), state
+        made = made * scale.astype(made.dtype)
+    return made.astype(kernel.dtype), state
 
 
 @final
