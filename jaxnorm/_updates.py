@@ -46,7 +46,8 @@ def named(*names: str) -> Callable[[PyTree], PyTree]:
       *names: names of fields, dictionary entries or attributes.
 
     Returns:
-      A function of weights to booleans. Boxes around a weight (``nnx.Param``, ``nn.Partitioned``) do not count.
+      A function of weights to booleans. Boxes around a weight (``nnx.Param``, ``nn.Partitioned``) do not count. No weight
+      under ``scale`` is chosen: ``Reparametrized`` has the scales of kernels there, under their names.
 
     Raises:
       ValueError: by the function, when there is no weight of such a name.
@@ -59,7 +60,8 @@ def named(*names: str) -> Callable[[PyTree], PyTree]:
 
     def mask(params: PyTree) -> PyTree:
         def chosen(path: Any, _: Any) -> bool:
-            return variable_names(path)[-1:] in [(name,) for name in names]
+            *parents, own = variable_names(path) or ("",)
+            return own in names and "scale" not in parents
 
         found = jax.tree_util.tree_map_with_path(chosen, params)
         if not any(jax.tree.leaves(found)):

@@ -83,6 +83,21 @@ def test_masks_over_a_whole_model(rng, key):
     close(project(params, mask=mask), normalized(params, {"window_kernel": (0, 1), "readout_kernel": (0,)}))
 
 
+def test_scales_named_by_their_kernels_are_no_kernels(rng, key):
+    for cell in (jn.Reparametrized(jn.lstm(4), jn.WeightNorm()), jn.NormPropLSTM(4)):
+        params = cases.randomize(cell.init(key, in_features=3), rng)
+        made = project(params)
+        jax.tree.map(np.testing.assert_array_equal, made.scale, params.scale)
+        inside = made.cell if hasattr(made, "cell") else made
+        close(np.sqrt((np.asarray(inside.recurrent, np.float64) ** 2).sum(0)), np.ones((4, 4)))
+    x = jnp.asarray(rng.standard_normal(SEQUENCE), jnp.float32)
+    with lenient():
+        params = cases.randomize(jl.Reparametrized(Model(), jn.WeightNorm()).init(key, x)["params"], rng)
+    made = project(params)
+    jax.tree.map(np.testing.assert_array_equal, made["scale"], params["scale"])
+    close(made["module"], normalized(params["module"], AXES))
+
+
 def test_axes_by_name_and_by_function(rng, key):
     params, x = model_params(rng, key)
     told = {"window_kernel": 0, "cell_kernel": None, "readout_kernel": (1,)}
