@@ -46,8 +46,8 @@ def named(*names: str) -> Callable[[PyTree], PyTree]:
       *names: names of fields, dictionary entries or attributes.
 
     Returns:
-      A function of weights to booleans. Boxes around a weight (``nnx.Param``, ``nn.Partitioned``) do not count. Nothing under
-      ``scale`` is chosen: ``Reparametrized`` has the scales of kernels there, under their names.
+      A function of weights to booleans. Boxes around a weight (``nnx.Param``, ``nn.Partitioned``) do not count.
+      Nothing under ``scale`` is chosen: ``Reparametrized`` has the scales of kernels there, under their names.
 
     Raises:
       ValueError: by the function, when there is no weight of such a name.
