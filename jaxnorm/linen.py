@@ -13,8 +13,10 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
+from jaxnorm._linen_axes import kernel_axes as kernel_axes
 from jaxnorm._linen_weights import Reparametrized as Reparametrized
-from jaxnorm._names import cell_template, from_names, norm_template, option_finder, paths, to_names
+from jaxnorm._names import cell_template, from_names, norm_template, to_names
+from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells import wrappers
 from jaxnorm.cells.base import Carry, Cell, Timed

@@ -15,6 +15,7 @@ from flax.core import freeze
 
 from jaxnorm import _nnx_variables as variables
 from jaxnorm._names import norm_template
+from jaxnorm._nnx_axes import kernel_axes as kernel_axes
 from jaxnorm._nnx_variables import SITES, Metadata
 from jaxnorm._nnx_weights import Reparametrized as Reparametrized
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped

@@ -1,14 +1,15 @@
 """The block-diagonal GRU of DreamerV3: the state in blocks that see one another through one dense layer."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
@@ -108,6 +109,9 @@ class BlockGRU(NamedActivation, Frame):
     update_bias: float | Initializer = 0.0
     kernel_init: Initializer = initializers.lecun_normal
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType(
+        {"kernel": 0, "recurrent": 0, "block": 1, "mix": 0, "gates": 1}
+    )
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry

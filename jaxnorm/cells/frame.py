@@ -5,14 +5,16 @@ A cell adds weights of its own, the verbs ``prepare``, ``project``, ``recur`` an
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, DTypeLike, Int
+from jaxnorm._typing import Array, Axis, DTypeLike, Int
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Ready, Sites, Timed
 from jaxnorm.cells.initializers import GatesInitializer
@@ -51,6 +53,8 @@ class Frame(abc.ABC):
     param_dtype: DTypeLike = jnp.float32
     carry_dtype: DTypeLike | None = None
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0})
+    """The axes over which the inputs of a unit lie, for each kernel, by its name among the weights."""
     gate_count: ClassVar[int] = 1
     """How many pre-activations there are for each hidden feature."""
     has_sites: ClassVar[tuple[str, ...]] = ()

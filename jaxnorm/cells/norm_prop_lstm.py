@@ -139,8 +139,8 @@ class NormPropLSTM(Frame):
     def prepare(self, params: NormPropLSTMParams, dtype: DTypeLike | None = None) -> ReadyNormProp:
         """Normalizes the kernels, multiplies by the gains, merges gates with features and casts."""
         scale = params.scale
-        kernel = products.merge_gates(weight_norm(params.kernel, scale.input))
-        recurrent = products.merge_gates(weight_norm(params.recurrent, scale.recurrent))
+        kernel = products.merge_gates(weight_norm(params.kernel, scale.input, axis=0))
+        recurrent = products.merge_gates(weight_norm(params.recurrent, scale.recurrent, axis=0))
         if dtype or self.dtype:
             kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)
         bias = None if params.bias is None else products.merge_gates(params.bias)

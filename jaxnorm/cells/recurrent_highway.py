@@ -1,13 +1,15 @@
 """The recurrent highway network: several layers of highway within one step, each with a normalizer of its own."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells import base, gates, products, randomness, stages
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.gated import Gated
@@ -117,6 +119,7 @@ class RecurrentHighway(Gated):
     input_rate: float = 0.0
     deterministic: bool = False
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 1})
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[RecurrentHighwayCarry]] = RecurrentHighwayCarry
