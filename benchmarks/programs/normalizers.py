@@ -27,7 +27,6 @@ def _divisive(shape: Shape) -> Any:
 
 SPECS: dict[str, Make] = {
     "layer_norm": _always(jn.LayerNorm(epsilon=EPSILON)),
-    "layer_norm_no_anchor": _always(jn.LayerNorm(epsilon=EPSILON, anchor=False)),
     "rms_norm": _always(jn.RMSNorm(epsilon=EPSILON)),
     "p_rms_norm": _always(jn.RMSNorm(epsilon=EPSILON, fraction=0.125)),
     "scale_norm": _always(jn.ScaleNorm()),

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.centring import inside_loop
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.identity import Identity
 
@@ -201,7 +200,7 @@ def normalize_features(
     """Applies a normalizer to the features of a step."""
     if norm == Identity():
         return x, ()
-    return inside_loop(norm)(params, x, stats, None if where is None else where[..., None])
+    return norm(params, x, stats, None if where is None else where[..., None])
 
 
 def site_params(norm: Sites, shapes: Sites, dtype: DTypeLike) -> Sites:

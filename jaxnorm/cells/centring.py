@@ -27,11 +27,6 @@ def after_centring(norm: Normalizer) -> Normalizer:
     return norm
 
 
-def inside_loop(norm: Normalizer) -> Normalizer:
-    """The same normalizer for a state inside the loop, which lies near zero: without the pass that anchors data."""
-    return dataclasses.replace(norm, anchor=False) if isinstance(norm, LayerNorm) else norm
-
-
 @final
 @dataclasses.dataclass(frozen=True)
 class Uncentred(Stateless):
@@ -55,7 +50,7 @@ class Uncentred(Stateless):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Applies the layer normalization."""
-        return inside_loop(self.norm)(params, x, stats, where)
+        return self.norm(params, x, stats, where)
 
     def check_site(self, where: str) -> None:
         """As for the layer normalization."""

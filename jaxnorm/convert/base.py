@@ -75,7 +75,7 @@ INITIAL = (
     "forget_bias", "input_bias", "update_bias", "kernel_init", "recurrent_init", "projection_init", "scale_init",
     "bias_init",
 )  # fmt: skip
-NEUTRAL = frozenset((*INITIAL, "dtype", "param_dtype", "carry_dtype", "axis_name", "anchor"))
+NEUTRAL = frozenset((*INITIAL, "dtype", "param_dtype", "carry_dtype", "axis_name"))
 """Fields of specs on which the weights, and what they compute, do not depend."""
 
 

@@ -12,7 +12,7 @@ from jaxnorm.norms.moments import (
     align,
     apply_affine,
     as_moments,
-    centred,
+    centered,
     feature_last_axes,
     full_mask,
     masked,
@@ -46,7 +46,7 @@ def scaled_batch_norm(
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask(name, x, where)
     if moments is None:
-        mean, deviation, count = centred(x, mask, axes, axis_name)
+        mean, deviation, count = centered(x, mask, axes, axis_name)
         spread = estimate(deviation, mask, axes, count)
         moments = as_moments(mean, jnp.square(spread), count, axes)
     else:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, AxisName
-from jaxnorm.norms.moments import anchor, count_over, sum_over
+from jaxnorm.norms.moments import across, average, count_over
 
 
 class Groups(NamedTuple):
@@ -32,23 +32,21 @@ class Extent(NamedTuple):
     """How many first coordinates of the (single) axis are measured; None for all."""
     groups: Groups | None = None
 
+    def sums(self, *data: Array) -> tuple[Array, ...]:
+        """The sum of each of several arrays; devices are asked once for all of them."""
+        own = tuple(self._add_members(jnp.sum(self._first(each), axis=self.axes)) for each in data)
+        return across(own, self.axis_name)
+
     def mean(self, data: Array, count: Array) -> Array:
         """The sum divided by a count, or by one where that is zero."""
-        sums = jnp.squeeze(sum_over(self._first(data), self.axes, self.axis_name), self.axes)
-        return self._add_members(sums) / jnp.maximum(count, jnp.ones((), count.dtype))
+        (total,) = self.sums(data)
+        return average(total, count)
 
     def number(self, x: Array, where: Array | None) -> Array:
         """The number of elements behind each mean, of size one along axes where that does not vary."""
         if where is not None:
             where = self._first(where)
         return self._add_members(jnp.squeeze(count_over(self._first(x), where, self.axes, self.axis_name), self.axes))
-
-    def origin(self, x: Array, where: Array | None) -> Array:
-        """A point near the elements of each mean; see ``anchor``."""
-        point = jnp.squeeze(anchor(x, self.axes, where, self.axis_name), self.axes)
-        if self.groups is None or point.shape[self._feature] == 1:
-            return point
-        return lax.slice_in_dim(point, 0, None, stride=self.groups.size, axis=self._feature)
 
     def lay(self, statistic: Array) -> Array:
         """A statistic with as many axes as the data, which it broadcasts against."""

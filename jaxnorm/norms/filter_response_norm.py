@@ -97,7 +97,7 @@ def filter_response_norm(
     mask = full_mask("filter_response_norm", x, where)
     if learned_epsilon is None:
         affine = aligned_affine("filter_response_norm", scale, bias, x, (feature,))
-        y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, centre=False)
+        y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, center=False)
     else:
         _validate.floating("filter_response_norm", "learned_epsilon", learned_epsilon)
         _validate.shape(

@@ -70,12 +70,12 @@ def group_norm(
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))
     if positions := tuple(a for a in axes if a != feature):
         over = Extent(positions, axis_name, groups=Groups(feature, x.shape[feature] // num_groups))
-        y = standardize(x, over, *affine, where=mask, epsilon=epsilon, centre=True)
+        y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=True)
     else:
         # The features of a group alone are a row like that of layer normalization.
         data, members, rows = base.in_groups(x, mask, num_groups, axes, feature)
         split = (None if param is None else base.split_groups(param, num_groups, feature) for param in affine)
-        y = standardize(data, Extent(rows, axis_name), *split, where=members, epsilon=epsilon, centre=True)
+        y = standardize(data, Extent(rows, axis_name), *split, where=members, epsilon=epsilon, center=True)
     return y.reshape(x.shape).astype(x.dtype)
 
 

@@ -69,7 +69,7 @@ def instance_norm(
     axes, feature = base.position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
     affine = aligned_affine("instance_norm", scale, bias, x, (feature,))
-    y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, centre=True)
+    y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, center=True)
     return y.astype(x.dtype)
 
 

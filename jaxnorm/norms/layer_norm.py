@@ -23,7 +23,6 @@ def layer_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
-    anchor: bool = True,
 ) -> Float[Array, "..."]:
     r"""Normalizes each example over its features.
 
@@ -44,9 +43,6 @@ def layer_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the features are spread.
-      anchor: whether an element is taken away before the mean is. It changes rounding only: data far from zero keep
-        their digits, and data that are all equal become exactly zero. Without it there is one pass less, which is
-        enough for data whose mean is not more than some thousand times their deviation.
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -74,7 +70,7 @@ def layer_norm(
     mask = full_mask("layer_norm", x, where)
     affine = aligned_affine("layer_norm", scale, bias, x, axes)
     over = Extent(axes, axis_name)
-    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, centre=True, anchored=anchor)
+    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=True)
     return y.astype(x.dtype)
 
 
@@ -91,7 +87,6 @@ class LayerNorm(Stateless):
       scale_init: initial value of the scale.
       bias_init: initial value of the bias.
       axis_name: name or names of mapped axes over which the features are spread.
-      anchor: whether an element is taken away before the mean is; cells leave that out inside their loop.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -109,7 +104,6 @@ class LayerNorm(Stateless):
     scale_init: float = 1.0
     bias_init: float = 0.0
     axis_name: AxisName | None = None
-    anchor: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axis", base.normalize_axis("LayerNorm", self.axis))
@@ -142,7 +136,6 @@ class LayerNorm(Stateless):
             epsilon=self.epsilon,
             where=where,
             axis_name=self.axis_name,
-            anchor=self.anchor,
         )
         return y, ()
 

@@ -15,7 +15,7 @@ from jaxnorm.norms.moments import (
     align,
     apply_affine,
     as_moments,
-    centred,
+    centered,
     feature_last_axes,
     full_mask,
     masked,
@@ -46,7 +46,7 @@ def mean_only_batch_norm(
       axis_name: name or names of mapped axes that the batch spans.
 
     Returns:
-      The centred array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments
+      The centered array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments
       that were measured or passed in. The measured ``var`` is one: nothing is divided.
 
     Raises:
@@ -67,7 +67,7 @@ def mean_only_batch_norm(
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("mean_only_batch_norm", x, where)
     if moments is None:
-        mean, y, count = centred(x, mask, axes, axis_name)
+        mean, y, count = centered(x, mask, axes, axis_name)
         seen = jnp.broadcast_to((count > 0).astype(mean.dtype), mean.shape)
         moments = as_moments(mean, seen, count, axes)
     else:

@@ -6,7 +6,7 @@ normalization are compositions of them and not flags.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -45,17 +45,68 @@ def statistics_dtype(dtype: Any) -> DType:
 
 def sum_over(x: Array, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
     """Sum over array axes (kept with size 1) and, where given, over named axes."""
-    total = jnp.sum(x, axis=axes, keepdims=True)
+    return across(jnp.sum(x, axis=axes, keepdims=True), axis_name)
+
+
+Sums = TypeVar("Sums", Array, tuple[Array, ...])
+
+
+def across(sums: Sums, axis_name: AxisName | None) -> Sums:
+    """Sums over named axes, if any: of an array, or of several at once."""
     if axis_name is None:
-        return total
+        return sums
     try:
-        spanned: Array = lax.psum(total, axis_name)  # type: ignore[no-untyped-call]
+        spanned: Sums = lax.psum(sums, axis_name)  # type: ignore[no-untyped-call]
         return spanned
     except NameError:
         raise ValueError(
             f"axis_name={axis_name!r} is not bound here. Call inside jax.vmap(..., axis_name={axis_name!r}) or "
             "jax.shard_map over a mesh with that axis, or leave axis_name out."
         ) from None
+
+
+def average(sums: Array, count: Array) -> Array:
+    """Sums divided by a count, or by one where that is zero."""
+    return sums / jnp.maximum(count, jnp.ones((), count.dtype))
+
+
+def rounded_average(sums: Array, count: Array) -> Array:
+    """The same, rounded once: the mean of equal numbers whose sum is exact is that number.
+
+    XLA multiplies by the inverse of a count that it knows. That rounds twice, and in each pass over the data in
+    which it makes the product again it may leave out one of the two.
+    """
+    one = jnp.ones((), count.dtype)
+    # Never below the other count, which XLA does not know.
+    unknown = jnp.maximum(count, jnp.minimum(lax.stop_gradient(sums), one))
+    return average(sums, unknown)
+
+
+def variance(total: Array, square: Array, count: Array) -> Array:
+    """The biased variance of numbers from their sum and the sum of their squares.
+
+    It is as exact as the sums are, also where the mean is a hundred times the deviation: the difference
+    ``square - total^2 / count`` is taken in twice the digits.
+    """
+    mean = rounded_average(total, count)
+    lost = _minus_product(total, jnp.maximum(count, jnp.ones((), count.dtype)), mean)
+    squares = _minus_product(square, total, mean) - mean * lost
+    return jnp.maximum(average(squares, count), jnp.zeros((), total.dtype))
+
+
+def _minus_product(total: Array, a: Array, b: Array) -> Array:
+    """``total - a * b``, rounded as little as if the product had all of its digits: products of halves are exact."""
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    return ((total - a_high * b_high) - (a_high * b_low + a_low * b_high)) - a_low * b_low
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    """A number as the sum of two with half of its digits each (Veltkamp's splitting)."""
+    # Not by reduce_precision, which XLA's CPU compiler keeps out of the kernel that does all of a row.
+    half = jnp.finfo(x.dtype).nmant // 2 + 1  # type: ignore[no-untyped-call]
+    shifted = x * jnp.asarray(2.0**half + 1.0, x.dtype)
+    high = shifted - (shifted - x)
+    return high, x - high
 
 
 def count_over(x: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
@@ -81,23 +132,6 @@ def full_mask(name: str, x: Array, where: Array | None) -> Array | None:
 def masked(x: Array, where: Array | None) -> Array:
     """``x`` with zeros where the mask is False: a selection, so that NaN there cannot reach values or gradients."""
     return x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))
-
-
-def anchor(data: Array, axes: tuple[int, ...], where: Array | None, axis_name: AxisName | None) -> Array:
-    """A point near the data, to be subtracted before the mean is taken: an element, with ``axes`` kept at size 1.
-
-    Statistics do not depend on it, but for rounding: data that are all equal become exactly zero, and the mean of data
-    far from zero keeps its digits. Where elements are masked, or lie on members of a mapped axis, it is zero. It is the
-    first element, or the largest where the last axis is among ``axes``: elements of memory that are far apart cost more
-    than a pass over all that lie side by side. Nor can the first be had alone where an axis is spread over a mesh.
-    """
-    if where is not None or axis_name is not None or any(data.shape[a] == 0 for a in axes):
-        return jnp.zeros((1,) * data.ndim, data.dtype)
-    data = lax.stop_gradient(data)
-    spread = tuple(a for a in axes if jax.typeof(data).sharding.spec[a] is not None)
-    whole = axes if data.ndim - 1 in axes else spread
-    data = data[tuple(slice(0, 1) if a in axes and a not in whole else slice(None) for a in range(data.ndim))]
-    return jnp.max(data, axis=whole, keepdims=True)
 
 
 def moments(
@@ -142,23 +176,24 @@ def moments(
     _validate.floating("moments", "x", x)
     axes = feature_last_axes("moments", axis, x.ndim)
     mask = full_mask("moments", x, where)
-    mean, deviation, count = centred(x, mask, axes, axis_name)
-    divisor = jnp.maximum(count, jnp.ones((), count.dtype))
-    var = sum_over(jnp.square(deviation), axes, axis_name) / divisor
+    mean, deviation, count = centered(x, mask, axes, axis_name)
+    var = average(sum_over(jnp.square(deviation), axes, axis_name), count)
     return as_moments(mean, var, count, axes)
 
 
-def centred(
+def centered(
     x: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None
 ) -> tuple[Array, Array, Array]:
-    """Mean, deviation from it (zero where masked) and count, in at least float32, with reduced axes kept at size 1."""
+    """Mean, deviation from it (zero where masked) and count, in at least float32, with reduced axes kept at size 1.
+
+    The deviation is taken twice: from the mean as it was rounded, and from the mean of what remains.
+    """
     data = masked(x.astype(statistics_dtype(x.dtype)), where)
     count = count_over(x, where, axes, axis_name)
-    origin = anchor(data, axes, where, axis_name)
-    data = data - origin
-    divisor = jnp.maximum(count, jnp.ones((), count.dtype))
-    mean = sum_over(data, axes, axis_name) / divisor
-    return mean + origin, masked(data - mean, where), count
+    mean = lax.stop_gradient(rounded_average(sum_over(data, axes, axis_name), count))
+    deviation = masked(data - mean, where)
+    rest = rounded_average(sum_over(deviation, axes, axis_name), count)
+    return mean + rest, masked(deviation - rest, where), count
 
 
 def as_moments(mean: Array, var: Array, count: Array, axes: tuple[int, ...]) -> Moments:

@@ -106,7 +106,7 @@ def power_norm(
     _, feature = base.group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
     mask = full_mask("power_norm", x, where)
     split, members, last = base.in_groups(x, mask, num_groups, (feature,), feature)
-    data = standardize(split, Extent(last), where=members, epsilon=epsilon, centre=False).reshape(x.shape)
+    data = standardize(split, Extent(last), where=members, epsilon=epsilon, center=False).reshape(x.shape)
     rows = tuple(a for a in range(x.ndim) if a != feature)
 
     def lay(value: Array) -> Array:

@@ -73,7 +73,7 @@ def rms_norm(
     mask = full_mask("rms_norm", x, where)
     over = Extent(axes, axis_name, leading=_leading("rms_norm", x.shape, axes, fraction, axis_name))
     affine = aligned_affine("rms_norm", scale, bias, x, axes)
-    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, centre=False)
+    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=False)
     return y.astype(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""The core of layer, RMS, group, instance and batch normalization: centre, and divide by the root mean square."""
+"""The core of layer, RMS, group, instance and batch normalization: center, and divide by the root mean square."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm._typing import Array
 from jaxnorm.norms.extent import Extent
-from jaxnorm.norms.moments import Moments, as_moments, masked, statistics_dtype
+from jaxnorm.norms.moments import Moments, as_moments, average, masked, rounded_average, statistics_dtype, variance
 
 # Data are scaled by this power of two (exactly) before they are squared, so that float32 overflows near 1e28 and not
 # near 1e19. What underflows then is smaller than 1e-9, nothing beside any epsilon that is at least _SMALLEST_SCALED.
@@ -29,25 +29,23 @@ def standardize(
     *,
     where: Array | None,
     epsilon: float,
-    centre: bool,
-    anchored: bool = True,
+    center: bool,
 ) -> Array:
-    """``(x - mean) / sqrt(var + epsilon)`` over an extent, or ``x / sqrt(mean(x^2) + epsilon)`` without ``centre``.
+    """``(x - mean) / sqrt(var + epsilon)`` over an extent, or ``x / sqrt(mean(x^2) + epsilon)`` without ``center``.
 
     That is multiplied by ``scale`` and added to ``bias``, which have as many axes as ``x`` (see ``aligned_affine``), as
     has ``where``; elements outside it are neither read nor written: the result, in at least float32, is zero there.
-    The variance is two-pass; ``anchored`` takes an element away before the mean is taken (see ``anchor``). Where all
-    elements are masked, or equal, the result is ``bias``.
+    The variance is two-pass. Where all elements are masked, or equal, the result is ``bias``.
     """
-    y, _ = _standardize(_How(over, epsilon, centre, anchored), x, where, scale, bias)
+    y, _ = _standardize(_How(over, epsilon, center), x, where, scale, bias)
     return y
 
 
 def standardize_batch(
     x: Array, over: Extent, scale: Array | None, bias: Array | None, *, where: Array | None, epsilon: float
 ) -> tuple[Array, Moments]:
-    """The same with ``centre``, and what was measured, to which gradients flow too."""
-    y, measured = _standardize(_How(over, epsilon, centre=True, measured=True), x, where, scale, bias)
+    """The same with ``center``, and what was measured, to which gradients flow too."""
+    y, measured = _standardize(_How(over, epsilon, center=True, measured=True), x, where, scale, bias)
     mean, var, count = (over.lay(statistic) for statistic in measured)
     return y, as_moments(mean, var, count, over.axes)
 
@@ -57,8 +55,7 @@ class _How(NamedTuple):
 
     over: Extent
     epsilon: float
-    centre: bool
-    anchored: bool = True
+    center: bool
     measured: bool = False
     """Whether the caller wants mean, variance and count."""
 
@@ -69,9 +66,9 @@ class _Statistics(NamedTuple):
     number: Array
     """How many elements are behind each mean; it may be zero."""
     mean: Array | None
-    """None if nothing is centred."""
+    """None if nothing is centered."""
     rest: Array | None
-    """What rounding took from the mean; None if that is not known."""
+    """What rounding took from the mean; None if nothing is centered."""
     var: Array | None
     """None if nobody wants it."""
     factor: Array
@@ -95,8 +92,9 @@ def _results(
     if not how.measured:
         return y, ()
     assert by.mean is not None
+    assert by.rest is not None
     assert by.var is not None
-    return y, (by.mean, by.var, by.number)
+    return y, (by.mean + by.rest, by.var, by.number)
 
 
 def _apply(how: _How, x: Array, where: Array | None, by: _Statistics) -> Array:
@@ -114,32 +112,33 @@ def _deviation(how: _How, x: Array, where: Array | None, mean: Array | None, res
 
 
 def _measure(how: _How, x: Array, where: Array | None) -> _Statistics:
-    """The statistics; only the mean itself is taken of differences from the origin, and nothing else shares them."""
+    """The statistics, in two passes: the mean; then what rounding took from it, and the mean of squares."""
     over, dtype = how.over, statistics_dtype(x.dtype)
     number = over.number(x, where)
+    power = jnp.asarray(_SCALE if how.epsilon >= _SMALLEST_SCALED else 1.0, dtype)
     mean = rest = None
-    if how.centre:
-        data = masked(x.astype(dtype), where)
-        if how.anchored:
-            # The sum of origin and offset, and what is lost when it is rounded.
-            origin = over.origin(x, where).astype(dtype)
-            offset = over.mean(data - over.lay(origin), number)
-            mean = origin + offset
-            # Data that were narrow have no digits there.
-            rest = (origin - mean) + offset if x.dtype == dtype else None
-        else:
-            mean = over.mean(data, number)
-    deviation = _deviation(how, x, where, mean, rest)
-    # A variance that is handed out is that of the data as they are, as small as it may be.
-    power = _SCALE if how.epsilon >= _SMALLEST_SCALED and not how.measured else 1.0
-    mean_square = over.mean(jnp.square(deviation * jnp.asarray(power, dtype)), number)
+    least = jnp.zeros((), dtype)
+    if how.center:
+        (total,) = over.sums(masked(x.astype(dtype), where))
+        mean = rounded_average(total, number)
+    deviation = _deviation(how, x, where, mean, None)
+    square = jnp.square(deviation * power)
+    if how.center:
+        total, square = over.sums(deviation, square)
+        rest = rounded_average(total, number)
+        # What is left of the squares is rounding.
+        least = 4 * jnp.finfo(dtype).eps * average(square, number)  # type: ignore[no-untyped-call]
+        mean_square = variance(total * power, square, number)
+    else:
+        mean_square = over.mean(square, number)
     if how.epsilon == 0.0:
         # Without epsilon a constant row has no direction: zero, with a zero gradient, instead of NaN.
-        constant = mean_square == 0
+        constant = mean_square <= least
         inverse = jnp.where(constant, 0.0, lax.rsqrt(jnp.where(constant, jnp.ones((), dtype), mean_square)))
     else:
-        inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon * power**2, dtype))
-    return _Statistics(number, mean, rest, mean_square if how.measured else None, inverse * jnp.asarray(power, dtype))
+        inverse = lax.rsqrt(mean_square + jnp.asarray(how.epsilon, dtype) * jnp.square(power))
+    var = mean_square / jnp.square(power) if how.measured else None
+    return _Statistics(number, mean, rest, var, inverse * power)
 
 
 @_standardize.defjvp
@@ -153,7 +152,7 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
        \dot y &= s \dot{\hat x} + \hat x \dot s + \dot b \\
        \dot \mu &= \overline{\dot x}, \qquad \dot{(\sigma^2)} = 2 \, \overline{(x - \mu) \dot x}
 
-    where the first mean is absent without ``centre``, and the second runs over the leading coordinates if only they
+    where the first mean is absent without ``center``, and the second runs over the leading coordinates if only they
     are measured. It follows from dr = -r^3 mean((x - mean) dx) and from a mean of zero.
     """
     x, where, scale, bias = primals
@@ -165,10 +164,10 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
         t_x, t_scale, t_bias = along
         x_hat = _apply(how, x, where, by)
         t_x = masked(t_x.astype(x_hat.dtype), where)
-        t = t_x * over.lay(by.factor)
-        y = t - x_hat * over.lay(over.mean(x_hat * t, by.number))
-        if how.centre:
-            y = masked(y - over.lay(over.mean(t, by.number)), where)
+        y = t_x - x_hat * over.lay(over.mean(x_hat * t_x, by.number))
+        if how.center:
+            y = masked(y - over.lay(over.mean(t_x, by.number)), where)
+        y = y * over.lay(by.factor)
         if scale is not None:
             # Standardized once more: what the two gradients shared would be as large as x, and stored.
             y = y * scale + _apply(how, *_unshared(x, where, by)) * t_scale

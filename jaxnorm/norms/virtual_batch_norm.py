@@ -79,7 +79,7 @@ def virtual_batch_norm(
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     inner = axes[1:]
     # Every statistic as an array with the axes of x, so that the two sides of merge have equal shapes.
-    mean, deviation, count = statistics.centred(x, mask, inner, None)
+    mean, deviation, count = statistics.centered(x, mask, inner, None)
     var = statistics.sum_over(jnp.square(deviation), inner, None) / jnp.maximum(count, jnp.ones((), count.dtype))
     own = Moments(mean, var, jnp.broadcast_to(count, mean.shape))
 

@@ -10,9 +10,9 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int
 from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import (
-    anchor,
     apply_affine,
-    count_over,
+    average,
+    centered,
     full_mask,
     masked,
     spread,
@@ -148,12 +148,7 @@ def _whole_rows(mask: Array, shape: tuple[int, ...], groups: int) -> Array:
 
 def _measure(rows: Array, real: Array | None, axis_name: AxisName | None) -> tuple[Array, Array, Array]:
     """Mean (1, G, d), biased covariance (G, d, d), and count (1, G or 1, 1), in two passes."""
-    count = count_over(rows, real, (0,), axis_name)
-    divisor = jnp.maximum(count, jnp.ones((), count.dtype))
-    origin = anchor(rows, (0,), real, axis_name)
-    rows = rows - origin
-    mean = sum_over(rows, (0,), axis_name) / divisor
-    rows = masked(rows - mean, real)
+    mean, rows, count = centered(rows, real, (0,), axis_name)
     products = jnp.einsum("ngi,ngj->gij", rows, rows, precision=lax.Precision.HIGHEST)
-    covariance = sum_over(products[None], (), axis_name)[0] / divisor[0][..., None]
-    return mean + origin, covariance, count
+    covariance = average(sum_over(products[None], (), axis_name)[0], count[0][..., None])
+    return mean, covariance, count

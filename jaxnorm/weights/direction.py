@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._typing import Array
-from jaxnorm.norms.moments import anchor
+from jaxnorm.norms.moments import centered
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -69,5 +69,4 @@ def _quotient_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -
 
 def centred(x: Array, axes: tuple[int, ...]) -> Array:
     """``x`` without its mean over ``axes``: exactly zero where all elements are equal."""
-    x = x - anchor(x, axes, None, None)
-    return x - jnp.mean(x, axis=axes, keepdims=True)
+    return centered(x, None, axes, None)[1]
