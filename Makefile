@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo bench bench-compare test lint format types floors doctest examples docs build clean
+.PHONY: help venv demo bench bench-compare accuracy test lint format types floors doctest examples docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ bench: $(VENV)/.installed-bench ## measure jaxnorm beside other libraries, forty
 
 bench-compare: $(VENV)/.installed-bench ## compare two folders of results: make bench-compare OLD=... NEW=...
 	$(PY) -m benchmarks.compare $(OLD) $(NEW)
+
+accuracy: $(VENV)/.installed-bench ## write the table of errors beside other libraries, into benchmarks/results/accuracy.md
+	$(PY) -m benchmarks.accuracy $(ARGS)
 
 test: $(VENV)/.installed-test ## run the tests
 	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(if $(SELECT),-m '$(SELECT)')

@@ -1,0 +1,1 @@
+"""How many digits the normalizers keep, beside other libraries, on data that cost digits."""

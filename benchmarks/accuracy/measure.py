@@ -1,0 +1,135 @@
+"""Runs a normalizer of a library on rows of data, and says how far values and gradients are off."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.accuracy import libraries, oracle
+from benchmarks.accuracy.inputs import Kind, Mask, Rows, half_mask
+from benchmarks.accuracy.layouts import Layout, members_of
+
+
+class Errors(NamedTuple):
+    """In units in the last place of the row."""
+
+    values: float
+    gradients: float
+
+
+class Setting(NamedTuple):
+    """How the normalizer is called and compiled."""
+
+    mask: str
+    """``none``, ``all`` (True everywhere), ``half``, or ``axis name`` (no mask, the rows spread over a mapped axis)."""
+    level: int | None
+    """The optimization level of XLA; None for the usual one."""
+
+
+MASKS = ("none", "all", "half", "axis name")
+
+
+def mask_of(setting: Setting, rows: Rows) -> Mask | None:
+    """The mask of a setting, a row each."""
+    masks: dict[str, Callable[[], Mask | None]] = {
+        "all": lambda: np.ones(rows.shape, bool),
+        "half": lambda: half_mask(*rows.shape),
+    }
+    return masks[setting.mask]() if setting.mask in masks else None
+
+
+def measure(library: str, layout: Layout, kind: Kind, setting: Setting, x: Rows, cotangent: Rows) -> Errors | None:
+    """The errors of a library's normalizer; None if it does not have it."""
+    mask = mask_of(setting, x)
+    cotangent = cotangent if mask is None else np.where(mask, cotangent, np.zeros((), cotangent.dtype))
+    run = _torch if library == "PyTorch" else _jax
+    result = run(library, layout, kind.epsilon, setting, x, cotangent, mask)
+    if result is None:
+        return None
+    want = oracle.normalized(x, cotangent, kind.epsilon, where=mask, center=layout.center)
+    # What stands where the mask is False is nobody's business but the library's.
+    got = (part if mask is None else np.where(mask, part, np.zeros((), part.dtype)) for part in result)
+    return Errors(*(oracle.ulps(g, w, kind, x, mask) for g, w in zip(got, want, strict=True)))
+
+
+def _jax(
+    library: str, layout: Layout, epsilon: float, setting: Setting, x: Rows, cotangent: Rows, mask: Mask | None
+) -> tuple[Rows, Rows] | None:
+    spread = setting.mask == "axis name"
+    count, members = len(x), members_of(x.shape[1])
+
+    def lay(rows: Rows) -> Any:
+        return layout.parts(rows, members) if spread else layout.lay(rows)
+
+    data = jnp.asarray(lay(x))
+    shape = data.shape[1:] if spread else data.shape
+    programs = _programs(library, layout, shape, epsilon, spread)
+    if programs is None or (library == "Keras" and mask is not None):
+        return None
+    arguments = (data, jnp.asarray(lay(cotangent)), None if mask is None else jnp.asarray(layout.lay(mask)))
+    results = (_compiled(program, setting.level, *arguments)(*arguments) for program in programs)
+    back = layout.joined if spread else layout.rows
+    y, gradient = (back(np.asarray(result), count) for result in results)
+    return y, gradient
+
+
+@lru_cache(maxsize=64)
+def _programs(
+    library: str, layout: Layout, shape: tuple[int, ...], epsilon: float, spread: bool
+) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    make = libraries.ours if library == "ours" else libraries.PEERS[library]
+    norm = make(layout, shape, epsilon, libraries.AXIS_NAME if spread else None)
+    if norm is None:
+        return None
+
+    def value(x: Any, cotangent: Any, w: Any) -> Any:
+        return jax.vmap(lambda part: norm(part, None), axis_name=libraries.AXIS_NAME)(x) if spread else norm(x, w)
+
+    def gradient(x: Any, cotangent: Any, w: Any) -> Any:
+        return jax.vjp(lambda x: value(x, None, w), x)[1](cotangent)[0]
+
+    return value, gradient
+
+
+_cache: dict[Any, Any] = {}
+
+
+def _compiled(program: Callable[..., Any], level: int | None, *arguments: Any) -> Callable[..., Any]:
+    shapes = tuple(None if a is None else (a.shape, str(a.dtype)) for a in arguments)
+    key = (program, level, shapes)
+    if key not in _cache:
+        options: Any = {} if level is None else {"xla_backend_optimization_level": level}
+        if len(_cache) > 128:
+            _cache.clear()
+        _cache[key] = jax.jit(program).lower(*arguments).compile(compiler_options=options)
+    program_for: Callable[..., Any] = _cache[key]
+    return program_for
+
+
+def _torch(
+    library: str, layout: Layout, epsilon: float, setting: Setting, x: Rows, cotangent: Rows, mask: Mask | None
+) -> tuple[Rows, Rows] | None:
+    import torch
+
+    if mask is not None or setting.mask == "axis name" or setting.level is not None:
+        return None
+    norm = libraries.PEERS["PyTorch"](layout, (), epsilon)
+    assert norm is not None
+    narrow = x.dtype.itemsize == 2
+
+    def tensor(rows: Rows) -> Any:
+        wide = torch.tensor(np.ascontiguousarray(layout.lay(rows.astype(np.float32))))
+        return wide.to(torch.bfloat16) if narrow else wide
+
+    data = tensor(x).requires_grad_()
+    y = norm(data, None)
+    y.backward(tensor(cotangent))
+
+    def back(result: Any) -> Rows:
+        rows: Rows = layout.rows(result.detach().to(torch.float32).numpy(), len(x))
+        return rows.astype(x.dtype)
+
+    return back(y), back(data.grad)
