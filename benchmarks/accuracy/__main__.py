@@ -6,19 +6,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.accuracy.inputs import KINDS, ROWS, SIZES, Kind, rows_of
-from benchmarks.accuracy.layouts import LAYOUTS, Layout
+from benchmarks.accuracy.inputs import KINDS, SIZES, Kind
+from benchmarks.accuracy.layouts import LAYOUTS
 from benchmarks.accuracy.libraries import PEERS
-from benchmarks.accuracy.measure import MASKS, Errors, Setting, measure
+from benchmarks.accuracy.measure import MASKS, Errors, Setting, case_of, measure
 from benchmarks.accuracy.table import Row, misses, table
 from benchmarks.errors import Parser, check_names, exit_code
 from benchmarks.programs import why_missing
 
 OUT = Path(__file__).parents[1] / "results" / "accuracy.md"
+DTYPES = ("float32", "bfloat16")
 LEVELS = (None, 0)
 MODULES = {"Flax": "linen", "Flax, two passes": "linen", "Keras": "keras", "PyTorch": "torch"}
 
@@ -51,15 +51,20 @@ def _run(args: argparse.Namespace) -> int:
             console.print(f"{library} is left out: {reason}", markup=False, highlight=False)
         else:
             libraries.append(library)
-    cases = list(itertools.product(("float32", "bfloat16"), (LAYOUTS[name] for name in args.norms), KINDS))
-    rows: list[Row] = []
-    for dtype, layout, kind in track(cases, console=console, description="kinds of data"):
-        if dtype == "float32" or not kind.only_float32:
-            for mask, library in itertools.product(MASKS, libraries):
-                errors = _worst(dtype, layout, kind, mask, library, args.sizes)
-                if errors is not None:
-                    rows.append(Row(dtype, layout.name, kind, mask, library, errors))
-    parts = [f"## {dtype}\n\n{table(rows, dtype)}" for dtype in ("float32", "bfloat16")]
+    worst: dict[tuple[str, str, Kind, str, str], Errors] = {}
+    # The kinds of one shape one after the other: they run the same programs.
+    cases = list(itertools.product(DTYPES, (LAYOUTS[name] for name in args.norms), args.sizes, KINDS, MASKS))
+    for dtype, layout, size, kind, mask in track(cases, console=console, description="digits"):
+        if dtype != "float32" and kind.only_float32:
+            continue
+        case = case_of(kind, layout.center, mask, size, dtype)
+        for library, level in itertools.product(libraries, LEVELS):
+            errors = measure(library, layout, case, Setting(mask, level))
+            if errors is not None:
+                key = (dtype, layout.name, kind, mask, library)
+                worst[key] = Errors(*map(max, errors, worst.get(key, errors)))
+    rows = [Row(*key, errors) for key, errors in worst.items()]
+    parts = [f"## {dtype}\n\n{table(rows, dtype)}" for dtype in DTYPES]
     missed = misses(rows)
     if missed:
         parts.append("## Above the aim in float32\n\n" + "".join(f"- {line}\n" for line in missed))
@@ -67,18 +72,6 @@ def _run(args: argparse.Namespace) -> int:
     args.out.write_text("# Accuracy\n\n" + "\n".join(parts), encoding="utf-8")
     print(f"{len(rows)} rows in {args.out}; {len(missed)} above the aim")
     return 0
-
-
-def _worst(dtype: str, layout: Layout, kind: Kind, mask: str, library: str, sizes: Sequence[int]) -> Errors | None:
-    """The largest errors over all sizes and both ways of compiling."""
-    found = []
-    for size, level in itertools.product(sizes, LEVELS):
-        x, cotangent = rows_of(kind, ROWS if size < 100_000 else ROWS // 2, size, dtype)
-        with np.errstate(all="ignore"):
-            errors = measure(library, layout, kind, Setting(mask, level), x, cotangent)
-        if errors is not None:
-            found.append(errors)
-    return Errors(max(e.values for e in found), max(e.gradients for e in found)) if found else None
 
 
 if __name__ == "__main__":

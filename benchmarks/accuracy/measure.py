@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.accuracy import libraries, oracle
-from benchmarks.accuracy.inputs import Kind, Mask, Rows, half_mask
+from benchmarks.accuracy.inputs import ROWS, Kind, Mask, Rows, half_mask, rows_of
 from benchmarks.accuracy.layouts import Layout, members_of
 
 
@@ -32,27 +32,41 @@ class Setting(NamedTuple):
 MASKS = ("none", "all", "half", "axis name")
 
 
-def mask_of(setting: Setting, rows: Rows) -> Mask | None:
-    """The mask of a setting, a row each."""
-    masks: dict[str, Callable[[], Mask | None]] = {
-        "all": lambda: np.ones(rows.shape, bool),
-        "half": lambda: half_mask(*rows.shape),
+class Case(NamedTuple):
+    """Rows of data, their cotangent and mask, and what is due."""
+
+    kind: Kind
+    x: Rows
+    cotangent: Rows
+    where: Mask | None
+    wanted: tuple[Rows, Rows]
+
+
+@lru_cache(maxsize=8)
+def case_of(kind: Kind, center: bool, mask: str, size: int, dtype: str) -> Case:
+    """Twelve rows of data of a kind, six of many elements; with the mean subtracted or not."""
+    x, cotangent = rows_of(kind, ROWS if size < 100_000 else ROWS // 2, size, dtype)
+    masks: dict[str, Callable[[], Mask]] = {
+        "all": lambda: np.ones(x.shape, bool),
+        "half": lambda: half_mask(*x.shape),
     }
-    return masks[setting.mask]() if setting.mask in masks else None
+    where = masks[mask]() if mask in masks else None
+    if where is not None:
+        cotangent = np.where(where, cotangent, np.zeros((), cotangent.dtype))
+    return Case(kind, x, cotangent, where, oracle.normalized(x, cotangent, kind.epsilon, where=where, center=center))
 
 
-def measure(library: str, layout: Layout, kind: Kind, setting: Setting, x: Rows, cotangent: Rows) -> Errors | None:
+def measure(library: str, layout: Layout, case: Case, setting: Setting) -> Errors | None:
     """The errors of a library's normalizer; None if it does not have it."""
-    mask = mask_of(setting, x)
-    cotangent = cotangent if mask is None else np.where(mask, cotangent, np.zeros((), cotangent.dtype))
     run = _torch if library == "PyTorch" else _jax
-    result = run(library, layout, kind.epsilon, setting, x, cotangent, mask)
+    with np.errstate(all="ignore"):
+        result = run(library, layout, case.kind.epsilon, setting, case.x, case.cotangent, case.where)
     if result is None:
         return None
-    want = oracle.normalized(x, cotangent, kind.epsilon, where=mask, center=layout.center)
+    where = case.where
     # What stands where the mask is False is nobody's business but the library's.
-    got = (part if mask is None else np.where(mask, part, np.zeros((), part.dtype)) for part in result)
-    return Errors(*(oracle.ulps(g, w, kind, x, mask) for g, w in zip(got, want, strict=True)))
+    got = (part if where is None else np.where(where, part, np.zeros((), part.dtype)) for part in result)
+    return Errors(*(oracle.ulps(g, w, case.kind, case.x, where) for g, w in zip(got, case.wanted, strict=True)))
 
 
 def _jax(
@@ -86,7 +100,8 @@ def _programs(
         return None
 
     def value(x: Any, cotangent: Any, w: Any) -> Any:
-        return jax.vmap(lambda part: norm(part, None), axis_name=libraries.AXIS_NAME)(x) if spread else norm(x, w)
+        y = jax.vmap(lambda part: norm(part, None), axis_name=libraries.AXIS_NAME)(x) if spread else norm(x, w)
+        return y.astype(x.dtype)
 
     def gradient(x: Any, cotangent: Any, w: Any) -> Any:
         return jax.vjp(lambda x: value(x, None, w), x)[1](cotangent)[0]
@@ -102,7 +117,7 @@ def _compiled(program: Callable[..., Any], level: int | None, *arguments: Any) -
     key = (program, level, shapes)
     if key not in _cache:
         options: Any = {} if level is None else {"xla_backend_optimization_level": level}
-        if len(_cache) > 128:
+        if len(_cache) > 256:
             _cache.clear()
         _cache[key] = jax.jit(program).lower(*arguments).compile(compiler_options=options)
     program_for: Callable[..., Any] = _cache[key]

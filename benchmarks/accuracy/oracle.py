@@ -14,7 +14,8 @@ def normalized(
 
     def mean(values: Rows) -> Rows:
         total: Rows = np.where(real, values, 0.0).sum(axis=1, keepdims=True, dtype=np.longdouble)
-        return total / count
+        mean: Rows = total / count
+        return mean
 
     data, g = x.astype(np.longdouble), cotangent.astype(np.longdouble)
     deviation = data - mean(data) if center else data

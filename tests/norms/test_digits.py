@@ -6,7 +6,7 @@ import pytest
 from benchmarks.accuracy import oracle
 from benchmarks.accuracy.inputs import KINDS, Kind, rows_of
 from benchmarks.accuracy.layouts import LAYOUTS
-from benchmarks.accuracy.measure import MASKS, Setting, measure
+from benchmarks.accuracy.measure import MASKS, Setting, case_of, measure
 
 BOTH_SIGNS = "large features of both signs"
 """There the sum itself, in float32, has no more digits: every library errs by a hundred and more."""
@@ -17,9 +17,8 @@ def names(case):
 
 
 def errors(norm, kind, mask, size, level=None, dtype="float32"):
-    x, cotangent = rows_of(kind, 12, size, dtype)
-    with np.errstate(all="ignore"):
-        return measure("ours", LAYOUTS[norm], kind, Setting(mask, level), x, cotangent)
+    layout = LAYOUTS[norm]
+    return measure("ours", layout, case_of(kind, layout.center, mask, size, dtype), Setting(mask, level))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=names)
