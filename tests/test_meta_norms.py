@@ -78,7 +78,7 @@ def test_a_mean_of_means_is_caught(monkeypatch, rng):
 
 def test_statistics_in_the_dtype_of_the_data_are_caught(monkeypatch, rng):
     monkeypatch.setattr(statistics, "statistics_dtype", jnp.dtype)
-    caught(checks.check_values_in_every_dtype, "momentum_batch_norm", rng)
+    caught(checks.check_values_in_every_dtype, "streaming_norm", rng)
 
 
 def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):

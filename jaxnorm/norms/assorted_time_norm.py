@@ -65,6 +65,10 @@ def assorted_time_norm(
       >>> memory.mean.tolist(), memory.var.tolist()
       ([4.0], [1.0])
 
+    Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean. A memory holds means that were
+      rounded: far from zero, a sequence in pieces is not as exact as a whole one.
+
     Reference:
       C. Pospisil, V. Zadorozhnyy, Q. Ye, "Assorted-Time Normalization for Sequence Models", 2022, arXiv:2209.14439.
     """
@@ -78,8 +82,12 @@ def assorted_time_norm(
         )
     mask = full_mask("assorted_time_norm", xs, where)
     data = masked(xs.astype(statistics_dtype(xs.dtype)), mask)
-    own = statistics.moments(data, axis=-1, where=mask)
-    own = own._replace(count=jnp.broadcast_to(own.count, own.mean.shape))
+    mean, deviation, count = statistics.centered(data, mask, (xs.ndim - 1,), None)
+    var = statistics.average(jnp.sum(jnp.square(deviation), axis=-1, keepdims=True), count)
+    own = Moments(*(leaf[..., 0] for leaf in (mean, var, jnp.broadcast_to(count, mean.shape))))
+    from_mean = masked(data - mean, mask)
+    # What was lost when the mean was rounded; of the memory nobody knows it.
+    lost = statistics.average(jnp.sum(from_mean, axis=-1, keepdims=True), count)[..., 0]
     if memory is None:
         memory = Moments(*(jnp.zeros((k - 1, *leaf.shape[1:]), leaf.dtype) for leaf in own))
     for name, leaf, like in zip(Moments._fields, memory, own, strict=True):
@@ -87,17 +95,21 @@ def assorted_time_norm(
             "assorted_time_norm", f"memory.{name}", leaf.shape, (k - 1, *like.shape[1:]), "(k - 1, *B)", "Same k?"
         )
     past = Moments(*(jnp.concatenate([m.astype(o.dtype), o]) for m, o in zip(memory, own, strict=True)))
-    mean, var = _over_window(past, own.mean, k)
+    lost = jnp.concatenate([jnp.zeros((k - 1, *lost.shape[1:]), lost.dtype), lost])
+    shift, var = _over_window(past, lost, own.mean, k)
     square = (var + epsilon)[..., None]
     still = square == 0
     inverse = jnp.where(still, 0.0, lax.rsqrt(jnp.where(still, jnp.ones((), square.dtype), square)))
-    y = masked(data - mean[..., None], mask) * inverse
+    y = masked(from_mean - shift[..., None], mask) * inverse
     y = apply_affine("assorted_time_norm", y, scale, bias, (xs.ndim - 1,))
     return masked(y, mask).astype(xs.dtype), jax.tree.map(lambda leaf: leaf[leaf.shape[0] - (k - 1) :], past)
 
 
-def _over_window(past: Moments, near: Array, k: int) -> tuple[Array, Array]:
-    """Mean and variance over each step and the k - 1 before it, from those of steps; ``near`` is close to them."""
+def _over_window(past: Moments, lost: Array, near: Array, k: int) -> tuple[Array, Array]:
+    """How far the mean over each step and the k - 1 before it lies from ``near``, the step's own, and the variance.
+
+    ``lost`` is what rounding took from the means of the steps.
+    """
     steps = near.shape[0]
 
     def windows(leaf: Array) -> Array:
@@ -106,10 +118,10 @@ def _over_window(past: Moments, near: Array, k: int) -> tuple[Array, Array]:
     mean, var, count = (windows(leaf) for leaf in past)
     weight = count / jnp.maximum(jnp.sum(count, axis=0, keepdims=True), jnp.ones((), count.dtype))
     # Means are taken relative to the step's own, which keeps their digits far from zero.
-    shift = jnp.where(count > 0, mean - near[None], 0.0)
+    shift = jnp.where(count > 0, (mean - near[None]) + windows(lost), 0.0)
     delta = jnp.sum(weight * shift, axis=0)
     spread = jnp.sum(weight * (var + jnp.square(shift - delta[None])), axis=0)
-    return near + delta, spread
+    return delta, spread
 
 
 @final

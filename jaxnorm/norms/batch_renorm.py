@@ -14,7 +14,9 @@ from jaxnorm.norms import moments as statistics
 from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_spec import BatchSpec, refuse_measuring, refuse_site
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import Moments, align, apply_affine, feature_last_axes, full_mask, masked, spread
+from jaxnorm.norms.standardize import standardize_batch
 
 
 def renorm_limits(
@@ -123,7 +125,7 @@ def batch_renorm(
 
     Notes:
       A feature that is constant over the batch, and a batch of one, give ``scale * d + bias``, with finite gradients.
-      With ``epsilon=0`` a constant feature is 0/0.
+      Further than about 1e19 from their mean, data have an infinite variance in float32: r and d are at their limits.
 
     Reference:
       S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, Algorithm 1.
@@ -134,17 +136,21 @@ def batch_renorm(
     axes = feature_last_axes("batch_renorm", axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("batch_renorm", x, where)
-    measured = statistics.moments(x, axis=axes, where=mask, axis_name=axis_name)
-    dtype = measured.mean.dtype
-    leaves = (measured.mean, measured.var, running.mean, running.var)
-    mean, var, old_mean, old_var = (align(leaf.astype(dtype), x.ndim, kept) for leaf in leaves)
+    x_hat, measured = standardize_batch(x, Extent(axes, axis_name), None, None, where=mask, epsilon=epsilon)
+    dtype = x_hat.dtype
+    var, old_mean, old_var = (
+        align(leaf.astype(dtype), x.ndim, kept) for leaf in (measured.var, running.mean, running.var)
+    )
     _validate.broadcastable("batch_renorm", "running.mean", old_mean.shape, x.shape)
     small = jnp.asarray(epsilon, dtype)
     sigma, old_sigma = jnp.sqrt(var + small), jnp.sqrt(old_var + small)
+    # Taken of the data, not of the mean, which has been rounded: far from zero that is what counts.
+    number = statistics.count_over(x, mask, axes, axis_name)
+    moved = statistics.average(statistics.sum_over(masked(x.astype(dtype) - old_mean, mask), axes, axis_name), number)
     r_limit, d_limit = jnp.asarray(r_max, dtype), jnp.asarray(d_max, dtype)
     r = lax.stop_gradient(jnp.clip(sigma / old_sigma, 1.0 / r_limit, r_limit))
-    d = lax.stop_gradient(jnp.clip((mean - old_mean) / old_sigma, -d_limit, d_limit))
-    y = (masked(x.astype(dtype), mask) - mean) / sigma * r + d
+    d = lax.stop_gradient(jnp.clip(moved / old_sigma, -d_limit, d_limit))
+    y = x_hat * r + d
     y = apply_affine("batch_renorm", y, scale, bias, kept)
     return masked(y, mask).astype(x.dtype), measured
 

@@ -18,6 +18,7 @@ from jaxnorm.norms.moments import (
     masked,
     statistics_dtype,
 )
+from jaxnorm.norms.quotient import quotient
 
 Estimate: TypeAlias = Callable[[Array, Array | None, tuple[int, ...], Array], Array]
 """(deviations, zero where masked; mask; reduced axes; count) -> an estimate of the standard deviation, axes kept."""
@@ -56,6 +57,6 @@ def scaled_batch_norm(
         deviation = masked(x.astype(dtype), mask) - mean
         positive = var > 0  # the root has no derivative at zero
         spread = jnp.where(positive, jnp.sqrt(jnp.where(positive, var, 1.0)), 0.0)
-    y = deviation / (spread + jnp.asarray(epsilon, deviation.dtype))
+    y = quotient(deviation, spread + jnp.asarray(epsilon, deviation.dtype))
     y = apply_affine(name, y, scale, bias, kept)
     return masked(y, mask).astype(x.dtype), moments

@@ -67,6 +67,7 @@ def decorrelated_batch_norm(
              [0., 1.]], dtype=float32)
 
     Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
       Features that are constant, equal or otherwise dependent, a batch of one and an empty batch have finite values and
       gradients, given by epsilon; with ``epsilon=0`` they do not. Whitening needs many more rows than features in a
       group: the fewer, the smaller ``group_size`` should be. The published inference averages whitening matrices.

@@ -114,6 +114,7 @@ def divisive_norm(
       ([0.0, 0.0], True)
 
     Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from the mean of their window.
       A window of even length reaches one element further to the right. The published code divides the sum over B by
       the size of A. Where the windows differ, that is this function with sigma times :math:`\sqrt{|A|/|B|}` and then
       scale times the same. Where all of v is zero the result is ``bias``.

@@ -75,6 +75,7 @@ def evo_norm_b0(
       (array([ 0.447,  0.75 , -1.342, -0.447], dtype=float32), [5.0])
 
     Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
       With ``epsilon=0`` a feature that is constant over the batch is divided by zero. The published epsilon of this
       layer is 1e-3 in a widely used implementation, whose formula is the paper's.
 

@@ -70,6 +70,7 @@ def evo_norm_s0(
       array([[-0.238,  0.   ,  1.762,  3.928]], dtype=float32)
 
     Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
       Same computation in training and inference. Without its activation the paper's layer is the affine map alone.
 
     Reference:

@@ -6,14 +6,13 @@ from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
-from jaxnorm.norms import moments as statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_spec import BatchSpec
+from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import (
     Moments,
     aligned_param,
@@ -25,6 +24,7 @@ from jaxnorm.norms.moments import (
     statistics_dtype,
     sum_over,
 )
+from jaxnorm.norms.standardize import inverse_deviation, standardize_batch
 
 
 def in_place_batch_norm(
@@ -129,18 +129,17 @@ def _activated(
     how: _How, x: Array, where: Array | None, scale: Array, bias: Array
 ) -> tuple[Array, Array, Array, Array]:
     """z, mean, variance and count."""
-    measured = statistics.moments(x, axis=how.axes, where=where, axis_name=how.axis_name)
-    data = masked(x.astype(scale.dtype), where)
-    y = normalize(data, measured, scale, bias, axis=how.axes, epsilon=how.epsilon)
+    extent = Extent(how.axes, how.axis_name)
+    y, measured = standardize_batch(x, extent, scale, bias, where=where, epsilon=how.epsilon)
     return masked(_leaky(how.slope, y), where).astype(x.dtype), *measured
 
 
 @_activated.defjvp
 def _activated_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """The derivative in terms of the output; ``jax.checkpoint`` sees to it that nothing else is kept."""
-    _, where, scale, bias = primals
+    x, where, scale, bias = primals
     z, mean, var, count = _activated(how, *primals)
-    inverse = lax.rsqrt(jnp.expand_dims(var, how.axes) + how.epsilon)
+    inverse = inverse_deviation(x, Extent(how.axes, how.axis_name), where=where, epsilon=how.epsilon)
     recover = jax.checkpoint(partial(_tangents, how))
     changes = recover(z, where, scale, bias, inverse, (tangents[0], *tangents[2:]))
     return (z, mean, var, count), (*changes, jnp.zeros_like(count))

@@ -71,6 +71,7 @@ def iter_norm(
              [0., 1.]], dtype=float32)
 
     Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
       T = 5, the published number, does not whiten fully: directions of small variance stay below one. Many more are no
       remedy: in finite precision the iteration diverges in the end where variances differ by orders of magnitude.
       Constant features, a batch of one and an empty batch have finite values and gradients. The published code adds

@@ -14,7 +14,16 @@ from jaxnorm.norms import moments as statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.batch_spec import BatchSpec, refuse_measuring, refuse_site
-from jaxnorm.norms.moments import Moments, feature_last_axes, full_mask, masked, normalize, spread
+from jaxnorm.norms.moments import (
+    Moments,
+    align,
+    feature_last_axes,
+    full_mask,
+    masked,
+    normalize,
+    spread,
+    statistics_dtype,
+)
 
 
 def momentum_batch_norm(
@@ -69,6 +78,7 @@ def momentum_batch_norm(
       (Array([-1.414,  0.   ], dtype=float32), [2.0])
 
     Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
       With momentum 0 it is batch normalization, with 1 its inference. Where nothing is measured the running statistics
       serve alone.
 
@@ -82,18 +92,23 @@ def momentum_batch_norm(
     _validate.in_range("momentum_batch_norm", "momentum", momentum, 0.0, 1.0)
     axes = feature_last_axes("momentum_batch_norm", axis, x.ndim)
     mask = full_mask("momentum_batch_norm", x, where)
-    measured = statistics.moments(x, axis=axes, where=mask, axis_name=axis_name)
-    batch = measured if through_batch else jax.tree.map(lax.stop_gradient, measured)
-
-    def average(old: Array, new: Array) -> Array:
-        old = lax.stop_gradient(old).astype(new.dtype)
-        seen = jnp.broadcast_to(spread(batch.count, new) > 0, new.shape)
-        return jnp.where(seen, momentum * old + (1.0 - momentum) * new, old)
-
-    _validate.broadcastable("momentum_batch_norm", "running.mean", running.mean.shape, measured.mean.shape)
-    mixed = Moments(average(running.mean, batch.mean), average(running.var, batch.var), batch.count)
-    y = normalize(masked(x, mask), mixed, scale, bias, axis=axes, epsilon=epsilon)
-    return masked(y, mask), measured
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    running = Moments(*(lax.stop_gradient(leaf).astype(statistics_dtype(x.dtype)) for leaf in running))
+    old_mean = align(running.mean, x.ndim, kept)
+    _validate.broadcastable("momentum_batch_norm", "running.mean", old_mean.shape, x.shape)
+    # Relative to the running mean: a mean far from zero would be rounded, the distance between two of them is not.
+    data = masked(x.astype(old_mean.dtype) - old_mean, mask)
+    moved = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
+    seen = jnp.broadcast_to(spread(moved.count, moved.mean) > 0, moved.mean.shape)
+    measured = moved._replace(mean=jnp.where(seen, running.mean + moved.mean, 0.0))
+    batch = moved if through_batch else jax.tree.map(lax.stop_gradient, moved)
+    mixed = Moments(
+        (1.0 - momentum) * batch.mean,
+        jnp.where(seen, momentum * running.var + (1.0 - momentum) * batch.var, running.var),
+        batch.count,
+    )
+    y = normalize(data, mixed, scale, bias, axis=axes, epsilon=epsilon)
+    return masked(y, mask).astype(x.dtype), measured
 
 
 @final

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int, Integer
 from jaxnorm.norms import base
-from jaxnorm.norms import moments as statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.batch_spec import BatchSpec
-from jaxnorm.norms.moments import Moments, full_mask, initial_moments, masked, normalize
+from jaxnorm.norms.extent import Extent
+from jaxnorm.norms.moments import Moments, apply_affine, full_mask, initial_moments, masked, normalize
+from jaxnorm.norms.standardize import standardize_batch
 
 
 def frame_wise_batch_norm(
@@ -76,15 +77,17 @@ def frame_wise_batch_norm(
     mask = full_mask("frame_wise_batch_norm", xs, where)
     if moments is None:
 
-        def measure(x_t: Array, where_t: Array | None) -> Moments:
-            return statistics.moments(x_t, where=where_t, axis_name=axis_name)
+        def each(x_t: Array, where_t: Array | None) -> tuple[Array, Moments]:
+            extent = Extent(tuple(range(x_t.ndim - 1)), axis_name)
+            return standardize_batch(x_t, extent, None, None, where=where_t, epsilon=epsilon)
 
         every = None if mask is None else jnp.broadcast_to(mask, (xs.shape[0], *mask.shape[1:]))
-        moments = rows = jax.vmap(measure)(xs, every)
-    else:
-        step = jnp.asarray(start, jnp.int32) + jnp.arange(xs.shape[0], dtype=jnp.int32)
-        row = jnp.minimum(step, moments.mean.shape[0] - 1)
-        rows = Moments(moments.mean[row], moments.var[row], moments.count[row])
+        y, measured = jax.vmap(each)(xs, every)
+        y = apply_affine("frame_wise_batch_norm", y, scale, bias, (0, xs.ndim - 1))
+        return masked(y, mask).astype(xs.dtype), measured
+    step = jnp.asarray(start, jnp.int32) + jnp.arange(xs.shape[0], dtype=jnp.int32)
+    row = jnp.minimum(step, moments.mean.shape[0] - 1)
+    rows = Moments(moments.mean[row], moments.var[row], moments.count[row])
     y = normalize(masked(xs, mask), rows, scale, bias, axis=tuple(range(1, xs.ndim - 1)), epsilon=epsilon)
     return masked(y, mask), moments
 

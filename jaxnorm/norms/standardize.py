@@ -50,6 +50,11 @@ def standardize_batch(
     return y, as_moments(mean, var, count, over.axes)
 
 
+def inverse_deviation(x: Array, over: Extent, *, where: Array | None, epsilon: float) -> Array:
+    """``1 / sqrt(var + epsilon)`` over an extent, also where the variance is no number of the dtype."""
+    return over.lay(_measure(_How(over, epsilon, center=True), x, where).factor)
+
+
 class _How(NamedTuple):
     """What is static about a standardization; see :func:`standardize`."""
 

@@ -97,6 +97,7 @@ def streaming_norm(
       ([[1.0], [3.0]], [4.0])
 
     Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
       What jax.grad returns for ``stats`` is no derivative but what the backward pass gathers, weighted by its number of
       elements; :meth:`StreamingNorm.correct` takes it. Several calls within one loss (the steps of a sequence) add up;
       in its backward pass each knows what was gathered before this loss, and its own. Where nobody differentiates with

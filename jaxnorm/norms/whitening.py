@@ -10,6 +10,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int
 from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import (
+    across,
     apply_affine,
     average,
     centered,
@@ -17,7 +18,6 @@ from jaxnorm.norms.moments import (
     masked,
     spread,
     statistics_dtype,
-    sum_over,
     to_running,
 )
 
@@ -114,7 +114,8 @@ def whiten(
     real = None if mask is None else _whole_rows(jnp.moveaxis(mask, feature, -1), moved.shape, groups)
     rows = masked(rows, real)
     if stats is None:
-        mean, covariance, count = _measure(rows, real, axis_name)
+        mean, rows, count = centered(rows, real, (0,), axis_name)
+        covariance = _covariance(rows, count, axis_name)
         covariance = covariance + epsilon * jnp.eye(size, dtype=covariance.dtype)[None]
         matrix = inverse_root(covariance)
         stats = WhiteningStats(
@@ -129,7 +130,8 @@ def whiten(
         mean = stats.mean.astype(rows.dtype).reshape(1, groups, size)
         matrix = stats.matrix.astype(rows.dtype)
         matrix = matrix if running == "matrix" else inverse_root(matrix)
-    y = jnp.einsum("ngi,gij->ngj", masked(rows - mean, real), matrix, precision=lax.Precision.HIGHEST)
+        rows = masked(rows - mean, real)
+    y = jnp.einsum("ngi,gij->ngj", rows, matrix, precision=lax.Precision.HIGHEST)
     y = jnp.moveaxis(y.reshape(moved.shape), -1, feature)
     y = apply_affine(name, y, scale, bias, (feature,))
     if real is not None:
@@ -146,9 +148,7 @@ def _whole_rows(mask: Array, shape: tuple[int, ...], groups: int) -> Array:
     return jnp.all(whole, axis=-1, keepdims=True)
 
 
-def _measure(rows: Array, real: Array | None, axis_name: AxisName | None) -> tuple[Array, Array, Array]:
-    """Mean (1, G, d), biased covariance (G, d, d), and count (1, G or 1, 1), in two passes."""
-    mean, rows, count = centered(rows, real, (0,), axis_name)
-    products = jnp.einsum("ngi,ngj->gij", rows, rows, precision=lax.Precision.HIGHEST)
-    covariance = average(sum_over(products[None], (), axis_name)[0], count[0][..., None])
-    return mean, covariance, count
+def _covariance(deviation: Array, count: Array, axis_name: AxisName | None) -> Array:
+    """The biased covariance (G, d, d) of rows from which their mean has been subtracted."""
+    products = jnp.einsum("ngi,ngj->gij", deviation, deviation, precision=lax.Precision.HIGHEST)
+    return average(across(products, axis_name), count[0][..., None])

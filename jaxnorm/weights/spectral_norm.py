@@ -11,9 +11,10 @@ from jax import lax
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.moments import statistics_dtype
+from jaxnorm.norms.quotient import quotient
 from jaxnorm.weights import base
 from jaxnorm.weights.base import KernelParams, Key, State
-from jaxnorm.weights.direction import quotient, unit
+from jaxnorm.weights.direction import unit
 
 
 class SpectralState(NamedTuple):

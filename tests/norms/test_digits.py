@@ -1,8 +1,11 @@
 """Digits of values and gradients on data that cost digits; errors in units in the last place of the row."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxnorm as jn
 from benchmarks.accuracy import oracle
 from benchmarks.accuracy.inputs import KINDS, Kind, rows_of
 from benchmarks.accuracy.layouts import LAYOUTS
@@ -58,3 +61,55 @@ def test_errors_are_seen():
     zeros = np.zeros_like(y)
     assert oracle.ulps(zeros, zeros, kind, x, None) == 0
     assert np.isinf(oracle.ulps(zeros + 1e-30, zeros, kind, x, None))
+
+
+OTHERS = {
+    "assorted_time": jn.AssortedTimeNorm(5),
+    "in_place": jn.InPlaceBatchNorm(),
+    "renorm": jn.BatchRenorm(),
+    "momentum": jn.MomentumBatchNorm(),
+    "frame_wise": jn.FrameWiseBatchNorm(20),
+    "mean_only": jn.MeanOnlyBatchNorm(),
+    "virtual": jn.VirtualBatchNorm(),
+    "ghost": jn.GhostBatchNorm(10),
+    "divisive": jn.DivisiveNorm(5),
+    "l1": jn.LpBatchNorm(),
+    "l_infinity": jn.LpBatchNorm(deviation="l_infinity"),
+    "top_k": jn.LpBatchNorm(deviation="top_k"),
+    "range": jn.RangeBatchNorm(),
+    "iter": jn.IterNorm(4),
+    "decorrelated": jn.DecorrelatedBatchNorm(4),
+}
+"""Statistics of a batch, or of several steps, that are not those of batch normalization."""
+
+
+def trained(spec, x, cotangent, dtype, mean):
+    """Values, and the gradient of x, in a dtype; the running mean is near the data."""
+    shape = spec.param_shape(x.shape)
+    params, stats = spec.init(shape, dtype), spec.initial_stats(shape, dtype)
+    if hasattr(stats, "mean"):
+        stats = stats._replace(mean=stats.mean + jnp.asarray(mean, dtype))
+    run = jax.jit(lambda x: spec.train(params, x, stats)[0])
+    y, pull_back = jax.vjp(run, jnp.asarray(x, dtype))
+    return np.asarray(y, np.float64), np.asarray(pull_back(jnp.asarray(cotangent, dtype))[0], np.float64)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_statistics_keep_the_digits_of_data_far_from_zero(name, rng):
+    shape, offset = (20, 30, 8), np.float32(1e4)
+    x, cotangent = (rng.standard_normal(shape) + 1e4).astype(np.float32), rng.standard_normal(shape).astype(np.float32)
+    got = trained(OTHERS[name], x, cotangent, jnp.float32, offset + np.float32(0.3))
+    with jax.enable_x64(True):
+        wanted = trained(OTHERS[name], x, cotangent, jnp.float64, np.float64(offset + np.float32(0.3)))
+    for one, want in zip(got, wanted, strict=True):
+        assert np.abs(one - want).max() <= 12 * 2.0**-23 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("name", ["in_place", "frame_wise", "l1", "l_infinity", "top_k", "range"])
+def test_values_and_gradients_hold_for_large_data(name, rng):
+    x, cotangent = (rng.standard_normal((20, 30, 8)).astype(np.float32) for _ in range(2))
+    got = trained(OTHERS[name], x * np.float32(1e20), cotangent, jnp.float32, 0.0)
+    with jax.enable_x64(True):
+        wanted = trained(OTHERS[name], (x * np.float32(1e20)).astype(np.float64), cotangent, jnp.float64, 0.0)
+    for one, want in zip(got, wanted, strict=True):
+        assert np.abs(one - want).max() <= 12 * 2.0**-23 * np.abs(want).max()
