@@ -9,7 +9,7 @@ from flax import nnx
 from jaxnorm._names import cell_template, fill, option_finder, paths
 from jaxnorm._typing import Array, PyTree
 from jaxnorm.cells import wrappers
-from jaxnorm.cells.base import Carry, Cell, Timed
+from jaxnorm.cells.base import Cell
 
 Metadata: TypeAlias = Mapping[str, Any]
 
@@ -107,10 +107,9 @@ def running(module: Any) -> PyTree:
     return read(module, {SITES: module.cell.initial_stats()})[SITES]
 
 
-def fold_cell(module: Any, running: PyTree, moments: PyTree, carry: Carry | None) -> None:
-    """Folds what a call measured; a carry that was handed in says at which step the call began."""
-    start = carry.step if isinstance(carry, Timed) else 0
-    write(module, {SITES: module.cell.fold(running, moments, start)})
+def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:
+    """Folds what a call measured."""
+    write(module, {SITES: module.cell.fold(running, moments)})
 
 
 def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:

@@ -231,7 +231,7 @@ class RNN(nnx.Module):
             **self.engine,
         )
         if not use_running:
-            variables.fold_cell(self, running, moments, initial_carry)
+            variables.fold_cell(self, running, moments)
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
         return (carry, outputs) if return_carry else outputs
@@ -307,7 +307,7 @@ class RNNCell(nnx.RNNCellBase):
             schedule="plain",
         )
         if not use_running:
-            variables.fold_cell(self, running, moments, carry)
+            variables.fold_cell(self, running, moments)
         return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
 
     def initialize_carry(

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, Float, Int
+from jaxnorm._typing import Array, Axis, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.batch_spec import BatchSpec
 from jaxnorm.norms.moments import Moments, feature_last_axes, full_mask
+from jaxnorm.norms.rows import pool
 
 
 def ghost_batch_norm(
@@ -47,7 +48,7 @@ def ghost_batch_norm(
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments that were measured, with a leading axis of ghost batches (``pool_steps(moments, 1)`` merges them), or
+      Moments that were measured, with a leading axis of ghost batches (:meth:`GhostBatchNorm.fold` knows it), or
       those that were passed in.
 
     Raises:
@@ -162,10 +163,10 @@ class GhostBatchNorm(BatchSpec):
             x, scale, bias, size=self.size, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where
         )
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """Folds ghost batches one after the other; those without a real element change nothing."""
         if self.momentum is None:
-            return running_statistics.fold(running, measured, momentum=None, ddof=self.ddof)
+            return running_statistics.fold(running, pool(measured), momentum=None, ddof=self.ddof)
         mean, var, n = (lax.stop_gradient(leaf).astype(running.mean.dtype) for leaf in measured)
         rows = n.reshape(n.shape + (1,) * (mean.ndim - n.ndim))
         corrected = var * rows / jnp.maximum(rows - self.ddof, 1.0)

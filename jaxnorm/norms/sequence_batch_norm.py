@@ -14,6 +14,7 @@ from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.batch_spec import BatchSpec
 from jaxnorm.norms.moments import Moments, full_mask, masked, normalize
+from jaxnorm.norms.rows import lay_in_order
 
 
 def frame_wise_batch_norm(
@@ -209,6 +210,10 @@ class FrameWiseBatchNorm(BatchSpec):
         return frame_wise_batch_norm(
             x, scale, bias, moments=stats, epsilon=self.epsilon, where=where, axis_name=self.axis_name
         )
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """Applies :func:`jaxnorm.fold`, step t to row t; what later steps than the last row measured is pooled."""
+        return super().fold(running, lay_in_order(measured, self.max_steps))
 
     def check_site(self, where: str) -> None:
         """Never fits a site: a cell sees one step at a time, and keeps the statistics of each step itself."""

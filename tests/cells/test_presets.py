@@ -138,10 +138,10 @@ def test_population_statistics_of_bn_lstm(x64, rng):
     params = cases.random_cell_params(BN, rng, dtype=jnp.float64)
     batches = [cases.random_inputs(rng, 3, (BATCH,), jnp.float64) for _ in range(2)]
     outs = [jn.unroll(BN, params, xs) for xs in batches]
-    same = jn.population([outs[0].moments], rows=3, ddof=0)
+    same = jn.population([outs[0].moments], ddof=0)
     again = jn.unroll(BN, params, batches[0], stats=same)
     np.testing.assert_allclose(again.outputs, outs[0].outputs, rtol=1e-9, atol=1e-11)
-    both = jn.population((out.moments for out in outs), rows=3, ddof=1)
+    both = jn.population((out.moments for out in outs), ddof=1)
     first, second = (out.moments.recurrent for out in outs)
     np.testing.assert_allclose(both.recurrent.mean, (first.mean + second.mean) / 2, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
