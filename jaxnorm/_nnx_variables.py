@@ -103,8 +103,35 @@ def weights(module: Any) -> PyTree:
     return read(module, cell_template(module.cell, module.in_features))
 
 
+class OfCell:
+    """What a module around a cell says of it."""
+
+    spec_name = "cell"
+
+    def empty_statistics(self) -> PyTree:
+        """Statistics before any data, in the structure of the variables."""
+        module: Any = self
+        return {SITES: module.cell.initial_stats()}
+
+
+class OfNorm:
+    """What a module around a normalizer says of it."""
+
+    spec_name = "spec"
+
+    def empty_statistics(self) -> PyTree:
+        """Statistics before any data, in the structure of the variables."""
+        module: Any = self
+        return module.spec.initial_stats(module.param_shape)
+
+
+def statistics(module: Any) -> PyTree:
+    """The running statistics of a module, in the structure of its variables."""
+    return read(module, module.empty_statistics())
+
+
 def running(module: Any) -> PyTree:
-    return read(module, {SITES: module.cell.initial_stats()})[SITES]
+    return statistics(module)[SITES]
 
 
 def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:

@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
+from jaxnorm._linen_population import population as population
+from jaxnorm._linen_population import rule
 from jaxnorm._linen_weights import Reparametrized as Reparametrized
 from jaxnorm._names import cell_template, from_names, norm_template, option_finder, paths, to_names
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
@@ -83,7 +85,7 @@ class Norm(nn.Module):
         if use_running:
             return self.spec(params, x, stats.value, mask)[0]
         y, measured = self.spec.train(params, x, stats.value, mask)
-        stats.update(lambda running: self.spec.fold(running, measured))
+        stats.update(lambda running: rule(self, self.spec, running).fold(running, measured))
         return y
 
 
@@ -195,7 +197,7 @@ class RNN(nn.Module):
             **self.engine,
         )
         if not use_running:
-            _fold_cell(self.cell, stats, moments)
+            _fold_cell(self, stats, moments)
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
         return (carry, outputs) if return_carry else outputs
@@ -255,7 +257,7 @@ class RNNCell(nn.RNNCellBase):
             schedule="plain",
         )
         if not use_running:
-            _fold_cell(self.cell, stats, moments)
+            _fold_cell(self, stats, moments)
         return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
 
     @nn.nowrap
@@ -351,6 +353,6 @@ class _Statistics:
                 variable.value = changed[name]
 
 
-def _fold_cell(cell: Cell, stats: _Statistics, moments: PyTree) -> None:
+def _fold_cell(module: Any, stats: _Statistics, moments: PyTree) -> None:
     """Folds what a call measured."""
-    stats.update(lambda running: {SITES: cell.fold(running[SITES], moments)})
+    stats.update(lambda running: {SITES: rule(module, module.cell, running).fold(running[SITES], moments)})

@@ -15,6 +15,7 @@ from flax.core import freeze
 
 from jaxnorm import _nnx_variables as variables
 from jaxnorm._names import norm_template
+from jaxnorm._nnx_population import population as population
 from jaxnorm._nnx_variables import SITES, Metadata
 from jaxnorm._nnx_weights import Reparametrized as Reparametrized
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
@@ -26,7 +27,7 @@ from jaxnorm.norms.base import Normalizer
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
 
 
-class Norm(nnx.Module):
+class Norm(variables.OfNorm, nnx.Module):
     """Any normalizer as an NNX module.
 
     Example:
@@ -92,7 +93,7 @@ class Norm(nnx.Module):
                 f"{self.param_shape}. Pass num_features={shape} to the constructor."
             )
         params = variables.read(self, norm_template(self.spec, shape))
-        running = variables.read(self, self.spec.initial_stats(shape))
+        running = variables.statistics(self)
         if variables.use_running(self, running, use_running_average):
             return self.spec(params, x, running, mask)[0]
         y, measured = self.spec.train(params, x, running, mask)
@@ -104,7 +105,7 @@ class Norm(nnx.Module):
         variables.set_view(self, use_running_average)
 
 
-class RNN(nnx.Module):
+class RNN(variables.OfCell, nnx.Module):
     """A cell over whole sequences, with the arguments and the results of ``flax.nnx.RNN``.
 
     Example:
@@ -241,7 +242,7 @@ class RNN(nnx.Module):
         variables.set_view(self, use_running_average, deterministic)
 
 
-class RNNCell(nnx.RNNCellBase):
+class RNNCell(variables.OfCell, nnx.RNNCellBase):
     """One step of a cell, for ``flax.nnx.RNN``, ``flax.nnx.Bidirectional`` and ``flax.nnx.scan``.
 
     A cell with batch statistics updates the row of its own time step at each step. Steps that share a row (all beyond

@@ -44,11 +44,9 @@ def lay_rows(cell: Cell, measured: Sites, examples: Int[Array, "T R"] | None) ->
       measured: moments with a leading axis of steps, in the order of processing if ``examples`` is None.
       examples: how many examples of each age there are at each step; None if every example is as old as the sequence.
     """
-    spanned: dict[Any, Array] = {}
+    spanned: dict[Any, Any] = {None: examples}
 
-    def over(axis_name: Any) -> Array:
-        if axis_name is None:
-            return examples
+    def over(axis_name: Any) -> Any:
         if axis_name not in spanned:
             spanned[axis_name] = lax.psum(examples, axis_name)  # type: ignore[no-untyped-call]
         return spanned[axis_name]
@@ -109,7 +107,10 @@ def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:
     def row(mean_and_weight: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, weight = mean_and_weight
         several = jnp.count_nonzero(weight) > 1
-        return lax.cond(several, shared, lambda mean, _: (mean, jnp.zeros_like(mean)), mean, weight)
+        refined: tuple[Array, Array] = lax.cond(
+            several, shared, lambda mean, _: (mean, jnp.zeros_like(mean)), mean, weight
+        )
+        return refined
 
     mean, var = average(weight.T, measured.mean), average(weight.T, measured.var)
     if len(parts) > 1:

@@ -154,6 +154,8 @@ class FrameWiseBatchNorm(BatchSpec):
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average over everything seen.
       ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1).
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -177,6 +179,7 @@ class FrameWiseBatchNorm(BatchSpec):
     epsilon: float = 1e-5
     momentum: float | None = 0.99
     ddof: int = 0
+    debias: bool = False
     use_scale: bool = True
     use_bias: bool = True
     scale_init: float = 1.0

@@ -127,9 +127,8 @@ def test_debiased_average(rng, momentum):
         assert_moments(running, (mean, var, total))
         if k == 2:
             shares = sizes[:3] / sizes[:3].sum()
-            assert_moments(
-                running, ([shares @ [getattr(b, name) for b in batches[:3]] for name in ("mean", "var")] + [total])
-            )
+            plain = [shares @ [getattr(b, name) for b in batches[:3]] for name in ("mean", "var")]
+            assert_moments(running, (*plain, total))
     empty = fold(running, as_moments(np.full(3, 9.0), np.full(3, 9.0), 0.0), momentum=momentum, debias=True)
     assert_moments(empty, running, 0.0)
 
