@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxnorm import _nnx_variables as variables
@@ -30,7 +32,8 @@ def population(
     whoever wants to keep the running statistics.
 
     Args:
-      model: the model; its modules with batch statistics train here, whatever ``eval()`` has set.
+      model: the model. Batch statistics are those of the batch here, also after ``eval()``; whether masks are drawn is
+        as it is set.
       batches: the inputs of one batch after the other; a tuple holds the arguments of a call. Labels are left out:
         ``(images for images, labels in data)``.
       ddof: 1 for the m/(m-1) of Algorithm 2 of batch normalization; 0 without it, as recurrent batch normalization has
@@ -56,7 +59,7 @@ def population(
     modules = _modules(probe)
     for module in modules.values():
         setattr(module, module.spec_name, _measuring(module))
-        module.use_running_average = False
+    probe.set_attributes(use_running_average=False, raise_if_not_found=False)
     if not modules:
         raise ValueError(
             f"{WHERE}: {type(model).__name__} has no module of jaxnorm with batch statistics that could be averaged."
@@ -74,7 +77,9 @@ def population(
         return {path: variables.statistics(module) for path, module in modules.items()}
 
     def measured() -> Iterator[PyTree]:
+        still = jax.tree.map(jnp.copy, nnx.state(probe, nnx.BatchStat))
         for args in calls(WHERE, batches):
+            nnx.update(probe, still)  # what is no part of this must not move from batch to batch either
             yield measure(probe, args)
 
     running = {path: variables.statistics(module) for path, module in modules.items()}

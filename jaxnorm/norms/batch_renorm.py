@@ -241,6 +241,7 @@ class BatchRenorm(BatchSpec):
 
     def fold(self, running: Stats, measured: Stats) -> Stats:
         """Moves the averages of mean and standard deviation; entries with count zero stay as they are."""
+        measured = running_statistics.pool_parts(running, measured)
 
         def with_deviation(m: Moments) -> Moments:
             return m._replace(var=jnp.sqrt(m.var + jnp.asarray(self.epsilon, m.var.dtype)))

@@ -14,7 +14,6 @@ from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.batch_spec import BatchSpec
 from jaxnorm.norms.moments import Moments, feature_last_axes, full_mask
-from jaxnorm.norms.rows import pool
 
 
 def ghost_batch_norm(
@@ -166,7 +165,7 @@ class GhostBatchNorm(BatchSpec):
     def fold(self, running: Stats, measured: Stats) -> Stats:
         """Folds ghost batches one after the other; those without a real element change nothing."""
         if self.momentum is None:
-            return running_statistics.fold(running, pool(measured), momentum=None, ddof=self.ddof)
+            return running_statistics.fold(running, measured, momentum=None, ddof=self.ddof)
         mean, var, n = (lax.stop_gradient(leaf).astype(running.mean.dtype) for leaf in measured)
         rows = n.reshape(n.shape + (1,) * (mean.ndim - n.ndim))
         corrected = var * rows / jnp.maximum(rows - self.ddof, 1.0)

@@ -10,6 +10,7 @@ from jax import lax
 from jaxnorm import _validate
 from jaxnorm._typing import Array, PyTree
 from jaxnorm.norms.moments import Moments, is_moments, map_moments, merge, ratio, spread
+from jaxnorm.norms.rows import pool
 
 
 def fold(
@@ -32,7 +33,7 @@ def fold(
     Args:
       running: Moments, or any tree of them (the statistics of a whole cell).
       measured: the same tree, such as the moments of a batch, or those that :func:`unroll` has laid into the rows of
-        a cell.
+        a cell. With one more leading axis they are those of parts (of a batch that was mapped over), and are pooled.
       momentum: weight of the old value, in [0, 1], as in Flax (PyTorch's is one minus this); None for the exact
         statistics of everything seen since count was zero.
       ddof: 0 keeps the biased variance (Flax, Keras), 1 corrects it (PyTorch, Algorithm 2 of batch normalization).
@@ -59,8 +60,8 @@ def fold(
         raise ValueError(f"fold: ddof must be 0 (biased variance) or 1 (corrected by n/(n-1)), got {ddof!r}.")
 
     def one(old: Moments, new: Moments) -> Moments:
-        _check_shapes(old, new)
-        new = Moments(*(lax.stop_gradient(leaf).astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
+        new = pool_parts(old, Moments(*map(lax.stop_gradient, new)))
+        new = Moments(*(leaf.astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
         n = new.count
         finer = tuple(range(old.count.ndim, n.ndim))
         # A mask that varies over features gives each its own count; the running one keeps its shape.
@@ -159,9 +160,13 @@ def _correction(n: Array, ddof: int) -> Array:
     return jnp.where(n > ddof, n / jnp.maximum(n - jnp.asarray(ddof, n.dtype), one), one)
 
 
-def _check_shapes(running: Moments, measured: Moments) -> None:
-    if measured.mean.shape != running.mean.shape:
-        raise ValueError(
-            f"fold: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must be "
-            "equal. Do both come from the same normalizer or cell?"
-        )
+def pool_parts(running: Moments, measured: Moments) -> Moments:
+    """Measured statistics in the shapes of running ones: those of parts on a further leading axis are pooled."""
+    if measured.mean.shape == running.mean.shape:
+        return measured
+    if measured.mean.shape[1:] == running.mean.shape and measured.count.ndim:
+        return pool(measured)
+    raise ValueError(
+        f"fold: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must be equal, "
+        "but for a leading axis of parts. Do both come from the same normalizer or cell?"
+    )
