@@ -30,9 +30,15 @@ def serving_rows(stats: Any, age: Int[Array, "T *B"] | None, steps: int) -> Arra
 
 def examples_of_age(age: Int[Array, "T *B"], where: Bool[Array, "T *B"] | None, rows: int) -> Int[Array, "T R"]:
     """How many real examples belong to each row at each step; the last row is that of all later ages."""
-    row = jnp.minimum(age, jnp.int32(rows - 1)).reshape(len(age), math.prod(age.shape[1:]))
-    real = jnp.ones(row.shape, jnp.int32) if where is None else where.astype(jnp.int32).reshape(row.shape)
-    counted: Array = jax.vmap(partial(jax.ops.segment_sum, num_segments=rows))(real, row)
+    row = jnp.minimum(age, jnp.int32(rows - 1))
+    real = jnp.ones(row.shape, jnp.int32) if where is None else where.astype(jnp.int32)
+    if any(jax.typeof(row).sharding.spec):
+        # On a mesh with explicit axes there is no sum by index over examples that are spread.
+        every = jnp.arange(rows, dtype=jnp.int32).reshape((1,) * row.ndim + (rows,))
+        here = jnp.where(row[..., None] == every, real[..., None], jnp.int32(0))
+        return jnp.sum(here, axis=tuple(range(1, row.ndim)))
+    flat = (len(row), math.prod(row.shape[1:]))
+    counted: Array = jax.vmap(partial(jax.ops.segment_sum, num_segments=rows))(real.reshape(flat), row.reshape(flat))
     return counted
 
 
