@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 from flax.core import unfreeze
 
-from jaxnorm._names import at, nest, paths
+from jaxnorm._names import at, nest
+from jaxnorm._paths import paths
 from jaxnorm._population import average, calls, measuring, nothing_measured, refuse_nothing
 from jaxnorm._typing import PyTree
 from jaxnorm.norms.moments import Moments

@@ -6,9 +6,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxnorm._names import Path, at, choose_kernels, from_names, kernel_template, nest, paths, to_names
-from jaxnorm._typing import Array
-from jaxnorm.weights.base import FixedState, KernelParams, State, WeightNormalizer
+from jaxnorm._kernel_axes import AxisRule, settle
+from jaxnorm._linen_axes import fitting, traced
+from jaxnorm._names import at, choose_kernels, from_names, kernel_template, nest, to_names
+from jaxnorm._paths import Path, paths
+from jaxnorm._typing import Array, Axis
+from jaxnorm.weights.base import FixedState, KernelParams, State, WeightNormalizer, axis_is_open
 
 PARAMS, STATS = "params", "batch_stats"
 
@@ -26,6 +29,11 @@ class Reparametrized(nn.Module):
       module: the module: a layer, an RNN, a cell, a whole model.
       kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``; or several by name,
         ``{"recurrent": WeightNorm()}``. A variable is named by its path (``cell_hi_kernel``) or by the end of it.
+      axis: the axes over which the inputs of a unit lie, for weight normalizers that have no ``axis`` of their own: one
+        for all; or by name as in ``kernels``, ``{"out_kernel": (0, 1)}``; or a function of the path, a tuple of names,
+        and the array. None in their place leaves a weight alone. Without it, and for weights that a mapping does not
+        name, they are those of Flax's layers and of this library's cells, for which the module is traced once more,
+        with abstract arrays.
       update_stats: whether states are brought up to date before they are used, as in training; only where they can be
         stored (``mutable=["batch_stats"]``). May be given here or in the call; normalizers without a state, or with
         one that never changes, need neither.
@@ -40,6 +48,7 @@ class Reparametrized(nn.Module):
 
     module: nn.Module
     kernels: WeightNormalizer | Mapping[str, WeightNormalizer]
+    axis: AxisRule | None = None
     update_stats: bool | None = None
 
     @nn.compact
@@ -53,12 +62,17 @@ class Reparametrized(nn.Module):
 
         Returns:
           What the module returns.
+
+        Raises:
+          TypeError: a name belongs to no variable, or there is none to normalize.
+          ValueError: it is not certain where the inputs of a unit lie: ``axis`` has to say it.
         """
         kept: dict[Path, Any] = {}
+        known = self._known_axes(args, kwargs)
 
         def normalized(variables: dict[str, Any]) -> dict[str, Any]:
             kept.update(_boxes(variables.get(PARAMS, {})))
-            return {**variables, PARAMS: nest({**kept, **self._made(kept, update_stats)}.items())}
+            return {**variables, PARAMS: nest({**kept, **self._made(kept, known, update_stats)}.items())}
 
         def restored(variables: dict[str, Any]) -> dict[str, Any]:
             weights = _boxes(variables.get(PARAMS, {}))
@@ -73,11 +87,24 @@ class Reparametrized(nn.Module):
         )
         return run(self.module)
 
-    def _made(self, weights: Mapping[Path, Any], update_stats: bool | None) -> dict[Path, Any]:
+    def _known_axes(self, args: Any, kwargs: Any) -> dict[Path, Axis]:
+        """What the layers inside say of their kernels, where a weight normalizer asks for it."""
+        specs = self.kernels.values() if isinstance(self.kernels, Mapping) else (self.kernels,)
+        if not any(axis_is_open(spec) for spec in specs) or not (self.axis is None or isinstance(self.axis, Mapping)):
+            return {}
+        rngs = {stream: jax.random.key(0) for stream in (PARAMS, *(self.scope.rngs if self.scope else ()))}
+        return fitting(*traced(self.module, rngs, args, kwargs))
+
+    def _made(
+        self, weights: Mapping[Path, Any], known: Mapping[Path, Axis], update_stats: bool | None
+    ) -> dict[Path, Any]:
         """The normalized kernels by path, in their boxes; declares scales and states."""
+        values: dict[Path, Array] = {path: nn.meta.unbox(leaf) for path, leaf in weights.items()}
         chosen = choose_kernels("Reparametrized", self.kernels, weights)
-        values: dict[Path, Array] = {path: nn.meta.unbox(weights[path]) for path in chosen}
-        templates = {path: kernel_template(chosen[path], v.shape, v.dtype) for path, v in values.items()}
+        chosen = settle("Reparametrized", self.axis, values, chosen, known)
+        templates = {
+            path: kernel_template(spec, values[path].shape, values[path].dtype) for path, spec in chosen.items()
+        }
         has_scale = [path for path, (params, _) in templates.items() if params.scale is not None]
         has_state = [path for path, (_, state) in templates.items() if state != ()]
         moving = [path for path in has_state if not isinstance(chosen[path], FixedState)]

@@ -10,14 +10,13 @@ from typing import Any, TypeVar, cast
 
 import jax
 
+from jaxnorm._paths import Path, names, option_finder, paths
 from jaxnorm._typing import DTypeLike, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.weights.base import KernelParams, State, WeightNormalizer
 
 F = TypeVar("F", bound=Callable[..., Any])
-Option = TypeVar("Option")
-Path = tuple[str, ...]
 
 
 def to_names(tree: PyTree) -> dict[str, Any]:
@@ -47,16 +46,7 @@ def at(named: Mapping[str, Any], path: Path) -> Any:
 
 def fill(template: PyTree, value_at: Callable[[Path], Any]) -> PyTree:
     """The structure of ``template`` with the value for each path."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: value_at(_names(path)), template)
-
-
-def paths(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[Path, Any]]:
-    """Each leaf with the names that lead to it."""
-    return [(_names(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)]
-
-
-def _names(path: Any) -> Path:
-    return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
+    return jax.tree_util.tree_map_with_path(lambda path, _: value_at(names(path)), template)
 
 
 def cached(function: F) -> F:
@@ -106,25 +96,3 @@ def choose_kernels(
             f"{', '.join(sorted('_'.join(leaf) for leaf in leaves)) or 'none at all'}. Name some: {{'weight': spec}}."
         )
     return chosen
-
-
-def option_finder(where: str, options: Mapping[str, Option], leaves: Iterable[Path]) -> Callable[[Path], Option | None]:
-    """Says which of several named options belongs to a leaf.
-
-    An option is named by the path of a leaf joined by underscores (``norm_cell_scale``), or by the end of it: then it
-    belongs to every leaf that ends so (``cell_scale``, ``scale``), unless a leaf has that very name. The longest name
-    wins.
-
-    Raises:
-      TypeError: an option belongs to no leaf.
-    """
-    whole = {"_".join(leaf) for leaf in leaves}
-    ends = {leaf: ["_".join(leaf[k:]) for k in range(len(leaf))] for leaf in leaves}
-    fitting = {leaf: [end for k, end in enumerate(found) if k == 0 or end not in whole] for leaf, found in ends.items()}
-    known = {end for found in fitting.values() for end in found}
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise TypeError(
-            f"{where}: there is no variable {unknown[0]!r} here, only {', '.join(sorted(whole)) or 'none at all'}."
-        )
-    return lambda leaf: next((options[end] for end in fitting[leaf] if end in options), None)

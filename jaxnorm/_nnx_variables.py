@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 import jax
 from flax import nnx
 
-from jaxnorm._names import cell_template, fill, option_finder, paths
+from jaxnorm._names import cell_template, fill
+from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, PyTree
 from jaxnorm.cells import wrappers
 from jaxnorm.cells.base import Cell

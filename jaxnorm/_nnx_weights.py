@@ -7,7 +7,10 @@ from typing import Any, TypeAlias
 import jax
 from flax import nnx
 
-from jaxnorm._names import Path, choose_kernels, from_names, kernel_template, nest, to_names
+from jaxnorm._kernel_axes import AxisRule, settle
+from jaxnorm._names import choose_kernels, from_names, kernel_template, nest, to_names
+from jaxnorm._nnx_axes import layer_axes
+from jaxnorm._paths import Path
 from jaxnorm._typing import Array, PRNGKeyArray, Shaped
 from jaxnorm.weights.base import FixedState, KernelParams, State, WeightNormalizer
 
@@ -37,6 +40,7 @@ class Reparametrized(nnx.Module):
         module: nnx.Module,
         kernels: WeightNormalizer | Mapping[str, WeightNormalizer],
         *,
+        axis: AxisRule | None = None,
         use_running_average: bool | None = False,
         rngs: Randomness | None = None,
     ) -> None:
@@ -47,15 +51,25 @@ class Reparametrized(nnx.Module):
           kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``; or several by name,
             ``{"recurrent": WeightNorm()}``. A variable is named by its path (``cell_dense_h_kernel``) or by the end of
             it.
+          axis: the axes over which the inputs of a unit lie, for weight normalizers that have no ``axis`` of their own:
+            one for all; or by name as in ``kernels``, ``{"out_kernel": (0, 1)}``; or a function of the path, a tuple
+            of names, and the array. None in their place leaves a weight alone. Without it, and for weights that a
+            mapping does not name, they are those of Flax's layers and of this library's cells.
           use_running_average: whether states are used as they are (True) or brought up to date before, as in training.
             ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without a state,
             or with one that never changes, ignore it.
           rngs: for states that begin at random, with one key of the stream ``params``; not stored.
+
+        Raises:
+          TypeError: a name belongs to no variable, or there is none to normalize.
+          ValueError: it is not certain where the inputs of a unit lie: ``axis`` has to say it.
         """
         self.module = module
         self.use_running_average = use_running_average
         weights = _weights(module)
         chosen = choose_kernels("Reparametrized", kernels, weights)
+        values = {path: variable.get_value() for path, variable in weights.items()}
+        chosen = settle("Reparametrized", axis, values, chosen, layer_axes(module))
         self.kernels = nnx.static(tuple(chosen.items()))
         keys: Any = [None] * len(chosen) if rngs is None else jax.random.split(_key(rngs), len(chosen))
         scales, states = {}, {}

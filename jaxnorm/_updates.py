@@ -1,6 +1,6 @@
 """What the optax transformations share: which weights they change, the count of updates, and records of lengths."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -8,15 +8,29 @@ import jax.numpy as jnp
 import optax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Int, PyTree
+from jaxnorm._kernel_axes import AxisRule, input_axes
+from jaxnorm._paths import Path, variable_names
+from jaxnorm._typing import Array, Int, PyTree
 from jaxnorm.norms.moments import align, statistics_dtype
 from jaxnorm.weights.base import unit_axes
 
 Mask: TypeAlias = PyTree | Callable[[PyTree], PyTree]
 """Booleans in the structure of the weights or of a part of it from the root, or a function of the weights to that."""
 
-Change: TypeAlias = Callable[[Array, Array, Array, Any], Array]
-"""(count, update, weights, records) -> update, in at least float32."""
+
+class Units(NamedTuple):
+    """The axes of one kernel: over which the inputs of a unit lie, and along which the units lie."""
+
+    inputs: tuple[int, ...]
+    along: tuple[int, ...]
+
+    def lay(self, lengths: Array, weights: Array) -> Array:
+        """One number for each unit, broadcasting against the weights, in their dtype."""
+        return align(lengths, weights.ndim, self.along).astype(weights.dtype)
+
+
+Change: TypeAlias = Callable[[Array, Array, Array, Units, Any], Array]
+"""(count, update, weights, units, record) -> update, in at least float32."""
 
 
 class StepState(NamedTuple):
@@ -33,6 +47,7 @@ def named(*names: str) -> Callable[[PyTree], PyTree]:
 
     Returns:
       A function of weights to booleans. Boxes around a weight (``nnx.Param``, ``nn.Partitioned``) do not count.
+      Nothing under ``scale`` is chosen: ``Reparametrized`` has the scales of kernels there, under their names.
 
     Raises:
       ValueError: by the function, when there is no weight of such a name.
@@ -45,8 +60,8 @@ def named(*names: str) -> Callable[[PyTree], PyTree]:
 
     def mask(params: PyTree) -> PyTree:
         def chosen(path: Any, _: Any) -> bool:
-            own = [jax.tree_util.keystr((entry,), simple=True) for entry in path]
-            return bool(own) and (own[-1] in names or (own[-1] == "value" and own[-2:-1] != [] and own[-2] in names))
+            *parents, own = variable_names(path) or ("",)
+            return own in names and "scale" not in parents
 
         found = jax.tree_util.tree_map_with_path(chosen, params)
         if not any(jax.tree.leaves(found)):
@@ -64,45 +79,76 @@ kernels = named("kernel", "recurrent")
 
 
 def transformation(
-    where: str, change: Change, mask: Mask, norms: PyTree | None = None, axis: Axis | None = None
+    caller: str, change: Change, mask: Mask, axis: AxisRule | None, norms: PyTree | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Counts updates and changes those of the chosen weights, in at least float32."""
+    records = None if norms is None else by_path(norms)
 
     def init(params: PyTree) -> StepState:
+        chosen_units(caller, mask, axis, params)
         return StepState(jnp.zeros((), jnp.int32))
 
     def update(updates: PyTree, state: StepState, params: PyTree | None = None, **_: Any) -> tuple[PyTree, StepState]:
         if params is None:
             raise ValueError(
-                f"{where}: the change depends on the weights, but params is None. "
+                f"{caller}: the change depends on the weights, but params is None. "
                 "Pass them: optimizer.update(gradients, state, params)."
             )
-        if norms is not None:
-            check_norms(where, norms, params, axis)
+        units = chosen_units(caller, mask, axis, params)
+        if records is not None:
+            check_norms(caller, records, units, by_path(params))
 
-        def of_leaf(update: Array, weights: Array, more: Any = None) -> Array:
+        def of_leaf(path: Any, update: Array, weights: Array) -> Array:
+            own = variable_names(path)
+            if own not in units:
+                return update
             dtype = statistics_dtype(weights.dtype)
-            return change(state.step, update.astype(dtype), weights.astype(dtype), more).astype(update.dtype)
+            record = None if records is None else records[own]
+            changed = change(state.step, update.astype(dtype), weights.astype(dtype), units[own], record)
+            return changed.astype(update.dtype)
 
-        changed = jax.tree.map(of_leaf, updates, params, *(() if norms is None else (norms,)))
+        changed = jax.tree_util.tree_map_with_path(of_leaf, updates, params)
         return changed, StepState(optax.safe_increment(state.step))
 
-    return optax.masked(optax.GradientTransformationExtraArgs(init, update), mask)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
-def check_norms(where: str, norms: PyTree, params: PyTree, axis: Axis | None) -> None:
-    """Raises ValueError unless the records have the structure of the chosen weights, and a length for each unit."""
-    got, expected = (str(jax.tree.structure(tree)) for tree in (norms, params))
+def chosen_units(caller: str, mask: Mask, axis: AxisRule | None, params: PyTree) -> dict[Path, Units]:
+    """The axes of each kernel that the mask chooses and the rule does not leave alone."""
+    booleans = mask(params) if callable(mask) else mask
+    chosen = by_path(jax.tree.map(lambda choice, part: jax.tree.map(lambda _: choice, part), booleans, params))
+    # What another transformation has masked still has a name.
+    names = [variable_names(path) for path, _ in _with_masked(params)]
+    weights = by_path(params)
+    paths = [path for path, choice in chosen.items() if choice]
+    found = input_axes(caller, axis, weights, paths, names=names)
+    return {path: Units(*unit_axes(caller, weights[path], inputs)) for path, inputs in found.items()}
+
+
+def by_path(tree: PyTree) -> dict[Path, Any]:
+    """The leaves of a tree by the names that lead to them."""
+    return {variable_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _with_masked(tree: PyTree) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda node: isinstance(node, optax.MaskedNode))
+
+
+def check_norms(
+    caller: str, records: Mapping[Path, Any], units: Mapping[Path, Units], weights: Mapping[Path, Array]
+) -> None:
+    """Raises ValueError unless there are records for the chosen weights and no others, a length for each unit."""
+    got, expected = (", ".join(sorted(map("/".join, tree))) or "none" for tree in (records, units))
     if got != expected:
         raise ValueError(
-            f"{where}: norms must have the structure of the chosen weights, {expected}, got "
-            f"{got}. Make them by record_norms with the same mask, stacked along a first axis."
+            f"{caller}: norms must have the structure of the chosen weights, {expected}, got "
+            f"{got}. Make them by record_norms with the same mask and axis, stacked along a first axis."
         )
-    for recorded, weights in zip(jax.tree.leaves(norms), jax.tree.leaves(params), strict=True):
-        shape = tuple(weights.shape[a] for a in unit_axes(where, weights, axis)[1])
+    for path, recorded in records.items():
+        shape = tuple(weights[path].shape[a] for a in units[path].along)
         hint = "Stack what record_norms returned along a first axis, and name the same axis."
-        records = recorded.shape[0] if recorded.ndim else 0
-        _validate.shape(where, "norms", recorded.shape, (max(records, 1), *shape), "(records, *units)", hint)
+        count = recorded.shape[0] if recorded.ndim else 0
+        _validate.shape(caller, "norms", recorded.shape, (max(count, 1), *shape), "(records, *units)", hint)
 
 
 def record_at(recorded: Any, index: Array) -> Array:
@@ -111,9 +157,3 @@ def record_at(recorded: Any, index: Array) -> Array:
     last = jnp.asarray(records.shape[0] - 1, index.dtype)
     record: Array = jax.lax.dynamic_index_in_dim(records, jnp.minimum(index, last), keepdims=False)
     return record
-
-
-def along_units(lengths: Array, weights: Array, axis: Axis | None) -> Array:
-    """One number for each unit, broadcasting against the weights, in their dtype."""
-    _, units = unit_axes("jaxnorm.optim", weights, axis)
-    return align(lengths, weights.ndim, units).astype(weights.dtype)

@@ -13,16 +13,19 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
+from jaxnorm._linen_axes import kernel_axes as kernel_axes
 from jaxnorm._linen_population import population as population
 from jaxnorm._linen_population import rule
 from jaxnorm._linen_weights import Reparametrized as Reparametrized
-from jaxnorm._names import cell_template, from_names, norm_template, option_finder, paths, to_names
+from jaxnorm._names import cell_template, from_names, norm_template, to_names
+from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells import wrappers
 from jaxnorm.cells.base import Carry, Cell
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import Keys, unroll
 from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.moments import statistics_dtype
 
 Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
 """Names of mesh or logical axes for variables: ``{"kernel": (None, None, "model")}``."""
@@ -39,7 +42,8 @@ class Norm(nn.Module):
       spec: the normalizer, for example ``BatchNorm()``.
       use_running_average: whether running statistics are used (True) or those of the batch, which then update them.
         May be given here or in the call; normalizers without running statistics need neither.
-      param_dtype: dtype of scale and bias; None leaves it to the normalizer.
+      param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves both
+        to the normalizer.
       partitioning: names of mesh axes for weights, ``{"scale": ("model",)}``, as with ``nn.with_partitioning``.
 
     Example:
@@ -77,8 +81,9 @@ class Norm(nn.Module):
         """
         shape = self.spec.param_shape(x.shape)
         dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
+        wide = {name: statistics_dtype(given) for name, given in dtype.items()}
         params = _weights(self, norm_template(self.spec, shape), lambda _: self.spec.init(shape, **dtype))
-        stats = _Statistics(self, self.spec.initial_stats(shape))
+        stats = _Statistics(self, self.spec.initial_stats(shape, **wide))
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )

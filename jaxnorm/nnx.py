@@ -15,6 +15,7 @@ from flax.core import freeze
 
 from jaxnorm import _nnx_variables as variables
 from jaxnorm._names import norm_template
+from jaxnorm._nnx_axes import kernel_axes as kernel_axes
 from jaxnorm._nnx_population import population as population
 from jaxnorm._nnx_variables import SITES, Metadata
 from jaxnorm._nnx_weights import Reparametrized as Reparametrized
@@ -23,6 +24,7 @@ from jaxnorm.cells.base import Carry, Cell
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.moments import statistics_dtype
 
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
 
@@ -57,14 +59,17 @@ class Norm(variables.OfNorm, nnx.Module):
           num_features: number of features, or the shape of scale, bias and statistics (``spec.param_shape``).
           use_running_average: whether running statistics are used (True) or those of the batch, which then update
             them. ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without running statistics ignore it.
-          param_dtype: dtype of scale and bias; None leaves it to the normalizer.
+          param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves
+            both to the normalizer.
           **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
         """
         self.spec = spec
         self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.use_running_average = use_running_average
         dtype = {} if param_dtype is None else {"dtype": param_dtype}
-        variables.declare(self, spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape), metadata)
+        wide = {name: statistics_dtype(given) for name, given in dtype.items()}
+        params, running = spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape, **wide)
+        variables.declare(self, params, running, metadata)
 
     def __call__(
         self,

@@ -1,25 +1,37 @@
-"""Optax transformations for normalized weights: projections, and weight decay by its effect on the step size.
+r"""Optax transformations for normalized weights: projections, and weight decay by its effect on the step size.
 
 They belong after the optimizer in ``optax.chain``, since they look at the update that will be made. Each works on the
 kernels that a mask chooses and leaves the rest alone; two groups of kernels are two of them in the chain.
+
+The units of a kernel are those of Flax's layers and of this library's cells. They follow from names and shapes: the
+last axis of (I, O) and of convolutions (\*window, I, O), the axes of gates beside a recurrent kernel, those of
+attention by the names ``query``, ``key``, ``value`` and ``out``, the rows of an ``embedding``, and with more axes those
+along which the bias beside a kernel lies. Where they do not follow, an error names the weight and asks for ``axis``:
+the axes over which the inputs of a unit lie, for all weights; or by name, ``{"out_kernel": (0, 1)}``, where a name is
+the path of a weight or the end of it; or by a function of the path, a tuple of names, and the array. None in their
+place leaves a weight alone. ``jaxnorm.linen.kernel_axes`` and ``jaxnorm.nnx.kernel_axes`` read such names from a model;
+a cell has its own, ``cell.kernel_axes``.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, PyTree
-from jaxnorm._updates import Mask, along_units, kernels, record_at, transformation
+from jaxnorm._kernel_axes import AxisRule
+from jaxnorm._paths import variable_names
+from jaxnorm._typing import Array, PyTree
+from jaxnorm._updates import Mask, Units, chosen_units, kernels, record_at, transformation
 from jaxnorm._updates import named as named
 from jaxnorm.norms.moments import statistics_dtype
-from jaxnorm.weights.base import unit_axes
 from jaxnorm.weights.unit_rows import unit_rows
 from jaxnorm.weights.weight_norm import unit_lengths
 
 
 def project_weights(
-    *, every: int = 1, axis: Axis | None = None, mask: Mask = kernels
+    *, every: int = 1, axis: AxisRule | None = None, mask: Mask = kernels
 ) -> optax.GradientTransformationExtraArgs:
     r"""Projection-based weight normalization: after the update each output unit gets weights of length one.
 
@@ -30,14 +42,14 @@ def project_weights(
 
     Args:
       every: N, the number of updates between projections; the N-th is the first that projects.
-      axis: the axes over which the inputs of a unit lie; see ``jaxnorm.unit_rows``.
+      axis: the axes over which the inputs of a unit lie; see above.
       mask: which weights.
 
     Returns:
       A transformation, the last of its chain; its update needs ``params``.
 
     Raises:
-      ValueError: ``every`` is not positive.
+      ValueError: ``every`` is not positive; at ``init``: it is not certain where the inputs of a unit lie.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxnorm.optim
@@ -57,14 +69,14 @@ def project_weights(
     """
     period = _validate.positive_int("project_weights", "every", every)
 
-    def change(count: Array, update: Array, weights: Array, records: None) -> Array:
-        projected = unit_rows(weights + update, axis=axis) - weights
+    def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
+        projected = unit_rows(weights + update, axis=units.inputs) - weights
         return jnp.where((count + 1) % period == 0, projected, update)
 
-    return transformation("project_weights", change, mask)
+    return transformation("project_weights", change, mask, axis)
 
 
-def project_gradients(*, axis: Axis | None = None, mask: Mask = kernels) -> optax.GradientTransformationExtraArgs:
+def project_gradients(*, axis: AxisRule | None = None, mask: Mask = kernels) -> optax.GradientTransformationExtraArgs:
     r"""Takes from each gradient the part along the weights, which no step on the sphere can follow.
 
     .. math:: g \leftarrow g - (g \cdot \hat w) \, \hat w, \qquad \hat w = \frac{w}{\lVert w \rVert_2}
@@ -73,7 +85,7 @@ def project_gradients(*, axis: Axis | None = None, mask: Mask = kernels) -> opta
     with :func:`project_weights` after it.
 
     Args:
-      axis: the axes over which the inputs of a unit lie; see ``jaxnorm.unit_rows``.
+      axis: the axes over which the inputs of a unit lie; see above.
       mask: which weights.
 
     Returns:
@@ -94,21 +106,20 @@ def project_gradients(*, axis: Axis | None = None, mask: Mask = kernels) -> opta
       L. Huang et al. 2017, arXiv:1710.02338, the variant on the oblique manifold.
     """
 
-    def change(count: Array, update: Array, weights: Array, records: None) -> Array:
+    def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
         # The derivative of w / |w| at a unit vector is this projection; so this is exact for any length of w.
-        direction = unit_rows(weights, axis=axis)
-        axes, _ = unit_axes("project_gradients", weights, axis)
-        return update - direction * jnp.sum(direction * update, axis=axes, keepdims=True)
+        direction = unit_rows(weights, axis=units.inputs)
+        return update - direction * jnp.sum(direction * update, axis=units.inputs, keepdims=True)
 
-    return transformation("project_gradients", change, mask)
+    return transformation("project_gradients", change, mask, axis)
 
 
-def record_norms(params: PyTree, *, axis: Axis | None = None, mask: Mask = kernels) -> PyTree:
+def record_norms(params: PyTree, *, axis: AxisRule | None = None, mask: Mask = kernels) -> PyTree:
     """The length of the weights of each output unit, to be recorded in a run with weight decay.
 
     Args:
       params: the weights.
-      axis: the axes over which the inputs of a unit lie; see ``jaxnorm.unit_rows``.
+      axis: the axes over which the inputs of a unit lie; see above.
       mask: which weights.
 
     Returns:
@@ -123,17 +134,19 @@ def record_norms(params: PyTree, *, axis: Axis | None = None, mask: Mask = kerne
       >>> norms["kernel"].tolist()
       [[6.0], [4.0]]
     """
+    chosen = chosen_units("record_norms", mask, axis, params)
 
-    def record(chosen: bool, part: PyTree) -> PyTree:
-        if not chosen:
+    def record(path: Any, leaf: Array) -> Any:
+        units = chosen.get(variable_names(path))
+        if units is None:
             return optax.MaskedNode()
-        return jax.tree.map(lambda leaf: unit_lengths(leaf.astype(statistics_dtype(leaf.dtype)), axis=axis), part)
+        return unit_lengths(leaf.astype(statistics_dtype(leaf.dtype)), axis=units.inputs)
 
-    return jax.tree.map(record, mask(params) if callable(mask) else mask, params)
+    return jax.tree_util.tree_map_with_path(record, params)
 
 
 def correct_step_size(
-    norms: PyTree, *, steps_per_record: int = 1, axis: Axis | None = None, mask: Mask = kernels
+    norms: PyTree, *, steps_per_record: int = 1, axis: AxisRule | None = None, mask: Mask = kernels
 ) -> optax.GradientTransformationExtraArgs:
     r"""Does what weight decay does to normalized layers, by the step size instead of the weights.
 
@@ -148,7 +161,7 @@ def correct_step_size(
         first axis.
       steps_per_record: number of updates for which a record serves, as the updates of an epoch; the last record serves
         from then on.
-      axis: the axes over which the inputs of a unit lie; see ``jaxnorm.unit_rows``.
+      axis: the axes over which the inputs of a unit lie; see above.
       mask: which weights; those without a normalizer after them should keep their weight decay.
 
     Returns:
@@ -175,16 +188,16 @@ def correct_step_size(
     """
     period = _validate.positive_int("correct_step_size", "steps_per_record", steps_per_record)
 
-    def change(count: Array, update: Array, weights: Array, recorded: Array) -> Array:
+    def change(count: Array, update: Array, weights: Array, units: Units, recorded: Array) -> Array:
         own, decayed = (
-            along_units(lengths, weights, axis)
-            for lengths in (unit_lengths(weights, axis=axis), record_at(recorded, count // period))
+            units.lay(lengths, weights)
+            for lengths in (unit_lengths(weights, axis=units.inputs), record_at(recorded, count // period))
         )
         nothing = decayed == 0
         ratio = own / jnp.where(nothing, jnp.ones((), decayed.dtype), decayed)
         return update * jnp.where(nothing, jnp.zeros((), ratio.dtype), jnp.square(ratio))
 
-    return transformation("correct_step_size", change, mask, norms, axis)
+    return transformation("correct_step_size", change, mask, axis, norms)
 
 
 def schedule_norms(
@@ -192,7 +205,7 @@ def schedule_norms(
     *,
     steps_per_record: int = 1,
     learning_rate: optax.Schedule | None = None,
-    axis: Axis | None = None,
+    axis: AxisRule | None = None,
     mask: Mask = kernels,
 ) -> optax.GradientTransformationExtraArgs:
     r"""After the update, gives the weights of each output unit a length by schedule, in place of a learning rate.
@@ -211,7 +224,7 @@ def schedule_norms(
         from then on.
       learning_rate: the schedule :math:`\eta` that is replaced: of the number of updates before this one to a positive
         number. None is a constant.
-      axis: the axes over which the inputs of a unit lie; see ``jaxnorm.unit_rows``.
+      axis: the axes over which the inputs of a unit lie; see above.
       mask: which weights; the others keep their own schedule.
 
     Returns:
@@ -241,11 +254,11 @@ def schedule_norms(
     """
     period = _validate.positive_int("schedule_norms", "steps_per_record", steps_per_record)
 
-    def change(count: Array, update: Array, weights: Array, recorded: Array) -> Array:
-        target = along_units(record_at(recorded, count // period), weights, axis)
+    def change(count: Array, update: Array, weights: Array, units: Units, recorded: Array) -> Array:
+        target = units.lay(record_at(recorded, count // period), weights)
         if learning_rate is not None:
             first, now = (jnp.asarray(learning_rate(t), target.dtype) for t in (jnp.zeros_like(count), count))
             target = target * jnp.sqrt(first / now)
-        return unit_rows(weights + update, axis=axis) * target - weights
+        return unit_rows(weights + update, axis=units.inputs) * target - weights
 
-    return transformation("schedule_norms", change, mask, norms, axis)
+    return transformation("schedule_norms", change, mask, axis, norms)

@@ -270,24 +270,25 @@ CENTRED = (*UNIT_SCALE, "unit_shift")
 
 WEIGHTS = (
     WeightCase("weight_norm", jn.WeightNorm(), (5, 4), UNIT_SCALE, True),
-    WeightCase("weight_norm_gates", jn.WeightNorm(), (3, 4, 2), UNIT_SCALE, True),
-    WeightCase("weight_norm_recurrent", jn.WeightNorm(), (4, 3, 4), UNIT_SCALE, True),
+    WeightCase("weight_norm_gates", jn.WeightNorm(0), (3, 4, 2), UNIT_SCALE, True),
+    WeightCase("weight_norm_recurrent", jn.WeightNorm(0), (4, 3, 4), UNIT_SCALE, True),
     WeightCase("weight_norm_image", jn.WeightNorm(), (3, 2, 2, 4), UNIT_SCALE, True),
     WeightCase("weight_norm_convolution_1d", jn.WeightNorm((0, 1)), (3, 2, 4), UNIT_SCALE, True),
     WeightCase("bounded_weight_norm", jn.BoundedWeightNorm(), (5, 4), UNIT_SCALE),
-    WeightCase("bounded_weight_norm_gain", jn.BoundedWeightNorm("gain_bounded"), (3, 4, 2), UNIT_SCALE, True),
+    WeightCase("bounded_weight_norm_gain", jn.BoundedWeightNorm("gain_bounded", axis=0), (3, 4, 2), UNIT_SCALE, True),
     WeightCase("centred_weight_norm", jn.CentredWeightNorm(), (5, 4), CENTRED),
     WeightCase("centred_weight_norm_learned", jn.CentredWeightNorm(learn_scale=True), (3, 2, 2, 4), CENTRED),
     WeightCase(
-        "centred_weight_norm_code", jn.CentredWeightNorm(scale_init=1.414, epsilon=1e-5), (4, 3, 4), CENTRED[2:]
+        "centred_weight_norm_code", jn.CentredWeightNorm(0, scale_init=1.414, epsilon=1e-5), (4, 3, 4), CENTRED[2:]
     ),
     WeightCase("weight_standardization", jn.WeightStandardization(), (3, 2, 2, 4), CENTRED[2:]),
     WeightCase("weight_standardization_unbiased", jn.WeightStandardization(ddof=1), (5, 4), CENTRED[2:]),
-    WeightCase("weight_standardization_plain", jn.WeightStandardization(epsilon=0.0), (4, 3, 4), CENTRED),
+    WeightCase("weight_standardization_plain", jn.WeightStandardization(0, epsilon=0.0), (4, 3, 4), CENTRED),
     WeightCase("spectral_norm", jn.SpectralNorm(), (5, 4), ("kernel_scale",)),
-    WeightCase("spectral_norm_gates", jn.SpectralNorm(iterations=3, use_scale=True), (3, 4, 2), ("kernel_scale",)),
+    WeightCase("spectral_norm_gates", jn.SpectralNorm(0, iterations=3, use_scale=True), (3, 4, 2), ("kernel_scale",)),
     WeightCase("spectral_norm_image", jn.SpectralNorm(-1), (3, 2, 2, 4), ("kernel_scale",)),
-    WeightCase("unit_rows", jn.UnitRows(), (4, 3, 4), UNIT_SCALE),
+    WeightCase("unit_rows", jn.UnitRows(), (5, 4), UNIT_SCALE),
+    WeightCase("unit_rows_gates", jn.UnitRows(0), (4, 3, 4), UNIT_SCALE),
 )
 
 

@@ -253,8 +253,8 @@ class _Recording:
     def init(self, key: Any, in_features: int) -> Any:
         return self.cell.init(key, in_features)
 
-    def initial_stats(self) -> Any:
-        return self.cell.initial_stats()
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Any:
+        return self.cell.initial_stats(dtype)
 
     def initial_carry(self, batch_shape: tuple[int, ...], **options: Any) -> Any:
         return self.cell.initial_carry(batch_shape, **options)

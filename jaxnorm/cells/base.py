@@ -92,8 +92,11 @@ class Cell(Protocol):
         """Fresh weights for inputs with I features."""
         ...
 
-    def initial_stats(self) -> Stats:
-        """Running statistics before any data: Sites with rows of Moments, ``()`` at sites without."""
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Stats:
+        """Running statistics before any data: Sites with rows of Moments, ``()`` at sites without.
+
+        They keep their dtype when they are folded; None takes that of the weights, at least float32.
+        """
         ...
 
     def initial_carry(
@@ -211,13 +214,14 @@ def site_params(norm: Sites, shapes: Sites, dtype: DTypeLike) -> Sites:
     return Sites(*(spec.init(shape, dtype) for spec, shape in zip(norm, shapes, strict=True)))
 
 
-def site_stats(norm: Sites, shapes: Sites, rows: int) -> Sites:
+def site_stats(norm: Sites, shapes: Sites, rows: int, dtype: DTypeLike) -> Sites:
     """Running statistics of all sites: what each normalizer starts with, repeated in ``rows`` rows."""
 
     def repeat(leaf: Array) -> Array:
         return jnp.broadcast_to(leaf, (rows, *leaf.shape))
 
-    return Sites(*(jax.tree.map(repeat, spec.initial_stats(shape)) for spec, shape in zip(norm, shapes, strict=True)))
+    first = (spec.initial_stats(shape, dtype) for spec, shape in zip(norm, shapes, strict=True))
+    return Sites(*(jax.tree.map(repeat, stats) for stats in first))
 
 
 def fold_sites(norm: Sites, stats: Sites, moments: Sites) -> Sites:

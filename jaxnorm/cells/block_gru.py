@@ -1,14 +1,15 @@
 """The block-diagonal GRU of DreamerV3: the state in blocks that see one another through one dense layer."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
@@ -79,7 +80,9 @@ class BlockGRU(NamedActivation, Frame):
       use_bias: whether there are biases.
       update_bias: initial value of :math:`b_g` for the update gate z, a number or an initializer; part of the
         parameter, never added at run time.
-      kernel_init: initializer of all kernels, each by the number of inputs of its units.
+      kernel_init: initializer of all kernels. Those of the blocks are drawn in one matrix, blocks below one another, as
+        in the published code: with initial weights by the number of inputs, each block starts :math:`\sqrt K` times
+        smaller than it would alone.
 
     The other fields are those of all cells (:class:`jaxnorm.cells.frame.Frame`).
 
@@ -106,6 +109,9 @@ class BlockGRU(NamedActivation, Frame):
     update_bias: float | Initializer = 0.0
     kernel_init: Initializer = initializers.lecun_normal
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType(
+        {"kernel": 0, "recurrent": 0, "block": 1, "mix": 0, "gates": 1}
+    )
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
@@ -136,11 +142,12 @@ class BlockGRU(NamedActivation, Frame):
         size = hidden // blocks
         dense_key, hidden_key, gates_key = jax.random.split(key, 3)
 
-        def each_block(key: Key, shape: tuple[int, int]) -> Array:
-            drawn: Array = jax.vmap(lambda k: self.kernel_init(k, shape, dtype))(jax.random.split(key, blocks))
-            return drawn
+        def all_blocks(key: Key, rows: int, columns: int) -> Array:
+            # One matrix, as in the published code: its initializer counts the inputs of all blocks.
+            drawn: Array = self.kernel_init(key, (blocks * rows, columns), dtype)
+            return drawn.reshape(blocks, rows, columns)
 
-        layer = each_block(hidden_key, (size + embedding + in_features, size))
+        layer = all_blocks(hidden_key, size + embedding + in_features, size)
         block, mix, kernel = jnp.split(layer, [size, size + embedding], axis=1)
         update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
         gates_bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(update)
@@ -149,7 +156,7 @@ class BlockGRU(NamedActivation, Frame):
             recurrent=self.kernel_init(dense_key, (hidden, embedding), dtype),
             block=block,
             mix=jnp.moveaxis(mix, 0, 1).reshape(embedding, hidden),
-            gates=each_block(gates_key, (size, GATES * size)).reshape(blocks, size, GATES, size),
+            gates=all_blocks(gates_key, size, GATES * size).reshape(blocks, size, GATES, size),
             recurrent_bias=jnp.zeros((embedding,), dtype) if self.use_bias else None,
             bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
             gates_bias=gates_bias if self.use_bias else None,
@@ -236,10 +243,16 @@ def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: floa
        r^{(k)}, z^{(k)}, n'^{(k)} &= u^{(k)} G_k + b_g^{(k)} \\
        h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \tanh(\sigma(r) \odot n')
 
-    with the Gaussian error linear unit :math:`\phi`, 8 blocks, and :math:`b_g` at -1 for z at first.
+    Defaults are those of the source's class: the Gaussian error linear unit :math:`\phi`, 8 blocks, E = H / 2. Its
+    configurations set others: ``activation=jax.nn.silu`` and ``embedding_features=H // 8``, with H of 512 (1m), 2048
+    (12m), 3072 (25m), 4096 (50m), 6144 (100m), 8192 (200m, the default one) and 12288 (400m), and inputs of 2 E.
+
+    Kernels start truncated normal with variance 1 over their number of inputs, which the source counts over all blocks:
+    H for U and G, :math:`H + K (E + I)` for W, M and B. Biases start at zero, :math:`b_g` at -1 for z, the gains of
+    the norms at one.
 
     Args:
-      hidden_features: H, the width of the deterministic state; the source has 4096, and 2048 for E.
+      hidden_features: H, the width of the deterministic state.
       blocks: K; must divide H.
       epsilon: added to the mean square, inside the root.
       **options: further fields of :class:`BlockGRU`.
@@ -248,10 +261,10 @@ def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: floa
       The cell.
 
     Example:
-      >>> import jaxnorm
-      >>> cell = jaxnorm.dreamer_v3_block_gru(16)
+      >>> import jax, jaxnorm
+      >>> cell = jaxnorm.dreamer_v3_block_gru(512, embedding_features=64, activation=jax.nn.silu)  # of size 1m
       >>> cell.blocks, cell.embedding, cell.update_bias
-      (8, 8, -1.0)
+      (8, 64, -1.0)
 
     Notes:
       x are the embeddings (a layer, a norm and an activation each) of stochastic state and action side by side, which
@@ -260,7 +273,8 @@ def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: floa
 
     Reference:
       D. Hafner, J. Pasukonis, J. Ba, T. Lillicrap, "Mastering Diverse Domains through World Models", 2023,
-      arXiv:2301.04104; code danijar/dreamerv3, ``dreamerv3/rssm.py``, ``_core``.
+      arXiv:2301.04104; code danijar/dreamerv3, ``dreamerv3/rssm.py``, ``_core``, with ``BlockLinear`` and
+      ``Initializer`` of ``embodied/jax/nets.py`` and the sizes of ``dreamerv3/configs.yaml``.
     """
     defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "blocks": blocks, "update_bias": -1.0}
     return BlockGRU(hidden_features, **(defaults | options))

@@ -198,7 +198,7 @@ def dreamer_v3_gru(hidden_features: int, *, epsilon: float = 1e-4, **options: An
        r, n', z &= RMS([x_t, h_{t-1}]; s) K + b \\
        h_t &= \sigma(z - 1) \odot \tanh(\sigma(r) \odot n') + (1 - \sigma(z - 1)) \odot h_{t-1}
 
-    The kernel starts truncated normal with variance 1 / (I + H), b at zero.
+    The kernel starts truncated normal with variance 1 / (I + H), b at zero, and at -1 for z, the gain s at one.
 
     Args:
       hidden_features: H.

@@ -5,14 +5,16 @@ A cell adds weights of its own, the verbs ``prepare``, ``project``, ``recur`` an
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, DTypeLike
+from jaxnorm._typing import Array, Axis, DTypeLike
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Ready, Sites, Timed
 from jaxnorm.cells.initializers import GatesInitializer
@@ -51,6 +53,8 @@ class Frame(abc.ABC):
     param_dtype: DTypeLike = jnp.float32
     carry_dtype: DTypeLike | None = None
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0})
+    """The axes over which the inputs of a unit lie, for each kernel, by its name among the weights."""
     gate_count: ClassVar[int] = 1
     """How many pre-activations there are for each hidden feature."""
     has_sites: ClassVar[tuple[str, ...]] = ()
@@ -125,9 +129,10 @@ class Frame(abc.ABC):
             return None
         return self.carry_type(**{name: jnp.zeros((n,), self.param_dtype) for name, n in self.carry_features().items()})
 
-    def initial_stats(self) -> Sites:
-        """Running statistics with ``max_steps`` rows at each site that has any."""
-        return base.site_stats(self.sites, self.site_shapes(), self.max_steps)
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Sites:
+        """Running statistics with ``max_steps`` rows; None: in the dtype of the weights, at least float32."""
+        wide = dtype or statistics_dtype(self.param_dtype)
+        return base.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
 
     def initial_carry(
         self,

@@ -137,9 +137,9 @@ class Highway(NamedActivation):
             norm=norm,
         )
 
-    def initial_stats(self, features: int) -> Stats:
-        """Running statistics of the normalizer before any data."""
-        return self.norm.initial_stats((GATES, features))
+    def initial_stats(self, features: int, dtype: DTypeLike | None = None) -> Stats:
+        """Running statistics of the normalizer before any data; None: as wide as the weights, at least float32."""
+        return self.norm.initial_stats((GATES, features), dtype or statistics_dtype(self.param_dtype))
 
     def __call__(
         self,
@@ -168,7 +168,8 @@ class Highway(NamedActivation):
 
 def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Array:
     """Between the transformed input and the input, where the gate says."""
-    wide = x.astype(jnp.promote_types(total.dtype, statistics_dtype(x.dtype)))
+    # Not jnp.promote_types, which strict promotion forbids.
+    wide = x.astype(max(total.dtype, statistics_dtype(x.dtype), key=lambda dtype: dtype.itemsize))
     h, t = jnp.split(total.astype(wide.dtype), GATES, axis=-1)
     return (wide + sigmoid(t) * (activation(h) - wide)).astype(x.dtype)
 

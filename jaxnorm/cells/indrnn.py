@@ -1,14 +1,15 @@
 """The independently recurrent network: every hidden unit sees its own past only."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
@@ -84,6 +85,7 @@ class IndRNN(NamedActivation, Ungated):
     activation: Callable[[Array], Array] = jax.nn.relu
     recurrent_init: Initializer = initializers.Uniform(0.0, 1.0)
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0})  # each unit has one recurrent weight
     has_sites: ClassVar[tuple[str, ...]] = ("input",)
     more_sites: ClassVar[tuple[str, ...]] = ("recurrent", "cell")
     carry_type: ClassVar[type[IndRNNCarry]] = IndRNNCarry

@@ -13,23 +13,24 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
+from jaxnorm.norms.moments import statistics_dtype
 
 
 def lecun_normal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Truncated normal with variance 1/I for a matrix (I, H); drawn in float32, then cast."""
-    return jax.nn.initializers.lecun_normal()(key, tuple(shape), jnp.float32).astype(dtype)
+    """Truncated normal with variance 1/I for a matrix (I, H); drawn in at least float32."""
+    return jax.nn.initializers.lecun_normal()(key, tuple(shape), statistics_dtype(dtype)).astype(dtype)
 
 
 def orthogonal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in float32, then cast."""
+    """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in at least float32."""
     # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2
     # waits for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
     draw = jax.custom_batching.sequential_vmap(  # type: ignore[no-untyped-call]
-        lambda key: jax.nn.initializers.orthogonal()(key, tuple(shape), jnp.float32).astype(dtype)
+        lambda key: jax.nn.initializers.orthogonal()(key, tuple(shape), statistics_dtype(dtype)).astype(dtype)
     )
     drawn: Array = draw(key)
     return drawn
@@ -46,23 +47,31 @@ def eye(
 def glorot_uniform(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Uniform within the root of 6 / (I + H), also called Xavier; drawn in float32, then cast."""
-    return jax.nn.initializers.glorot_uniform()(key, tuple(shape), jnp.float32).astype(dtype)
+    """Uniform within the root of 6 / (I + H), also called Xavier; drawn in at least float32."""
+    return jax.nn.initializers.glorot_uniform()(key, tuple(shape), statistics_dtype(dtype)).astype(dtype)
 
 
 def standard_normal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Normal with variance one; drawn in float32, then cast."""
-    return jax.random.normal(key, tuple(shape), jnp.float32).astype(dtype)
+    """Normal with variance one; drawn in at least float32."""
+    return jax.random.normal(key, tuple(shape), statistics_dtype(dtype)).astype(dtype)
 
 
 def truncated_fan_in(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Normal with deviation 1 / sqrt(I), cut at two deviations without making up for it; in float32, then cast."""
-    drawn = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), jnp.float32)
+    """Normal with deviation 1 / sqrt(I), cut at two deviations without making up for it; in at least float32."""
+    drawn = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), statistics_dtype(dtype))
     return (drawn / math.sqrt(shape[0])).astype(dtype)
+
+
+def uniform_fan_in(
+    key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> Float[Array, "I H"]:
+    """Uniform within 1 / sqrt(I), as linear layers of Torch and PyTorch start; drawn in at least float32."""
+    limit = 1.0 / math.sqrt(shape[0])
+    return jax.random.uniform(key, tuple(shape), statistics_dtype(dtype), -limit, limit).astype(dtype)
 
 
 def uniform_or_orthogonal(
@@ -71,7 +80,7 @@ def uniform_or_orthogonal(
     """Orthogonal where I = H, else uniform in [-0.1, 0.1]: the input kernels of the code of layer normalization."""
     if shape[0] == shape[1]:
         return orthogonal(key, shape, dtype)
-    return jax.random.uniform(key, tuple(shape), jnp.float32, -0.1, 0.1).astype(dtype)
+    return jax.random.uniform(key, tuple(shape), statistics_dtype(dtype), -0.1, 0.1).astype(dtype)
 
 
 @final
@@ -106,14 +115,14 @@ GatesInitializer: TypeAlias = Initializer | Joint | tuple[Initializer | Joint, .
 def small_normal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Normal with variance 2 / (5 I) for a matrix (I, H); drawn in float32, then cast."""
-    return (jax.random.normal(key, tuple(shape), jnp.float32) * math.sqrt(0.4 / shape[0])).astype(dtype)
+    """Normal with variance 2 / (5 I) for a matrix (I, H); drawn in at least float32."""
+    return (jax.random.normal(key, tuple(shape), statistics_dtype(dtype)) * math.sqrt(0.4 / shape[0])).astype(dtype)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Numbers drawn evenly from an interval, in float32, then cast.
+    """Numbers drawn evenly from an interval, in at least float32.
 
     Attributes:
       low: the lower end.
@@ -132,7 +141,7 @@ class Uniform:
         self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "..."]:
         """An array of the given shape."""
-        return jax.random.uniform(key, tuple(shape), jnp.float32, self.low, self.high).astype(dtype)
+        return jax.random.uniform(key, tuple(shape), statistics_dtype(dtype), self.low, self.high).astype(dtype)
 
 
 @final
@@ -157,8 +166,8 @@ class Scaled:
     def __call__(
         self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "..."]:
-        """An array of the given shape; multiplied in float32, then cast."""
-        drawn: Array = self.init(key, tuple(shape), jnp.float32)
+        """An array of the given shape; multiplied in at least float32."""
+        drawn: Array = self.init(key, tuple(shape), statistics_dtype(dtype))
         return (drawn * self.factor).astype(dtype)
 
 
@@ -186,7 +195,7 @@ class PowerLaw:
         self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "..."]:
         """An array of the given shape."""
-        place = jnp.arange(shape[-1], dtype=jnp.float32) / max(shape[-1] - 1, 1)
+        place = jnp.arange(shape[-1], dtype=statistics_dtype(dtype)) / max(shape[-1] - 1, 1)
         return jnp.broadcast_to(5.0 - 12.0 * place ** (0.3 + 1.3 * self.ratio), tuple(shape)).astype(dtype)
 
 
@@ -201,7 +210,7 @@ class Chrono:
     takes it for the forget gate, and minus the same numbers for the input gate:
     ``LSTM(H, forget_bias=Chrono(T), input_bias="opposite")``. The GRU takes it for an update gate that keeps,
     ``GRU(H, update_bias=Chrono(T))``; for one that renews (``update_gate="renew"``, also in ``ln_gru``, and
-    :class:`MinGRU`) it is ``Chrono(T, opposite=True)``. Drawn in float32, then cast.
+    :class:`MinGRU`) it is ``Chrono(T, opposite=True)``. Drawn in at least float32.
 
     Attributes:
       max_steps: T, the range of the dependences that are expected; at least 2.
@@ -232,7 +241,7 @@ class Chrono:
         self, key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "..."]:
         """An array of the given shape."""
-        b = jnp.log(jax.random.uniform(key, tuple(shape), jnp.float32, 1.0, self.max_steps - 1.0))
+        b = jnp.log(jax.random.uniform(key, tuple(shape), statistics_dtype(dtype), 1.0, self.max_steps - 1.0))
         return (-b if self.opposite else b).astype(dtype)
 
 

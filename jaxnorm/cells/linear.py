@@ -6,7 +6,9 @@ all steps at once, and a step is one multiplication and one addition; all steps 
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import centre
@@ -51,6 +53,7 @@ class LinearFrame(Frame, abc.ABC):
     candidate: Literal["linear", "positive"] = "linear"
     gate_groups: tuple[int, ...] = ()
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0})
     has_sites: ClassVar[tuple[str, ...]] = ("input",)
     params_type: ClassVar[Any]
     """The NamedTuple of the weights."""

@@ -139,8 +139,8 @@ class NormPropLSTM(Frame):
     def prepare(self, params: NormPropLSTMParams, dtype: DTypeLike | None = None) -> ReadyNormProp:
         """Normalizes the kernels, multiplies by the gains, merges gates with features and casts."""
         scale = params.scale
-        kernel = products.merge_gates(weight_norm(params.kernel, scale.input))
-        recurrent = products.merge_gates(weight_norm(params.recurrent, scale.recurrent))
+        kernel = products.merge_gates(weight_norm(params.kernel, scale.input, axis=0))
+        recurrent = products.merge_gates(weight_norm(params.recurrent, scale.recurrent, axis=0))
         if dtype or self.dtype:
             kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)
         bias = None if params.bias is None else products.merge_gates(params.bias)
@@ -192,6 +192,9 @@ def norm_prop_lstm(
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \frac{1}{\sqrt{V_h}} \, \sigma(o) \odot \tanh(g_c \odot c_t / \sqrt{V_c})
 
+    Kernels start orthogonal, here for each gate apart, of which the paper does not speak; b starts at zero, for the
+    forget gate too.
+
     Args:
       hidden_features: H.
       input_scale: initial :math:`g_x`: 2 for characters of the Penn Treebank, 0.5 in DRAW.
@@ -210,5 +213,10 @@ def norm_prop_lstm(
     Reference:
       C. Laurent, N. Ballas, P. Vincent, "Recurrent Normalization Propagation", 2017.
     """
-    scales = {"input_scale": input_scale, "recurrent_scale": recurrent_scale, "cell_scale": cell_scale}
-    return NormPropLSTM(hidden_features, **(scales | options))  # type: ignore[arg-type]
+    defaults = {
+        "input_scale": input_scale,
+        "recurrent_scale": recurrent_scale,
+        "cell_scale": cell_scale,
+        "kernel_init": initializers.orthogonal,
+    }
+    return NormPropLSTM(hidden_features, **(defaults | options))  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
+from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.ligru import LiGRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.norms.batch_norm import BatchNorm
@@ -21,6 +22,8 @@ def elman(hidden_features: int, **options: Any) -> Elman:
     r"""The plain Elman network.
 
     .. math:: h_t = \tanh(x_t W + h_{t-1} U + b)
+
+    Weights start as in Flax: W truncated normal with variance 1 / I, U orthogonal, b zero. The paper does not say.
 
     Args:
       hidden_features: H.
@@ -47,6 +50,9 @@ def lstm(hidden_features: int, **options: Any) -> LSTM:
        i, f, g, o &= x_t W + h_{t-1} U + b \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
+
+    Kernels start as in Flax, for each gate apart: W truncated normal with variance 1 / I, U orthogonal. Of the paper is
+    the gate and not its start.
 
     Args:
       hidden_features: H.
@@ -75,6 +81,9 @@ def gru(hidden_features: int, **options: Any) -> GRU:
        n &= \tanh(x_t W_n + b_n + r \odot (h_{t-1} U_n + b_{hn})) \\
        h_t &= (1 - z) \odot n + z \odot h_{t-1}
 
+    Kernels start as in Flax, for each gate apart: W truncated normal with variance 1 / I, U orthogonal; biases at zero.
+    Of the paper is the cell and not its start.
+
     Args:
       hidden_features: H.
       **options: further fields of :class:`GRU`.
@@ -101,7 +110,8 @@ def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> El
        \mu_t = \frac1H \sum_i a_{t,i}, \qquad \sigma_t^2 = \frac1H \sum_i (a_{t,i} - \mu_t)^2 \\
        h_t &= \tanh\Bigl(\frac{g}{\sqrt{\sigma_t^2 + \epsilon}} \odot (a_t - \mu_t) + b\Bigr)
 
-    The gain g (ones at first) and bias b (zeros) are ``params.norm.cell``; the cell has no other bias.
+    The gain g (ones at first) and bias b (zeros) are ``params.norm.cell``; the cell has no other bias. The paper does
+    not say how kernels start: here as in :func:`elman`.
 
     Args:
       hidden_features: H.
@@ -134,7 +144,8 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> L
        LN(v; \alpha, \beta) &= \alpha \odot \frac{v - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
     The first two take their statistics over all 4H pre-activations together, the third over the H entries of c.
-    Gains start at one, biases at zero, the forget bias included.
+    Gains start at one, biases at zero, the forget bias included. The paper does not say how kernels start, its code
+    does (``kiros_ln_lstm``): here as in :func:`lstm`.
 
     Args:
       hidden_features: H.
@@ -171,7 +182,8 @@ def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GR
 
     Statistics of r and z are taken over their 2H pre-activations together, those of the candidate over its H. Gains
     start at one, biases at zero. The cell's two bias vectors (not in the paper; zero at first, added after the norms)
-    go away with ``use_bias=False``.
+    go away with ``use_bias=False``. The paper does not say how kernels start, its code does (``kiros_ln_gru``): here as
+    in :func:`gru`.
 
     Args:
       hidden_features: H.
@@ -202,6 +214,8 @@ def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> 
        h_t &= \sigma(o) \odot \tanh(RMS(c_t; \alpha_3)) \\
        RMS(v; \alpha) &= \alpha \odot v \Big/ \sqrt{\tfrac1D \textstyle\sum_i v_i^2 + \epsilon}
 
+    Weights start as in :func:`ln_lstm`; the paper does not speak of an LSTM's.
+
     Args:
       hidden_features: H.
       epsilon: added to the mean square, inside the root.
@@ -231,7 +245,8 @@ def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> G
        \hat h_t &= \tanh(RMS(x_t W_n; \alpha_3) + \sigma(r) \odot RMS(h_{t-1} U_n; \alpha_4)) \\
        h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \hat h_t
 
-    with the cell's two bias vectors added after the norms (zero at first; ``use_bias=False`` leaves them out).
+    with the cell's two bias vectors added after the norms (zero at first; ``use_bias=False`` leaves them out). Weights
+    start as in :func:`ln_gru`; the paper does not speak of a GRU's.
 
     Args:
       hidden_features: H.
@@ -275,8 +290,9 @@ def bn_lstm(
 
     Mean and biased variance are those of the batch at the current step; for inference there is a row of running
     statistics for each of the first ``max_steps`` steps, and the last row serves all later ones. The scales are
-    shared over time and start at 0.1, the forget bias at 1, both kernels orthogonal. The carry counts steps (see
-    :class:`Timed`), so that sequences can be handed on in pieces.
+    shared over time and start at 0.1, the forget bias at 1, other biases at zero, both kernels orthogonal, all gates in
+    one matrix (I, 4H) or (H, 4H). The carry counts steps (see :class:`Timed`), so that sequences can be handed on in
+    pieces.
 
     Args:
       hidden_features: H.
@@ -302,13 +318,15 @@ def bn_lstm(
 
     Reference:
       T. Cooijmans, N. Ballas, C. Laurent, C. Gulcehre, A. Courville, "Recurrent Batch Normalization", 2017,
-      arXiv:1603.09025, eqs. 6 to 8. The forget bias is that of the published code.
+      arXiv:1603.09025, eqs. 6 to 8. The forget bias and the one matrix for all gates are those of the published code,
+      whose models of digits start with ``recurrent_init=initializers.cooijmans_identity``.
     """
     cell = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, scale_init=scale, axis_name=axis_name)
     gates = dataclasses.replace(cell, use_bias=False)
     defaults: dict[str, Any] = {
         "norm": Sites(input=gates, recurrent=gates, cell=cell),
-        "kernel_init": initializers.orthogonal,
+        "kernel_init": Joint(initializers.orthogonal),
+        "recurrent_init": Joint(initializers.orthogonal),
         "max_steps": max_steps,
     }
     return LSTM(hidden_features, **(defaults | options))
@@ -330,7 +348,8 @@ def ligru(
        \hat h_t &= \text{ReLU}(BN(x_t W_h) + h_{t-1} U_h) \\
        h_t &= z \odot h_{t-1} + (1 - z) \odot \hat h_t
 
-    The norm's bias does the work of b, which is left out. All normalization happens outside of the loop.
+    The norm's bias does the work of b, which is left out. All normalization happens outside of the loop. For each gate
+    apart W starts uniform within :math:`1/\sqrt I`, U orthogonal; scales start at one, biases at zero.
 
     Args:
       hidden_features: H.
@@ -355,8 +374,9 @@ def ligru(
 
     Reference:
       M. Ravanelli, P. Brakel, M. Omologo, Y. Bengio, "Light Gated Recurrent Units for Speech Recognition", 2018,
-      arXiv:1803.10225.
+      arXiv:1803.10225. Initial values are those of its code, mravanelli/pytorch-kaldi, ``neural_networks.py``,
+      ``liGRU``.
     """
     norm = Sites(input=BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name))
-    defaults: dict[str, Any] = {"norm": norm, "use_bias": False}
+    defaults: dict[str, Any] = {"norm": norm, "use_bias": False, "kernel_init": initializers.uniform_fan_in}
     return LiGRU(hidden_features, **(defaults | options))

@@ -1,13 +1,15 @@
 """Long short-term memory whose output is projected to fewer features before it is fed back."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import after_centring
@@ -92,6 +94,7 @@ class ProjectedLSTM(Gated):
     forget_bias: float | Initializer = 1.0
     projection_init: Initializer = initializers.lecun_normal
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0, "projection": 0})
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
     more_sites: ClassVar[tuple[str, ...]] = ("summed", "projection")

@@ -1,13 +1,15 @@
 """The recurrent highway network: several layers of highway within one step, each with a normalizer of its own."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells import base, gates, products, randomness, stages
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.gated import Gated
@@ -117,6 +119,7 @@ class RecurrentHighway(Gated):
     input_rate: float = 0.0
     deterministic: bool = False
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 1})
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[RecurrentHighwayCarry]] = RecurrentHighwayCarry
@@ -146,7 +149,7 @@ class RecurrentHighway(Gated):
         repeated = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.depth, *leaf.shape)), norm.recurrent)
         return norm._replace(recurrent=repeated)
 
-    def initial_stats(self) -> Sites:
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Sites:
         """Running statistics; those of the recurrent site with an axis of micro-steps after that of the rows."""
 
         def repeat(m: Moments) -> Moments:
@@ -156,7 +159,7 @@ class RecurrentHighway(Gated):
 
             return m._replace(mean=each(m.mean), var=each(m.var))
 
-        stats = super().initial_stats()
+        stats = super().initial_stats(dtype)
         return stats._replace(recurrent=map_moments(repeat, stats.recurrent))
 
     def draw(self, key: Key, in_features: int) -> RecurrentHighwayParams:

@@ -9,8 +9,8 @@ import jax
 from jaxnorm._typing import Array, DTypeLike
 from jaxnorm.cells.base import Carry, Key, Ready
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.cells.wrappers import Around
-from jaxnorm.weights.base import FixedState, KernelParams, WeightNormalizer
+from jaxnorm.cells.wrappers import Around, known_axes
+from jaxnorm.weights.base import FixedState, KernelParams, WeightNormalizer, axis_is_open, with_axis
 from jaxnorm.weights.bounded_weight_norm import BoundedWeightNorm
 from jaxnorm.weights.weight_norm import WeightNorm
 
@@ -45,11 +45,13 @@ class Reparametrized(Around):
     Attributes:
       cell: the cell inside.
       kernels: a weight normalizer for ``kernel`` and ``recurrent``; or several by the name of a weight of the cell,
-        ``{"recurrent": WeightNorm()}``.
+        ``{"recurrent": WeightNorm()}``. One without ``axis`` gets that of the inputs, as the cell lays them out
+        (``cell.kernel_axes``).
 
     Raises:
       TypeError: the cell is no cell, or a weight normalizer none.
-      ValueError: the state of a weight normalizer moves in training, or it is given no name.
+      ValueError: the state of a weight normalizer moves in training, or it is given no name; in ``init``: it has no
+        axis, and the cell does not say where the inputs lie, as of the recurrent vector of :class:`IndRNN`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -91,6 +93,11 @@ class Reparametrized(Around):
         """The weight normalizers with the names of their kernels, in the order of the names."""
         return cast(Named, self.kernels)  # __post_init__ made it so
 
+    def _at(self, name: str, spec: WeightNormalizer) -> WeightNormalizer:
+        """The weight normalizer with the axis of the inputs, which the cell knows."""
+        axis = known_axes(self.cell).get(name)
+        return spec if axis is None else with_axis(spec, axis)
+
     def init(self, key: Key, in_features: int) -> ReparametrizedParams:
         """Fresh weights of the cell inside, taken apart."""
         cell_key, kernels_key = jax.random.split(key)
@@ -100,6 +107,13 @@ class Reparametrized(Around):
             if not isinstance(getattr(params, name, None), jax.Array):
                 raise ValueError(
                     f"Reparametrized.init: {type(self.cell).__name__} has no weight {name!r}, only {params._fields}."
+                )
+            spec = self._at(name, spec)
+            if axis_is_open(spec) and getattr(params, name).ndim != 2:
+                raise ValueError(
+                    f"Reparametrized.init: {type(self.cell).__name__} does not say over which axes of {name!r}, which "
+                    f"has shape {getattr(params, name).shape}, the inputs of a unit lie. Give {type(spec).__name__} an "
+                    "axis, or name other weights."
                 )
             weights, kept = spec.init(getattr(params, name), one)
             params = params._replace(**{name: weights.kernel})
@@ -126,7 +140,7 @@ class Reparametrized(Around):
         kernels = {}
         for name, spec in self.named:
             weights = KernelParams(getattr(params.cell, name), params.scale.get(name))
-            kernels[name] = spec(weights, jax.lax.stop_gradient(params.state.get(name, ())))
+            kernels[name] = self._at(name, spec)(weights, jax.lax.stop_gradient(params.state.get(name, ())))
         return self.cell.prepare(params.cell._replace(**kernels), dtype)
 
 
@@ -138,7 +152,8 @@ def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
             \quad \text{for each unit of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
 
-    The scales start at the lengths of the initial kernels, so that it starts as the plain LSTM.
+    The scales start at the lengths of the initial kernels, so that it starts as the plain LSTM: the paper does not say
+    how an LSTM's weights start.
 
     Args:
       hidden_features: H.
@@ -166,7 +181,7 @@ def bounded_weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametr
             \quad \text{for each unit of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
 
-    with :math:`\rho` the mean length of the initial weights of the units of a kernel.
+    with :math:`\rho` the mean length of the initial weights of the units of a kernel, which start as the plain LSTM's.
 
     Args:
       hidden_features: H.

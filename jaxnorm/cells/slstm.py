@@ -1,6 +1,8 @@
 """The sLSTM: exponential gates with a stabilizer, and heads that do not see one another's past."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, final
 
 import jax
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 from jax.nn import log_sigmoid, sigmoid
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.centring import centre
@@ -111,6 +113,7 @@ class SLSTM(Frame):
     kernel_init: GatesInitializer = initializers.small_normal
     recurrent_init: GatesInitializer = jax.nn.initializers.zeros
 
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 1})
     gate_count: ClassVar[int] = GATES
     has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     more_sites: ClassVar[tuple[str, ...]] = ("summed", "cell")

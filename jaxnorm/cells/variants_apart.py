@@ -179,7 +179,8 @@ def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(LN(c_t; \alpha, \beta))
 
-    All biases start at zero, that of the forget gate too.
+    W starts uniform within :math:`1/\sqrt I`, U within :math:`1/\sqrt H`; all biases start at zero, that of the forget
+    gate too.
 
     Args:
       hidden_features: H.
@@ -196,11 +197,18 @@ def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
       ((), (8,))
 
     Notes:
-      The published Torch code adds its epsilon to the deviation instead, outside the root, and takes a forget bias of
-      -4 that it does not use.
+      The paper does not say how weights start: the kernels are those of the published Torch code. That draws its biases
+      in the same way, one beside each kernel, where here b starts at zero; it adds its epsilon to the deviation
+      instead, outside the root, and takes a forget bias of -4 that it does not use.
 
     Reference:
-      J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, experiment with DRAW.
+      J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, experiment with DRAW; code
+      ryankiros/layer-norm, ``torch_modules/LSTM_LN.lua``.
     """
-    defaults: dict[str, Any] = {"norm": Sites(cell=LayerNorm(epsilon=epsilon)), "forget_bias": 0.0}
+    defaults: dict[str, Any] = {
+        "norm": Sites(cell=LayerNorm(epsilon=epsilon)),
+        "forget_bias": 0.0,
+        "kernel_init": initializers.uniform_fan_in,
+        "recurrent_init": initializers.uniform_fan_in,
+    }
     return LSTM(hidden_features, **(defaults | options))

@@ -97,8 +97,9 @@ def laurent_bn_lstm(
        h_t &= \sigma(o) \odot \tanh(c_t)
 
     Statistics are frame-wise: those of the batch at the current step, so that no step has to know the future. Scale and
-    bias are shared over time; the bias takes the place of b and starts at zero, for the forget gate too. No norm stands
-    in the loop: all statistics are taken before it.
+    bias are shared over time and start at one and zero; the bias takes the place of b, for the forget gate too. Both
+    kernels start Glorot uniform, here for each gate apart, of which the paper does not speak. No norm stands in the
+    loop: all statistics are taken before it.
 
     Args:
       hidden_features: H.

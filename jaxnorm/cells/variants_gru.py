@@ -116,12 +116,12 @@ def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
       [[0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]
 
     Notes:
-      The -1 is part of the norm's bias here, a constant there: the same function. The initializer, that of the Keras
-      layer in the second Dreamer, is given from memory. For the cell of the current release see ``dreamer_v3_gru``.
+      The -1 is part of the norm's bias here, a constant there: the same function. The second Dreamer's code has a bias
+      inside the norm besides, zero at first. For the cell of the current release see ``dreamer_v3_gru``.
 
     Reference:
       D. Hafner, T. Lillicrap, M. Norouzi, J. Ba, "Mastering Atari with Discrete World Models", 2021, arXiv:2010.02193,
-      and its published code.
+      and its code, danijar/dreamerv2, ``dreamerv2/common/nets.py``, ``GRUCell``.
     """
     defaults: dict[str, Any] = {
         "norm": Sites(summed=LayerNorm(epsilon=epsilon)),

@@ -168,9 +168,6 @@ def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: An
       >>> cell.cell_clip, cell.norm.summed.use_bias
       (10.0, False)
 
-    Notes:
-      That the default initializer of Praxis is Glorot uniform is given from memory.
-
     Reference:
       Praxis, ``praxis/layers/rnn_cell.py``, ``LayerNormalizedLstmCellSimple``, 2022.
     """
@@ -193,7 +190,8 @@ def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: A
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics are taken over the H pre-activations of a gate. There is no forget bias.
+    Statistics are taken over the H pre-activations of a gate. There is no forget bias. W and U start as one Glorot
+    uniform kernel of [x, h] with all gates.
 
     Args:
       hidden_features: H.
@@ -211,7 +209,7 @@ def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: A
 
     Notes:
       The source has one gain and one bias (H) for all four gates, here each gate has its own; they start equal. Which
-      norm, if any, is configured there, and so is the initializer: here Glorot uniform, of one kernel of [x, h].
+      norm, if any, is configured there, and so can the initializer be; that is the source's default one.
 
     Reference:
       AXLearn, ``axlearn/common/rnn.py``, ``LSTMCell``, 2023.
@@ -221,7 +219,7 @@ def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: A
         "gate_groups": EACH_GATE,
         "use_bias": False,
         "forget_bias": 0.0,
-        "kernel_init": initializers.glorot_uniform,
+        "kernel_init": Joint(initializers.glorot_uniform),
         "recurrent_init": None,
     }
     return LSTM(hidden_features, **(defaults | options))

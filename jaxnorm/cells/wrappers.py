@@ -5,13 +5,13 @@ weights, so that both can be exchanged for one another; and it changes some of i
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import jax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites, Timed
 from jaxnorm.cells.randomness import key_pair
 from jaxnorm.norms.base import Params, Stats
@@ -52,6 +52,11 @@ class Around:
         return cast(Sites, innermost(self.cell).sites)
 
     @property
+    def kernel_axes(self) -> Mapping[str, Axis]:
+        """The axes over which the inputs of a unit lie, for each kernel of the cell inside, by its name."""
+        return known_axes(self.cell)
+
+    @property
     def hidden_features(self) -> int:
         """H, the number of hidden features."""
         return self.cell.hidden_features
@@ -75,9 +80,9 @@ class Around:
         """Fresh weights of the cell inside."""
         return self.cell.init(key, in_features)
 
-    def initial_stats(self) -> Stats:
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Stats:
         """Running statistics of the cell inside."""
-        return self.cell.initial_stats()
+        return self.cell.initial_stats(dtype)
 
     def initial_carry(
         self,
@@ -232,6 +237,12 @@ def draws(cell: Any) -> bool:
         return bool(own)
     inner = inside(cell)
     return inner is not None and draws(inner)
+
+
+def known_axes(cell: Cell) -> Mapping[str, Axis]:
+    """The axes over which the inputs of a unit lie, for the kernels of which the cell says it."""
+    axes: Mapping[str, Axis] = getattr(cell, "kernel_axes", {})
+    return axes
 
 
 def innermost(cell: Any) -> Any:

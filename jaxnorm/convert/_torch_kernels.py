@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnorm._typing import Axis
 from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.base import refuse
 from jaxnorm.weights.base import KernelParams
@@ -45,7 +46,7 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
             if scale.ndim == 0:
                 made: Any = WeightNorm(tuple(range(axes + (gates > 1))))
             elif scale.shape == (rows,) + (1,) * (axes - 1):
-                made = WeightNorm((0, 1) if axes == 3 else None)
+                made = WeightNorm(_input_axes(axes, gates))
                 scale = scale.reshape((rows,) if gates == 1 else (gates, -1))
             else:
                 refuse(where, f"{g} with shape {scale.shape}", "units lie along axis 0 of a weight (dim=0, or None).")
@@ -56,7 +57,7 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
             weight = arrays.take(original)
             left = arrays.take(u, (weight.shape[0],), "(units,)")
             right = arrays.take(v, (weight[0].size,), "(inputs,), as with dim=0,")
-            made = spec or SpectralNorm((0, 1) if weight.ndim == 3 else None)
+            made = spec or SpectralNorm(_input_axes(weight.ndim, gates))
             _check_spec(where, made, SpectralNorm(made.axis if isinstance(made, SpectralNorm) else None))
             inputs = np.moveaxis(right.reshape(weight.shape[1:]), 0, -1).ravel()
             state = SpectralState(to_device(left), to_device(inputs))
@@ -67,7 +68,7 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
     )
 
 
-def spectral_options(where: str, module: Any, name: str) -> SpectralNorm | None:
+def spectral_options(where: str, module: Any, name: str, gates: int) -> SpectralNorm | None:
     """What a live module says of its spectral normalization, by a parametrization or by the old hook; None without."""
     candidates = list(getattr(module, "_forward_pre_hooks", {}).values())
     if name in getattr(module, "parametrizations", {}):
@@ -76,7 +77,7 @@ def spectral_options(where: str, module: Any, name: str) -> SpectralNorm | None:
         if hasattr(found, "n_power_iterations") and getattr(found, "name", name) == name:
             if found.dim != 0:
                 refuse(where, f"spectral normalization with dim={found.dim}", "units lie along axis 0 of a weight.")
-            axis = (0, 1) if getattr(module, name).ndim == 3 else None
+            axis = _input_axes(getattr(module, name).ndim, gates)
             return SpectralNorm(axis, iterations=found.n_power_iterations, epsilon=found.eps)
     return None
 
@@ -85,7 +86,7 @@ def write(where: str, spec: Any, params: KernelParams, state: Any, name: str, ol
     """The arrays behind a weight by name."""
     if not isinstance(params, KernelParams):
         raise TypeError(f"{where}: params must be KernelParams(kernel, scale), got {type(params).__name__}.")
-    gates = params.kernel.shape[1] if spec.axis is None and params.kernel.ndim == 3 else 1
+    gates = params.kernel.shape[1] if spec.axis in (0, (0,)) and params.kernel.ndim == 3 else 1
     weight = _to_torch(to_numpy(params.kernel), gates)
     axes = params.kernel.ndim
     own = {None, 0, (0,)} if axes == 2 or gates > 1 else {tuple(range(axes - 1))} | ({None} if axes > 3 else set())
@@ -116,6 +117,13 @@ def effective(where: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], tu
         found[name] = _to_torch(kernel, 1)
         notes.append(f"{name} is what {type(spec).__name__} makes of trained weights: load_kernel gives those")
     return found, tuple(notes)
+
+
+def _input_axes(axes: int, gates: int) -> Axis | None:
+    """The axes of the inputs in the kernel of a weight, of whose own axes the first is that of the units."""
+    if gates > 1:
+        return 0
+    return (0, 1) if axes == 3 else None
 
 
 def _check_spec(where: str, spec: Any, made: Any) -> None:

@@ -148,7 +148,7 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
     where = "convert.torch.load_kernel"
     values = _values(where, source, prefix)
     arrays = Arrays(where, {prefix + key: value for key, value in values.items()}, prefix)
-    told = None if isinstance(source, Mapping | str | os.PathLike) else spectral_options(where, source, name)
+    told = None if isinstance(source, Mapping | str | os.PathLike) else spectral_options(where, source, name, gates)
     if told is not None:
         spec = settle(where, told, spec)
     return Imported(*read(arrays, name, gates, spec))

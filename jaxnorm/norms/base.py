@@ -37,8 +37,11 @@ class Normalizer(Protocol):
         """Fresh weights for features of the given shape (see :meth:`param_shape`)."""
         ...
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
-        """Running statistics before any data: mean 0, variance 1, count 0; or ``()``."""
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
+        """Running statistics before any data: mean 0, variance 1, count 0; or ``()``.
+
+        They keep their dtype when they are folded, whatever that of the data: pass float64 for that many digits.
+        """
         ...
 
     def __call__(
@@ -152,7 +155,7 @@ class TrainsByMeasuring:
 class Stateless(TrainsByMeasuring):
     """The methods on running statistics that all normalizers without any share."""
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """No running statistics: ``()``."""
         return ()
 

@@ -59,7 +59,7 @@ def renorm_limits(
     for name, end in (("r_end", r_end), ("d_end", d_end)):
         if end <= start:
             raise ValueError(f"renorm_limits: {name} must lie after start={start}, got {end}. Pass a later step.")
-    now = jnp.asarray(step, jnp.float32)
+    now = jnp.asarray(step, jnp.result_type(float))
 
     def share(end: int) -> Array:
         return jnp.clip((now - start) / (end - start), 0.0, 1.0)

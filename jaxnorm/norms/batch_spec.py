@@ -3,7 +3,10 @@
 import dataclasses
 from typing import Any, NoReturn
 
+import jax.numpy as jnp
+
 from jaxnorm import _validate
+from jaxnorm._typing import DTypeLike
 from jaxnorm.norms import base
 from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import HasAffine, Stats, TrainsByMeasuring
@@ -34,9 +37,9 @@ class BatchSpec(HasAffine, TrainsByMeasuring):
         reduced = feature_last_axes(type(self).__name__, spec.axis, len(shape))
         return tuple(size for a, size in enumerate(shape) if a not in reduced)
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
-        return initial_moments(shape)
+        return initial_moments(shape, dtype)
 
     def fold(self, running: Stats, measured: Stats) -> Stats:
         """Applies :func:`jaxnorm.fold` with the momentum (and ``ddof`` and ``debias``) of the spec."""

@@ -142,9 +142,9 @@ class ConditionalBatchNorm:
         one = self.norm.init(shape, dtype)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.num_classes, *leaf.shape)), one)
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Those of the batch normalization: mean 0, variance 1, count 0."""
-        return self.norm.initial_stats(shape)
+        return self.norm.initial_stats(shape, dtype)
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DType, Float, PyTree
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float, PyTree
 
 
 class Moments(NamedTuple):
@@ -29,9 +29,11 @@ class Moments(NamedTuple):
     count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
 
 
-def initial_moments(shape: tuple[int, ...]) -> Moments:
+def initial_moments(
+    shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, count_shape: tuple[int, ...] = ()
+) -> Moments:
     """Running statistics before any data: mean 0, variance 1, count 0."""
-    return Moments(jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32), jnp.zeros((), jnp.float32))
+    return Moments(jnp.zeros(shape, dtype), jnp.ones(shape, dtype), jnp.zeros(count_shape, dtype))
 
 
 def statistics_dtype(dtype: Any) -> DType:
@@ -301,6 +303,11 @@ def merge(a: Moments, b: Moments) -> Moments:
     mean = jnp.where(share_a == 0, b.mean * jnp.sign(share_b), a.mean + share_b * delta)
     var = share_a * a.var + share_b * b.var + share_a * share_b * jnp.square(delta)
     return Moments(mean, var, count)
+
+
+def to_running(measured: Array, running: Array) -> Array:
+    """What was measured, as it is folded: in the dtype of the running statistics, and no gradient flows."""
+    return lax.stop_gradient(measured).astype(running.dtype)
 
 
 def ratio(part: Array, whole: Array) -> Array:

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, Float
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
 from jaxnorm.norms.extent import Extent
-from jaxnorm.norms.moments import apply_affine, count_over, full_mask, masked, spread, sum_over
+from jaxnorm.norms.moments import apply_affine, count_over, full_mask, masked, spread, sum_over, to_running
 from jaxnorm.norms.standardize import standardize
 
 
@@ -123,7 +123,7 @@ def power_norm(
         by_batch = jnp.asarray(True) if stats is None else stats.count < warmup
         how = _How(rows, epsilon, 1.0 - backward_momentum)
         z, q, count = _scaled(how, data, mask, phi, correction, by_batch)
-        some = (count > 0).astype(jnp.float32)
+        some = (count > 0).astype(data.dtype)
         some = jnp.squeeze(some, rows) if count.shape[feature] != 1 else some.reshape(())
         measured = PowerStats(jnp.squeeze(q, rows), jnp.zeros_like(nothing), some)
     y = apply_affine("power_norm", z, scale, bias, (feature,))
@@ -178,7 +178,7 @@ class PowerNorm(HasFeatureAxis):
       epsilon: added to the quadratic means, inside the roots.
       momentum: weight of the old running quadratic mean; the published code has 0.9.
       backward_momentum: the momentum of the backward pass.
-      warmup: number of training steps that normalize by the batch and average it exactly.
+      warmup: number of training steps that normalize by the batch; all but the last of them average it exactly.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -215,9 +215,9 @@ class PowerNorm(HasFeatureAxis):
         for name in ("momentum", "backward_momentum"):
             _validate.in_range("PowerNorm", name, getattr(self, name), 0.0, 1.0)
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Quadratic mean 1, correction 0, no batch."""
-        return PowerStats(jnp.ones(shape, jnp.float32), jnp.zeros(shape, jnp.float32), jnp.zeros((), jnp.float32))
+        return PowerStats(jnp.ones(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), dtype))
 
     def __call__(
         self,
@@ -260,13 +260,15 @@ class PowerNorm(HasFeatureAxis):
     def fold(self, running: Stats, measured: Stats) -> Stats:
         r"""Moves the running quadratic mean; there are no rows for time steps.
 
-        As published: in step t of the warm-up first :math:`\phi \leftarrow \phi (t-1)/t + q/t`, and then, always,
-        :math:`\phi \leftarrow a \phi + (1-a) q`. A feature that a batch had no real row of stays.
+        As published: in steps t = 1, 2, ... of the warm-up, but for the last one, first
+        :math:`\phi \leftarrow \phi (t-1)/t + q/t`, and then, in all steps, :math:`\phi \leftarrow a \phi + (1-a) q`.
+        A feature that a batch had no real row of stays.
         """
-        q, _, some = (lax.stop_gradient(leaf).astype(jnp.float32) for leaf in measured)
+        q, _, some = map(to_running, measured, running)
         step = running.count + 1.0
-        average = running.square + (q - running.square) / step
-        square = jnp.where(step <= self.warmup, average, running.square)
+        average = running.square + (q - running.square) / step.astype(q.dtype)
+        # The last step of the warm-up is not averaged, though it normalizes by the batch.
+        square = jnp.where(step < self.warmup, average, running.square)
         square = square + (1.0 - self.momentum) * (q - square)
         square = jnp.where(spread(some, square) > 0, square, running.square)
         return PowerStats(square, running.correction, running.count + jnp.max(some))

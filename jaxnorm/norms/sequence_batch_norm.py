@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, Float, Int, Integer
+from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int, Integer
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.batch_spec import BatchSpec
-from jaxnorm.norms.moments import Moments, full_mask, masked, normalize
+from jaxnorm.norms.moments import Moments, full_mask, initial_moments, masked, normalize
 from jaxnorm.norms.rows import lay_in_order
 
 
@@ -194,12 +194,9 @@ class FrameWiseBatchNorm(BatchSpec):
         """The number of features."""
         return shape[-1:]
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Mean 0, variance 1, count 0, in ``max_steps`` rows."""
-        rows = (self.max_steps, *shape)
-        return Moments(
-            jnp.zeros(rows, jnp.float32), jnp.ones(rows, jnp.float32), jnp.zeros(self.max_steps, jnp.float32)
-        )
+        return initial_moments((self.max_steps, *shape), dtype, (self.max_steps,))
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
 from jaxnorm.norms import running as running_statistics
@@ -253,11 +253,12 @@ class StreamingNorm(BatchSpec):
         """The values for recurrent networks: a = (.7, .3), b = (.7, 0, .3), both momenta .7."""
         return dataclasses.replace(cls(weights=(0.7, 0.3), backward_weights=(0.7, 0.0, 0.3)), **changes)
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Long: mean 0, variance 1; nothing since the last weight update; gradients 0."""
-        zeros = jnp.zeros(shape, jnp.float32)
+        zeros = jnp.zeros(shape, dtype)
         nothing = Moments(zeros, zeros, zeros)
-        return StreamingStats(initial_moments(shape), nothing, nothing._replace(count=jnp.float32(0.0)), nothing)
+        once = nothing._replace(count=jnp.zeros((), dtype))
+        return StreamingStats(initial_moments(shape, dtype), nothing, once, nothing)
 
     def __call__(
         self,

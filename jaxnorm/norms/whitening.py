@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import (
     anchor,
@@ -18,6 +18,7 @@ from jaxnorm.norms.moments import (
     spread,
     statistics_dtype,
     sum_over,
+    to_running,
 )
 
 Running: TypeAlias = Literal["matrix", "covariance"]
@@ -49,19 +50,19 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
         _validate.in_range(name, "momentum", spec.momentum, 0.0, 1.0)
         _validate.choice(name, "running", spec.running, ("matrix", "covariance"))
 
-    def initial_stats(self, shape: tuple[int, ...]) -> Stats:
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Mean 0, the identity as matrix of each group, count 0."""
         spec: Any = self
         features = shape[0]
         size = spec.group_size or features
-        matrix = jnp.broadcast_to(jnp.eye(size, dtype=jnp.float32), (features // size, size, size))
-        return WhiteningStats(jnp.zeros(features, jnp.float32), matrix, jnp.zeros((), jnp.float32))
+        matrix = jnp.broadcast_to(jnp.eye(size, dtype=dtype), (features // size, size, size))
+        return WhiteningStats(jnp.zeros(features, dtype), matrix, jnp.zeros((), dtype))
 
     def fold(self, running: Stats, measured: Stats) -> Stats:
         """Moves the running statistics towards what was measured, if anything was; there are no rows for time steps."""
         spec: Any = self
         weight = 1.0 - spec.momentum
-        mean, matrix, n = (lax.stop_gradient(leaf).astype(jnp.float32) for leaf in measured)
+        mean, matrix, n = map(to_running, measured, running)
         by_group = jnp.broadcast_to(n, (matrix.shape[0],)) > 0
         seen = jnp.repeat(by_group, matrix.shape[-1])
         return WhiteningStats(

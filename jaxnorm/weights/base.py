@@ -4,6 +4,7 @@ A weight normalizer makes the kernel that a layer multiplies by out of the weigh
 sequence, before the loop: ``params._replace(recurrent=spec(weights, state))``. The layer or cell knows nothing of it.
 """
 
+import dataclasses
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
@@ -59,16 +60,41 @@ class FixedState:
 def unit_axes(where: str, kernel: Array, axis: Axis | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     r"""The axes over which the inputs of one output unit lie, and the axes along which the units lie.
 
-    None stands for the first axis of (I, O) and of gate kernels (I, G, H), and for all but the last of kernels with
-    four or more axes, which are convolutions (\*window, I, O).
+    None stands for all but the last axis, that of the units: in (I, O) and in kernels of images, (\*window, I, O). A
+    vector is one unit. Three axes may be those of gates (I, G, H), of a one-dimensional convolution (k, I, O) or of
+    attention, in either order, so they are refused.
     """
     _validate.floating(where, "kernel", kernel)
     if axis is None:
-        if kernel.ndim == 0:
-            raise ValueError(f"{where}: kernel must have at least one axis, got a scalar. Pass the kernel of a layer.")
-        axis = 0 if kernel.ndim <= 3 else tuple(range(kernel.ndim - 1))
+        if kernel.ndim in (0, 3):
+            raise ValueError(f"{where}: {_refusal(kernel)}")
+        axis = tuple(range(max(1, kernel.ndim - 1)))
     inputs = _validate.axes(where, axis, kernel.ndim)
     return inputs, tuple(a for a in range(kernel.ndim) if a not in inputs)
+
+
+def _refusal(kernel: Array) -> str:
+    if kernel.ndim == 0:
+        return "kernel must have at least one axis, got a scalar. Pass the kernel of a layer."
+    return (
+        f"kernel has three axes, {tuple(kernel.shape)}, which do not say where the inputs of an output unit lie. Name "
+        "them: axis=0 for gates (I, G, H) and for heads (I, heads, features), axis=(0, 1) for a one-dimensional "
+        "convolution (k, I, O) and for heads that are joined (heads, features, O)."
+    )
+
+
+def axis_is_open(spec: WeightNormalizer) -> bool:
+    """Whether a weight normalizer has an axis that nobody has named."""
+    return getattr(spec, "axis", ()) is None
+
+
+def with_axis(spec: WeightNormalizer, axis: Axis) -> WeightNormalizer:
+    """The same weight normalizer with this axis, if it leaves it open."""
+    if not axis_is_open(spec):
+        return spec
+    given: Any = spec
+    settled: WeightNormalizer = dataclasses.replace(given, axis=axis)
+    return settled
 
 
 def settle_axis(where: str, axis: Axis | None) -> Axis | None:

@@ -30,9 +30,8 @@ def centred_weight_norm(
     Args:
       kernel: v, of any shape.
       scale: g, one number for each unit (the shape of the kernel without ``axis``) or one for all. None means one.
-      axis: the axes over which the inputs of a unit lie. None: the first of (I, O) and of gate kernels (I, G, H); all
-        but the last with four or more axes, as in convolutions (kh, kw, I, O). A one-dimensional convolution (k, I, O)
-        needs (0, 1).
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
       epsilon: added to the length. The paper has none, the authors' code 1e-5.
 
     Returns:
@@ -40,7 +39,8 @@ def centred_weight_norm(
 
     Raises:
       TypeError: ``kernel`` or ``scale`` is not floating.
-      ValueError: an axis is out of range or named twice, ``scale`` does not fit, or epsilon is negative.
+      ValueError: an axis is out of range, named twice, or not named with three axes; ``scale`` does not fit, or epsilon
+        is negative.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm

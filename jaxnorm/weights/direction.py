@@ -38,16 +38,33 @@ def _polar_jvp(
     (x,), (t,) = primals, tangents
     length, direction = polar(x, axes)
     length_t = jnp.sum(direction * t, axis=axes, keepdims=True)
-    nothing = length == 0
-    one, zero = jnp.ones((), x.dtype), jnp.zeros((), x.dtype)
-    inverse = jnp.where(nothing, zero, one / jnp.where(nothing, one, length))
-    return (length, direction), (length_t, (t - direction * length_t) * inverse)
+    return (length, direction), (length_t, quotient(t - direction * length_t, length))
 
 
 def unit(x: Array, axes: tuple[int, ...], epsilon: float = 0.0) -> Array:
     """``x / (|x| + epsilon)``; zero where ``x`` is zero, with derivative zero if epsilon is, else ``1 / epsilon``."""
     length, direction = polar(x, axes)
-    return direction if epsilon == 0.0 else x / (length + jnp.asarray(epsilon, x.dtype))
+    return direction if epsilon == 0.0 else quotient(x, length + jnp.asarray(epsilon, x.dtype))
+
+
+@jax.custom_jvp
+def quotient(x: Array, divisor: Array) -> Array:
+    """``x / divisor``, zero where the divisor is; its derivative holds wherever the divisor is a number of the dtype.
+
+    That of a division takes the square of the divisor, which overflows float32 from 1e19 on: the half of the derivative
+    that has it in its denominator would be lost, and nothing would tell.
+    """
+    nothing = divisor == 0
+    zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
+    return jnp.where(nothing, zero, x / jnp.where(nothing, one, divisor))
+
+
+@quotient.defjvp
+def _quotient_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    r"""For :math:`y = x / d`: :math:`\dot y = (\dot x - y \dot d) / d`."""
+    (x, divisor), (x_t, divisor_t) = primals, tangents
+    y = quotient(x, divisor)
+    return y, quotient(x_t - y * divisor_t, divisor)
 
 
 def centred(x: Array, axes: tuple[int, ...]) -> Array:

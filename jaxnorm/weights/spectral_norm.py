@@ -13,7 +13,7 @@ from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.moments import statistics_dtype
 from jaxnorm.weights import base
 from jaxnorm.weights.base import KernelParams, Key, State
-from jaxnorm.weights.direction import unit
+from jaxnorm.weights.direction import quotient, unit
 
 
 class SpectralState(NamedTuple):
@@ -51,7 +51,8 @@ def power_iteration(
 
     Raises:
       TypeError: ``kernel`` is not floating.
-      ValueError: an axis is out of range or named twice, iterations are negative, or the state does not fit.
+      ValueError: an axis is out of range, named twice, or not named with three axes; iterations are negative, or the
+        state does not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -89,9 +90,9 @@ def spectral_norm(
       state: the estimates of the singular vectors, as an earlier call returned them.
       scale: one factor; None means one.
       iterations: of the power iteration, before it is used. The paper has 1 in training; 0 is for inference.
-      axis: the axes over which the inputs of a unit lie. None: the first of (I, O) and of gate kernels (I, G, H), which
-        so are one matrix with all gates; all but the last with four or more axes, as in convolutions (kh, kw, I, O). A
-        one-dimensional convolution (k, I, O) needs (0, 1). For a matrix of each gate apart use ``jax.vmap``.
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), which so are one matrix with all gates, (0, 1) for a
+        one-dimensional convolution (k, I, O). For a matrix of each gate apart use ``jax.vmap``.
       epsilon: added to lengths in the power iteration.
 
     Returns:
@@ -99,7 +100,8 @@ def spectral_norm(
 
     Raises:
       TypeError: ``kernel`` or ``scale`` is not floating.
-      ValueError: an axis is out of range or named twice, iterations are negative, or state or scale does not fit.
+      ValueError: an axis is out of range, named twice, or not named with three axes; iterations are negative, or state
+        or scale does not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -110,9 +112,11 @@ def spectral_norm(
       [[1.0, 0.0], [0.0, 0.25]]
 
     Notes:
-      A zero kernel stays zero, with gradient zero. The authors' code improves the estimates at every call, in
-      evaluation too; here inference leaves them, as in PyTorch. Iterations are written out in the compiled program,
-      one after the other.
+      A zero kernel stays zero, with gradient zero. With a kernel whose products are not long beside epsilon (of weights
+      below about 1e-6 with 1e-12) the estimates are shorter than one, as the equation has it, and sigma is too small,
+      in the end zero; with ``epsilon=0`` they have length one for every size of kernel. The authors' code improves the
+      estimates at every call, in evaluation too; here inference leaves them, as in PyTorch. Iterations are written out
+      in the compiled program, one after the other.
 
     Reference:
       T. Miyato, T. Kataoka, M. Koyama, Y. Yoshida, "Spectral Normalization for Generative Adversarial Networks", 2018,
@@ -121,14 +125,12 @@ def spectral_norm(
     state = power_iteration(kernel, state, iterations=iterations, axis=axis, epsilon=epsilon)
     matrix = _matrix("spectral_norm", kernel, axis)
     sigma = jnp.sum(state.u * _product(matrix, state.v))
-    nothing = sigma == 0
-    one = jnp.ones((), sigma.dtype)
-    factor = jnp.where(nothing, jnp.zeros((), sigma.dtype), one / jnp.where(nothing, one, sigma))
+    made = quotient(kernel.astype(sigma.dtype), sigma)
     if scale is not None:
         _validate.floating("spectral_norm", "scale", scale)
         _validate.shape("spectral_norm", "scale", scale.shape, (), "()", "One number serves the whole kernel.")
-        factor = factor * scale.astype(factor.dtype)
-    return (kernel.astype(factor.dtype) * factor).astype(kernel.dtype), state
+        made = made * scale.astype(made.dtype)
+    return made.astype(kernel.dtype), state
 
 
 @final

@@ -22,16 +22,15 @@ def weight_norm(
     Args:
       kernel: v, of any shape.
       scale: g, one number for each unit: the shape of the kernel without ``axis``. None means one.
-      axis: the axes over which the inputs of a unit lie. None: the first of (I, O) and of gate kernels (I, G, H); all
-        but the last with four or more axes, as in convolutions (kh, kw, I, O). A one-dimensional convolution (k, I, O)
-        needs (0, 1).
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
 
     Returns:
       An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
 
     Raises:
       TypeError: ``kernel`` or ``scale`` is not floating.
-      ValueError: an axis is out of range or named twice, or ``scale`` does not fit.
+      ValueError: an axis is out of range, named twice, or not named with three axes; or ``scale`` does not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -100,7 +99,7 @@ def unit_lengths(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Fl
 
     Raises:
       TypeError: ``kernel`` is not floating.
-      ValueError: an axis is out of range or named twice.
+      ValueError: an axis is out of range, named twice, or not named with three axes.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm

@@ -26,9 +26,8 @@ def weight_standardization(
 
     Args:
       kernel: v, of any shape.
-      axis: the axes over which the inputs of a unit lie. None: the first of (I, O) and of gate kernels (I, G, H); all
-        but the last with four or more axes, as in convolutions (kh, kw, I, O). A one-dimensional convolution (k, I, O)
-        needs (0, 1).
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
       epsilon: added to the standard deviation, outside the root.
       ddof: 0 is the biased standard deviation, 1 the unbiased one of the authors' PyTorch code.
 
@@ -37,8 +36,8 @@ def weight_standardization(
 
     Raises:
       TypeError: ``kernel`` is not floating.
-      ValueError: an axis is out of range or named twice, epsilon is negative, ddof is neither 0 nor 1, or a unit has no
-        more inputs than ddof.
+      ValueError: an axis is out of range, named twice, or not named with three axes; epsilon is negative, ddof is
+        neither 0 nor 1, or a unit has no more inputs than ddof.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm

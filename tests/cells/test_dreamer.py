@@ -95,8 +95,8 @@ def test_fresh_weights(key):
     np.testing.assert_array_equal(params.norm.input.scale, np.ones(100))
     block = jn.dreamer_v3_block_gru(64, blocks=4).init(key, 36)
     for leaf in (block.kernel, block.block, block.mix):
-        np.testing.assert_allclose(np.std(leaf), (16 + 32 + 36) ** -0.5, rtol=0.1)
-    np.testing.assert_allclose(np.std(block.gates), 0.25, rtol=0.05)
+        np.testing.assert_allclose(np.std(leaf), (4 * (16 + 32 + 36)) ** -0.5, rtol=0.1)  # of all 4 blocks
+    np.testing.assert_allclose(np.std(block.gates), 0.125, rtol=0.05)
     np.testing.assert_array_equal(block.gates_bias, np.repeat([[0.0], [-1.0], [0.0]], 64, axis=1))
 
 

@@ -120,7 +120,7 @@ def test_kernels_start_as_in_the_sources(key):
         "sketch_rnn_ln_lstm": (glorot(inputs, 4 * hidden), hidden**-0.5),
         "sonnet_ln_lstm": (0.8796 * (inputs + hidden) ** -0.5,) * 2,
         "praxis_ln_lstm": (joint, joint),
-        "axlearn_ln_lstm": (glorot(inputs + hidden, hidden),) * 2,
+        "axlearn_ln_lstm": (joint, joint),
         "kiros_ln_gru": (0.1 / 3**0.5, hidden**-0.5),
         "haste_ln_gru": (glorot(inputs, hidden), hidden**-0.5),
         "dreamer_gru": (glorot(inputs + hidden, 3 * hidden),) * 2,

@@ -186,7 +186,7 @@ def test_around_and_inside_of_reparametrized_cells(rng, key):
     weight_norm = {"recurrent": jn.WeightNorm()}
     cell = jn.Zoneout(jn.Reparametrized(jn.DropConnect(jn.lstm(HIDDEN), rate=0.4), weight_norm), rate=0.3)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 3, (BATCH,))
-    kernel = jn.weight_norm(params.cell.recurrent, params.scale["recurrent"])
+    kernel = jn.weight_norm(params.cell.recurrent, params.scale["recurrent"], axis=0)
     plain = jn.Zoneout(jn.Zoneout(jn.DropConnect(jn.lstm(HIDDEN), rate=0.4)), rate=0.3)
     assert cell.draws
     assert not wrappers.draws(jn.deterministic(cell))

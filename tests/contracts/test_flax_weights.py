@@ -3,6 +3,8 @@
 ``row_NN`` counts the defects found in other libraries.
 """
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,9 +34,10 @@ class Both:
     """An LSTM with normalized kernels in linen and in NNX, with the same random weights, scales and states."""
 
     def __init__(self, spec, rng, names=("kernel", "recurrent")):
-        self.spec, self.names = spec, names
+        # The modules find the axis of the inputs themselves.
+        self.spec, self.names = dataclasses.replace(spec, axis=0), names
         self.params = cases.random_cell_params(LSTM, rng)
-        made = {n: spec.init(getattr(self.params, n), jax.random.key(i)) for i, n in enumerate(names)}
+        made = {n: self.spec.init(getattr(self.params, n), jax.random.key(i)) for i, n in enumerate(names)}
         self.weights = {
             n: cases.randomize(params, rng)._replace(kernel=params.kernel) for n, (params, _) in made.items()
         }
@@ -132,11 +135,11 @@ def test_row_13_initialization_keeps_the_kernels(spec, rng, key):
     again = wrapped.apply(variables, xs, update_stats=False)
     np.testing.assert_allclose(outputs, again, rtol=1e-6, atol=1e-7)
     if isinstance(spec, jn.UnitRows):  # stored as drawn, not as used
-        assert np.abs(jn.unit_lengths(variables["params"]["module"]["kernel"]) - 1).max() > 1e-2
+        assert np.abs(jn.unit_lengths(variables["params"]["module"]["kernel"], axis=0) - 1).max() > 1e-2
     if isinstance(spec, jn.WeightNorm):
         for name in ("kernel", "recurrent"):
             kernel = variables["params"]["module"][name]
-            np.testing.assert_allclose(variables["params"]["scale"][name], jn.unit_lengths(kernel), rtol=1e-6)
+            np.testing.assert_allclose(variables["params"]["scale"][name], jn.unit_lengths(kernel, axis=0), rtol=1e-6)
         np.testing.assert_allclose(
             outputs, plain.apply({"params": variables["params"]["module"]}, xs), rtol=1e-5, atol=1e-6
         )
@@ -198,7 +201,7 @@ def test_kernels_are_normalized_once_a_sequence(spec, rng):
         jax.make_jaxpr(lambda state: nnx.merge(graph, state)(xs))(state),
     ]
     weights, own = both.weights["recurrent"], both.states["recurrent"]
-    alone = jax.make_jaxpr(lambda weights: spec(weights, own))(weights)
+    alone = jax.make_jaxpr(lambda weights: both.spec(weights, own))(weights)
 
     def divisions(found):
         return [e.primitive.name for e in found].count("div" if isinstance(spec, jn.SpectralNorm) else "sqrt")
@@ -265,7 +268,7 @@ def test_an_optimizer_trains_the_weights_behind(rng):
     after = pure(module, nnx.Param)
     for name in ("kernel", "recurrent"):
         assert np.abs(after["scale"][name] - before["scale"][name]).max() > 1e-6
-        assert (jn.unit_lengths(after["module"][name]) >= jn.unit_lengths(before["module"][name])).all()
+        assert (jn.unit_lengths(after["module"][name], axis=0) >= jn.unit_lengths(before["module"][name], axis=0)).all()
 
 
 def test_partitioned_weights_stay_in_their_boxes(rng, key):
@@ -282,7 +285,7 @@ def test_kernels_are_chosen_by_name(rng, key):
     module = jx.Reparametrized(jx.RNN(LSTM, cases.IN_FEATURES, rngs=key), kernels)
     assert set(pure(module, nnx.Param)["scale"]) == {"recurrent"}
     merged = module.merged()
-    np.testing.assert_allclose(jn.unit_lengths(merged.kernel[...]), np.ones((4, 4)), rtol=1e-5)
+    np.testing.assert_allclose(jn.unit_lengths(merged.kernel[...], axis=0), np.ones((4, 4)), rtol=1e-5)
     for make in (
         lambda kernels: jx.Reparametrized(jx.RNN(LSTM, cases.IN_FEATURES, rngs=key), kernels),
         lambda kernels: jl.Reparametrized(jl.RNN(LSTM), kernels).init(key, xs),

@@ -26,7 +26,8 @@ class Published:
         data = self.grouped(x)
         q = (data**2).mean(0)
         z = data / np.sqrt((q if self.step <= self.warmup else self.phi) + self.epsilon)
-        if self.step <= self.warmup:
+        # Published so: the last step of the warm-up normalizes by the batch, and is not averaged.
+        if self.step < self.warmup:
             self.phi = self.phi * (self.step - 1) / self.step + q / self.step
         self.phi = 0.9 * self.phi + 0.1 * q
         g = dy * scale - (1 - 0.9) * self.nu * z
@@ -66,6 +67,47 @@ def test_training_steps_are_those_of_the_published_code(groups, rng):
         np.testing.assert_allclose(running.square, other.phi, rtol=1e-5)
         np.testing.assert_allclose(running.correction, other.nu, rtol=1e-3, atol=1e-4)
     assert running.count == 4
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 3])
+def test_border_of_the_warm_up(warmup, rng, x64):
+    """Forward, backward and both running statistics, step after step from before the border to behind it."""
+    norm = jn.PowerNorm(2, warmup=warmup, backward_momentum=0.7, momentum=0.8)
+    params = jn.Affine(*jnp.asarray(rng.standard_normal((2, 4))))
+    scale, bias = map(np.asarray, params)
+    running = norm.initial_stats((4,), jnp.float64)
+    phi, nu = np.ones(4), np.zeros(4)
+
+    @jax.jit
+    def train(data, running, dy):
+        def loss(data, running):
+            y, measured = norm.train(params, data, running)
+            return jnp.sum(y * dy), (y, measured)
+
+        slopes, (y, measured) = jax.grad(loss, argnums=(0, 1), has_aux=True)(data, running)
+        return y, slopes[0], norm.correct(norm.fold(running, measured), slopes[1])
+
+    for step in range(1, warmup + 3):
+        x, dy = rng.standard_normal((2, 6, 4))
+        parts = x.reshape(6, 2, 2)
+        root = np.sqrt((parts**2).mean(-1, keepdims=True) + 1e-5)
+        data = (parts / root).reshape(6, 4)
+        q = (data**2).mean(0)
+        z = data / np.sqrt((q if step <= warmup else phi) + 1e-5)
+        g = dy * scale - 0.3 * nu * z
+        d = (g / np.sqrt(q + 1e-5)).reshape(6, 2, 2)
+        unit = data.reshape(6, 2, 2)
+        dx = ((d - unit * (d * unit).mean(-1, keepdims=True)) / root).reshape(6, 4)
+        if step < warmup:
+            phi = phi + (q - phi) / step
+        phi, nu = 0.8 * phi + 0.2 * q, nu + (g * z).mean(0)
+        y, got_dx, running = train(jnp.asarray(x), running, jnp.asarray(dy))
+        for got, want in ((y, z * scale + bias), (got_dx, dx), (running.square, phi), (running.correction, nu)):
+            np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
+        assert running.count == step
+    data = x.reshape(6, 2, 2) / root
+    inference = data.reshape(6, 4) / np.sqrt(phi + 1e-5) * scale + bias
+    np.testing.assert_allclose(norm(params, jnp.asarray(x), running)[0], inference, rtol=1e-11, atol=1e-11)
 
 
 def test_backward_pass_is_no_derivative(rng):

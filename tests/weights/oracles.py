@@ -8,9 +8,10 @@ import jaxnorm as jn
 
 
 def input_axes(axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes of the inputs: as given, else the first of up to three axes, all but the last of more."""
+    """The axes of the inputs: as given, else all but the last; three axes say nothing without."""
     if axis is None:
-        return (0,) if ndim <= 3 else tuple(range(ndim - 1))
+        assert ndim != 3, "name the axes"
+        return (0,) if ndim == 1 else tuple(range(ndim - 1))
     return tuple(sorted(a % ndim for a in ((axis,) if isinstance(axis, int) else axis)))
 
 

@@ -8,7 +8,7 @@ import jaxnorm as jn
 
 
 def dense(v):
-    return lambda x: jnp.tensordot(x, jn.weight_norm(v), ((x.ndim - 1,), (0,)))
+    return lambda x: jnp.tensordot(x, jn.weight_norm(v, axis=0), ((x.ndim - 1,), (0,)))
 
 
 def kernels_of(rng, *shapes):

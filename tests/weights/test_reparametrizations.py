@@ -1,8 +1,11 @@
 """What is peculiar to each reparametrization: gradients in closed form, forms of paper and code, initial values."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxnorm as jn
 from tests.weights import oracles
@@ -34,11 +37,10 @@ def test_gradient_descent_lengthens_v_as_the_paper_says(rng):
     np.testing.assert_allclose(after, np.sqrt(1 + (change / before) ** 2) * before, rtol=1e-6)
 
 
-def test_the_default_axis_goes_by_the_number_of_axes(rng):
+def test_without_an_axis_the_last_one_is_that_of_the_units(rng):
     for shape, axis in (
         ((5,), 0),
         ((5, 4), 0),
-        ((5, 4, 3), 0),
         ((3, 2, 4, 5), (0, 1, 2)),
         ((2, 2, 2, 3, 4), (0, 1, 2, 3)),
     ):
@@ -50,7 +52,43 @@ def test_the_default_axis_goes_by_the_number_of_axes(rng):
         np.testing.assert_allclose(lengths, np.sqrt((np.asarray(kernel) ** 2).sum(inputs)), rtol=1e-6)
     gates = float32(rng.standard_normal((5, 4, 3)))
     apart = jax.vmap(jn.unit_rows, in_axes=1, out_axes=1)(gates)
-    np.testing.assert_allclose(jn.unit_rows(gates), apart, rtol=1e-6)
+    np.testing.assert_allclose(jn.unit_rows(gates, axis=0), apart, rtol=1e-6)
+
+
+def test_three_axes_have_to_be_named(rng, key):
+    """They may be gates (I, G, H), a one-dimensional convolution (k, I, O), or attention in either order."""
+    kernel = float32(rng.standard_normal((3, 4, 6)))
+    state = jn.SpectralState(jnp.ones(6), jnp.ones(12))
+    message = (
+        r": kernel has three axes, \(3, 4, 6\), which do not say where .*axis=0 for gates .*axis=\(0, 1\) for a one"
+    )
+    functions = {
+        "weight_norm": jn.weight_norm,
+        "bounded_weight_norm": lambda kernel, **more: jn.bounded_weight_norm(kernel, jnp.ones(()), **more),
+        "centred_weight_norm": jn.centred_weight_norm,
+        "weight_standardization": jn.weight_standardization,
+        "unit_rows": jn.unit_rows,
+        "unit_lengths": jn.unit_lengths,
+        "spectral_norm": lambda kernel, **more: jn.spectral_norm(kernel, state, iterations=0, **more),
+        "power_iteration": lambda kernel, **more: jn.power_iteration(kernel, state, **more),
+    }
+    for name, function in functions.items():
+        with pytest.raises(ValueError, match=r"^(power_iteration|" + name + ")" + message):
+            function(kernel)
+        function(kernel, axis=(0, 1))
+    for spec in (
+        jn.WeightNorm(),
+        jn.BoundedWeightNorm(),
+        jn.CentredWeightNorm(),
+        jn.WeightStandardization(),
+        jn.SpectralNorm(),
+        jn.UnitRows(),
+    ):
+        with pytest.raises(ValueError, match=type(spec).__name__ + "|unit_lengths"):
+            spec.init(kernel, key)
+        params, state = dataclasses.replace(spec, axis=(0, 1)).init(kernel, key)
+        with pytest.raises(ValueError, match=message):
+            spec(params, state)
 
 
 # ---- bounded weight normalization
@@ -58,12 +96,13 @@ def test_the_default_axis_goes_by_the_number_of_axes(rng):
 
 def test_bounded_weight_norm_has_the_mean_length_of_the_first_kernel(rng):
     kernel = rng.standard_normal((5, 3, 2))
-    params, state = jn.BoundedWeightNorm().init(float32(kernel))
+    spec = jn.BoundedWeightNorm(axis=0)
+    params, state = spec.init(float32(kernel))
     rho = np.linalg.norm(kernel, axis=0).mean()
     np.testing.assert_allclose(state.rho, rho, rtol=1e-6)
     assert params.scale is None
     later = params._replace(kernel=params.kernel * 9.0)  # training makes v longer, never w
-    np.testing.assert_allclose(jn.unit_lengths(jn.BoundedWeightNorm()(later, state)), np.full((3, 2), rho), rtol=1e-6)
+    np.testing.assert_allclose(jn.unit_lengths(spec(later, state), axis=0), np.full((3, 2), rho), rtol=1e-6)
 
 
 def test_bounded_gains_keep_their_length_together(rng):
@@ -101,7 +140,7 @@ def test_centred_weight_norm_of_the_paper_and_of_its_code(rng):
 
 
 def test_a_learned_scale_begins_where_it_is_told(rng):
-    spec = jn.CentredWeightNorm(learn_scale=True, scale_init=1.414)
+    spec = jn.CentredWeightNorm(0, learn_scale=True, scale_init=1.414)
     params, _ = spec.init(float32(rng.standard_normal((5, 4, 2))))
     np.testing.assert_array_equal(params.scale, np.full((4, 2), np.float32(1.414)))
 

@@ -1,0 +1,167 @@
+"""Over which axes the inputs of an output unit lie, for the weights of a whole model.
+
+A rule says it, or the module that a weight belongs to, or what lies beside it. Nothing is guessed: what is not certain
+is refused, with the path of the weight.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn, TypeAlias
+
+from jaxnorm import _validate
+from jaxnorm._paths import Path, name_finder
+from jaxnorm._typing import Array, Axis
+from jaxnorm.norms.base import normalize_axis
+from jaxnorm.weights.base import WeightNormalizer, axis_is_open, with_axis
+
+AxisRule: TypeAlias = Axis | Mapping[str, Axis | None] | Callable[[Path, Array], Axis | None]
+"""Axes for all weights; or by their names; or a function of the path (a tuple of names) and the array.
+
+A name is the path of a weight joined by underscores (``encoder_out_kernel``) or the end of it; the longest wins.
+Weights without a name there go as without a rule. None instead of axes leaves a weight alone.
+"""
+
+ATTENTION = ("query", "key", "value", "out")
+
+Group: TypeAlias = dict[str, tuple[int, ...]]
+"""The shapes of what lies beside a weight, by name."""
+
+
+def input_axes(
+    caller: str,
+    rule: AxisRule | None,
+    weights: Mapping[Path, Any],
+    chosen: Iterable[Path],
+    known: Mapping[Path, Axis] | None = None,
+    names: Iterable[Path] | None = None,
+) -> dict[Path, tuple[int, ...]]:
+    """The axes of each of the chosen weights; those that are to be left alone are missing.
+
+    Args:
+      caller: the name of the caller, for messages.
+      rule: what the user said.
+      weights: all weights of the model by path, as arrays or as what has their shape.
+      chosen: the paths of those that are asked for.
+      known: what modules say of their own weights.
+      names: the paths that a name may belong to, if they are more than those of the weights.
+    """
+    ask = _asking(caller, rule, weights, list(weights if names is None else names))
+    groups: dict[Path, Group] = {}
+    for path, array in weights.items():
+        groups.setdefault(path[:-1], {})[path[-1]] = tuple(array.shape)
+    found = {}
+    for path in chosen:
+        told, axis = ask(path)
+        if not told:
+            axis = known[path] if known and path in known else _evident(caller, path, groups)
+        if axis is not None:
+            at = f"{caller}: {'/'.join(path)}"
+            found[path] = _validate.axes(at, normalize_axis(at, axis), len(weights[path].shape))
+    return found
+
+
+def settle(
+    caller: str,
+    rule: AxisRule | None,
+    weights: Mapping[Path, Any],
+    specs: Mapping[Path, WeightNormalizer],
+    known: Mapping[Path, Axis] | None = None,
+) -> dict[Path, WeightNormalizer]:
+    """The weight normalizers with axes, where they left them open; without those whose weights are left alone."""
+    axes = input_axes(caller, rule, weights, [path for path, spec in specs.items() if axis_is_open(spec)], known)
+    settled = {
+        path: with_axis(spec, axes[path]) if path in axes else spec
+        for path, spec in specs.items()
+        if path in axes or not axis_is_open(spec)
+    }
+    if not settled:
+        raise ValueError(f"{caller}: axis is None for every weight, so nothing would be normalized.")
+    return settled
+
+
+def _asking(
+    caller: str, rule: AxisRule | None, weights: Mapping[Path, Any], names: list[Path]
+) -> Callable[[Path], tuple[bool, Axis | None]]:
+    """Whether the rule says something of a weight, and what."""
+    if rule is None:
+        return lambda path: (False, None)
+    if isinstance(rule, Mapping):
+        find = name_finder(f"{caller}: axis", rule, names)
+
+        def by_name(path: Path) -> tuple[bool, Axis | None]:
+            name = find(path)
+            return (False, None) if name is None else (True, rule[name])
+
+        return by_name
+    if callable(rule):
+        return lambda path: (True, rule(path, weights[path]))
+    return lambda path: (True, rule)
+
+
+def _evident(caller: str, path: Path, groups: Mapping[Path, Group]) -> Axis:
+    """The axes that follow from the names and shapes of weights, of this library's cells and of Flax's layers."""
+    *parents, name = path
+    beside = groups[tuple(parents)]
+    shape = beside[name]
+    if len(shape) < 2:
+        _refuse(caller, path, shape, "a vector does not say whether it is one unit or many")
+    if name == "embedding":
+        return -1  # a table of vectors, each of them one unit
+    if len(shape) == 2:
+        return 0
+    if len(shape) == 3 and _are_gates(beside):
+        return 0
+    attention = _is_attention(parents, groups)
+    if len(shape) == 3 and attention:
+        return (0, 1) if parents[-1] == "out" else 0
+    if "bias" in beside:
+        return _beside_bias(caller, path, shape, beside["bias"])
+    if len(shape) == 3:
+        _refuse(caller, path, shape, "three axes do not say which of them belong to the inputs of a unit")
+    if attention or name == "recurrent":
+        _refuse(caller, path, shape, "it is laid out neither as a convolution nor as in a single layer")
+    return tuple(range(len(shape) - 1))
+
+
+def _are_gates(beside: Group) -> bool:
+    """Whether kernels are those of a cell of this library, (I, G, H) and (H, G, H)."""
+    kernel, recurrent = (beside.get(name, ()) for name in ("kernel", "recurrent"))
+    return len(kernel) == len(recurrent) == 3 and kernel[1:] == recurrent[1:]
+
+
+def _is_attention(parents: list[str], groups: Mapping[Path, Group]) -> bool:
+    """Whether a kernel is one of the four of Flax's attention, (I, heads, F) and, for the outputs, (heads, F, O)."""
+    if not parents or parents[-1] not in ATTENTION:
+        return False
+    kernels = [groups.get((*parents[:-1], name), {}).get("kernel", ()) for name in ATTENTION]
+    value, out = kernels[2:]
+    return min(map(len, kernels)) > 2 and len({*map(len, kernels)}) == 1 and value[-2:] == out[-3:-1]
+
+
+def _beside_bias(caller: str, path: Path, shape: tuple[int, ...], bias: tuple[int, ...]) -> Axis:
+    """A bias has a number for each unit, so it lies along their axes, of which the last is one."""
+    last = len(shape) - 1
+    places = [
+        axes
+        for axes in itertools.combinations(range(len(shape)), len(bias))
+        if axes[-1:] == (last,) and len(axes) <= last and tuple(shape[a] for a in axes) == bias
+    ]
+    if len(places) != 1:
+        ways = "along several of its axes" if places else "along none of its axes that end with the last"
+        _refuse(caller, path, shape, f"the bias beside it, of shape {bias}, would fit {ways}")
+    return tuple(a for a in range(len(shape)) if a not in places[0])
+
+
+def _refuse(caller: str, path: Path, shape: tuple[int, ...], reason: str) -> NoReturn:
+    raise ValueError(
+        f"{caller}: {'/'.join(path)} has shape {shape}, and {reason}. Name the axes over which the inputs of a unit "
+        f"lie, such as axis={{{'_'.join(path)!r}: (0, 1)}}, or None in their place to leave it alone."
+    )
+
+
+def contracted(equation: str | None) -> tuple[int, ...]:
+    """The axes of the second operand of an einsum that the result lacks; none if that is not certain."""
+    if equation is None or "." in equation.partition(",")[2].partition("->")[0]:
+        return ()
+    operand, _, result = equation.replace(" ", "").partition(",")[2].partition("->")
+    return tuple(a for a, letter in enumerate(operand) if letter not in result)
