@@ -311,7 +311,7 @@ def test_a_normalizer_that_measures_no_moments_is_refused_at_a_site(rng):
 # ---- a default that a newcomer survives
 
 
-def trained(cell, steps=150, classes=4, features=6, batch=32):
+def trained(cell, steps, classes=4, features=6, batch=32):
     """Accuracy on noisy prototypes of sequences, with the statistics of the batch and with running ones."""
     in_key, out_key = jax.random.split(jax.random.key(0))
     params = cell.init(in_key, features), 0.3 * jax.random.normal(out_key, (cell.hidden_features, classes))
@@ -351,8 +351,9 @@ def trained(cell, steps=150, classes=4, features=6, batch=32):
 
 
 def test_running_statistics_of_the_default_keep_what_training_learned():
-    """Measured 0.986 with the batch and with the default, and 0.698 with Flax's 0.99 from the start values 0 and 1."""
-    batch, running = trained(jn.bn_lstm(16, max_steps=8))
-    assert batch > 0.95
-    assert running > batch - 0.03
-    assert trained(jn.bn_lstm(16, max_steps=8, momentum=0.99, debias=False))[1] < 0.8
+    """After 50 steps measured 0.974 with the batch, 0.958 with the default, and 0.312 with Flax's 0.99 from 0 and 1."""
+    for steps in (50, 300):
+        batch, running = trained(jn.bn_lstm(16, max_steps=8), steps)
+        assert batch > 0.95
+        assert running > batch - 0.03
+    assert trained(jn.bn_lstm(16, max_steps=8, momentum=0.99, debias=False), 50)[1] < 0.5
