@@ -41,10 +41,10 @@ def load(folder: Path | None) -> list[np.ndarray]:
     return arrays
 
 
-def make_cell(name: str, hidden: int, rows: int, momentum: float = 0.9) -> jaxnorm.Cell:
+def make_cell(name: str, hidden: int, rows: int) -> jaxnorm.Cell:
     """The cell; a BN-LSTM has one row of statistics for each row of the image."""
     if name == "bn_lstm":
-        return jaxnorm.bn_lstm(hidden, max_steps=rows, momentum=momentum)
+        return jaxnorm.bn_lstm(hidden, max_steps=rows)
     return jaxnorm.ln_lstm(hidden)
 
 

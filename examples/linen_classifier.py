@@ -29,7 +29,7 @@ from classifier_support import (
 from flax import linen as nn
 
 import jaxnorm
-from jaxnorm.linen import RNN
+from jaxnorm.linen import RNN, population
 
 
 class Classifier(nn.Module):
@@ -59,23 +59,6 @@ def train_step(model: Any, optimizer: Any, variables: Any, state: Any, images: A
     return {**updates, "params": optax.apply_updates(variables["params"], change)}, state, value
 
 
-def population_variables(model: Classifier, variables: Any, batches: Any) -> Any:
-    """The variables with statistics averaged over many batches, the weights frozen.
-
-    ``model`` has momentum 0: what it leaves in ``batch_stats`` is exactly what it measured in the batch.
-    """
-
-    @jax.jit
-    def measure(images: Any) -> Any:
-        _, updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
-        sites = updates["batch_stats"]["rnn"]["norm"]
-        return {site: jaxnorm.Moments(**stats) for site, stats in sites.items()}
-
-    sites = jaxnorm.population(map(measure, batches), ddof=0)
-    norm = {site: moments._asdict() for site, moments in sites.items()}
-    return {**variables, "batch_stats": {"rnn": {"norm": norm}}}
-
-
 @partial(jax.jit, static_argnames="model")
 def accuracy(model: Classifier, variables: Any, images: Any, labels: Any) -> Any:
     return (model.apply(variables, images, train=False).argmax(axis=-1) == labels).mean()
@@ -103,9 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     print(f"test accuracy, running statistics     {float(accuracy(model, variables, test_images, test_labels)):.3f}")
     if "batch_stats" in variables:
-        probe = Classifier(make_cell(args.cell, args.hidden, rows, momentum=0.0))
         batches = probe_batches(images, args.batch)
-        better = population_variables(probe, variables, batches)
+        better = population(model, variables, batches, ddof=0, train=True)  # the average over batches, weights frozen
         print(f"test accuracy, population statistics  {float(accuracy(model, better, test_images, test_labels)):.3f}")
 
     return report_equal(variables, saved_and_restored(variables, args.out))

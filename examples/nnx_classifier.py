@@ -28,7 +28,7 @@ from classifier_support import (
 from flax import nnx
 
 import jaxnorm
-from jaxnorm.nnx import RNN
+from jaxnorm.nnx import RNN, population
 
 
 class Classifier(nnx.Module):
@@ -54,25 +54,6 @@ def train_step(model: Classifier, optimizer: nnx.Optimizer[Any], images: Any, la
     value, gradient = nnx.value_and_grad(loss)(model)
     optimizer.update(model, gradient)
     return value
-
-
-def with_population_statistics(model: Classifier, probe: Classifier, batches: Any) -> Classifier:
-    """A copy of the model with statistics averaged over many batches, the weights frozen.
-
-    ``probe`` has momentum 0: what it leaves in its statistics is exactly what it measured in the batch.
-    """
-    nnx.update(probe, nnx.state(model, nnx.Param))
-
-    @nnx.jit
-    def measure(probe: Classifier, images: Any) -> Any:
-        probe(images)
-        sites = nnx.to_pure_dict(nnx.state(probe.rnn.norm, nnx.BatchStat))
-        return {site: jaxnorm.Moments(**stats) for site, stats in sites.items()}
-
-    sites = jaxnorm.population((measure(probe, images) for images in batches), ddof=0)
-    copy = nnx.clone(model)
-    nnx.update(copy.rnn.norm, {site: moments._asdict() for site, moments in sites.items()})
-    return copy
 
 
 def accuracy(model: Classifier, images: Any, labels: Any) -> float:
@@ -105,9 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     print(f"test accuracy, running statistics     {accuracy(model, test_images, test_labels):.3f}")
     if jax.tree.leaves(nnx.state(model, nnx.BatchStat)):
-        probe = Classifier(make_cell(args.cell, args.hidden, rows, momentum=0.0), features, rngs=nnx.Rngs(0))
-        batches = probe_batches(images, args.batch)
-        better = with_population_statistics(model, probe, batches)
+        better = nnx.clone(model)
+        population(better, probe_batches(images, args.batch), ddof=0)  # the average over batches, the weights frozen
         print(f"test accuracy, population statistics  {accuracy(better, test_images, test_labels):.3f}")
 
     fresh = Classifier(cell, features, rngs=nnx.Rngs(9))

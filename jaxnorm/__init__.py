@@ -5,7 +5,6 @@ from jaxnorm.norms.moments import merge as merge
 from jaxnorm.norms.moments import moments as moments
 from jaxnorm.norms.moments import normalize as normalize
 from jaxnorm.norms.running import fold as fold
-from jaxnorm.norms.running import pool_steps as pool_steps
 from jaxnorm.norms.running import population as population
 
 from jaxnorm.norms.base import Affine as Affine

@@ -10,7 +10,7 @@ from jaxnorm._names import cell_template, fill
 from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, PyTree
 from jaxnorm.cells import wrappers
-from jaxnorm.cells.base import Carry, Cell, Timed
+from jaxnorm.cells.base import Cell
 
 Metadata: TypeAlias = Mapping[str, Any]
 
@@ -104,14 +104,40 @@ def weights(module: Any) -> PyTree:
     return read(module, cell_template(module.cell, module.in_features))
 
 
+class OfCell:
+    """What a module around a cell says of it."""
+
+    spec_name = "cell"
+
+    def empty_statistics(self) -> PyTree:
+        """Statistics before any data, in the structure of the variables."""
+        module: Any = self
+        return {SITES: module.cell.initial_stats()}
+
+
+class OfNorm:
+    """What a module around a normalizer says of it."""
+
+    spec_name = "spec"
+
+    def empty_statistics(self) -> PyTree:
+        """Statistics before any data, in the structure of the variables."""
+        module: Any = self
+        return module.spec.initial_stats(module.param_shape)
+
+
+def statistics(module: Any) -> PyTree:
+    """The running statistics of a module, in the structure of its variables."""
+    return read(module, module.empty_statistics())
+
+
 def running(module: Any) -> PyTree:
-    return read(module, {SITES: module.cell.initial_stats()})[SITES]
+    return statistics(module)[SITES]
 
 
-def fold_cell(module: Any, running: PyTree, moments: PyTree, carry: Carry | None) -> None:
-    """Folds what a call measured; a carry that was handed in says at which step the call began."""
-    start = carry.step if isinstance(carry, Timed) else 0
-    write(module, {SITES: module.cell.fold(running, moments, start)})
+def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:
+    """Folds what a call measured."""
+    write(module, {SITES: module.cell.fold(running, moments)})
 
 
 def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:

@@ -14,14 +14,16 @@ import jax
 from flax.core import freeze
 
 from jaxnorm._linen_axes import kernel_axes as kernel_axes
+from jaxnorm._linen_population import population as population
+from jaxnorm._linen_population import rule
 from jaxnorm._linen_weights import Reparametrized as Reparametrized
 from jaxnorm._names import cell_template, from_names, norm_template, to_names
 from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells import wrappers
-from jaxnorm.cells.base import Carry, Cell, Timed
+from jaxnorm.cells.base import Carry, Cell
 from jaxnorm.engine.order import flip_steps
-from jaxnorm.engine.unroll import unroll
+from jaxnorm.engine.unroll import Keys, unroll
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.moments import statistics_dtype
 
@@ -88,7 +90,7 @@ class Norm(nn.Module):
         if use_running:
             return self.spec(params, x, stats.value, mask)[0]
         y, measured = self.spec.train(params, x, stats.value, mask)
-        stats.update(lambda running: self.spec.fold(running, measured))
+        stats.update(lambda running: rule(self, self.spec, running).fold(running, measured))
         return y
 
 
@@ -185,9 +187,6 @@ class RNN(nn.Module):
             "use_running_average", self.use_running_average, use_running_average
         )
         cell, key = _cell_and_key(self, deterministic)
-        if key is not None and init_key is not None and initial_carry is None:
-            batch_shape = inputs.shape[:time_axis] + inputs.shape[time_axis + 1 : -1]
-            initial_carry = cell.initial_carry(batch_shape, params=params, key=init_key)
         outputs, carry, moments = unroll(
             cell,
             params,
@@ -197,13 +196,13 @@ class RNN(nn.Module):
             where=mask,
             reset=reset,
             stats=stats.value[SITES] if use_running else None,
-            key=init_key if key is None else key,
+            key=key if init_key is None else init_key if key is None else Keys(init_key, key),
             reverse=reverse,
             time_axis=time_axis,
             **self.engine,
         )
         if not use_running:
-            _fold_cell(self.cell, stats, moments, initial_carry)
+            _fold_cell(self, stats, moments)
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
         return (carry, outputs) if return_carry else outputs
@@ -263,7 +262,7 @@ class RNNCell(nn.RNNCellBase):
             schedule="plain",
         )
         if not use_running:
-            _fold_cell(self.cell, stats, moments, carry)
+            _fold_cell(self, stats, moments)
         return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
 
     @nn.nowrap
@@ -359,7 +358,6 @@ class _Statistics:
                 variable.value = changed[name]
 
 
-def _fold_cell(cell: Cell, stats: _Statistics, moments: PyTree, carry: Carry | None) -> None:
-    """Folds what a call measured; a carry that was handed in says at which step the call began."""
-    start = carry.step if isinstance(carry, Timed) else 0
-    stats.update(lambda running: {SITES: cell.fold(running[SITES], moments, start)})
+def _fold_cell(module: Any, stats: _Statistics, moments: PyTree) -> None:
+    """Folds what a call measured."""
+    stats.update(lambda running: {SITES: rule(module, module.cell, running).fold(running[SITES], moments)})

@@ -16,6 +16,7 @@ from flax.core import freeze
 from jaxnorm import _nnx_variables as variables
 from jaxnorm._names import norm_template
 from jaxnorm._nnx_axes import kernel_axes as kernel_axes
+from jaxnorm._nnx_population import population as population
 from jaxnorm._nnx_variables import SITES, Metadata
 from jaxnorm._nnx_weights import Reparametrized as Reparametrized
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
@@ -28,7 +29,7 @@ from jaxnorm.norms.moments import statistics_dtype
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
 
 
-class Norm(nnx.Module):
+class Norm(variables.OfNorm, nnx.Module):
     """Any normalizer as an NNX module.
 
     Example:
@@ -97,7 +98,7 @@ class Norm(nnx.Module):
                 f"{self.param_shape}. Pass num_features={shape} to the constructor."
             )
         params = variables.read(self, norm_template(self.spec, shape))
-        running = variables.read(self, self.spec.initial_stats(shape))
+        running = variables.statistics(self)
         if variables.use_running(self, running, use_running_average):
             return self.spec(params, x, running, mask)[0]
         y, measured = self.spec.train(params, x, running, mask)
@@ -109,7 +110,7 @@ class Norm(nnx.Module):
         variables.set_view(self, use_running_average)
 
 
-class RNN(nnx.Module):
+class RNN(variables.OfCell, nnx.Module):
     """A cell over whole sequences, with the arguments and the results of ``flax.nnx.RNN``.
 
     Example:
@@ -236,7 +237,7 @@ class RNN(nnx.Module):
             **self.engine,
         )
         if not use_running:
-            variables.fold_cell(self, running, moments, initial_carry)
+            variables.fold_cell(self, running, moments)
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
         return (carry, outputs) if return_carry else outputs
@@ -246,7 +247,7 @@ class RNN(nnx.Module):
         variables.set_view(self, use_running_average, deterministic)
 
 
-class RNNCell(nnx.RNNCellBase):
+class RNNCell(variables.OfCell, nnx.RNNCellBase):
     """One step of a cell, for ``flax.nnx.RNN``, ``flax.nnx.Bidirectional`` and ``flax.nnx.scan``.
 
     A cell with batch statistics updates the row of its own time step at each step. Steps that share a row (all beyond
@@ -312,7 +313,7 @@ class RNNCell(nnx.RNNCellBase):
             schedule="plain",
         )
         if not use_running:
-            variables.fold_cell(self, running, moments, carry)
+            variables.fold_cell(self, running, moments)
         return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
 
     def initialize_carry(

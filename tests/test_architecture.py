@@ -63,9 +63,9 @@ def test_the_import_check_catches_a_planted_import(tmp_path):
 
 # ---- loops over time in the engine only
 
-LOOPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py")
+LOOPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py", "engine/rows.py")
 """Over the steps of a chunk, backward; over chunks; over the steps of a chunk, forward; over all steps at once, for
-linear cells. Each file has one."""
+linear cells; over the rows of statistics, after the steps. Each file has one."""
 
 
 def scans_in(source):

@@ -83,7 +83,7 @@ class LanguageModel:
 
         (nats, out), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
-        stats = self.cell.fold(state.stats, out.moments, start=getattr(carry, "step", 0))
+        stats = self.cell.fold(state.stats, out.moments)
         new = State(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -118,7 +118,7 @@ class LanguageModel:
     def population(self, params: Params, key: jax.Array, train_text: jax.Array) -> Any:
         """Population statistics: the average over batches, as in recurrent batch normalization (no m/(m-1))."""
         batches = (self.measure(params, k, train_text) for k in jax.random.split(key, POPULATION_BATCHES))
-        return jaxnorm.population(batches, ddof=0, rows=self.cell.max_steps)
+        return jaxnorm.population(batches, ddof=0)
 
     @partial(jax.jit, static_argnums=(0, 3))
     def sample(

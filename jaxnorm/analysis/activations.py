@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
-from jaxnorm.cells.base import Cell, Key, Timed, compute_dtype
+from jaxnorm.cells.base import Cell, Key, Sites, Timed, compute_dtype
 from jaxnorm.engine.order import clip_lengths, real_steps
 from jaxnorm.engine.unroll import Unrolled, unroll
 from jaxnorm.norms.moments import full_mask, statistics_dtype
@@ -246,6 +246,10 @@ class _Recording:
     def max_steps(self) -> int:
         return self.cell.max_steps
 
+    @property
+    def sites(self) -> Sites:
+        return self.cell.sites
+
     def init(self, key: Any, in_features: int) -> Any:
         return self.cell.init(key, in_features)
 
@@ -281,8 +285,8 @@ class _Recording:
         entries = [leaf.reshape(*leaf.shape[: self.batch_axes], -1) for leaf in jax.tree.leaves(new)]
         return new, _side_by_side([y_t, *entries]), measured
 
-    def fold(self, stats: Any, moments: Any, start: int | Array = 0) -> Any:
-        return self.cell.fold(stats, moments, start)
+    def fold(self, stats: Any, moments: Any) -> Any:
+        return self.cell.fold(stats, moments)
 
 
 def _side_by_side(parts: list[Array]) -> Array:

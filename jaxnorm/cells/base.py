@@ -78,6 +78,11 @@ class Cell(Protocol):
         ...
 
     @property
+    def sites(self) -> Sites:
+        """The normalizers at all sites, Identity at those without one."""
+        ...
+
+    @property
     def dtype(self) -> DTypeLike | None:
         """The compute dtype; None promotes inputs and weights."""
         ...
@@ -138,7 +143,7 @@ class Cell(Protocol):
         """The rest of a step: element-wise work and norms."""
         ...
 
-    def fold(self, stats: Stats, moments: Stats, start: int | Int[Array, "..."] = 0) -> Stats:
+    def fold(self, stats: Stats, moments: Stats) -> Stats:
         """Folds the moments of a call into running statistics, by the rule of each site's normalizer."""
         ...
 
@@ -218,10 +223,9 @@ def site_stats(norm: Sites, shapes: Sites, rows: int, dtype: DTypeLike) -> Sites
     return Sites(*(jax.tree.map(repeat, stats) for stats in first))
 
 
-def fold_sites(norm: Sites, stats: Sites, moments: Sites, start: int | Array) -> Sites:
-    """Folds the moments of all sites; ``start`` may hold a count for every example, of which the largest is taken."""
-    first = jnp.max(start) if isinstance(start, Array) else start
-    return Sites(*(spec.fold(s, m, first) for spec, s, m in zip(norm, stats, moments, strict=True)))
+def fold_sites(norm: Sites, stats: Sites, moments: Sites) -> Sites:
+    """Folds the moments of all sites."""
+    return Sites(*(spec.fold(s, m) for spec, s, m in zip(norm, stats, moments, strict=True)))
 
 
 def combine_sites(a: Sites, b: Sites) -> Sites:

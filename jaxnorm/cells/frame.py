@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, DTypeLike, Int
+from jaxnorm._typing import Array, Axis, DTypeLike
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Ready, Sites, Timed
 from jaxnorm.cells.initializers import GatesInitializer
@@ -161,9 +161,9 @@ class Frame(abc.ABC):
         """Nothing is random for a whole sequence: the weights as they are."""
         return ready
 
-    def fold(self, stats: Sites, moments: Sites, start: int | Int[Array, "..."] = 0) -> Sites:
-        """Folds the moments of a call into running statistics; ``start`` is ``carry.step`` where a carry was given."""
-        return base.fold_sites(self.sites, stats, moments, start)
+    def fold(self, stats: Sites, moments: Sites) -> Sites:
+        """Folds the moments of a call into running statistics, by the rule of each site's normalizer."""
+        return base.fold_sites(self.sites, stats, moments)
 
 
 @partial(jax.jit, static_argnums=(0, 2))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Int
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key
@@ -161,9 +161,9 @@ class Highway(NamedActivation):
         bias = None if params.bias is None else merge_gates(params.bias)
         return masked(_between(x, base.add_bias(total, bias), self.activation), rows), measured
 
-    def fold(self, stats: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, stats: Stats, measured: Stats) -> Stats:
         """Folds what a call measured into running statistics, by the rule of the normalizer."""
-        return self.norm.fold(stats, measured, start)
+        return self.norm.fold(stats, measured)
 
 
 def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Array:

@@ -3,6 +3,7 @@
 Every keyword of the cell may be given; it goes before the preset's own choice.
 """
 
+import dataclasses
 from typing import Any
 
 from jaxnorm.cells import initializers
@@ -273,7 +274,8 @@ def bn_lstm(
     *,
     max_steps: int,
     epsilon: float = 1e-5,
-    momentum: float | None = 0.99,
+    momentum: float | None = 0.9,
+    debias: bool = True,
     scale: float = 0.1,
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
@@ -296,8 +298,10 @@ def bn_lstm(
       hidden_features: H.
       max_steps: rows of running statistics: the length of the longest training sequence.
       epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics (the published code has 0.99 and 0.95); None for the exact
-        average. For the published numbers re-estimate with :func:`jaxnorm.population` and ``ddof=0``.
+      momentum: weight of the old running statistics (the published code has 0.99 and 0.95, without ``debias``); None
+        for the exact average. For the published numbers re-estimate with :func:`jaxnorm.population` and ``ddof=0``.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`: a row that
+        was seen a few times only, such as one of late steps, is their plain average.
       scale: initial value of all scales. One makes gradients vanish: tanh saturates.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`; ``initial_noise=0.1`` is the paper's remedy for inputs that are
@@ -317,8 +321,8 @@ def bn_lstm(
       arXiv:1603.09025, eqs. 6 to 8. The forget bias and the one matrix for all gates are those of the published code,
       whose models of digits start with ``recurrent_init=initializers.cooijmans_identity``.
     """
-    cell = BatchNorm(epsilon=epsilon, momentum=momentum, scale_init=scale, axis_name=axis_name)
-    gates = BatchNorm(epsilon=epsilon, momentum=momentum, scale_init=scale, axis_name=axis_name, use_bias=False)
+    cell = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, scale_init=scale, axis_name=axis_name)
+    gates = dataclasses.replace(cell, use_bias=False)
     defaults: dict[str, Any] = {
         "norm": Sites(input=gates, recurrent=gates, cell=cell),
         "kernel_init": Joint(initializers.orthogonal),
@@ -332,7 +336,8 @@ def ligru(
     hidden_features: int,
     *,
     epsilon: float = 1e-5,
-    momentum: float | None = 0.99,
+    momentum: float | None = 0.9,
+    debias: bool = True,
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
 ) -> LiGRU:
@@ -350,6 +355,7 @@ def ligru(
       hidden_features: H.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LiGRU`, ``norm=LayerNorm()`` for example.
 
@@ -358,7 +364,7 @@ def ligru(
 
     Example:
       >>> import jaxnorm
-      >>> jaxnorm.ligru(8).norm == jaxnorm.LiGRU(8, norm=jaxnorm.BatchNorm()).norm
+      >>> jaxnorm.ligru(8).norm == jaxnorm.LiGRU(8, norm=jaxnorm.BatchNorm(momentum=0.9, debias=True)).norm
       True
 
     Notes:
@@ -371,6 +377,6 @@ def ligru(
       arXiv:1803.10225. Initial values are those of its code, mravanelli/pytorch-kaldi, ``neural_networks.py``,
       ``liGRU``.
     """
-    norm = Sites(input=BatchNorm(epsilon=epsilon, momentum=momentum, axis_name=axis_name))
+    norm = Sites(input=BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name))
     defaults: dict[str, Any] = {"norm": norm, "use_bias": False, "kernel_init": initializers.uniform_fan_in}
     return LiGRU(hidden_features, **(defaults | options))

@@ -3,6 +3,7 @@
 Every keyword of :class:`LSTM` may be given; it goes before the preset's own choice.
 """
 
+import dataclasses
 from typing import Any
 
 from jaxnorm import _validate
@@ -19,6 +20,7 @@ def sonnet_bn_lstm(
     max_steps: int = 1,
     epsilon: float = 1e-3,
     momentum: float | None = 0.999,
+    debias: bool = True,
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
 ) -> LSTM:
@@ -38,6 +40,7 @@ def sonnet_bn_lstm(
       max_steps: rows of running statistics, the last for all later steps; 1, the default, pools over time.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
 
@@ -56,6 +59,8 @@ def sonnet_bn_lstm(
     Notes:
       The source adds its forget bias at run time and draws b and beta_c at random; here they start at 0, and b at 1 for
       the forget gate. With one row it moves its averages at each step, here all steps of a call are folded in at once.
+      It has no ``debias``. The momentum is the source's: in less than some thousand steps of training the statistics
+      lag behind the weights with it, so take a lower one there.
 
     Reference:
       Sonnet 1, ``sonnet/python/modules/gated_rnn.py``, ``LSTM(use_batch_norm_h=True)``, 2017, after Cooijmans et al.,
@@ -63,8 +68,8 @@ def sonnet_bn_lstm(
     """
     for name in sites:
         _validate.choice("sonnet_bn_lstm", "sites", name, ("input", "recurrent", "cell"))
-    gates = BatchNorm(epsilon=epsilon, momentum=momentum, scale_init=0.1, axis_name=axis_name, use_bias=False)
-    cell = BatchNorm(epsilon=epsilon, momentum=momentum, scale_init=0.1, axis_name=axis_name)
+    cell = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, scale_init=0.1, axis_name=axis_name)
+    gates = dataclasses.replace(cell, use_bias=False)
     defaults: dict[str, Any] = {
         "norm": Sites(**{name: cell if name == "cell" else gates for name in sites}),
         "max_steps": max_steps,
@@ -79,7 +84,8 @@ def laurent_bn_lstm(
     *,
     max_steps: int,
     epsilon: float = 1e-5,
-    momentum: float | None = 0.99,
+    momentum: float | None = 0.9,
+    debias: bool = True,
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
 ) -> LSTM:
@@ -100,6 +106,7 @@ def laurent_bn_lstm(
       max_steps: rows of running statistics: the length of the longest training sequence.
       epsilon: added to the variance, inside the root; the paper gives none.
       momentum: weight of the old running statistics; None for the exact average.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
 
@@ -120,7 +127,7 @@ def laurent_bn_lstm(
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
       arXiv:1510.01378.
     """
-    norm = BatchNorm(epsilon=epsilon, momentum=momentum, axis_name=axis_name)
+    norm = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name)
     defaults: dict[str, Any] = {
         "norm": Sites(input=norm),
         "use_bias": False,

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 import jax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites, Timed
 from jaxnorm.cells.randomness import key_pair
 from jaxnorm.norms.base import Params, Stats
@@ -126,9 +126,9 @@ class Around:
         """The rest of a step."""
         return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
 
-    def fold(self, stats: Stats, moments: Stats, start: int | Int[Array, "..."] = 0) -> Stats:
+    def fold(self, stats: Stats, moments: Stats) -> Stats:
         """Folds moments into running statistics, by the rule of the cell inside."""
-        return self.cell.fold(stats, moments, start)
+        return self.cell.fold(stats, moments)
 
 
 @dataclasses.dataclass(frozen=True)

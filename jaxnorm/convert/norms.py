@@ -51,6 +51,7 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
     )
     stats: Any = ()
     if isinstance(spec, BatchNorm):
+        refuse_unlike(arrays.where, spec, debias=False)  # it would weigh the first batch by a count that nobody records
         mean, var = (to_device(arrays.take(name, shape, f"that of {wanted[0]}")) for name in (names.mean, names.var))
         stats = Moments(mean, var, jnp.asarray(count, jnp.float32))
     if isinstance(spec, GroupNorm) and shape and shape[0] % spec.num_groups:
@@ -78,6 +79,7 @@ def arrays_of(where: str, spec: Any, params: Any, stats: Any, names: Names) -> d
         if used:
             found[name] = value
     if isinstance(spec, BatchNorm):
+        refuse_unlike(where, spec, debias=False)
         if not isinstance(stats, Moments):
             raise TypeError(f"{where}: stats must be the running Moments of {spec!r}, got {stats!r}.")
         found |= {names.mean: stats.mean, names.var: stats.var}

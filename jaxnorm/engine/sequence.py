@@ -11,7 +11,7 @@ from jaxnorm.cells.base import Cell, Sites, compute_dtype
 from jaxnorm.engine.check import check_params
 from jaxnorm.engine.order import clip_lengths, real_steps
 from jaxnorm.norms.moments import is_moments
-from jaxnorm.norms.running import pool_steps
+from jaxnorm.norms.rows import lay_in_order
 
 
 def sequence_statistics(
@@ -29,7 +29,7 @@ def sequence_statistics(
        \sigma_k^2 = \frac1n \sum_i \sum_{t \le T_i} \bigl((x_t W)_{i,k} - \mu_k\bigr)^2
 
     with n the number of real steps. Handed to :func:`unroll` as ``stats`` they make batch normalization of the
-    input product sequence-wise, with gradients that go through them; to ``cell.fold`` they are the moments of a step.
+    input product sequence-wise, with gradients that go through them; to ``cell.fold`` they are the moments of a call.
 
     Args:
       cell: a cell whose norm at the site ``input`` has batch statistics, and no other one.
@@ -77,4 +77,4 @@ def sequence_statistics(
         xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
     ready = cell.prepare(params, compute_dtype(cell, params, xs.dtype))
     _, measured = cell.project(ready, xs, None, where)
-    return Sites(input=pool_steps(measured.input, 1))
+    return Sites(input=lay_in_order(measured.input, 1))

@@ -13,24 +13,45 @@ from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, combine_sites, co
 from jaxnorm.engine.backward import Plan, chunked
 from jaxnorm.engine.check import check_params, check_stats, fit_carry
 from jaxnorm.engine.chunks import chunk_length
-from jaxnorm.engine.clock import ages
+from jaxnorm.engine.clock import ages, cuts
 from jaxnorm.engine.forward import Given, Passed, Steps, forward
 from jaxnorm.engine.order import clip_lengths, real_steps, reversed_steps, take_steps
 from jaxnorm.engine.parallel import parallel
+from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
 from jaxnorm.engine.spread import shard_alike, vary_alike
 
 
 class Unrolled(NamedTuple):
     """What :func:`unroll` returns.
 
-    ``outputs`` are laid out like the input, ``carry`` is that after the last step (hand it on to continue), and
-    ``moments`` are what the normalizers measured at each step in the order of processing (leading axis T), for
-    ``cell.fold``; empty where running statistics were used.
+    Attributes:
+      outputs: laid out like the input.
+      carry: that after the last step; hand it on to continue.
+      moments: what the normalizers measured, for ``cell.fold`` and :func:`jaxnorm.population`, laid into the
+        ``max_steps`` rows of the cell (leading axis); empty where running statistics were used. Row r averages the
+        statistics of the steps at which examples of age r were normalized (r real steps after their sequence began; the
+        last row is that of all later ages), weighted by how many they were, and its variance has the spread between
+        the means of these steps. Its count is the number of elements that these examples were: the rows share out what
+        was measured, so that pieces and devices weigh as much as they measured, and a row that no example was in has
+        count zero. Where each age comes at one step the row is that step, with the count that ``ddof=1`` corrects by;
+        where the ages mix within steps ``ddof=1`` corrects rows with few examples too much.
     """
 
     outputs: Float[Array, "..."]
     carry: PyTree
     moments: PyTree
+
+
+class Keys(NamedTuple):
+    """Randomness from two sources: for the noise on the initial state, and for the masks of steps and sequences."""
+
+    carry: Any
+    masks: Any
+
+    def split(self) -> tuple[Any, Any, Any]:
+        """A key for the initial state, one for the steps, one for the whole sequence."""
+        step, sequence = jax.random.split(self.masks)
+        return self.carry, step, sequence
 
 
 def unroll(
@@ -43,7 +64,7 @@ def unroll(
     where: Bool[Array, "..."] | None = None,
     reset: Bool[Array, "..."] | None = None,
     stats: PyTree | None = None,
-    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
     reverse: bool = False,
     time_axis: int = 0,
     schedule: str = "chunked",
@@ -86,7 +107,8 @@ def unroll(
       save: what the chunked schedule keeps for the backward pass: the carry before each step (``"steps"``), or that
         before each chunk (``"chunks"``), from which the others are computed again; least memory with long chunks.
       truncate: no gradient passes from a step to the one before it at every ``truncate``-th step, counted in processing
-        order from the first (truncated back-propagation); the carry that was handed in gets none then.
+        order from the first (truncated back-propagation). The carry that was handed in gets none then; an initial carry
+        that is learned gets that of the steps up to the first such place after it.
 
     Returns:
       Unrolled(outputs, carry, moments). Outputs have the compute dtype of the cell.
@@ -176,7 +198,7 @@ def _unroll(
     where: Array | None,
     reset: Array | None,
     stats: Any,
-    key: Array | None,
+    key: Array | Keys | None,
     *,
     reverse: bool,
     time: int,
@@ -189,6 +211,8 @@ def _unroll(
     check_params(cell, params)
     if stats is not None:
         check_stats(cell, stats)
+    anew = carry is None
+    in_step = anew and where is None and reset is None  # all real examples of a step have the same age
     steps = xs.shape[time]
     batch_shape = (*xs.shape[:time], *xs.shape[time + 1 : -1])
     where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
@@ -207,14 +231,18 @@ def _unroll(
             reverse = False
 
     dtype = compute_dtype(cell, params, xs.dtype)
-    carry_key, step_key, sequence_key = (None,) * 3 if key is None else jax.random.split(key, 3)
+    carry_key, step_key, sequence_key = _split(key)
     carry, initial = shard_alike(
         xs, time, _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
     )
     carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
-    row, clock = _rows(stats, clock, steps, where, reset, batch_shape, reverse)
+    age = None
+    if clock is not None or count_rows(cell, stats) > 1:
+        age, after = ages(clock, steps, where, reset, batch_shape, reverse=reverse)
+        clock = None if clock is None else after
+    row = serving_rows(stats, age, steps)
     keys = None if step_key is None else jax.random.split(step_key, steps)
-    cut = None if truncate is None else _cuts(steps, truncate, reverse)
+    cut = None if truncate is None else cuts(truncate, steps, where, reset, anew=anew, reverse=reverse)
     ready = cell.sample(cell.prepare(params, dtype), batch_shape, sequence_key)
     given = Given(ready, carry, initial if reset is not None else None, xs, stats)
     given = vary_alike(given, where)
@@ -235,9 +263,12 @@ def _unroll(
     else:
         last, ys, measured, _ = at_once(given, each)
         ys = jnp.moveaxis(ys, 0, time)
-    moments = Sites() if stats is not None else combine_sites(*measured)  # given statistics were not measured
-    if reverse:
-        moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
+    moments = Sites()  # given statistics were not measured
+    if stats is None:
+        examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
+        if reverse and examples is None:
+            measured = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), measured)
+        moments = lay_rows(cell, combine_sites(*measured), examples)
     if order is not None:
         ys = take_steps(ys, order, time)
     return Unrolled(ys, last if clock is None else Timed(last, clock), moments)
@@ -263,30 +294,7 @@ def _start(
     return fresh if carry is None else carry, fresh.carry if isinstance(fresh, Timed) else fresh
 
 
-def _cuts(steps: int, every: int, reverse: bool) -> Array:
-    """True at the steps, in processing order, that begin a stretch of truncated back-propagation."""
-    cut = jnp.arange(steps, dtype=jnp.int32) % every == 0
-    return jnp.flip(cut) if reverse else cut
-
-
-def _rows(
-    stats: Any,
-    clock: Array | None,
-    steps: int,
-    where: Array | None,
-    reset: Array | None,
-    batch_shape: tuple[int, ...],
-    backward: bool,
-) -> tuple[Array | None, Array | None]:
-    """The row of ``stats`` that serves each example at each step, and the clock after the last step."""
-    tables = jax.tree.leaves(stats)
-    count = tables[0].shape[0] if tables else 1
-    if clock is None and count == 1:
-        return (jnp.zeros((steps,), jnp.int32) if tables else None), None
-    if backward:
-        where, reset = (None if a is None else jnp.flip(a, axis=0) for a in (where, reset))
-    before, after = ages(clock, steps, where, reset, batch_shape)
-    row = jnp.minimum(before, jnp.int32(count - 1))
-    if not tables:
-        return None, after
-    return (jnp.flip(row, axis=0) if backward else row), (None if clock is None else after)
+def _split(key: Array | Keys | None) -> tuple[Any, Any, Any]:
+    if key is None:
+        return None, None, None
+    return key.split() if isinstance(key, Keys) else tuple(jax.random.split(key, 3))

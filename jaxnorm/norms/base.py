@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Int, PyTree
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 
 Params: TypeAlias = PyTree
 """The weights of a normalizer: :class:`Affine`, or ``()`` where there are none."""
@@ -71,7 +71,7 @@ class Normalizer(Protocol):
         """
         ...
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """Folds what a call measured into running statistics, by the rule of the spec."""
         ...
 
@@ -159,7 +159,7 @@ class Stateless(TrainsByMeasuring):
         """No running statistics: ``()``."""
         return ()
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """Nothing to fold: ``()``."""
         return ()
 

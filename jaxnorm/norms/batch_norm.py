@@ -86,7 +86,7 @@ def batch_norm(
 @final
 @dataclasses.dataclass(frozen=True)
 class BatchNorm(BatchSpec):
-    """The spec of :func:`batch_norm`, with the rule by which its running statistics move.
+    r"""The spec of :func:`batch_norm`, with the rule by which its running statistics move.
 
     Attributes:
       axis: the axes over which statistics are taken; None means all but the last. Scale, bias and running statistics
@@ -95,6 +95,8 @@ class BatchNorm(BatchSpec):
       momentum: weight of the old running statistics, as in Flax (0.9 here is PyTorch's 0.1); None for the exact
         average over everything seen.
       ddof: 0 folds the biased variance (Flax, Keras), 1 the one corrected by m/(m-1) (PyTorch).
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`. The presets of cells have it.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -110,6 +112,11 @@ class BatchNorm(BatchSpec):
       >>> y, _ = norm(params, jnp.array([[1.0], [3.0]]), running)  # inference: uses
       >>> y.round(2).tolist()
       [[0.0], [2.0]]
+
+    Notes:
+      The defaults are those of Flax, so that running statistics move as they do there, and, with ``ddof=1``, as in
+      PyTorch: after k batches the start values still have the weight 0.99\ :sup:`k`. ``momentum=0.9, debias=True`` is
+      what the presets of cells take.
     """
 
     axis: Axis | None = None
@@ -117,6 +124,7 @@ class BatchNorm(BatchSpec):
     epsilon: float = 1e-5
     momentum: float | None = 0.99
     ddof: int = 0
+    debias: bool = False
     use_scale: bool = True
     use_bias: bool = True
     scale_init: float = 1.0

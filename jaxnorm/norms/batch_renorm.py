@@ -245,16 +245,16 @@ class BatchRenorm(BatchSpec):
             axis_name=self.axis_name,
         )
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """Moves the averages of mean and standard deviation; entries with count zero stay as they are."""
-        new = running_statistics.fit_rows(running, measured, start)
+        measured = running_statistics.pool_parts(running, measured)
 
         def with_deviation(m: Moments) -> Moments:
             return m._replace(var=jnp.sqrt(m.var + jnp.asarray(self.epsilon, m.var.dtype)))
 
-        folded = running_statistics.fold(with_deviation(running), with_deviation(new), momentum=self.momentum)
+        folded = running_statistics.fold(with_deviation(running), with_deviation(measured), momentum=self.momentum)
         var = jnp.maximum(jnp.square(folded.var) - jnp.asarray(self.epsilon, folded.var.dtype), 0.0)
-        return folded._replace(var=jnp.where(spread(new.count, var) > 0, var, running.var))
+        return folded._replace(var=jnp.where(spread(measured.count, var) > 0, var, running.var))
 
     def check_site(self, where: str) -> None:
         """Never fits a site: a cell hands on no running statistics in training."""

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, DTypeLike, Int
+from jaxnorm._typing import DTypeLike
 from jaxnorm.norms import base
 from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import HasAffine, Stats, TrainsByMeasuring
@@ -41,12 +41,11 @@ class BatchSpec(HasAffine, TrainsByMeasuring):
         """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
         return initial_moments(shape, dtype)
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
-        """Applies :func:`jaxnorm.fold` with the momentum (and the ddof) of the spec."""
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """Applies :func:`jaxnorm.fold` with the momentum (and ``ddof`` and ``debias``) of the spec."""
         spec: Any = self
-        return running_statistics.fold(
-            running, measured, momentum=spec.momentum, ddof=getattr(spec, "ddof", 0), start=start
-        )
+        rule = {name: getattr(spec, name) for name in ("ddof", "debias") if hasattr(spec, name)}
+        return running_statistics.fold(running, measured, momentum=spec.momentum, **rule)
 
     def check_site(self, where: str) -> None:
         """Only ``axis=None`` (all but the last) fits a site."""

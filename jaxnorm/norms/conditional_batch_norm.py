@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Int, Integer
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Integer
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import BatchNorm, batch_norm
@@ -169,6 +169,6 @@ class ConditionalBatchNorm:
             axis_name=norm.axis_name,
         )
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """Folds by the rule of the batch normalization."""
-        return self.norm.fold(running, measured, start)
+        return self.norm.fold(running, measured)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import final
 
-from jaxnorm._typing import Array, Axis, Bool, Float, Int
+from jaxnorm._typing import Array, Axis, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
@@ -72,7 +72,7 @@ class FrozenBatchNorm(BatchSpec):
         """The same as the call with ``running``; nothing is measured."""
         return self(params, x, running, where)
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """The running statistics as they are."""
         return running
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, Float, Int
+from jaxnorm._typing import Array, Axis, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import running as running_statistics
 from jaxnorm.norms.base import Params, Stats
@@ -47,7 +47,7 @@ def ghost_batch_norm(
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments that were measured, with a leading axis of ghost batches (``pool_steps(moments, 1)`` merges them), or
+      Moments that were measured, with a leading axis of ghost batches (:meth:`GhostBatchNorm.fold` knows it), or
       those that were passed in.
 
     Raises:
@@ -162,7 +162,7 @@ class GhostBatchNorm(BatchSpec):
             x, scale, bias, size=self.size, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where
         )
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """Folds ghost batches one after the other; those without a real element change nothing."""
         if self.momentum is None:
             return running_statistics.fold(running, measured, momentum=None, ddof=self.ddof)

@@ -137,6 +137,8 @@ class LpBatchNorm(BatchSpec):
       epsilon: added to the estimate of the standard deviation.
       momentum: weight of the old running statistics; None for the average over everything seen, for which estimates
         are pooled as if they were variances.
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -157,6 +159,7 @@ class LpBatchNorm(BatchSpec):
     k: int = 10
     epsilon: float = 1e-5
     momentum: float | None = 0.99
+    debias: bool = False
     use_scale: bool = True
     use_bias: bool = True
     scale_init: float = 1.0

@@ -87,6 +87,8 @@ class MeanOnlyBatchNorm(BatchSpec):
     Attributes:
       axis: the axes over which the mean is taken; None means all but the last.
       momentum: weight of the old running mean; None for the exact average over everything seen.
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`.
       use_bias: whether there is a bias.
       bias_init: initial value of the bias.
       axis_name: name or names of mapped axes that the batch spans.
@@ -105,6 +107,7 @@ class MeanOnlyBatchNorm(BatchSpec):
     axis: Axis | None = None
     _: dataclasses.KW_ONLY
     momentum: float | None = 0.9
+    debias: bool = False
     use_bias: bool = True
     bias_init: float = 0.0
     axis_name: AxisName | None = None

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
 from jaxnorm.norms.extent import Extent
@@ -257,7 +257,7 @@ class PowerNorm(HasFeatureAxis):
             where=where,
         )
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         r"""Moves the running quadratic mean; there are no rows for time steps.
 
         As published: in steps t = 1, 2, ... of the warm-up, but for the last one, first

@@ -1,4 +1,4 @@
-"""Statistics that outlive a batch: laid into rows a time step, folded into running ones, averaged over a data set."""
+"""Statistics that outlive a batch: folded into running ones, averaged over a data set."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,52 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Int, PyTree
+from jaxnorm._typing import Array, PyTree
 from jaxnorm.norms.moments import Moments, is_moments, map_moments, merge, ratio, spread
-
-
-def pool_steps(measured: Moments, rows: int, start: int | Int[Array, ""] = 0) -> Moments:
-    """Lays the statistics of T consecutive steps into a table with one row a step, the last row for all later steps.
-
-    Step k of ``measured`` belongs to row ``min(start + k, rows - 1)``; steps that share a row are merged exactly,
-    rows that no step belongs to get count zero. With ``rows=1`` all steps are pooled into one.
-
-    Args:
-      measured: statistics with a leading time axis, shapes (T, ...).
-      rows: number of rows of the table.
-      start: index of the first step within its sequence (not zero where a sequence is processed in pieces).
-
-    Returns:
-      Moments with shapes (rows, ...).
-
-    Raises:
-      ValueError: ``rows`` is not positive, or ``measured`` has no time axis.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxnorm
-      >>> steps = jaxnorm.Moments(jnp.array([[1.0], [2.0], [4.0]]), jnp.zeros((3, 1)), jnp.ones(3))
-      >>> jaxnorm.pool_steps(steps, 2)
-      Moments(mean=Array([[1.],
-             [3.]], dtype=float32), var=Array([[0.],
-             [1.]], dtype=float32), count=Array([1., 2.], dtype=float32))
-    """
-    rows = _validate.positive_int("pool_steps", "rows", rows)
-    if measured.mean.ndim == 0 or measured.count.ndim == 0:
-        raise ValueError(
-            "pool_steps: measured must have a leading time axis in mean, var and count, got shapes "
-            f"{measured.mean.shape} and {measured.count.shape}. Statistics of a single step need no pooling."
-        )
-    steps = measured.mean.shape[0]
-    row = jnp.minimum(jnp.asarray(start, jnp.int32) + jnp.arange(steps, dtype=jnp.int32), jnp.int32(rows - 1))
-
-    def per_row(values: Array) -> Array:
-        return jax.ops.segment_sum(values, row, num_segments=rows)
-
-    count = per_row(measured.count)
-    weight = spread(ratio(measured.count, count[row]), measured.mean)
-    mean = per_row(weight * measured.mean)
-    var = per_row(weight * (measured.var + jnp.square(measured.mean - mean[row])))
-    return Moments(mean, var, count)
+from jaxnorm.norms.rows import pool
 
 
 def fold(
@@ -62,24 +19,27 @@ def fold(
     *,
     momentum: float | None = 0.99,
     ddof: int = 0,
-    start: int | Int[Array, ""] = 0,
+    debias: bool = False,
 ) -> PyTree:
     r"""Folds measured statistics into running ones.
 
-    .. math:: r' = \text{momentum} \cdot r + (1 - \text{momentum}) \cdot m
+    .. math:: r' = r + w (m - r), \qquad w = 1 - \text{momentum}, \qquad
+       \text{with debias } w = \max\Bigl(1 - \text{momentum}, \frac{n}{n_r + n}\Bigr)
 
-    for the mean and for the variance, the measured variance times :math:`n/(n - \text{ddof})` first. No gradient
-    flows. An entry with count zero leaves its running row untouched; one with ``count <= ddof``, whose unbiased
-    variance does not exist, moves the mean and leaves the variance.
+    for the mean and for the variance, the measured variance times :math:`n/(n - \text{ddof})` first; n is the measured
+    and :math:`n_r` the running count. No gradient flows. An entry with count zero leaves its running row untouched; one
+    with ``count <= ddof``, whose unbiased variance does not exist, moves the mean and leaves the variance.
 
     Args:
       running: Moments, or any tree of them (the statistics of a whole cell).
-      measured: the same tree. Where ``running`` has rows per step, ``measured`` may have any number of steps T on
-        its leading axis: they are laid into the rows by :func:`pool_steps`.
+      measured: the same tree, such as the moments of a batch, or those that :func:`unroll` has laid into the rows of
+        a cell. With one more leading axis they are those of parts (of a batch that was mapped over), and are pooled.
       momentum: weight of the old value, in [0, 1], as in Flax (PyTorch's is one minus this); None for the exact
         statistics of everything seen since count was zero.
       ddof: 0 keeps the biased variance (Flax, Keras), 1 corrects it (PyTorch, Algorithm 2 of batch normalization).
-      start: index of the first measured step, where there are rows per step.
+      debias: whether new values weigh at least their share of all that was seen. The start values 0 and 1 then leave
+        with the first batch, and what follows is the plain average until that share falls below 1 - momentum. Without
+        it they keep the weight momentum\ :sup:`k` after k batches, as in Flax and PyTorch.
 
     Returns:
       The new running statistics, in their shapes; ``count`` grows by what was measured.
@@ -100,7 +60,7 @@ def fold(
         raise ValueError(f"fold: ddof must be 0 (biased variance) or 1 (corrected by n/(n-1)), got {ddof!r}.")
 
     def one(old: Moments, new: Moments) -> Moments:
-        new = Moments(*map(lax.stop_gradient, fit_rows(old, new, start)))
+        new = pool_parts(old, Moments(*map(lax.stop_gradient, new)))
         new = Moments(*(leaf.astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
         n = new.count
         finer = tuple(range(old.count.ndim, n.ndim))
@@ -118,6 +78,8 @@ def fold(
             var, behind = var * spread(_correction(total, ddof), var), total
         else:
             weight = jnp.asarray(1.0 - momentum, old.mean.dtype)
+            if debias:
+                weight = jnp.maximum(weight, spread(ratio(n, spread(old.count, n) + n), old.mean))
             corrected = new.var * spread(_correction(n, ddof), new.var)
             mean = old.mean + weight * (new.mean - old.mean)
             var, behind = old.var + weight * (corrected - old.var), n
@@ -129,7 +91,7 @@ def fold(
     return map_moments(one, running, measured)
 
 
-def population(batches: Iterable[PyTree], *, ddof: int = 1, rows: int | None = None) -> PyTree:
+def population(batches: Iterable[PyTree], *, ddof: int = 1) -> PyTree:
     r"""Population statistics from the batches of a data set, with the weights frozen.
 
     Algorithm 2 of batch normalization: the average of the batch means and the corrected average of the biased batch
@@ -137,14 +99,13 @@ def population(batches: Iterable[PyTree], *, ddof: int = 1, rows: int | None = N
 
     .. math:: E[x] = E_B[\mu_B], \qquad \mathrm{Var}[x] = \frac{m}{m-1} E_B[\sigma_B^2]
 
-    for batches of m elements. Where batches (or steps of ragged sequences) differ in size they are weighted by it:
+    for batches of m elements. Where batches (or rows of them) differ in size they are weighted by it:
     :math:`E[x] = \sum_B m_B \mu_B / \sum_B m_B`, :math:`\mathrm{Var}[x] = \sum_B m_B \sigma_B^2 / \sum_B (m_B - 1)`,
     which is the same for equal sizes. The spread between the batch means is not part of it (:func:`merge` has it).
 
     Args:
       batches: measured statistics of one batch after the other (Moments or trees of them), consumed one at a time.
       ddof: 1 for the paper's m/(m-1); 0 without it, as recurrent batch normalization does (Cooijmans et al.).
-      rows: lay statistics with a leading time axis into that many rows per step first, see :func:`pool_steps`.
 
     Returns:
       Statistics of the same structure; ``count`` is the number of elements seen. Entries never seen keep mean zero
@@ -186,8 +147,6 @@ def population(batches: Iterable[PyTree], *, ddof: int = 1, rows: int | None = N
     sums: list[tuple[Array, Array, Array, Array]] | None = None
     structure: Any = None
     for batch in batches:
-        if rows is not None:
-            batch = map_moments(lambda m: pool_steps(m, rows), batch)
         leaves, structure = jax.tree.flatten(batch, is_leaf=is_moments)
         sums = [start(m) for m in leaves] if sums is None else sums
         sums = [add(s, m) for s, m in zip(sums, leaves, strict=True)]
@@ -201,17 +160,13 @@ def _correction(n: Array, ddof: int) -> Array:
     return jnp.where(n > ddof, n / jnp.maximum(n - jnp.asarray(ddof, n.dtype), one), one)
 
 
-def fit_rows(running: Moments, measured: Moments, start: int | Array) -> Moments:
-    """Lays measured statistics into the rows of running ones: one row for all steps, or one a step."""
-    if measured.mean.shape == running.mean.shape and isinstance(start, int) and start == 0:
+def pool_parts(running: Moments, measured: Moments) -> Moments:
+    """Measured statistics in the shapes of running ones: those of parts on a further leading axis are pooled."""
+    if measured.mean.shape == running.mean.shape:
         return measured
-    if measured.mean.ndim == running.mean.ndim + 1 and measured.mean.shape[1:] == running.mean.shape:
-        pooled = pool_steps(measured, 1)
-        return Moments(*(leaf[0] for leaf in pooled))
-    has_rows = running.count.ndim > 0 and measured.count.ndim > 0
-    if has_rows and measured.mean.ndim == running.mean.ndim and measured.mean.shape[1:] == running.mean.shape[1:]:
-        return pool_steps(measured, running.mean.shape[0], start)
+    if measured.mean.shape[1:] == running.mean.shape and measured.count.ndim:
+        return pool(measured)
     raise ValueError(
-        f"fold: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must be equal "
-        "but for a leading time axis. Do both come from the same normalizer or cell?"
+        f"fold: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must be equal, "
+        "but for a leading axis of parts. Do both come from the same normalizer or cell?"
     )

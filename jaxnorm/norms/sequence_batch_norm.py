@@ -14,6 +14,7 @@ from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.batch_spec import BatchSpec
 from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import Moments, apply_affine, full_mask, initial_moments, masked, normalize
+from jaxnorm.norms.rows import lay_in_order
 from jaxnorm.norms.standardize import standardize_batch
 
 
@@ -156,6 +157,8 @@ class FrameWiseBatchNorm(BatchSpec):
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average over everything seen.
       ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1).
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -179,6 +182,7 @@ class FrameWiseBatchNorm(BatchSpec):
     epsilon: float = 1e-5
     momentum: float | None = 0.99
     ddof: int = 0
+    debias: bool = False
     use_scale: bool = True
     use_bias: bool = True
     scale_init: float = 1.0
@@ -209,6 +213,10 @@ class FrameWiseBatchNorm(BatchSpec):
         return frame_wise_batch_norm(
             x, scale, bias, moments=stats, epsilon=self.epsilon, where=where, axis_name=self.axis_name
         )
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """Applies :func:`jaxnorm.fold`, step t to row t; what later steps than the last row measured is pooled."""
+        return super().fold(running, lay_in_order(measured, self.max_steps))
 
     def check_site(self, where: str) -> None:
         """Never fits a site: a cell sees one step at a time, and keeps the statistics of each step itself."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
 from jaxnorm.norms import running as running_statistics
@@ -322,7 +322,7 @@ class StreamingNorm(BatchSpec):
             long, jax.tree.map(jnp.zeros_like, short), of_long, jax.tree.map(jnp.zeros_like, of_short)
         )
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """A weight update after one call: :meth:`accumulate`, then :meth:`update`; before it goes :meth:`correct`."""
         return self.update(self.accumulate(running, measured))
 

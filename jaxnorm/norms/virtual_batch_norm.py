@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float, Int
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
 from jaxnorm.norms.base import Params, Stats
@@ -146,7 +146,7 @@ class VirtualBatchNorm(BatchSpec):
         y = virtual_batch_norm(x, scale, bias, reference=stats, axis=self.axis, epsilon=self.epsilon, where=where)
         return y, stats
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """The measured reference in place of the old one, which stays where nothing was measured."""
 
         def latest(old: Array, new: Array, count: Array) -> Array:

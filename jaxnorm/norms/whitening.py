@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int
+from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import (
     across,
@@ -58,7 +58,7 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
         matrix = jnp.broadcast_to(jnp.eye(size, dtype=dtype), (features // size, size, size))
         return WhiteningStats(jnp.zeros(features, dtype), matrix, jnp.zeros((), dtype))
 
-    def fold(self, running: Stats, measured: Stats, start: int | Int[Array, ""] = 0) -> Stats:
+    def fold(self, running: Stats, measured: Stats) -> Stats:
         """Moves the running statistics towards what was measured, if anything was; there are no rows for time steps."""
         spec: Any = self
         weight = 1.0 - spec.momentum

@@ -70,8 +70,8 @@ def test_shapes_of_weights_and_moments(spec, key):
     assert params.recurrent.shape == (HIDDEN, len(recurrents), HIDDEN)
     assert params.norm.input.scale.shape == (len(inputs), HIDDEN)
     out = jax.eval_shape(lambda p, x: jn.unroll(cell, p, x), params, jnp.zeros((5, BATCH, HIDDEN)))
-    assert out.moments.input.mean.shape == (5, len(inputs), HIDDEN)
-    assert out.moments.recurrent.var.shape == (5, len(recurrents), HIDDEN)
+    assert out.moments.input.mean.shape == (2, len(inputs), HIDDEN)
+    assert out.moments.recurrent.var.shape == (2, len(recurrents), HIDDEN)
     assert cell.initial_stats().recurrent.mean.shape == (2, len(recurrents), HIDDEN)
     assert jax.eval_shape(lambda k: spec(HIDDEN, use_bias=False).init(k, HIDDEN), key).bias is None
 

@@ -98,7 +98,8 @@ def test_bn_lstm_normalizes_each_step_by_its_own_batch(x64, rng):
     np.testing.assert_allclose(got.carry.c, c, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(got.carry.h, h, rtol=1e-9, atol=1e-11)
     np.testing.assert_array_equal(got.carry.step, [5, 2, 4])
-    for site, moments in enumerate(flat_sites(got.moments)):
+    apart = jn.unroll(jn.bn_lstm(HIDDEN, max_steps=5), params, xs, where=jnp.asarray(real))  # a row for each step
+    for site, moments in enumerate(flat_sites(apart.moments)):
         for name in ("mean", "var", "count"):
             expected = np.stack([getattr(step[site], name) for step in measured])
             np.testing.assert_allclose(getattr(moments, name), expected, rtol=1e-9, atol=1e-11)
@@ -115,20 +116,25 @@ def test_bn_lstm_evaluates_with_a_row_for_each_step_and_the_last_beyond(x64, rng
 
 
 def test_bn_lstm_fold_moves_running_rows_with_momentum(rng):
-    """new = 0.99 old + 0.01 batch; rows beyond max_steps are pooled into the last; biased variance."""
-    params = cases.random_cell_params(BN, rng)
-    out = jn.unroll(BN, params, cases.random_inputs(rng, 5, (BATCH,)))
-    folded = BN.fold(BN.initial_stats(), out.moments)
+    """new = 0.99 old + 0.01 batch without debias; rows beyond max_steps are pooled into the last; biased variance."""
+    cell = jn.bn_lstm(HIDDEN, max_steps=3, momentum=0.99, debias=False)
+    every = jn.bn_lstm(HIDDEN, max_steps=5)  # a row for each step
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 5, (BATCH,))
+    out, apart = jn.unroll(cell, params, xs), jn.unroll(every, params, xs).moments
+    folded, debiased = (c.fold(c.initial_stats(), out.moments) for c in (cell, BN))
     for site in ("input", "recurrent", "cell"):
-        m, new = oracles.to_numpy(getattr(out.moments, site)), getattr(folded, site)
-        np.testing.assert_allclose(new.mean[:2], 0.01 * m.mean[:2], rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(new.var[:2], 0.99 + 0.01 * m.var[:2], rtol=1e-5)
+        m, new, first = oracles.to_numpy(getattr(apart, site)), getattr(folded, site), getattr(debiased, site)
         tail_mean = np.mean(m.mean[2:], axis=0)
         tail_var = np.mean(m.var[2:] + (m.mean[2:] - tail_mean) ** 2, axis=0)
-        np.testing.assert_allclose(new.mean[2], 0.01 * tail_mean, rtol=1e-4, atol=1e-7)
-        np.testing.assert_allclose(new.var[2], 0.99 + 0.01 * tail_var, rtol=1e-5)
-    # A later piece of the same sequences, told where it starts, moves the last row only.
-    rest = BN.fold(BN.initial_stats(), out.moments, start=out.carry.step)
+        mean, var = np.stack([*m.mean[:2], tail_mean]), np.stack([*m.var[:2], tail_var])
+        np.testing.assert_allclose(new.mean, 0.01 * mean, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(new.var, 0.99 + 0.01 * var, rtol=1e-5)
+        np.testing.assert_allclose(first.mean, mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(first.var, var, rtol=1e-4, atol=1e-7)
+        np.testing.assert_array_equal(new.count, [BATCH, BATCH, 3 * BATCH])
+    # A later piece of the same sequences moves the last row only.
+    later = jn.unroll(cell, params, xs, carry=out.carry)
+    rest = cell.fold(cell.initial_stats(), later.moments)
     np.testing.assert_array_equal(rest.recurrent.mean[:2], 0.0)
     assert bool(jnp.all(rest.recurrent.mean[2] != 0.0))
 
@@ -138,10 +144,10 @@ def test_population_statistics_of_bn_lstm(x64, rng):
     params = cases.random_cell_params(BN, rng, dtype=jnp.float64)
     batches = [cases.random_inputs(rng, 3, (BATCH,), jnp.float64) for _ in range(2)]
     outs = [jn.unroll(BN, params, xs) for xs in batches]
-    same = jn.population([outs[0].moments], rows=3, ddof=0)
+    same = jn.population([outs[0].moments], ddof=0)
     again = jn.unroll(BN, params, batches[0], stats=same)
     np.testing.assert_allclose(again.outputs, outs[0].outputs, rtol=1e-9, atol=1e-11)
-    both = jn.population((out.moments for out in outs), rows=3, ddof=1)
+    both = jn.population((out.moments for out in outs), ddof=1)
     first, second = (out.moments.recurrent for out in outs)
     np.testing.assert_allclose(both.recurrent.mean, (first.mean + second.mean) / 2, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(

@@ -69,13 +69,13 @@ def test_of_rate_one_keeps_the_old_state_and_of_rate_zero_the_new_one(key, rng):
 
 def test_batch_norm_comes_before_zoneout(rng, key):
     """The moments are those of the cell itself on the state that was zoned before; the count of steps goes on."""
-    inner = jn.bn_lstm(HIDDEN, max_steps=3)
+    inner = jn.bn_lstm(HIDDEN, max_steps=STEPS)
     cell = jn.Zoneout(inner, rate=0.4, cell_rate=0.4)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, STEPS, (BATCH,))
     whole = jn.unroll(cell, params, xs, key=key)
     before = jn.unroll(cell, params, xs[: STEPS - 1], key=key)  # the same keys, since keys do not depend on T
     last = jn.unroll(inner, params, xs[STEPS - 1 :], carry=before.carry)
-    np.testing.assert_allclose(whole.moments.recurrent.var[-1], last.moments.recurrent.var[0], rtol=1e-5)
+    np.testing.assert_allclose(whole.moments.recurrent.var[-1], last.moments.recurrent.var[-1], rtol=1e-5)
     np.testing.assert_array_equal(whole.carry.step, [STEPS] * BATCH)
     changed = np.asarray(whole.carry.h != before.carry.h)
     assert changed.any()

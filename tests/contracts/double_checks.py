@@ -106,7 +106,7 @@ def check_cell(cell: Any, sites: Any, rng: np.random.Generator) -> None:
         moved = cell.fold(running, out.moments)
         for spec, old, new, got in zip(sites, running, out.moments, moved, strict=True):
             if got != ():
-                rule = spec.momentum, spec.ddof
+                rule = spec.momentum, spec.ddof, spec.debias
                 assert_double(got, fold_oracles.moments(numpy_tree(old), numpy_tree(new), *rule))
         running = moved
     check_digits(lambda running, xs: unroll(params, xs, stats=running).outputs, running, xs)

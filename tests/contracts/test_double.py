@@ -10,6 +10,7 @@ import jaxnorm as jn
 import jaxnorm.linen
 import jaxnorm.nnx
 from jaxnorm.cells.wrappers import innermost
+from jaxnorm.norms.rows import lay_in_order
 from tests import cases
 from tests.contracts import double_checks as checks
 
@@ -39,7 +40,7 @@ def test_statistics_by_hand(rng, x64):
     steps = jax.vmap(jn.moments)(jnp.asarray(x))
     rows = [x[0], x[1:].reshape(-1, 3)]
     want = jn.Moments(*(np.stack([f(row) for row in rows]) for f in (lambda r: r.mean(0), lambda r: r.var(0), len)))
-    checks.assert_double(jn.pool_steps(steps, 2), jax.tree.map(np.float64, want))
+    checks.assert_double(lay_in_order(steps, 2), jax.tree.map(np.float64, want))
     first, second = (jn.moments(jnp.asarray(part)) for part in (x[0], x[1]))
     both = x[:2].reshape(-1, 3)
     checks.assert_double(jn.merge(first, second), (both.mean(0), both.var(0), 12.0))

@@ -19,8 +19,9 @@ DEVICES, STEPS, BATCH, HIDDEN = 2, 4, 4, 3
     [
         (lambda axis: jn.ln_gru(HIDDEN, learn_carry=True), True),
         (lambda axis: jn.bn_lstm(HIDDEN, max_steps=3, axis_name=axis), False),
+        (lambda axis: jn.bn_lstm(HIDDEN, max_steps=3, axis_name=axis), True),
     ],
-    ids=["ln_gru", "bn_lstm"],
+    ids=["ln_gru", "bn_lstm", "bn_lstm_of_mixed_ages"],
 )
 def test_a_batch_spread_over_devices(make, resets, rng):
     """Values, the moments of the whole batch, and gradients of weights that every device has."""

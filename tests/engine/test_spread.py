@@ -77,6 +77,34 @@ def test_explicit_meshes(name, axis, options, rng):
     compare(got, gradient(params, xs, weights, masks))
 
 
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_rows_of_examples_that_are_spread(kind, axis, rng):
+    """Their ages are counted where they lie: only sums go between devices, and the rows are everywhere the same."""
+    cell = jn.bn_lstm(4, max_steps=3)
+    params, xs, _, masks = data_for(cell, axis, rng)
+    carry = jn.unroll(cell, params, xs, time_axis=axis, **masks).carry
+
+    @jax.jit
+    def measure(params, xs, carry, masks):
+        return jn.unroll(cell, params, xs, carry=carry, time_axis=axis, **masks).moments
+
+    mesh = mesh_of(kind)
+    layout = P(None, "data") if axis == 0 else P("data")
+    put = lambda tree, spec: jax.device_put(tree, NamedSharding(mesh, spec))  # noqa: E731
+    with jax.set_mesh(mesh):
+        given = (
+            put(params, P()),
+            put(xs, layout),
+            put(carry, P("data")),
+            {"lengths": put(masks["lengths"], P("data")), "reset": put(masks["reset"], layout)},
+        )
+        got = measure(*given)
+        text = measure.lower(*given).compile().as_text()
+    compare(got, measure(params, xs, carry, masks))
+    assert not MOVES.search(text)
+
+
 def test_a_carry_is_handed_on_between_calls_on_an_explicit_mesh(rng):
     cell = jn.bn_lstm(4, max_steps=3)
     params, xs, _, masks = data_for(cell, 0, rng)

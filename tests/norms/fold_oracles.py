@@ -7,18 +7,19 @@ import numpy as np
 import jaxnorm as jn
 
 
-def toward(old: np.ndarray, new: np.ndarray, momentum: float) -> np.ndarray:
+def toward(old: np.ndarray, new: np.ndarray, momentum: float | np.ndarray) -> np.ndarray:
     """A moving average."""
     return momentum * old + (1 - momentum) * new
 
 
-def moments(old: Any, new: Any, momentum: float | None, ddof: int) -> jn.Moments:
+def moments(old: Any, new: Any, momentum: float | None, ddof: int, debias: bool = False) -> jn.Moments:
     """Mean, variance and count of entries (rows, ...) whose counts lie along the rows; every count exceeds ddof."""
     count = np.reshape(new.count, np.shape(new.count) + (1,) * (new.mean.ndim - np.ndim(new.count)))
     before = np.reshape(old.count, np.shape(old.count) + (1,) * (old.mean.ndim - np.ndim(old.count)))
     if momentum is not None:
         var = new.var * count / (count - ddof)
-        return jn.Moments(toward(old.mean, new.mean, momentum), toward(old.var, var, momentum), old.count + new.count)
+        keep = np.minimum(momentum, before / (before + count)) if debias else momentum
+        return jn.Moments(toward(old.mean, new.mean, keep), toward(old.var, var, keep), old.count + new.count)
     # The sums of all that was seen: of the values, and of their squares around the new mean.
     biased = old.var * np.where(before > ddof, (before - ddof) / np.maximum(before, 1), 1.0)
     total = np.maximum(before + count, 1)
@@ -64,11 +65,11 @@ def folded(spec: Any, old: Any, new: Any) -> Any:
         deviations = (m._replace(var=np.sqrt(m.var + spec.epsilon)) for m in (old, new))
         moved = moments(*deviations, spec.momentum, 0)
         return moved._replace(var=moved.var**2 - spec.epsilon)
-    ddof = getattr(spec, "ddof", 0)
+    ddof, debias = getattr(spec, "ddof", 0), getattr(spec, "debias", False)
     if isinstance(spec, jn.GhostBatchNorm):
         for part in zip(*new, strict=True):
             old = moments(old, jn.Moments(*part), spec.momentum, ddof)
         return old
     if isinstance(spec, jn.FrameWiseBatchNorm):
         new = pooled(new, spec.max_steps)
-    return moments(old, new, spec.momentum, ddof)
+    return moments(old, new, spec.momentum, ddof, debias)

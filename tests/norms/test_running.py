@@ -1,6 +1,4 @@
-"""Statistics that outlive a batch: rows per step, running averages, Algorithm 2 of batch normalization."""
-
-from functools import partial
+"""Statistics that outlive a batch: rows, running averages, Algorithm 2 of batch normalization."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
+from jaxnorm.norms.rows import lay_in_order, pool
 from tests.norms import oracles
 
 
@@ -30,9 +29,8 @@ def random_steps(rng, steps=5, batch=4, features=2):
     return x, mask, as_moments(mean, var, count[:, 0])
 
 
-# Compiled whole, which costs less than operation by operation; with ``start`` as a traced number.
-fold = jax.jit(jn.fold, static_argnames=("momentum", "ddof"))
-pool_steps = jax.jit(jn.pool_steps, static_argnames="rows")
+# Compiled whole, which costs less than operation by operation.
+fold = jax.jit(jn.fold, static_argnames=("momentum", "ddof", "debias"))
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
@@ -85,43 +83,70 @@ def test_no_gradient_flows_through_fold():
     assert not np.asarray(jax.jit(jax.grad(total))(jnp.array([[1.0, 2.0], [3.0, 5.0]]))).any()
 
 
-@pytest.mark.parametrize(("rows", "start"), [(1, 0), (3, 0), (3, 1), (3, 7), (5, 0), (8, 2)])
-def test_pool_steps_lays_steps_into_rows(rng, rows, start):
+@pytest.mark.parametrize("rows", [1, 3, 5, 8])
+def test_steps_are_laid_into_rows_in_their_order(rng, rows):
     x, mask, measured = random_steps(rng)
-    got = pool_steps(measured, rows, start)
+    got = jax.jit(lay_in_order, static_argnums=1)(measured, rows)
     for row in range(rows):
-        steps = [t for t in range(len(x)) if min(start + t, rows - 1) == row]
+        steps = [t for t in range(len(x)) if min(t, rows - 1) == row]
         if steps:
             want = oracles.moments(np.concatenate(x[steps]), where=np.concatenate(mask[steps]))
             assert_moments([leaf[row] for leaf in got], (*want[:2], want[2][0]))
         else:
             assert not any(np.asarray(leaf[row]).any() for leaf in got)
+    nothing = lay_in_order(jax.tree.map(lambda leaf: leaf[:0], measured), rows)
+    assert nothing.mean.shape == (rows, 2)
+    assert not any(np.asarray(leaf).any() for leaf in nothing)
 
 
-def test_fold_pools_a_sequence_into_one_row_or_into_its_rows(rng):
+def test_pooled_means_far_from_zero_keep_their_digits(rng):
+    """A thousand steps of unequal size at 1e4; the sum alone is off by hundreds of ulps."""
+    x = [rng.standard_normal((size, 2)) + 1e4 for size in rng.integers(1, 9, 1000)]
+    parts = [oracles.moments(part) for part in x]
+    measured = as_moments(*(np.stack([p[k] for p in parts]) for k in (0, 1)), [len(part) for part in x])
+    # The oracle is of the rounded means: what they had lost before is not to be found again.
+    mean, var, n = (np.asarray(leaf, np.float64) for leaf in measured)
+    center = (n[:, None] * mean).sum(0) / n.sum()
+    got = jax.jit(pool)(measured)
+    np.testing.assert_allclose(got.mean, center, rtol=1.2e-7)
+    np.testing.assert_allclose(got.var, (n[:, None] * (var + (mean - center) ** 2)).sum(0) / n.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.75])
+def test_debiased_average(rng, momentum):
+    """The plain weighted average until the share of the new values falls below 1 - momentum."""
+    sizes = rng.integers(1, 9, 30)
+    batches = [as_moments(rng.standard_normal(3), rng.uniform(0.5, 2.0, 3), float(n)) for n in sizes]
+    running = as_moments(np.zeros(3), np.ones(3), 0.0)
+    mean, var, total = np.full(3, 7.0), np.full(3, 7.0), 0.0
+    for k, (n, batch) in enumerate(zip(sizes, batches, strict=True)):
+        running = fold(running, batch, momentum=momentum, debias=True)
+        total += n
+        weight = max(1 - momentum, n / total)
+        mean, var = (old + weight * (np.asarray(new) - old) for old, new in ((mean, batch.mean), (var, batch.var)))
+        assert_moments(running, (mean, var, total))
+        if k == 2:
+            shares = sizes[:3] / sizes[:3].sum()
+            plain = [shares @ [getattr(b, name) for b in batches[:3]] for name in ("mean", "var")]
+            assert_moments(running, (*plain, total))
+    empty = fold(running, as_moments(np.full(3, 9.0), np.full(3, 9.0), 0.0), momentum=momentum, debias=True)
+    assert_moments(empty, running, 0.0)
+
+
+def test_fold_pools_parts_of_a_batch(rng):
     x, mask, measured = random_steps(rng)
-    single, table = as_moments(np.zeros(2), np.ones(2), 0.0), as_moments(np.zeros((3, 2)), np.ones((3, 2)), np.zeros(3))
+    single = as_moments(np.zeros(2), np.ones(2), 0.0)
     mean, var, count = oracles.moments(x, axis=(0, 1), where=mask)
     assert_moments(fold(single, measured, momentum=0.9), (0.1 * mean, 0.9 + 0.1 * var, count[0]))
 
-    got = fold(table, measured, momentum=0.9)
-    pooled = pool_steps(measured, 3)
-    assert_moments(got, (0.1 * pooled.mean, 0.9 + 0.1 * pooled.var, pooled.count))
 
-    # In two pieces, the second told where it starts: exact averages do not depend on the cut.
-    pieces = table
-    for first, last in ((0, 2), (2, 5)):
-        piece = jax.tree.map(lambda leaf, cut=slice(first, last): leaf[cut], measured)
-        pieces = fold(pieces, piece, momentum=None, start=jnp.int32(first))
-    assert_moments(pieces, fold(table, measured, momentum=None))
-    assert_moments(pieces, jax.jit(jn.merge)(table, pooled))
-
-    # As many steps as rows, but not from the start: all belong to the last row.
-    late = jax.tree.map(lambda leaf: leaf[:3], measured)
-    for start in (9, jnp.int32(9)):
-        got = jax.jit(partial(jn.fold, momentum=None, start=start))(table, late)
-        np.testing.assert_array_equal(got.count[:2], 0.0)
-        assert got.count[2] == np.asarray(measured.count[:3]).sum()
+def test_debiased_rows_and_features_have_shares_of_their_own():
+    running = as_moments(np.zeros((2, 1)), np.ones((2, 1)), [0.0, 12.0])
+    got = fold(running, as_moments([[4.0], [4.0]], [[2.0], [2.0]], [4.0, 4.0]), momentum=0.9, debias=True)
+    assert_moments(got, ([[4.0], [1.0]], [[2.0], [1.25]], [4.0, 16.0]))
+    apart = as_moments([4.0, 4.0], [2.0, 2.0], [4.0, 12.0])
+    got = fold(as_moments(np.zeros(2), np.ones(2), 4.0), apart, momentum=0.9, debias=True)
+    assert_moments(got, ([2.0, 3.0], [1.5, 1.75], 16.0))
 
 
 def test_fold_maps_over_trees_and_passes_empty_places(rng):
@@ -163,8 +188,8 @@ def test_population_weighs_unequal_batches_by_their_size(rng):
 
 def test_population_of_rows_trees_and_unseen_entries(rng):
     _, _, measured = random_steps(rng)
-    tree = {"site": measured, "unused": ()}
-    got = jn.population([tree, tree], rows=7)
+    tree = {"site": lay_in_order(measured, 7), "unused": ()}
+    got = jn.population([tree, tree])
     assert got["unused"] == ()
     table = got["site"]
     assert table.mean.shape == (7, 2)
@@ -175,8 +200,6 @@ def test_population_of_rows_trees_and_unseen_entries(rng):
         assert_moments([leaf[t] for leaf in table], (measured.mean[t], want, 2 * n))
     # No batch reached the last two rows: mean 0, variance 1.
     assert_moments([leaf[5:] for leaf in table], (np.zeros((2, 2)), np.ones((2, 2)), np.zeros(2)))
-    last = jn.population([tree], rows=2)["site"]
-    assert_moments([last.mean[1], last.count[1]], [pool_steps(measured, 2).mean[1], measured.count[1:].sum()])
 
 
 @pytest.mark.parametrize(
@@ -187,8 +210,10 @@ def test_population_of_rows_trees_and_unseen_entries(rng):
         (lambda r, m: jn.fold(r, as_moments(np.zeros(3), np.ones(3), 1.0)), r"fold: measured.mean has shape \(3,\), "),
         (lambda r, m: jn.population([]), r"population: batches is empty. Pass"),
         (lambda r, m: jn.population([m], ddof=2), r"population: ddof must be 0 or 1, got 2"),
-        (lambda r, m: jn.pool_steps(m, 0), r"pool_steps: rows must be a positive integer, got 0"),
-        (lambda r, m: jn.pool_steps(r, 2), r"pool_steps: measured must have a leading time axis .* \(2,\) and \(\)"),
+        (
+            lambda r, m: jn.fold(m, jn.merge(m, m)._replace(mean=m.mean[:3])),
+            r"fold: measured.mean has shape \(3, 2\), ",
+        ),
     ],
 )
 def test_errors_name_the_argument(call, message):

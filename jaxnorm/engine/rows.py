@@ -1,0 +1,125 @@
+"""Rows of statistics of time steps: which serves an example at a step, and into which what was measured there goes."""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm._typing import Array, Bool, Int
+from jaxnorm.cells.base import Cell, Sites
+from jaxnorm.norms.moments import Moments, is_moments, map_moments, ratio
+from jaxnorm.norms.rows import lay_in_order
+
+
+def count_rows(cell: Cell, stats: Any) -> int:
+    """How many rows of statistics there are: those to normalize with, else those that a cell lays."""
+    tables = jax.tree.leaves(stats)
+    return tables[0].shape[0] if tables else cell.max_steps
+
+
+def serving_rows(stats: Any, age: Int[Array, "T *B"] | None, steps: int) -> Array | None:
+    """The row of running statistics that serves each example at each step; the last one serves all later ages."""
+    tables = jax.tree.leaves(stats)
+    if not tables:
+        return None
+    return jnp.zeros((steps,), jnp.int32) if age is None else jnp.minimum(age, jnp.int32(tables[0].shape[0] - 1))
+
+
+def examples_of_age(age: Int[Array, "T *B"], where: Bool[Array, "T *B"] | None, rows: int) -> Int[Array, "T R"]:
+    """How many real examples belong to each row at each step; the last row is that of all later ages."""
+    row = jnp.minimum(age, jnp.int32(rows - 1))
+    real = jnp.ones(row.shape, jnp.int32) if where is None else where.astype(jnp.int32)
+    if any(jax.typeof(row).sharding.spec):
+        # On a mesh with explicit axes there is no sum by index over examples that are spread.
+        every = jnp.arange(rows, dtype=jnp.int32).reshape((1,) * row.ndim + (rows,))
+        here = jnp.where(row[..., None] == every, real[..., None], jnp.int32(0))
+        return jnp.sum(here, axis=tuple(range(1, row.ndim)))
+    flat = (len(row), math.prod(row.shape[1:]))
+    counted: Array = jax.vmap(partial(jax.ops.segment_sum, num_segments=rows))(real.reshape(flat), row.reshape(flat))
+    return counted
+
+
+def lay_rows(cell: Cell, measured: Sites, examples: Int[Array, "T R"] | None) -> Sites:
+    """Lays what was measured at each step, at all sites, into the rows of a cell.
+
+    Args:
+      cell: the cell.
+      measured: moments with a leading axis of steps, in the order of processing if ``examples`` is None.
+      examples: how many examples of each age there are at each step; None if every example is as old as the sequence.
+    """
+    spanned: dict[Any, Any] = {None: examples}
+
+    def over(axis_name: Any) -> Any:
+        if axis_name not in spanned:
+            spanned[axis_name] = lax.psum(examples, axis_name)  # type: ignore[no-untyped-call]
+        return spanned[axis_name]
+
+    def at_site(name: str, spec: Any, moments: Any) -> Any:
+        def lay(one: Any) -> Moments:
+            if not is_moments(one):
+                raise TypeError(
+                    f"unroll: the normalizer at the site {name!r}, {spec!r}, measured an array where Moments are "
+                    "expected. Statistics inside of a cell are means and variances; let it return Moments or ()."
+                )
+            if examples is None:
+                return lay_in_order(one, cell.max_steps)
+            return lay_by_age(one, over(getattr(spec, "axis_name", None)))
+
+        return map_moments(lay, moments)
+
+    return Sites(*map(at_site, Sites._fields, cell.sites, measured))
+
+
+def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:
+    r"""Each step into the rows of its examples' ages.
+
+    .. math::
+       w_{t,r} = \frac{n_{t,r}}{n_r}, \qquad n_r = \sum_t n_{t,r}, \qquad
+       \mu_r = \sum_t w_{t,r} \mu_t, \qquad
+       \sigma_r^2 = \sum_t w_{t,r} \bigl(\sigma_t^2 + (\mu_t - \mu_r)^2\bigr)
+
+    with :math:`n_{t,r}` the part of the elements behind step t that belongs to examples of age r.
+
+    Args:
+      measured: statistics with a leading axis of T steps.
+      examples: how many examples of each age there are at each step, over everything that the statistics span.
+
+    Returns:
+      Moments with a leading axis of R rows. Their counts :math:`n_r` add up to those of ``measured``.
+    """
+    if measured.count.ndim > 1:  # features with counts of their own have weights of their own
+        apart: Moments = jax.vmap(lay_by_age, (1, None), 1)(measured, examples)
+        return apart
+    dtype = measured.count.dtype
+    every = jnp.sum(examples, axis=1).astype(dtype)
+    parts = examples.astype(dtype) * ratio(measured.count, every)[:, None]
+    count = jnp.sum(parts, axis=0)
+    # Exactly one where a row has a single step, so that it is that step.
+    weight = parts / jnp.where(count > 0, count, jnp.ones((), dtype))[None]
+
+    def average(weight: Array, values: Array) -> Array:
+        return jnp.tensordot(weight.astype(values.dtype), values, axes=1, precision=lax.Precision.HIGHEST)
+
+    @jax.checkpoint
+    def shared(mean: Array, weight: Array) -> tuple[Array, Array]:
+        # What the product of all rows lost of the digits of this mean, and the spread around it.
+        deviation = measured.mean - mean[None]
+        shift = average(weight, deviation)
+        return mean + shift, average(weight, jnp.square(deviation)) - jnp.square(shift)
+
+    def row(mean_and_weight: tuple[Array, Array]) -> tuple[Array, Array]:
+        mean, weight = mean_and_weight
+        several = jnp.count_nonzero(weight) > 1
+        refined: tuple[Array, Array] = lax.cond(
+            several, shared, lambda mean, _: (mean, jnp.zeros_like(mean)), mean, weight
+        )
+        return refined
+
+    mean, var = average(weight.T, measured.mean), average(weight.T, measured.var)
+    if len(parts) > 1:
+        mean, between = lax.map(row, (mean, weight.T))
+        var = var + between
+    return Moments(mean, var, count)
