@@ -70,6 +70,13 @@ def average(sums: Array, count: Array) -> Array:
     return sums / jnp.maximum(count, jnp.ones((), count.dtype))
 
 
+def toward(old: Array, new: Array, weight: Array | float) -> Array:
+    """``old + weight * (new - old)``, from the nearer end: with a weight of one it is ``new`` to the last digit."""
+    weight = jnp.asarray(weight, old.dtype)
+    near_new = new + (jnp.ones((), old.dtype) - weight) * (old - new)
+    return jnp.where(weight > 0.5, near_new, old + weight * (new - old))
+
+
 def rounded_average(sums: Array, count: Array) -> Array:
     """The same, rounded once: the mean of equal numbers whose sum is exact is that number.
 

@@ -13,7 +13,7 @@ from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
 from jaxnorm.norms.extent import Extent
-from jaxnorm.norms.moments import apply_affine, count_over, full_mask, masked, spread, sum_over, to_running
+from jaxnorm.norms.moments import apply_affine, count_over, full_mask, masked, spread, sum_over, to_running, toward
 from jaxnorm.norms.standardize import standardize
 
 
@@ -266,10 +266,10 @@ class PowerNorm(HasFeatureAxis):
         """
         q, _, some = map(to_running, measured, running)
         step = running.count + 1.0
-        average = running.square + (q - running.square) / step.astype(q.dtype)
+        average = toward(running.square, q, 1.0 / step.astype(q.dtype))
         # The last step of the warm-up is not averaged, though it normalizes by the batch.
         square = jnp.where(step < self.warmup, average, running.square)
-        square = square + (1.0 - self.momentum) * (q - square)
+        square = toward(square, q, 1.0 - self.momentum)
         square = jnp.where(spread(some, square) > 0, square, running.square)
         return PowerStats(square, running.correction, running.count + jnp.max(some))
 

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, PyTree
-from jaxnorm.norms.moments import Moments, is_moments, map_moments, merge, ratio, spread
+from jaxnorm.norms.moments import Moments, is_moments, map_moments, merge, ratio, spread, toward
 from jaxnorm.norms.rows import pool
 
 
@@ -81,8 +81,8 @@ def fold(
             if debias:
                 weight = jnp.maximum(weight, spread(ratio(n, spread(old.count, n) + n), old.mean))
             corrected = new.var * spread(_correction(n, ddof), new.var)
-            mean = old.mean + weight * (new.mean - old.mean)
-            var, behind = old.var + weight * (corrected - old.var), n
+            mean = toward(old.mean, new.mean, weight)
+            var, behind = toward(old.var, corrected, weight), n
         seen = spread(n, mean) > 0
         return Moments(
             jnp.where(seen, mean, old.mean), jnp.where(seen & (spread(behind, var) > ddof), var, old.var), total

@@ -19,6 +19,7 @@ from jaxnorm.norms.moments import (
     spread,
     statistics_dtype,
     to_running,
+    toward,
 )
 
 Running: TypeAlias = Literal["matrix", "covariance"]
@@ -66,8 +67,8 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
         by_group = jnp.broadcast_to(n, (matrix.shape[0],)) > 0
         seen = jnp.repeat(by_group, matrix.shape[-1])
         return WhiteningStats(
-            jnp.where(seen, running.mean + weight * (mean - running.mean), running.mean),
-            jnp.where(spread(by_group, matrix), running.matrix + weight * (matrix - running.matrix), running.matrix),
+            jnp.where(seen, toward(running.mean, mean, weight), running.mean),
+            jnp.where(spread(by_group, matrix), toward(running.matrix, matrix, weight), running.matrix),
             running.count + jnp.max(n),
         )
 

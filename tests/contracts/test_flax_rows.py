@@ -52,7 +52,7 @@ def test_inference_repeats_training(run, scene, rng):
         old = jn.unroll(CELL, CELL.init(jax.random.key(1), IN), inputs(rng, 4), time_axis=1)
         options["initial_carry"] = old.carry
     trained, inferred = run(inputs(rng), options)
-    np.testing.assert_allclose(inferred, trained, atol=5e-6)  # rounding: single precision, small variances
+    np.testing.assert_allclose(inferred, trained, atol=1e-6)
 
 
 def test_single_steps_of_linen_know_the_age_of_their_examples(rng):
@@ -95,7 +95,7 @@ def test_steps_in_a_driver_of_flax_fill_the_same_rows(driver, rng):
         start = train.init(jax.random.key(0), xs)
         trained, updates = train.apply(start, xs, mutable=["batch_stats"])
         inferred = test.apply({**start, **updates}, xs)
-    np.testing.assert_allclose(inferred, trained, atol=5e-6)  # rounding: single precision, small variances
+    np.testing.assert_allclose(inferred, trained, atol=1e-6)
 
 
 # ---- population statistics

@@ -133,6 +133,14 @@ def test_debiased_average(rng, momentum):
     assert_moments(empty, running, 0.0)
 
 
+@pytest.mark.parametrize("rule", [{"momentum": 0.0}, {"debias": True}])
+def test_the_start_values_take_no_digits_from_the_first_batch(rule, rng):
+    """A variance of 1e-5 beside the 1 that it replaces, a mean of 1e-5 beside 1e4."""
+    first = as_moments(rng.uniform(1e-5, 2e-5, 3), rng.uniform(1e-5, 2e-5, 3), 4.0)
+    for running in (as_moments(np.zeros(3), np.ones(3), 0.0), as_moments(np.full(3, 1e4), np.full(3, 1e4), 0.0)):
+        assert_moments(fold(running, first, **rule), first, 0.0)
+
+
 def test_fold_pools_parts_of_a_batch(rng):
     x, mask, measured = random_steps(rng)
     single = as_moments(np.zeros(2), np.ones(2), 0.0)
