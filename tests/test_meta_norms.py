@@ -91,7 +91,7 @@ def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):
 def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
     def wrong(how, primals, tangents):
         (x, where, scale, bias), (t, _, t_scale, t_bias) = primals, tangents
-        by, over = standardize._measure(how, x, where), how.over
+        by, over = standardize._measure(how, x, where, apart=True), how.over
         y, t = standardize._apply(how, x, where, by), statistics.masked(t, where)
         products, mean = (over.lay(over.mean(data, by.number)) for data in (y * t, t))
         removed = y * products if forgotten == "the mean" else mean

@@ -1,7 +1,7 @@
 """The core of layer, RMS, group, instance and batch normalization: center, and divide by the root mean square."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def standardize_batch(
 
 def inverse_deviation(x: Array, over: Extent, *, where: Array | None, epsilon: float) -> Array:
     """``1 / sqrt(var + epsilon)`` over an extent, also where the variance is no number of the dtype."""
-    return over.lay(_measure(_How(over, epsilon, center=True), x, where).factor)
+    return over.lay(_measure(_How(over, epsilon, center=True), x, where, apart=True).factor)
 
 
 class _How(NamedTuple):
@@ -84,7 +84,7 @@ def _standardize(
     how: _How, x: Array, where: Array | None, scale: Array | None, bias: Array | None
 ) -> tuple[Array, tuple[Array, ...]]:
     """The result, and mean, variance and count where they are wanted."""
-    return _results(how, x, where, scale, bias, _measure(how, x, where))
+    return _results(how, x, where, scale, bias, _measure(how, x, where, apart=how.measured))
 
 
 def _results(
@@ -116,8 +116,12 @@ def _deviation(how: _How, x: Array, where: Array | None, mean: Array | None, res
     return masked(data if rest is None else data - how.over.lay(rest), where)
 
 
-def _measure(how: _How, x: Array, where: Array | None) -> _Statistics:
-    """The statistics, in two passes: the mean; then what rounding took from it, and the mean of squares."""
+def _measure(how: _How, x: Array, where: Array | None, *, apart: bool) -> _Statistics:
+    """The statistics, in two passes: the mean; then what rounding took from it, and the mean of squares.
+
+    XLA's CPU compiler makes one kernel of all this where a row is the whole extent and nothing else is asked for. Where
+    it cannot, it would store the deviation, as large as the data, for both sums: ``apart``, each has its own.
+    """
     over, dtype = how.over, statistics_dtype(x.dtype)
     number = over.number(x, where)
     power = jnp.asarray(_SCALE if how.epsilon >= _SMALLEST_SCALED else 1.0, dtype)
@@ -127,7 +131,8 @@ def _measure(how: _How, x: Array, where: Array | None) -> _Statistics:
         (total,) = over.sums(masked(x.astype(dtype), where))
         mean = rounded_average(total, number)
     deviation = _deviation(how, x, where, mean, None)
-    square = jnp.square(deviation * power)
+    again = deviation if mean is None or not apart else _deviation(how, x, where, _anew(mean), None)
+    square = jnp.square(again * power)
     if how.center:
         total, square = over.sums(deviation, square)
         rest = rounded_average(total, number)
@@ -161,7 +166,7 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
     are measured. It follows from dr = -r^3 mean((x - mean) dx) and from a mean of zero.
     """
     x, where, scale, bias = primals
-    by, over = _measure(how, x, where), how.over
+    by, over = _measure(how, x, where, apart=True), how.over
 
     # A backward pass keeps x, the statistics and the scale, and standardizes again.
     @partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
@@ -190,10 +195,14 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
 
 
 def _unshared(x: Array, where: Array | None, by: _Statistics) -> tuple[Array, Array | None, _Statistics]:
-    """The same, but XLA's CPU compiler does not know it: what was computed of them before it computes again."""
-    if x.size < LARGE:
-        return x, where, by
-    apart: tuple[Array, Array | None, _Statistics] = lax.platform_dependent(
-        (x, where, by), cpu=lax.optimization_barrier, default=lambda same: same
-    )
-    return apart
+    """The same, but for large data XLA's CPU compiler computes again what was computed of them before."""
+    return (x, where, by) if x.size < LARGE else _anew((x, where, by))
+
+
+Tree = TypeVar("Tree")
+
+
+def _anew(known: Tree) -> Tree:
+    """The same, which XLA's CPU compiler takes for something else."""
+    other: Tree = lax.platform_dependent(known, cpu=lax.optimization_barrier, default=lambda same: same)
+    return other
