@@ -112,7 +112,7 @@ def _evident(caller: str, path: Path, groups: Mapping[Path, Group]) -> Axis:
     shape = beside[name]
     if len(shape) < 2:
         _refuse(caller, path, shape, "a vector does not say whether it is one unit or many")
-    if name == "embedding":
+    if name.endswith("embedding"):
         return -1  # a table of vectors, each of them one unit
     if len(shape) == 2:
         return 0

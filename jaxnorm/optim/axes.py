@@ -1,11 +1,11 @@
 """The axes of each weight for optimizers that look at units or at matrices."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 
 from jaxnorm._kernel_axes import AxisRule, input_axes, is_attention
-from jaxnorm._paths import Path, variable_names
+from jaxnorm._paths import Path, map_variables, variable_names
 from jaxnorm._typing import Axis, PyTree
 from jaxnorm.cells.highway import HighwayParams
 from jaxnorm.cells.min_gru import MinGRUParams
@@ -33,7 +33,8 @@ def unit_axes(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
         names, and the array. None in their place leaves a weight alone.
 
     Returns:
-      A tuple of axes for each weight, in the structure of ``params``; None for weights that are left alone.
+      A tuple of axes for each weight, in the structure of ``params``; None for weights that are left alone. It stands
+      for a weight with the box around it (``nnx.Param``).
 
     Raises:
       TypeError: ``params`` is no tree of arrays, or a name of ``axis`` belongs to no weight.
@@ -46,20 +47,15 @@ def unit_axes(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
       {'kernel': (0,), 'recurrent': (0,), 'bias': (0, 1), 'recurrent_bias': (0, 1), 'norm': Sites(input=(),
        recurrent=(), cell=(), summed=(), projection=()), 'carry': None}
     """
-    return unit_axes_for("unit_axes", params, axis)
+    axes = axes_by_path("unit_axes", params, axis)
+    return map_variables(axes.get, params)
 
 
-def unit_axes_for(caller: str, params: PyTree, axis: AxisRule | None) -> PyTree:
-    """The same, with messages in the name of the caller."""
-    _, found, left = _axes(caller, params, axis)
-
-    def of_leaf(path: Any, leaf: Any) -> tuple[int, ...] | None:
-        own = variable_names(path)
-        if own in left:
-            return None
-        return found[own] if own in found else tuple(range(len(leaf.shape)))
-
-    return jax.tree_util.tree_map_with_path(of_leaf, params)
+def axes_by_path(caller: str, params: PyTree, axis: AxisRule | None) -> dict[Path, tuple[int, ...]]:
+    """The same by path, without those that are left alone, with messages in the name of the caller."""
+    weights, found, left = _axes(caller, params, axis)
+    whole = {path: tuple(range(len(leaf.shape))) for path, leaf in weights.leaves.items() if path not in left}
+    return {**whole, **found}
 
 
 def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
@@ -76,7 +72,8 @@ def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
         usual for the kernel before the loss: ``{"head_kernel": None}``.
 
     Returns:
-      ``optax.contrib.MuonDimensionNumbers`` for each kernel, in the structure of ``params``. None, which means Adam,
+      ``optax.contrib.MuonDimensionNumbers`` for each kernel, in the structure of ``params``, in the place of the box
+      around it if there is one (``nnx.Param``). None, which means Adam,
       for everything else, embeddings included: most of their rows have no gradient in a step, and a row that was seen
       once would make as large a step as one that was seen often.
 
@@ -106,19 +103,18 @@ def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
 
     weights, found, _ = _axes("muon_dimensions", params, axis)
 
-    def of_leaf(path: Any, leaf: Any) -> "MuonDimensionNumbers | None":
-        own = variable_names(path)
-        if own not in found or own[-1].endswith("embedding"):
+    def dimensions(path: Path) -> "MuonDimensionNumbers | None":
+        if path not in found or path[-1].endswith("embedding"):
             return None
-        inputs, outputs = found[own], _outputs(own, len(leaf.shape), found[own], weights)
-        return MuonDimensionNumbers(inputs, outputs) if outputs else None
+        outputs = _outputs(path, found[path], weights)
+        return MuonDimensionNumbers(found[path], outputs) if outputs else None
 
-    return jax.tree_util.tree_map_with_path(of_leaf, params)
+    return map_variables(dimensions, params)
 
 
-def _outputs(path: Path, ndim: int, inputs: tuple[int, ...], weights: Weights) -> tuple[int, ...]:
+def _outputs(path: Path, inputs: tuple[int, ...], weights: Weights) -> tuple[int, ...]:
     """The axes of a kernel that are the outputs of one matrix."""
-    along = tuple(a for a in range(ndim) if a not in inputs)
+    along = tuple(a for a in range(len(weights.leaves[path].shape)) if a not in inputs)
     after = tuple(a for a in along if a > min(inputs)) or along
     return after if is_attention(path, weights.groups) else after[-1:]
 

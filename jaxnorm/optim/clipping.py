@@ -8,9 +8,10 @@ import optax
 
 from jaxnorm import _validate
 from jaxnorm._kernel_axes import AxisRule
+from jaxnorm._paths import variable_names
 from jaxnorm._typing import Array, PyTree
 from jaxnorm.norms.moments import statistics_dtype
-from jaxnorm.optim.axes import unit_axes_for
+from jaxnorm.optim.axes import axes_by_path
 from jaxnorm.weights.direction import polar
 
 
@@ -54,9 +55,7 @@ def adaptive_grad_clip(
     _validate.positive(caller, "clipping", clipping)
     _validate.positive(caller, "epsilon", epsilon)
 
-    def clipped(update: Array, weights: Array, axes: tuple[int, ...] | None) -> Array:
-        if axes is None:
-            return update
+    def clipped(update: Array, weights: Array, axes: tuple[int, ...]) -> Array:
         dtype = statistics_dtype(weights.dtype)
         length, direction = polar(update.astype(dtype), axes)
         own, _ = polar(weights.astype(dtype), axes)
@@ -64,12 +63,18 @@ def adaptive_grad_clip(
         return jnp.where(length > most, (most * direction).astype(update.dtype), update)
 
     def init(params: PyTree) -> optax.EmptyState:
-        unit_axes_for(caller, params, axis)
+        axes_by_path(caller, params, axis)
         return optax.EmptyState()
 
     def update(
         updates: PyTree, state: optax.EmptyState, params: PyTree | None = None, **_: Any
     ) -> tuple[PyTree, optax.EmptyState]:
-        return jax.tree.map(clipped, updates, params, unit_axes_for(caller, params, axis)), state
+        axes = axes_by_path(caller, params, axis)
+
+        def of_leaf(path: Any, update: Array, weights: Array) -> Array:
+            own = variable_names(path)
+            return clipped(update, weights, axes[own]) if own in axes else update
+
+        return jax.tree_util.tree_map_with_path(of_leaf, updates, params), state
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,11 +1,12 @@
 """Masks for optax: which weights decay, and which have a given name."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
+import numpy as np
 
-from jaxnorm._paths import variable_names
+from jaxnorm._paths import Path, map_variables, variable_names
 from jaxnorm._typing import PyTree
 from jaxnorm.optim.roles import Weights, is_gain_of_kernel, told_by_name
 
@@ -30,7 +31,7 @@ def decay_mask(params: PyTree, *, decay: Mapping[str, bool] | None = None) -> Py
         the end of it; the longest wins.
 
     Returns:
-      Booleans in the structure of ``params``.
+      Booleans in the structure of ``params``; one stands for a weight with the box around it (``nnx.Param``).
 
     Raises:
       TypeError: ``params`` is no tree of arrays, or a name of ``decay`` belongs to no weight.
@@ -51,11 +52,10 @@ def decay_mask(params: PyTree, *, decay: Mapping[str, bool] | None = None) -> Py
     weights = Weights("decay_mask", params)
     told = told_by_name(weights, "decay", decay)
 
-    def decays(path: Any, _: Any) -> bool:
-        own = variable_names(path)
-        return bool(decay[told[own]]) if decay is not None and own in told else weights.is_kernel(own)
+    def decays(path: Path) -> bool:
+        return bool(decay[told[path]]) if decay is not None and path in told else weights.is_kernel(path)
 
-    return jax.tree_util.tree_map_with_path(decays, params)
+    return map_variables(decays, params)
 
 
 def named(*names: str) -> Callable[[PyTree], PyTree]:
@@ -78,13 +78,13 @@ def named(*names: str) -> Callable[[PyTree], PyTree]:
     """
 
     def mask(params: PyTree) -> PyTree:
-        known = frozenset(variable_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        shapes = {variable_names(path): np.shape(leaf) for path, leaf in leaves}
 
-        def chosen(path: Any, _: Any) -> bool:
-            own = variable_names(path) or ("",)
-            return own[-1] in names and not is_gain_of_kernel(own, known)
+        def chosen(path: Path) -> bool:
+            return path[-1:] != () and path[-1] in names and not is_gain_of_kernel(path, shapes)
 
-        found = jax.tree_util.tree_map_with_path(chosen, params)
+        found = map_variables(chosen, params)
         if not any(jax.tree.leaves(found)):
             raise ValueError(
                 f"jaxnorm.optim.named: no weight is named {' or '.join(map(repr, names))}. "

@@ -3,6 +3,7 @@
 Rank says nothing here: a bias of gates has the axes (G, H), a layer that ``nn.scan`` stacks has one axis more.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -46,7 +47,7 @@ class Weights:
                 self.leaves[variable_names(path)] = self._checked(path, leaf)
         self.groups: dict[Path, Group] = grouped(self.leaves)
         self.names = [*self.leaves, *self.masked]
-        self._known = frozenset(self.names)
+        self._shapes = {path: tuple(leaf.shape) for path, leaf in self.leaves.items()} | dict.fromkeys(self.masked, ())
 
     def _checked(self, path: Any, leaf: Any) -> Any:
         if not path or not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
@@ -64,7 +65,7 @@ class Weights:
           ValueError: its name does not say.
         """
         *parents, name = path
-        if is_gain_of_kernel(path, self._known):
+        if is_gain_of_kernel(path, self._shapes):
             return False
         if name == "recurrent":
             return not self._is_one_weight_a_unit(path)
@@ -104,20 +105,33 @@ def is_masked(node: Any) -> bool:
     return isinstance(node, tuple) and getattr(node, "_fields", None) == ()
 
 
-def is_gain_of_kernel(path: Path, known: frozenset[Path]) -> bool:
-    """Whether a weight under ``scale`` is the gain of a kernel and bears its name.
+def is_gain_of_kernel(path: Path, shapes: Mapping[Path, tuple[int, ...]]) -> bool:
+    """Whether a weight under ``scale`` is the gain of a kernel and bears its name; a layer may be named so, too.
 
-    ``Reparametrized`` has the same path once more under ``cell`` or ``module``; in ``NormPropLSTM`` sites lie there.
-    A layer of the user may have the name ``scale``, too.
+    ``Reparametrized`` has the kernel under ``cell`` or ``module``. In linen it may have nothing but scales, where the
+    module that it is around lies beside it. In ``NormPropLSTM`` sites lie under ``scale``.
     """
-    for k, name in enumerate(path[:-1]):
-        if name == "scale":
-            before, after = path[:k], path[k + 1 :]
-            if any((*before, inside, *after) in known for inside in ("cell", "module")):
-                return True
-            if len(after) == 1 and after[0] in SITES and (*before, "scale", "kernel") not in known:
-                return True
-    return False
+    return any(name == "scale" and _is_gain(path[:k], path[k + 1 :], path, shapes) for k, name in enumerate(path[:-1]))
+
+
+def _is_gain(above: Path, below: Path, path: Path, shapes: Mapping[Path, tuple[int, ...]]) -> bool:
+    if any((*above, inside, *below) in shapes for inside in ("cell", "module")):
+        return True
+    if len(below) == 1 and below[0] in SITES and (*path[:-1], "kernel") not in shapes:
+        return True
+    alone = all(other[: len(above)] != above or other[len(above)] == "scale" for other in shapes)
+    return alone and any(
+        other[: len(above) - 1] == above[:-1] and other[-len(below) :] == below and _counts_units(shapes[path], kernel)
+        for other, kernel in shapes.items()
+    )
+
+
+def _counts_units(gain: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Whether a gain has a number for each unit of a kernel: the sizes of some of its axes, or those joined."""
+    sizes = iter(kernel)
+    some = all(size in sizes for size in gain)
+    joined = [(math.prod(kernel[k:]),) for k in range(1, len(kernel))]
+    return len(gain) < len(kernel) and (some or gain in joined)
 
 
 def _ends(name: str) -> list[str]:
