@@ -122,9 +122,10 @@ def _evident(caller: str, path: Path, groups: Mapping[Path, Group]) -> Axis:
     attention = is_attention(path, groups)
     if len(shape) == 3 and attention:
         return (0, 1) if parents[-1] == "out" else 0
-    bias = _one_number_a_unit(tuple(parents), groups)
-    if bias is not None:
-        return _beside_bias(caller, path, shape, bias)
+    if _is_gated(tuple(parents), groups):
+        return len(shape) - 3
+    if "bias" in beside:
+        return _beside_bias(caller, path, shape, beside["bias"])
     if len(shape) == 3:
         _refuse(caller, path, shape, "three axes do not say which of them belong to the inputs of a unit")
     if attention or name == "recurrent":
@@ -173,14 +174,13 @@ def is_attention(path: Path, groups: Mapping[Path, Group]) -> bool:
     return min(map(len, kernels)) > 2 and len({*map(len, kernels)}) == 1 and value[-2:] == out[-3:-1]
 
 
-def _one_number_a_unit(parents: Path, groups: Mapping[Path, Group]) -> tuple[int, ...] | None:
-    """The shape of a bias beside a kernel, or of the norm of its products in a cell; None without one."""
-    for place in (parents, (*parents, "norm", "input")):
-        for name in ("bias", "scale"):
-            shape = groups.get(place, {}).get(name)
-            if shape and (place != parents or name == "bias"):
-                return shape
-    return None
+def _is_gated(parents: Path, groups: Mapping[Path, Group]) -> bool:
+    """Whether a kernel (I, G, H) is that of a cell without a recurrent one: a norm beside it has weights for gates."""
+    beside = groups[parents]
+    of_norm = {**groups.get((*parents, "norm"), {}), **groups.get((*parents, "norm", "input"), {})}
+    *layers, _, gates, hidden = beside["kernel"] if len(beside.get("kernel", ())) > 2 else (0, 0, 0)
+    vectors = ((*layers, gates, hidden), (*layers, gates * hidden))
+    return "recurrent" not in beside and any(of_norm.get(name) in vectors for name in ("scale", "bias"))
 
 
 def _beside_bias(caller: str, path: Path, shape: tuple[int, ...], bias: tuple[int, ...]) -> Axis:

@@ -10,13 +10,15 @@ from jaxnorm._typing import Axis, PyTree
 from jaxnorm.cells.highway import HighwayParams
 from jaxnorm.cells.min_gru import MinGRUParams
 from jaxnorm.cells.min_lstm import MinLSTMParams
+from jaxnorm.cells.mutation import MUTParams
+from jaxnorm.norms.ada_layer_norm import AdaLayerNormParams
 from jaxnorm.optim.roles import Weights, told_by_name
 
 if TYPE_CHECKING:
     from optax.contrib import MuonDimensionNumbers
 
-GATES_WITHOUT_RECURRENT = (HighwayParams, MinGRUParams, MinLSTMParams)
-"""Weights whose kernel (I, G, H) nothing beside it need explain."""
+GATED = (HighwayParams, MinGRUParams, MinLSTMParams, MUTParams)
+"""Weights of which nothing beside a kernel (I, G, H) need say that it is that of gates."""
 
 
 def unit_axes(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
@@ -136,10 +138,16 @@ def _axes(
 
 
 def _of_types(params: PyTree) -> dict[Path, Axis]:
-    """What the types of weights say of kernels, also of several layers on leading axes."""
-    nodes = jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda node: isinstance(node, GATES_WITHOUT_RECURRENT))
-    return {
-        (*variable_names(path), "kernel"): len(node.kernel.shape) - 3
-        for path, node in nodes
-        if isinstance(node, GATES_WITHOUT_RECURRENT) and hasattr(node.kernel, "shape")
-    }
+    """What the types of weights say of kernels where names and shapes say little."""
+    found: dict[Path, Axis] = {}
+    types = (*GATED, AdaLayerNormParams)
+    for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda node: isinstance(node, types)):
+        if not isinstance(node, types):
+            continue
+        shapes = {name: leaf.shape for name, leaf in node._asdict().items() if hasattr(leaf, "shape")}
+        for name in {"kernel", "recurrent"} & set(shapes):
+            if isinstance(node, GATED):
+                found[*variable_names(path), name] = len(shapes[name]) - 3
+            elif shapes[name][1:] == shapes.get("bias"):
+                found[*variable_names(path), name] = 0
+    return found
