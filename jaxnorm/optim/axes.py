@@ -117,7 +117,7 @@ def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
 def _outputs(path: Path, inputs: tuple[int, ...], weights: Weights) -> tuple[int, ...]:
     """The axes of a kernel that are the outputs of one matrix."""
     along = tuple(a for a in range(len(weights.leaves[path].shape)) if a not in inputs)
-    after = tuple(a for a in along if a > min(inputs)) or along
+    after = tuple(a for a in along if a > min(inputs, default=-1)) or along
     return after if is_attention(path, weights.groups) else after[-1:]
 
 

@@ -13,13 +13,15 @@ from jaxnorm._kernel_axes import Group, grouped
 from jaxnorm._paths import Path, name_finder, variable_names
 from jaxnorm._typing import PyTree
 
-OF_CELLS = ("kernel", "recurrent", "projection", "block", "mix", "gates")
-KERNELS = frozenset((*OF_CELLS, "embedding", "lora_a", "lora_b"))
+KERNELS = frozenset(("kernel", "recurrent", "projection", "embedding", "lora_a", "lora_b"))
 """Weights that mix features: a matrix product, or the look-up of a row, which is the product with a one-hot vector."""
 
 OF_NORMS = ("bias", "scale", "slope", "threshold", "alpha", "learned_epsilon", "learned_sigma")
 OTHERS = frozenset((*OF_NORMS, "peephole", "beta1", "beta2", "rho"))
 """Weights with one number for a unit, or one for all: what is added to a unit, multiplied with it, or compared."""
+
+BLOCKS = frozenset(("block", "mix", "gates"))
+"""Kernels of a ``BlockGRU``, which lie together."""
 
 CARRY = frozenset(("c", "h", "n", "m"))
 """The learned initial carry, under ``carry``."""
@@ -69,6 +71,8 @@ class Weights:
             return False
         if name == "recurrent":
             return not self._is_one_weight_a_unit(path)
+        if name in BLOCKS and all((*parents, other) in self._shapes for other in BLOCKS):
+            return True
         if name in CARRY and parents[-1:] == ["carry"]:
             return False
         for end in _ends(name):

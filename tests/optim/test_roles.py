@@ -209,6 +209,7 @@ def test_what_is_refused(ask):
             ValueError,
             rf"the name of layer/tau does not say whether it is a kernel.* {argument}=\{{'tau': \.\.\.\}}",
         ),
+        ({"gates": jnp.ones(3)}, ValueError, "the name of gates does not say whether it is a kernel"),
         ({"norm": {"mean": jnp.ones(3)}}, ValueError, r"norm/mean .* pass variables\['params'\], or nnx.state"),
     ):
         with pytest.raises(error, match=rf"^{ask.__name__}: .*{message}" if "params" not in message else message):
