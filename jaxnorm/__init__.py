@@ -1,5 +1,8 @@
 """jaxnorm: normalizers as pure functions, and normalized recurrent cells, for JAX."""
 
+import importlib as _importlib
+import typing as _types
+
 from jaxnorm.norms.moments import Moments as Moments
 from jaxnorm.norms.moments import merge as merge
 from jaxnorm.norms.moments import moments as moments
@@ -226,5 +229,14 @@ from jaxnorm.engine.layers import Directions as Directions
 from jaxnorm.engine.layers import bidirectional as bidirectional
 from jaxnorm.engine.layers import stack as stack
 from jaxnorm.engine.sequence import sequence_statistics as sequence_statistics
+
+if not _types.TYPE_CHECKING:  # to type checkers these are modules that are imported, or not
+
+    def __getattr__(name: str) -> object:
+        """``analysis``, ``convert``, ``linen``, ``nnx`` and ``optim`` are imported where they are first used."""
+        if name in ("analysis", "convert", "linen", "nnx", "optim"):
+            return _importlib.import_module(f"jaxnorm.{name}")
+        raise AttributeError(f"module 'jaxnorm' has no attribute {name!r}")
+
 
 __version__ = "0.1.0"

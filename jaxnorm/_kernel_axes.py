@@ -5,6 +5,7 @@ is refused, with the path of the weight.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeAlias
 
@@ -46,9 +47,7 @@ def input_axes(
       names: the paths that a name may belong to, if they are more than those of the weights.
     """
     ask = _asking(caller, rule, weights, list(weights if names is None else names))
-    groups: dict[Path, Group] = {}
-    for path, array in weights.items():
-        groups.setdefault(path[:-1], {})[path[-1]] = tuple(array.shape)
+    groups = grouped(weights)
     found = {}
     for path in chosen:
         told, axis = ask(path)
@@ -58,6 +57,14 @@ def input_axes(
             at = f"{caller}: {'/'.join(path)}"
             found[path] = _validate.axes(at, normalize_axis(at, axis), len(weights[path].shape))
     return found
+
+
+def grouped(weights: Mapping[Path, Any]) -> dict[Path, Group]:
+    """The shapes of weights by what they lie in."""
+    groups: dict[Path, Group] = {}
+    for path, array in weights.items():
+        groups.setdefault(path[:-1], {})[path[-1]] = tuple(array.shape)
+    return groups
 
 
 def settle(
@@ -105,15 +112,18 @@ def _evident(caller: str, path: Path, groups: Mapping[Path, Group]) -> Axis:
     shape = beside[name]
     if len(shape) < 2:
         _refuse(caller, path, shape, "a vector does not say whether it is one unit or many")
-    if name == "embedding":
+    if name.endswith("embedding"):
         return -1  # a table of vectors, each of them one unit
     if len(shape) == 2:
         return 0
-    if len(shape) == 3 and _are_gates(beside):
-        return 0
-    attention = _is_attention(parents, groups)
+    of_cell = _in_cell(name, beside)
+    if of_cell is not None:
+        return of_cell
+    attention = is_attention(path, groups)
     if len(shape) == 3 and attention:
         return (0, 1) if parents[-1] == "out" else 0
+    if _is_gated(tuple(parents), groups):
+        return len(shape) - 3
     if "bias" in beside:
         return _beside_bias(caller, path, shape, beside["bias"])
     if len(shape) == 3:
@@ -123,33 +133,86 @@ def _evident(caller: str, path: Path, groups: Mapping[Path, Group]) -> Axis:
     return tuple(range(len(shape) - 1))
 
 
-def _are_gates(beside: Group) -> bool:
-    """Whether kernels are those of a cell of this library, (I, G, H) and (H, G, H)."""
+BLOCK_GRU = {"kernel": 0, "recurrent": 0, "block": 1, "mix": 0, "gates": 1}
+"""The axes of the inputs in the kernels of a ``BlockGRU``; ``block`` (K, S, S) has three axes."""
+
+
+def _in_cell(name: str, beside: Group) -> int | None:
+    """The axis of the inputs in a kernel of a cell, also of several layers on leading axes; None if it is none.
+
+    They are told by one another: kernel (I, G, H) and recurrent (H, G, H), or (K, S, G, S) with blocks or micro-steps
+    before it; the first ones also without G.
+    """
+    if name == "projection":
+        return len(beside[name]) - 2
+    if name in BLOCK_GRU and "block" in beside:
+        return BLOCK_GRU[name] + len(beside["block"]) - 3
+    if name not in ("kernel", "recurrent"):
+        return None
     kernel, recurrent = (beside.get(name, ()) for name in ("kernel", "recurrent"))
-    return len(kernel) == len(recurrent) == 3 and kernel[1:] == recurrent[1:]
+    fed_back = beside.get("projection", kernel)[-1:]
+    for layers in range(min(len(kernel), len(recurrent)) - 1):
+        k, r = kernel[layers:], recurrent[layers:]
+        if kernel[:layers] != recurrent[:layers]:
+            break
+        if len(k) in (2, 3) and r[1:] == k[1:] and r[:1] == fed_back:
+            return layers
+        if (len(k), len(r)) == (3, 4) and r[2] == k[1] and r[1] == r[3] and k[2] in (r[1], r[0] * r[1]):
+            return layers + (name == "recurrent")
+    if len(kernel) == len(recurrent) == 3 and recurrent[0] == recurrent[2] == kernel[2]:
+        return 0  # some gates see only the inputs, or only the state
+    return None
 
 
-def _is_attention(parents: list[str], groups: Mapping[Path, Group]) -> bool:
+def is_attention(path: Path, groups: Mapping[Path, Group]) -> bool:
     """Whether a kernel is one of the four of Flax's attention, (I, heads, F) and, for the outputs, (heads, F, O)."""
-    if not parents or parents[-1] not in ATTENTION:
+    *above, own, _ = ("", "", *path)
+    if own not in ATTENTION:
         return False
-    kernels = [groups.get((*parents[:-1], name), {}).get("kernel", ()) for name in ATTENTION]
+    kernels = [groups.get((*above[2:], name), {}).get("kernel", ()) for name in ATTENTION]
     value, out = kernels[2:]
     return min(map(len, kernels)) > 2 and len({*map(len, kernels)}) == 1 and value[-2:] == out[-3:-1]
 
 
+def _is_gated(parents: Path, groups: Mapping[Path, Group]) -> bool:
+    """Whether a kernel (I, G, H) is that of a cell without a recurrent one: a norm beside it has weights for gates."""
+    beside = groups[parents]
+    of_norm = {**groups.get((*parents, "norm"), {}), **groups.get((*parents, "norm", "input"), {})}
+    *layers, _, gates, hidden = beside["kernel"] if len(beside.get("kernel", ())) > 2 else (0, 0, 0)
+    vectors = ((*layers, gates, hidden), (*layers, gates * hidden))
+    return "recurrent" not in beside and any(of_norm.get(name) in vectors for name in ("scale", "bias"))
+
+
 def _beside_bias(caller: str, path: Path, shape: tuple[int, ...], bias: tuple[int, ...]) -> Axis:
-    """A bias has a number for each unit, so it lies along their axes, of which the last is one."""
+    """A bias has a number for each unit, so it lies along their axes, of which the last is one.
+
+    A bias of gates may be flat: its axis stands for neighbors in the kernel, (G * H,) for (G, H).
+    """
     last = len(shape) - 1
-    places = [
+    subsets = [
         axes
-        for axes in itertools.combinations(range(len(shape)), len(bias))
-        if axes[-1:] == (last,) and len(axes) <= last and tuple(shape[a] for a in axes) == bias
+        for number in range(len(bias), last + 1)
+        for axes in itertools.combinations(range(len(shape)), number)
+        if axes[-1:] == (last,)
     ]
+    exact = [axes for axes in subsets if tuple(shape[a] for a in axes) == bias]
+    places = exact or [axes for axes in subsets if _flattens(shape, axes, bias)]
     if len(places) != 1:
         ways = "along several of its axes" if places else "along none of its axes that end with the last"
         _refuse(caller, path, shape, f"the bias beside it, of shape {bias}, would fit {ways}")
     return tuple(a for a in range(len(shape)) if a not in places[0])
+
+
+def _flattens(shape: tuple[int, ...], axes: tuple[int, ...], flat: tuple[int, ...]) -> bool:
+    """Whether some axes of a shape become ``flat`` where neighbors are joined."""
+    if not axes or not flat:
+        return not axes and not flat
+    return any(
+        axes[k - 1] - axes[0] == k - 1
+        and math.prod(shape[a] for a in axes[:k]) == flat[0]
+        and _flattens(shape, axes[k:], flat[1:])
+        for k in range(1, len(axes) + 1)
+    )
 
 
 def _refuse(caller: str, path: Path, shape: tuple[int, ...], reason: str) -> NoReturn:

@@ -27,6 +27,19 @@ def variable_names(path: Any) -> Path:
     return names(path[:-1] if boxed else path)
 
 
+def map_variables(function: Callable[[Path], Any], tree: PyTree) -> PyTree:
+    """What a function says of the names of each variable, in the place of the variable or of the box around it.
+
+    So it is a prefix of the tree with its boxes and without: NNX hands optimizers the one at first, then the other.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: function(variable_names(path)), tree, is_leaf=_is_box)
+
+
+def _is_box(node: Any) -> bool:
+    inside = jax.tree_util.tree_leaves_with_path(node, is_leaf=lambda other: other is not node)
+    return [path for path, _ in inside] == [(jax.tree_util.GetAttrKey("value"),)]
+
+
 def option_finder(
     caller: str, options: Mapping[str, Option], leaves: Iterable[Path]
 ) -> Callable[[Path], Option | None]:

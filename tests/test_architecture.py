@@ -51,6 +51,21 @@ def test_importing_jaxnorm_imports_no_flax_optax_chex_or_matplotlib():
     assert imported_by("import jaxnorm") == []
 
 
+def test_optim_imports_optax_with_its_first_transformation():
+    assert imported_by("import jaxnorm; jaxnorm.optim.decay_mask, jaxnorm.optim.unit_axes") == []
+    assert "optax" in imported_by("import jaxnorm; jaxnorm.optim.project_weights")
+
+
+def test_modules_are_imported_on_first_use():
+    done = run_python(
+        "import jaxnorm as j; print(j.linen.RNN, j.nnx.RNN, j.analysis.percentiles, j.convert.torch)", ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    for module in (jaxnorm, jaxnorm.optim):
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            _ = module.nothing
+
+
 def test_importing_the_converters_imports_none_of_their_libraries():
     libraries = (*OUTSIDE_THE_CORE, "torch", "keras", "haiku", "equinox", "h5py", "safetensors")
     assert imported_by("import jaxnorm.convert", among=libraries) == []

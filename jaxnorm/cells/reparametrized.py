@@ -64,8 +64,8 @@ class Reparametrized(Around):
 
     Notes:
       A state that stays (rho) is among the weights, so that they are all there is to keep; its gradient is zero, and
-      an optimizer with weight decay must leave it out. One that moves (of spectral normalization) belongs to the
-      ``Reparametrized`` of Flax, which has a place for it.
+      an optimizer with weight decay must leave it out, as ``jaxnorm.optim.decay_mask`` does. One that moves (of
+      spectral normalization) belongs to the ``Reparametrized`` of Flax, which has a place for it.
     """
 
     kernels: WeightNormalizer | Mapping[str, WeightNormalizer] | Named

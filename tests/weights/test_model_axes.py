@@ -65,11 +65,12 @@ def test_what_a_model_says_is_a_rule_for_optimizers(rng, key):
     close(project(params, axis=axes), normalized(params, {"kernel": (0, 1)}))
     cell = jn.SLSTM(4, heads=2)
     params = cases.randomize(cell.init(key, in_features=3), rng)
-    with pytest.raises(ValueError, match=r"project_weights: recurrent has shape \(2, 2, 4, 2\)"):
-        project(params)
-    made = project(params, axis=cell.kernel_axes)
-    close(made.recurrent, unit_vectors(params.recurrent, (1,)))
-    close(made.kernel, unit_vectors(params.kernel, (0,)))
+    for made in (project(params, axis=cell.kernel_axes), project(params)):
+        close(made.recurrent, unit_vectors(params.recurrent, (1,)))
+        close(made.kernel, unit_vectors(params.kernel, (0,)))
+    other = {"kernel": params.kernel, "recurrent": jnp.ones((3, 5, 4, 2))}
+    with pytest.raises(ValueError, match=r"project_weights: recurrent has shape \(3, 5, 4, 2\)"):
+        project(other, mask=optim.named("recurrent"))
 
 
 def test_masks_over_a_whole_model(rng, key):
@@ -186,12 +187,16 @@ def test_a_bias_lies_along_the_units(rng):
         ((5, 3, 4, 6), (5, 6), (1, 2)),  # layers of a scan
         ((3, 4, 2, 6), (2, 6), (0, 1)),
         ((4, 4, 4), (4,), (0, 1)),
+        ((3, 4, 6), (24,), (0,)),  # gates, flat
+        ((5, 3, 4, 6), (5, 24), (1,)),
+        ((3, 1, 6), (6,), (0, 1)),
     ):
         params = both(kernel, bias)
         close(project(params)["layer"]["kernel"], unit_vectors(params["layer"]["kernel"], inputs))
     for kernel, bias, ways in (
         ((4, 4, 6), (4, 6), "several"),
-        ((3, 4, 6), (24,), "none"),
+        ((3, 4, 6), (18,), "none"),
+        ((3, 4, 6), (12,), "none"),
         ((3, 2, 4, 6), (4,), "none"),
     ):
         with pytest.raises(ValueError, match=rf"project_weights: layer/kernel has shape .*{ways} of its axes"):

@@ -12,10 +12,8 @@ from jaxnorm._kernel_axes import AxisRule, input_axes
 from jaxnorm._paths import Path, variable_names
 from jaxnorm._typing import Array, Int, PyTree
 from jaxnorm.norms.moments import align, statistics_dtype
+from jaxnorm.optim.masks import Mask
 from jaxnorm.weights.base import unit_axes
-
-Mask: TypeAlias = PyTree | Callable[[PyTree], PyTree]
-"""Booleans in the structure of the weights or of a part of it from the root, or a function of the weights to that."""
 
 
 class Units(NamedTuple):
@@ -37,45 +35,6 @@ class StepState(NamedTuple):
     """The number of updates so far."""
 
     step: Int[Array, ""]
-
-
-def named(*names: str) -> Callable[[PyTree], PyTree]:
-    """A mask of all weights whose own name, the last one on the way to them, is one of those given.
-
-    Args:
-      *names: names of fields, dictionary entries or attributes.
-
-    Returns:
-      A function of weights to booleans. Boxes around a weight (``nnx.Param``, ``nn.Partitioned``) do not count.
-      Nothing under ``scale`` is chosen: ``Reparametrized`` has the scales of kernels there, under their names.
-
-    Raises:
-      ValueError: by the function, when there is no weight of such a name.
-
-    Example:
-      >>> import jaxnorm.optim
-      >>> jaxnorm.optim.named("kernel")({"dense": {"kernel": 1.0, "bias": 0.0}})
-      {'dense': {'bias': False, 'kernel': True}}
-    """
-
-    def mask(params: PyTree) -> PyTree:
-        def chosen(path: Any, _: Any) -> bool:
-            *parents, own = variable_names(path) or ("",)
-            return own in names and "scale" not in parents
-
-        found = jax.tree_util.tree_map_with_path(chosen, params)
-        if not any(jax.tree.leaves(found)):
-            raise ValueError(
-                f"jaxnorm.optim.named: no weight is named {' or '.join(map(repr, names))}. "
-                "Give other names, or a mask of your own: booleans in the structure of the weights."
-            )
-        return found
-
-    return mask
-
-
-kernels = named("kernel", "recurrent")
-"""The mask that is used where none is given: the kernels of all cells of this library and of Flax's layers."""
 
 
 def transformation(

@@ -1,17 +1,4 @@
-r"""Optax transformations for normalized weights: projections, and weight decay by its effect on the step size.
-
-They belong after the optimizer in ``optax.chain``, since they look at the update that will be made. Each works on the
-kernels that a mask chooses and leaves the rest alone; two groups of kernels are two of them in the chain.
-
-The units of a kernel are those of Flax's layers and of this library's cells. They follow from names and shapes: the
-last axis of (I, O) and of convolutions (\*window, I, O), the axes of gates beside a recurrent kernel, those of
-attention by the names ``query``, ``key``, ``value`` and ``out``, the rows of an ``embedding``, and with more axes those
-along which the bias beside a kernel lies. Where they do not follow, an error names the weight and asks for ``axis``:
-the axes over which the inputs of a unit lie, for all weights; or by name, ``{"out_kernel": (0, 1)}``, where a name is
-the path of a weight or the end of it; or by a function of the path, a tuple of names, and the array. None in their
-place leaves a weight alone. ``jaxnorm.linen.kernel_axes`` and ``jaxnorm.nnx.kernel_axes`` read such names from a model;
-a cell has its own, ``cell.kernel_axes``.
-"""
+"""Weight decay by its effect on the step size: the lengths of units recorded in a run, and what follows them."""
 
 from typing import Any
 
@@ -23,95 +10,11 @@ from jaxnorm import _validate
 from jaxnorm._kernel_axes import AxisRule
 from jaxnorm._paths import variable_names
 from jaxnorm._typing import Array, PyTree
-from jaxnorm._updates import Mask, Units, chosen_units, kernels, record_at, transformation
-from jaxnorm._updates import named as named
 from jaxnorm.norms.moments import statistics_dtype
+from jaxnorm.optim.masks import Mask, kernels
+from jaxnorm.optim.updates import Units, chosen_units, record_at, transformation
 from jaxnorm.weights.unit_rows import unit_rows
 from jaxnorm.weights.weight_norm import unit_lengths
-
-
-def project_weights(
-    *, every: int = 1, axis: AxisRule | None = None, mask: Mask = kernels
-) -> optax.GradientTransformationExtraArgs:
-    r"""Projection-based weight normalization: after the update each output unit gets weights of length one.
-
-    .. math::
-       w \leftarrow w + \Delta w, \qquad \text{at each N-th update} \quad w \leftarrow \frac{w}{\lVert w \rVert_2}
-
-    The gradient is the ordinary one, in which no normalization appears.
-
-    Args:
-      every: N, the number of updates between projections; the N-th is the first that projects.
-      axis: the axes over which the inputs of a unit lie; see above.
-      mask: which weights.
-
-    Returns:
-      A transformation, the last of its chain; its update needs ``params``.
-
-    Raises:
-      ValueError: ``every`` is not positive; at ``init``: it is not certain where the inputs of a unit lie.
-
-    Example:
-      >>> import jax.numpy as jnp, optax, jaxnorm.optim
-      >>> optimizer = optax.chain(optax.sgd(1.0), jaxnorm.optim.project_weights())
-      >>> params = {"kernel": jnp.array([[1.0], [0.0]])}
-      >>> update, _ = optimizer.update({"kernel": jnp.array([[1.0], [-2.0]])}, optimizer.init(params), params)
-      >>> optax.apply_updates(params, update)["kernel"].tolist()
-      [[0.0], [1.0]]
-
-    Notes:
-      Weights of length one from the start need ``jaxnorm.unit_rows`` on the initial ones; the first projection does it
-      otherwise. A unit without weights stays zero.
-
-    Reference:
-      L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,
-      arXiv:1710.02338. The authors' code projects after every update; 1 to 100 updates were studied.
-    """
-    period = _validate.positive_int("project_weights", "every", every)
-
-    def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
-        projected = unit_rows(weights + update, axis=units.inputs) - weights
-        return jnp.where((count + 1) % period == 0, projected, update)
-
-    return transformation("project_weights", change, mask, axis)
-
-
-def project_gradients(*, axis: AxisRule | None = None, mask: Mask = kernels) -> optax.GradientTransformationExtraArgs:
-    r"""Takes from each gradient the part along the weights, which no step on the sphere can follow.
-
-    .. math:: g \leftarrow g - (g \cdot \hat w) \, \hat w, \qquad \hat w = \frac{w}{\lVert w \rVert_2}
-
-    for each output unit: the gradient in the tangent space of the oblique manifold. It stands before the optimizer,
-    with :func:`project_weights` after it.
-
-    Args:
-      axis: the axes over which the inputs of a unit lie; see above.
-      mask: which weights.
-
-    Returns:
-      A transformation; its update needs ``params``.
-
-    Example:
-      >>> import jax.numpy as jnp, optax, jaxnorm.optim
-      >>> project = jaxnorm.optim.project_gradients()
-      >>> params = {"kernel": jnp.array([[1.0], [0.0]])}
-      >>> update, _ = project.update({"kernel": jnp.array([[5.0], [2.0]])}, project.init(params), params)
-      >>> update["kernel"].tolist()
-      [[0.0], [2.0]]
-
-    Notes:
-      Where the weights of a unit are zero its gradient is left as it is.
-
-    Reference:
-      L. Huang et al. 2017, arXiv:1710.02338, the variant on the oblique manifold.
-    """
-
-    def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
-        # The derivative of w / |w| at a unit vector is this projection; so this is exact for any length of w.
-        direction = unit_rows(weights, axis=units.inputs)
-        return update - direction * jnp.sum(direction * update, axis=units.inputs, keepdims=True)
-
-    return transformation("project_gradients", change, mask, axis)
 
 
 def record_norms(params: PyTree, *, axis: AxisRule | None = None, mask: Mask = kernels) -> PyTree:

@@ -1,0 +1,95 @@
+"""Projection of kernels on units of length one, and of gradients on what can be followed there."""
+
+import jax.numpy as jnp
+import optax
+
+from jaxnorm import _validate
+from jaxnorm._kernel_axes import AxisRule
+from jaxnorm._typing import Array
+from jaxnorm.optim.masks import Mask, kernels
+from jaxnorm.optim.updates import Units, transformation
+from jaxnorm.weights.unit_rows import unit_rows
+
+
+def project_weights(
+    *, every: int = 1, axis: AxisRule | None = None, mask: Mask = kernels
+) -> optax.GradientTransformationExtraArgs:
+    r"""Projection-based weight normalization: after the update each output unit gets weights of length one.
+
+    .. math::
+       w \leftarrow w + \Delta w, \qquad \text{at each N-th update} \quad w \leftarrow \frac{w}{\lVert w \rVert_2}
+
+    The gradient is the ordinary one, in which no normalization appears.
+
+    Args:
+      every: N, the number of updates between projections; the N-th is the first that projects.
+      axis: the axes over which the inputs of a unit lie; see above.
+      mask: which weights.
+
+    Returns:
+      A transformation, the last of its chain; its update needs ``params``.
+
+    Raises:
+      ValueError: ``every`` is not positive; at ``init``: it is not certain where the inputs of a unit lie.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxnorm.optim
+      >>> optimizer = optax.chain(optax.sgd(1.0), jaxnorm.optim.project_weights())
+      >>> params = {"kernel": jnp.array([[1.0], [0.0]])}
+      >>> update, _ = optimizer.update({"kernel": jnp.array([[1.0], [-2.0]])}, optimizer.init(params), params)
+      >>> optax.apply_updates(params, update)["kernel"].tolist()
+      [[0.0], [1.0]]
+
+    Notes:
+      Weights of length one from the start need ``jaxnorm.unit_rows`` on the initial ones; the first projection does it
+      otherwise. A unit without weights stays zero.
+
+    Reference:
+      L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,
+      arXiv:1710.02338. The authors' code projects after every update; 1 to 100 updates were studied.
+    """
+    period = _validate.positive_int("project_weights", "every", every)
+
+    def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
+        projected = unit_rows(weights + update, axis=units.inputs) - weights
+        return jnp.where((count + 1) % period == 0, projected, update)
+
+    return transformation("project_weights", change, mask, axis)
+
+
+def project_gradients(*, axis: AxisRule | None = None, mask: Mask = kernels) -> optax.GradientTransformationExtraArgs:
+    r"""Takes from each gradient the part along the weights, which no step on the sphere can follow.
+
+    .. math:: g \leftarrow g - (g \cdot \hat w) \, \hat w, \qquad \hat w = \frac{w}{\lVert w \rVert_2}
+
+    for each output unit: the gradient in the tangent space of the oblique manifold. It stands before the optimizer,
+    with :func:`project_weights` after it.
+
+    Args:
+      axis: the axes over which the inputs of a unit lie; see above.
+      mask: which weights.
+
+    Returns:
+      A transformation; its update needs ``params``.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, jaxnorm.optim
+      >>> project = jaxnorm.optim.project_gradients()
+      >>> params = {"kernel": jnp.array([[1.0], [0.0]])}
+      >>> update, _ = project.update({"kernel": jnp.array([[5.0], [2.0]])}, project.init(params), params)
+      >>> update["kernel"].tolist()
+      [[0.0], [2.0]]
+
+    Notes:
+      Where the weights of a unit are zero its gradient is left as it is.
+
+    Reference:
+      L. Huang et al. 2017, arXiv:1710.02338, the variant on the oblique manifold.
+    """
+
+    def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
+        # The derivative of w / |w| at a unit vector is this projection; so this is exact for any length of w.
+        direction = unit_rows(weights, axis=units.inputs)
+        return update - direction * jnp.sum(direction * update, axis=units.inputs, keepdims=True)
+
+    return transformation("project_gradients", change, mask, axis)
