@@ -17,7 +17,7 @@ from jaxnorm.norms.moments import Moments
 
 STATS = "batch_stats"
 WHERE = "jaxnorm.linen.population"
-MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(bn_lstm({}))")
+MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(bn_lstm({}, max_steps=20))")
 
 
 class _Places:

@@ -13,7 +13,7 @@ from jaxnorm._population import average, calls, measuring, nothing_measured
 from jaxnorm._typing import PyTree
 
 WHERE = "jaxnorm.nnx.population"
-MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(bn_lstm({}), 3, rngs=rngs)")
+MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(bn_lstm({}, max_steps=20), 3, rngs=rngs)")
 
 Path: TypeAlias = tuple[str | int, ...]
 """Attributes and entries of lists that lead to a module."""

@@ -16,20 +16,22 @@ import numpy as np
 
 
 class Wanted(NamedTuple):
-    """What an argument has to be: in words, and a line that makes one, with the size in braces if it has one."""
+    """What an argument has to be: in words, a line that makes one ({} is its size), and the method that tells it."""
 
     noun: str
     example: str
+    method: str = ""
 
     def sized(self, size: int = 128) -> str:
         """The line, for this size."""
         return self.example.format(size)
 
 
-CELL = Wanted("a cell spec", "ln_lstm({})")
-NORMALIZER = Wanted("a normalizer", "LayerNorm()")
-WEIGHT_NORMALIZER = Wanted("a weight normalizer", "WeightNorm()")
+CELL = Wanted("a cell spec", "ln_lstm({})", "initial_carry")
+NORMALIZER = Wanted("a normalizer", "LayerNorm()", "param_shape")
+WEIGHT_NORMALIZER = Wanted("a weight normalizer", "WeightNorm()", "advance")
 KEY = Wanted("a key", "jax.random.key(0)")
+SPECS = (CELL, NORMALIZER, WEIGHT_NORMALIZER)
 
 LIBRARIES = {"flax": "Flax", "torch": "PyTorch", "keras": "Keras", "haiku": "Haiku", "equinox": "Equinox"}
 CONVERTERS = {
@@ -77,8 +79,8 @@ def describe(value: Any) -> str:
         return f"the class {value.__name__}" + (f" of {library}" if library else "")
     if isinstance(value, types.ModuleType):
         return f"the module {value.__name__}"
-    if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
-        kind = "the preset {}, which was not called" if _makes_spec(value) else "the function {}"
+    if _is_function(value):
+        kind = "the function {}" if _kind(value) is None else "the preset {}, which was not called"
         return kind.format(getattr(value, "__name__", repr(value)))
     return _describe_instance(value)
 
@@ -104,62 +106,58 @@ def _describe_instance(value: Any) -> str:
         return kind.__name__
     if isinstance(value, list | tuple):
         return f"a {kind.__name__} with {len(value)} entr{'y' if len(value) == 1 else 'ies'}"
-    for attribute, noun in (("initial_carry", "cell"), ("param_shape", "normalizer"), ("advance", "weight normalizer")):
-        if hasattr(kind, attribute):
-            return f"the {noun} {_short(value)}"
+    spec = _kind(kind)
+    if spec is not None:
+        return f"the {spec.noun.removeprefix('a ')} {_short(value)}"
     return f"an object of type {kind.__name__}"
 
 
 def advise(value: Any, wanted: Wanted) -> str:
     """What to do, with the line to write."""
-    if isinstance(value, functools.partial):
-        return advise(value.func, wanted)
-    if isinstance(value, type) and not _library(value) and hasattr(value, "__dataclass_fields__"):
-        return f"Write {call(value)}."
-    if inspect.isroutine(value) or hasattr(value, "__wrapped__"):
-        made = value if _makes_spec(value) else _spec_beside(value)
-        return f"Write {wanted.sized() if made is None else call(made)}."
-    if isinstance(value, str):
-        made = getattr(sys.modules.get("jaxnorm"), value, None) if value.isidentifier() else None
-        return f"Write {wanted.sized() if not callable(made) else 'jaxnorm.' + call(made)}."
+    made = _maker(value)
+    spec = _kind(type(value) if made is None else made)
+    if spec is not None and spec != wanted:
+        return _advise_other_spec(spec, wanted)
+    if made is not None:
+        return f"Write {'jaxnorm.' * isinstance(value, str)}{call(made)}."
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 0:
-        return f"Write {f'jax.random.key({value})' if wanted is KEY else wanted.sized(int(value) or 128)}."
+        return f"Write {f'jax.random.key({value})' if wanted == KEY else wanted.sized(int(value) or 128)}."
     if not isinstance(value, type) and _library(type(value)):
         return _advise_module(value, wanted)
-    return _advise_jaxnorm(value, wanted)
+    if wanted == CELL and isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return "Run several cells by jaxnorm.stack(cells, params, xs)."
+    if wanted == KEY and hasattr(value, "dtype") and is_key_dtype(value.dtype):
+        return "These are several keys: pass one of them, keys[0]."
+    return f"Write {wanted.sized()}."
+
+
+def _advise_other_spec(spec: Wanted, wanted: Wanted) -> str:
+    """What to do with a spec of another kind."""
+    if wanted == CELL and spec == NORMALIZER:
+        return "A normalizer goes into a cell: LSTM(128, norm=LayerNorm())."
+    if wanted == CELL and spec == WEIGHT_NORMALIZER:
+        return "A weight normalizer goes around a cell: Reparametrized(ln_lstm(128), WeightNorm())."
+    return f"Write {wanted.sized()}."
 
 
 def _advise_module(value: Any, wanted: Wanted) -> str:
     """What to do with a module of another library, or with one of jaxnorm's for Flax."""
     kind = type(value)
-    if wanted is KEY:
+    if wanted == KEY:
         return "Take one key out of it: rngs.params()." if kind.__name__ == "Rngs" else f"Write {wanted.sized()}."
     if kind.__module__.split(".")[0] == "jaxnorm":
         own = next((name for name in ("cell", "spec") if hasattr(value, name)), None)
         return f"Its spec is module.{own}." if own else f"Write {wanted.sized()}."
     line = wanted.sized()
-    if wanted is CELL:
+    if wanted == CELL:
         sizes = (getattr(value, name, None) for name in ("features", "hidden_features", "hidden_size", "units"))
         size = next((size for size in sizes if isinstance(size, int)), 128)
         line = f"{CELLS_ELSEWHERE.get(kind.__name__, 'lstm')}({size})"
-    elif hasattr(sys.modules.get("jaxnorm"), kind.__name__):
-        line = call(getattr(sys.modules["jaxnorm"], kind.__name__))
+    elif wanted == NORMALIZER and _kind(ours := getattr(sys.modules.get("jaxnorm"), kind.__name__, None)) == wanted:
+        line = call(ours)
     root = next(part for part in _modules(kind) if part.split(".")[0] in LIBRARIES).split(".")
     converter = CONVERTERS.get(root[1] if root[0] == "flax" and len(root) > 1 else root[0], "jaxnorm.convert")
     return f"Write {line}; {converter} brings its weights along."
-
-
-def _advise_jaxnorm(value: Any, wanted: Wanted) -> str:
-    """What to do with specs of another kind, and with several where one is wanted."""
-    if wanted is CELL and hasattr(type(value), "param_shape"):
-        return "A normalizer goes into a cell: LSTM(128, norm=LayerNorm())."
-    if wanted is CELL and hasattr(type(value), "advance"):
-        return "A weight normalizer goes around a cell: Reparametrized(ln_lstm(128), WeightNorm())."
-    if wanted is CELL and isinstance(value, list | tuple) and not hasattr(value, "_fields"):
-        return "Run several cells by jaxnorm.stack(cells, params, xs)."
-    if wanted is KEY and hasattr(value, "dtype") and is_key_dtype(value.dtype):
-        return "These are several keys: pass one of them, keys[0]."
-    return f"Write {wanted.sized()}."
 
 
 def restore(value: Any, name: str, made: str, line: str) -> str:
@@ -182,8 +180,10 @@ def call(made: Any) -> str:
     except (TypeError, ValueError):
         return f"{made.__name__}()"
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind in kinds]
-    return f"{made.__name__}({', '.join(SIZES.get(name, name) for name in needed)})"
+    needed = [p for p in parameters if p.default is p.empty]
+    given = [SIZES.get(p.name, p.name) for p in needed if p.kind in kinds]
+    given += [f"{p.name}=..." for p in needed if p.kind is p.KEYWORD_ONLY]
+    return f"{made.__name__}({', '.join(given)})"
 
 
 def is_key_dtype(dtype: Any) -> bool:
@@ -191,18 +191,30 @@ def is_key_dtype(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
-def _makes_spec(function: Any) -> bool:
-    """Whether a function is a preset: what it returns is a spec."""
-    made = getattr(function, "__annotations__", {}).get("return")
-    attributes = ("initial_carry", "param_shape", "advance")
-    return isinstance(made, type) and any(hasattr(made, name) for name in attributes)
+def _kind(made: Any) -> Wanted | None:
+    """Of which kind a class of specs is, or what a preset returns."""
+    made = made if isinstance(made, type) else getattr(made, "__annotations__", {}).get("return")
+    return next((spec for spec in SPECS if isinstance(made, type) and hasattr(made, spec.method)), None)
 
 
-def _spec_beside(function: Any) -> Any:
-    """The spec of a function of arrays, which stands beside it in its file: LayerNorm of layer_norm."""
-    name = getattr(function, "__name__", "").replace("_", "")
-    beside = vars(sys.modules.get(getattr(function, "__module__", ""), object))
-    return next((made for own, made in beside.items() if own.lower() == name and isinstance(made, type)), None)
+def _maker(value: Any) -> Any:
+    """What has to be called for a spec: a class, a preset, the spec of a function of arrays; also by its name."""
+    if isinstance(value, str):
+        value = getattr(sys.modules.get("jaxnorm"), value, None) if value.isidentifier() else None
+    if isinstance(value, functools.partial):
+        value = value.func
+    if not isinstance(value, type) and not _is_function(value):
+        return None
+    if _kind(value) is not None:
+        return value
+    # The spec of a function stands beside it in its file: LayerNorm of layer_norm.
+    name = getattr(value, "__name__", "").replace("_", "")
+    beside = vars(sys.modules.get(getattr(value, "__module__", ""), object))
+    return next((made for own, made in beside.items() if own.lower() == name and _kind(made) is not None), None)
+
+
+def _is_function(value: Any) -> bool:
+    return inspect.isroutine(value) or (hasattr(value, "__wrapped__") and callable(value))
 
 
 def _modules(kind: type) -> list[str]:

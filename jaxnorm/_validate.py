@@ -49,20 +49,21 @@ def array(where: str, name: str, value: Any) -> Array:
 
 def key(where: str, name: str, value: Any) -> None:
     """Raises TypeError unless ``value`` is one key: a typed one, or the two numbers of an old one."""
-    dtype, axes = getattr(value, "dtype", None), getattr(value, "ndim", None)
-    typed = dtype is not None and _objects.is_key_dtype(dtype)
-    if not (axes == 0 if typed else axes == 1 and dtype == jnp.uint32):
-        _objects.refuse(where, name, value, _objects.KEY)
+    if isinstance(value, Array | np.ndarray):
+        typed = _objects.is_key_dtype(value.dtype)
+        if value.ndim == 0 if typed else value.ndim == 1 and value.dtype == jnp.uint32:
+            return
+    _objects.refuse(where, name, value, _objects.KEY)
 
 
-def batch_shape(where: str, value: Any) -> tuple[Any, ...]:
-    """Returns the sizes of batch axes as a tuple; raises unless they are sizes, each a number or symbolic."""
+def sizes(where: str, name: str, value: Any) -> tuple[Any, ...]:
+    """Returns a shape as a tuple; raises TypeError unless there are sizes in it, each a number or symbolic."""
     if isinstance(value, list | tuple) and not hasattr(value, "_fields") and all(map(_is_size, value)):
         return tuple(value)
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     line = f"({value},)" if whole else "xs.shape[1:-1]" if getattr(value, "ndim", 0) else "(64,), or () without a batch"
     got = value if isinstance(value, list | tuple) else _objects.describe(value)
-    raise TypeError(f"{where}: batch_shape must be a tuple of sizes such as (64,), got {got}. Write {line}.")
+    raise TypeError(f"{where}: {name} must be a tuple of sizes such as (64,), got {got}. Write {line}.")
 
 
 def _is_size(value: Any) -> bool:

@@ -292,6 +292,7 @@ class RNNCell(nn.RNNCellBase):
         Where the initial carry is learned the module must be bound, as it is inside ``flax.linen.RNN``; the carry of
         an unbound module is the one that training starts from.
         """
+        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         params = None
         if self.scope is not None:
             stored = self.variables.get(PARAMS)

@@ -14,6 +14,7 @@ from flax import nnx
 from flax.core import freeze
 
 from jaxnorm import _nnx_variables as variables
+from jaxnorm import _validate
 from jaxnorm._names import norm_template
 from jaxnorm._nnx_axes import kernel_axes as kernel_axes
 from jaxnorm._nnx_population import population as population
@@ -349,6 +350,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         Raises:
           ValueError: ``carry_init`` is given without ``rngs``.
         """
+        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         key = None if rngs is None else variables.key("RNNCell.initialize_carry", rngs, "carry")
         if carry_init is None:
             return self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)

@@ -146,7 +146,7 @@ class Frame(NoModule, abc.ABC):
     ) -> Any:
         """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
         where = f"{type(self).__name__}.initial_carry"
-        batch_shape = _validate.batch_shape(where, batch_shape)
+        batch_shape = _validate.sizes(where, "batch_shape", batch_shape)
         if key is not None:
             _validate.key(where, "key", key)
         compute = jnp.dtype(dtype or self.dtype or self.param_dtype)

@@ -214,6 +214,7 @@ def deterministic(cell: C, *, value: bool = True) -> C:
       >>> jaxnorm.deterministic(cell).deterministic, jaxnorm.deterministic(jaxnorm.gru(4)) == jaxnorm.gru(4)
       (True, True)
     """
+    check_cell("deterministic", "cell", cell)
     spec: Any = cell
     changes: dict[str, Any] = {}
     if (inner := inside(cell)) is not None:

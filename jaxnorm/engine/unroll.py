@@ -150,6 +150,8 @@ def unroll(
     batch_shape = layout[:time] + layout[time + 1 :]
     where, reset = (check_mask("unroll", n, a, layout, "xs") for n, a in (("where", where), ("reset", reset)))
     lengths = check_lengths("unroll", "lengths", lengths, batch_shape)
+    if not isinstance(params, tuple):  # before jit, which takes arrays only
+        check_params(cell, params)
     for name, tree in (("params", params), ("carry", carry), ("stats", stats)):
         check_arrays("unroll", name, tree)
     if key is not None and not isinstance(key, Keys):
