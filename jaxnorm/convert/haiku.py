@@ -62,7 +62,7 @@ def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name
         return _load_vanilla(arrays, spec)
     if "linear/w" in arrays:
         return _load_lstm(arrays, spec)
-    if "w_h" in arrays:
+    if "w_h" in arrays or "w_i" in arrays:
         return _load_gru(arrays, spec)
     values = {key: _flat(arrays.take(key)) for key in arrays.names}
     count = 1.0
@@ -135,6 +135,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, 
 
 
 def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
+    arrays.expect(("linear/w", "linear/b"))
     rows, columns = arrays.matrix("linear/w", "(I + H, 4 H)")
     hidden = columns // 4
     if columns % 4 or rows <= hidden:
@@ -148,6 +149,7 @@ def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
 
 
 def _load_gru(arrays: Arrays, spec: Any) -> Imported:
+    arrays.expect(("w_i", "w_h", "b"))
     inputs, columns = arrays.matrix("w_i", "(I, 3 H)")
     hidden = columns // 3
     parts = cells.Parts(
@@ -160,6 +162,7 @@ def _load_gru(arrays: Arrays, spec: Any) -> Imported:
 
 
 def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:
+    arrays.expect(("linear/w", "linear/b", "linear_1/w"), ("linear_1/b",))
     inputs, hidden = arrays.matrix("linear/w", "(I, H)")
     parts = cells.Parts(
         arrays.take("linear/w", (inputs, hidden), "(I, H)"), arrays.take("linear_1/w", (hidden, hidden), "(H, H)")

@@ -21,6 +21,7 @@ from jaxnorm.convert.files import KerasLayer, read_keras
 from jaxnorm.engine.layers import Directions
 
 ORDER = {4: "ifgo", 3: "zrn", 1: "h"}
+CHOOSE = "Take it away: {{name.removeprefix({!r}): array for name, array in arrays.items()}}."
 CELL = ("kernel", "recurrent_kernel", "bias")
 NORM = norms.Names("gamma", "beta", "moving_mean", "moving_variance")
 RMS = norms.Names("scale", "")
@@ -69,7 +70,9 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
         kind, config, values = type(source).__name__, source.get_config(), _live(source)
     else:
         raise TypeError(f"{where}: source must be a layer, arrays by name or a path, got {type(source).__name__}.")
-    arrays = Arrays(where, values)
+    arrays = Arrays(where, values, choose=CHOOSE)
+    if kind is None:
+        _refuse_prefixes(arrays)
     if kind == "Bidirectional" or "forward_layer/kernel" in arrays:
         return _load_both(where, values, config, spec)
     if (kind is None and "kernel" in arrays) or kind in {"LSTM", "GRU", "SimpleRNN"} | CELL_KINDS:
@@ -123,6 +126,17 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     return norms.arrays_of(where, spec, params, stats, NORM)
 
 
+def _refuse_prefixes(arrays: Arrays) -> None:
+    """Refuses arrays by longer names, such as those that ``variable.path`` gives."""
+    kinds = {}
+    for prefix in arrays.prefixes("recurrent_kernel"):
+        if prefix not in ("", "forward_layer/", "backward_layer/"):
+            rows, columns = arrays.matrix(prefix + "recurrent_kernel", "(H, G H)")
+            kinds[prefix] = {4: "an LSTM", 3: "a GRU", 1: "a SimpleRNN"}.get(columns // max(rows, 1), "a layer")
+    if kinds:
+        arrays.point_to(kinds)
+
+
 def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
     kernel, recurrent, bias, recurrent_bias, _ = cells.parts_of(where, cell, params)
     if isinstance(cell, Elman):
@@ -159,6 +173,7 @@ def _load_both(where: str, values: Mapping[str, Any], config: Mapping[str, Any],
 
 def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:
     where = arrays.where
+    arrays.expect(CELL[:2], CELL[2:])
     hidden, columns = arrays.matrix("recurrent_kernel", "(H, G H)")
     gates = columns // hidden
     if gates * hidden != columns or gates not in ORDER:

@@ -42,6 +42,7 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
     wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
     if isinstance(spec, BatchNorm):
         wanted += [names.mean, names.var]
+    arrays.expect(wanted)
     shape = arrays.shape(wanted[0]) if wanted else ()
     params = Affine(
         *(

@@ -4,6 +4,7 @@ PyTorch is imported only where a live module is handed over; names and arrays ne
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from jaxnorm.convert.files import read_safetensors
 from jaxnorm.engine.layers import Directions
 
 ORDER = {4: "ifgo", 3: "rzn", 1: "h"}
+RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?")
+"""The names of the arrays of a recurrent layer, and of a cell."""
 NAMES = norms.Names("weight", "bias", "running_mean", "running_var")
 
 
@@ -62,7 +65,7 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
     described = None if isinstance(source, Mapping | str | os.PathLike) else describe(where, source)
     values, notes = effective(where, values)
     arrays = Arrays(where, {prefix + name: value for name, value in values.items()}, prefix)
-    if _suffix(arrays) is not None:
+    if _is_recurrent(arrays):
         found = _load_cells(arrays, spec, described)
         return found._replace(notes=(*found.notes, *notes))
     return _load_norm(arrays, spec, described)
@@ -197,20 +200,14 @@ def _values(where: str, source: Any, prefix: str) -> dict[str, Any]:
 
 
 def _load_cells(arrays: Arrays, spec: Any, described: Any) -> Imported:
-    suffix = _suffix(arrays)
     notes = described.notes if described else ()
-    if suffix == "":  # a single cell, whose names count no layers
-        cell, params = _load_cell(arrays, "", spec, described)
-        arrays.finish()
-        return Imported(cell, params, (), notes)
-    count = sum(name.startswith("weight_hh_l") and not name.endswith("_reverse") for name in arrays.names)
-    both = "weight_hh_l0_reverse" in arrays
+    kinds, ends = _ends(arrays.names)
+    arrays.expect(f"{kind}{end}" for layer in ends for end in layer for kind in kinds)
+    both, count = len(ends[0]) == 2, len(ends)
     layers = []
-    for number in range(count):
-        ends = (f"_l{number}", f"_l{number}_reverse") if both else (f"_l{number}",)
-        pairs = [_load_cell(arrays, end, spec, described) for end in ends]
+    for layer in ends:
+        pairs = [_load_cell(arrays, end, spec, described) for end in layer]
         layers.append(tuple(Directions(*each) for each in zip(*pairs, strict=True)) if both else pairs[0])
-    arrays.finish()
     found, params = zip(*layers, strict=True)
     return Imported(found, params, (), notes) if count > 1 else Imported(found[0], params[0], (), notes)
 
@@ -299,6 +296,9 @@ def _load_norm(arrays: Arrays, spec: Any, described: Any) -> Imported:
     if described is not None:
         spec, notes = settle(arrays.where, described.spec, spec), described.notes
     elif spec is None:
+        prefixes = {prefix: "a normalizer" for end in NAMES for prefix in arrays.prefixes(end)}
+        if prefixes and "" not in prefixes and arrays.prefix not in prefixes:
+            arrays.point_to(prefixes)
         raise ValueError(
             f"{arrays.where}: {', '.join(arrays.names)} may belong to several normalizers, and do not tell epsilon. "
             "Pass spec=LayerNorm(epsilon=1e-5), or another, or the live module."
@@ -318,9 +318,34 @@ def _export_norm(where: str, spec: Any, params: Any, stats: Any) -> dict[str, Ho
     return found
 
 
-def _suffix(arrays: Arrays) -> str | None:
-    """What comes after ``weight_hh`` in the names of a recurrent layer: ``_l0``, or nothing in those of a cell."""
-    return next((end for end in ("_l0", "") if f"weight_hh{end}" in arrays), None)
+def _is_recurrent(arrays: Arrays) -> bool:
+    """Whether names are those of a recurrent layer; those of one that lies deeper are refused, with the prefix."""
+    if any(RECURRENT.match(name) for name in arrays.names):
+        return True
+    kinds = {}
+    for end in ("weight_hh_l0", "weight_hh"):
+        for prefix in arrays.prefixes(end):
+            rows, columns = arrays.matrix(prefix.removeprefix(arrays.prefix) + end, "(G H, H)")
+            kinds[prefix] = {4: "an LSTM", 3: "a GRU", 1: "an RNN"}.get(rows // max(columns, 1), "a recurrent layer")
+    if kinds:
+        arrays.point_to(kinds)
+    return False
+
+
+def _ends(names: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The kinds of arrays that a layer has, and what comes after them, for each layer and direction.
+
+    Nothing comes after those of a single cell.
+    """
+    known = [match for match in map(RECURRENT.fullmatch, names) if match]
+    biased = any(name.startswith("bias") for name in names)
+    projected = any(match[1] == "weight_hr" for match in known)
+    kinds = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if biased else ()), *("weight_hr",) * projected)
+    layers = [int(match[2]) for match in known if match[2]]
+    if not layers and not any("_l0" in name for name in names):
+        return kinds, [("",)]
+    both = any(match[3] for match in known)
+    return kinds, [(f"_l{n}", f"_l{n}_reverse") if both else (f"_l{n}",) for n in range(max(layers, default=0) + 1)]
 
 
 def _host(value: Any) -> Any:
