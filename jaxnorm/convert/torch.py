@@ -3,7 +3,6 @@
 PyTorch is imported only where a live module is handed over; names and arrays need none.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from jaxnorm import _objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
@@ -20,7 +20,7 @@ from jaxnorm.convert._torch_kernels import effective, read, spectral_options, wr
 from jaxnorm.convert._torch_modules import describe
 from jaxnorm.convert.arrays import Arrays, Host
 from jaxnorm.convert.base import Imported, refuse, settle
-from jaxnorm.convert.files import read_safetensors
+from jaxnorm.convert.files import caller, is_path, read_safetensors
 from jaxnorm.engine.layers import Directions
 
 ORDER = {4: "ifgo", 3: "rzn", 1: "h"}
@@ -46,7 +46,9 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
 
     Raises:
       TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+      ValueError: an array is missing, unknown or of another shape, or something has no counterpart; or a file is
+        damaged, cut short or of another kind.
+      OSError: there is no such file, it is a folder, or it may not be read.
 
     Example:
       >>> import numpy as np, jaxnorm
@@ -60,9 +62,9 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
       PyTorch has two biases. Those of an LSTM and of an Elman cell only ever appear as a sum, which is the bias here;
       those of a GRU are both kept.
     """
-    where = "convert.torch.load"
+    where = caller("convert.torch.load", source)
     values = _values(where, source, prefix)
-    described = None if isinstance(source, Mapping | str | os.PathLike) else describe(where, source)
+    described = None if isinstance(source, Mapping) or is_path(source) else describe(where, source)
     values, notes = effective(where, values)
     arrays = Arrays(where, {prefix + name: value for name, value in values.items()}, prefix)
     if _is_recurrent(arrays):
@@ -148,10 +150,10 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
       Only the arrays of this kernel are looked at; a bias beside it is not. A state dict does not tell along which axis
       a spectral normalization goes: that it is the first is taken for granted (transposed convolutions have another).
     """
-    where = "convert.torch.load_kernel"
+    where = caller("convert.torch.load_kernel", source)
     values = _values(where, source, prefix)
     arrays = Arrays(where, {prefix + key: value for key, value in values.items()}, prefix)
-    told = None if isinstance(source, Mapping | str | os.PathLike) else spectral_options(where, source, name, gates)
+    told = None if isinstance(source, Mapping) or is_path(source) else spectral_options(where, source, name, gates)
     if told is not None:
         spec = settle(where, told, spec)
     return Imported(*read(arrays, name, gates, spec))
@@ -189,11 +191,13 @@ def export_kernel(
 
 def _values(where: str, source: Any, prefix: str) -> dict[str, Any]:
     """The arrays of one layer by name, without the prefix."""
-    if isinstance(source, str | os.PathLike):
+    if is_path(source):
         source = read_safetensors(where, source, prefix)
     elif not isinstance(source, Mapping):
         if not hasattr(source, "state_dict"):
-            raise TypeError(f"{where}: source must be a module, a state dict or a path, got {type(source).__name__}.")
+            raise TypeError(
+                f"{where}: source must be a module, a state dict or a path, got {_objects.describe(source)}."
+            )
         source = source.state_dict()
     Arrays(where, source, prefix)  # names what there is where nothing has the prefix
     return {name[len(prefix) :]: _host(value) for name, value in source.items() if name.startswith(prefix)}
