@@ -56,6 +56,16 @@ def key(where: str, name: str, value: Any) -> None:
     _objects.refuse(where, name, value, _objects.KEY)
 
 
+def start_value(where: str, name: str, value: Any) -> Any:
+    """Returns the number that weights begin with; raises TypeError where an initializer came instead."""
+    if not callable(value) and not isinstance(value, str):
+        return value
+    raise TypeError(
+        f"{where}: {name} must be a number, got {_objects.describe(value)}. A normalizer draws nothing and has no key: "
+        f"draw the weights after init, params._replace({name.removesuffix('_init')}=initializer(key, shape))."
+    )
+
+
 def sizes(where: str, name: str, value: Any) -> tuple[Any, ...]:
     """Returns a shape as a tuple; raises TypeError unless there are sizes in it, each a number or symbolic."""
     if isinstance(value, list | tuple) and not hasattr(value, "_fields") and all(map(_is_size, value)):

@@ -93,13 +93,15 @@ def check_data(caller: str, name: str, x: Any, mask: Any) -> None:
         _validate.broadcastable(caller, "mask", jnp.shape(mask), x.shape)
 
 
-def init_affine(shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | None, bias_init: float | None) -> Affine:
+def init_affine(
+    where: str, shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | None, bias_init: float | None
+) -> Affine:
     """Affine parameters filled with the given values; None leaves one out."""
 
-    def full(value: float | None) -> Array | None:
-        return None if value is None else jnp.full(shape, value, dtype)
+    def full(name: str, value: float | None) -> Array | None:
+        return None if value is None else jnp.full(shape, _validate.start_value(where, name, value), dtype)
 
-    return Affine(full(scale_init), full(bias_init))
+    return Affine(full("scale_init", scale_init), full("bias_init", bias_init))
 
 
 Weights = TypeVar("Weights")
@@ -128,7 +130,11 @@ class HasAffine:
         """``Affine(scale, bias)`` of the given shape."""
         spec: Any = self
         return init_affine(
-            shape, dtype, spec.scale_init if spec.use_scale else None, spec.bias_init if spec.use_bias else None
+            type(self).__name__,
+            shape,
+            dtype,
+            spec.scale_init if spec.use_scale else None,
+            spec.bias_init if spec.use_bias else None,
         )
 
 
