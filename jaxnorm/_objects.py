@@ -31,6 +31,7 @@ CELL = Wanted("a cell spec", "ln_lstm({})", "initial_carry")
 NORMALIZER = Wanted("a normalizer", "LayerNorm()", "param_shape")
 WEIGHT_NORMALIZER = Wanted("a weight normalizer", "WeightNorm()", "advance")
 KEY = Wanted("a key", "jax.random.key(0)")
+SPEC = Wanted("a spec", "lstm({})")
 SPECS = (CELL, NORMALIZER, WEIGHT_NORMALIZER)
 
 LIBRARIES = {"flax": "Flax", "torch": "PyTorch", "keras": "Keras", "haiku": "Haiku", "equinox": "Equinox"}
@@ -116,7 +117,7 @@ def advise(value: Any, wanted: Wanted) -> str:
     """What to do, with the line to write."""
     made = _maker(value)
     spec = _kind(type(value) if made is None else made)
-    if spec is not None and spec != wanted:
+    if spec is not None and wanted not in (spec, SPEC):
         return _advise_other_spec(spec, wanted)
     if made is not None:
         return f"Write {'jaxnorm.' * isinstance(value, str)}{call(made)}."
@@ -149,11 +150,11 @@ def _advise_module(value: Any, wanted: Wanted) -> str:
         own = next((name for name in ("cell", "spec") if hasattr(value, name)), None)
         return f"Its spec is module.{own}." if own else f"Write {wanted.sized()}."
     line = wanted.sized()
-    if wanted == CELL:
+    if wanted == CELL or (wanted == SPEC and kind.__name__ in CELLS_ELSEWHERE):
         sizes = (getattr(value, name, None) for name in ("features", "hidden_features", "hidden_size", "units"))
         size = next((size for size in sizes if isinstance(size, int)), 128)
         line = f"{CELLS_ELSEWHERE.get(kind.__name__, 'lstm')}({size})"
-    elif wanted == NORMALIZER and _kind(ours := getattr(sys.modules.get("jaxnorm"), kind.__name__, None)) == wanted:
+    elif wanted in (NORMALIZER, SPEC) and _kind(ours := _public(kind.__name__)) == NORMALIZER:
         line = call(ours)
     root = next(part for part in _modules(kind) if part.split(".")[0] in LIBRARIES).split(".")
     converter = CONVERTERS.get(root[1] if root[0] == "flax" and len(root) > 1 else root[0], "jaxnorm.convert")
@@ -197,10 +198,20 @@ def _kind(made: Any) -> Wanted | None:
     return next((spec for spec in SPECS if isinstance(made, type) and hasattr(made, spec.method)), None)
 
 
+def is_spec(value: Any) -> bool:
+    """Whether something is a cell, a normalizer or a weight normalizer, by its methods."""
+    return not isinstance(value, type) and _kind(type(value)) is not None
+
+
+def _public(name: str) -> Any:
+    """What is public under a name; None if nothing is."""
+    return getattr(sys.modules.get("jaxnorm"), name, None) if name.isidentifier() else None
+
+
 def _maker(value: Any) -> Any:
     """What has to be called for a spec: a class, a preset, the spec of a function of arrays; also by its name."""
     if isinstance(value, str):
-        value = getattr(sys.modules.get("jaxnorm"), value, None) if value.isidentifier() else None
+        value = _public(value)
     if isinstance(value, functools.partial):
         value = value.func
     if not isinstance(value, type) and not _is_function(value):

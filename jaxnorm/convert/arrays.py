@@ -25,6 +25,8 @@ def flatten(values: Any, separator: str, path: str = "") -> Iterator[tuple[str, 
 def to_host(where: str, name: str, value: Any) -> Host:
     """A copy in the memory of the host, in the dtype that it has."""
     array = np.array(value)
+    if array.dtype.kind in "OUS":
+        raise TypeError(f"{where}: {name} must be an array, got {_objects.describe(value)}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{where}: {name} must have a real floating-point dtype, got {array.dtype}. "

@@ -16,7 +16,7 @@ from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
 from jaxnorm.convert import _haiku_deep as deep
 from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert.arrays import Arrays, Host, listed
-from jaxnorm.convert.base import Imported, refuse
+from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse
 from jaxnorm.engine.layers import Directions
 
 ORDER = "igfo"
@@ -71,6 +71,9 @@ def load(
       below, a cell of ``skip_stack`` after them: the rows of kernels change places.
     """
     where = "convert.haiku.load"
+    check_mapping(where, "params", params, "as transform(...).init returns it")
+    for module, arrays_of in params.items():
+        check_mapping(where, f"params[{module!r}]", arrays_of, "of arrays by name")
     if isinstance(name, tuple):
         specs = spec if isinstance(spec, tuple) else (spec,) * len(name)
         layers = [load(params, own, name=one) for own, one in zip(specs, name, strict=True)]
@@ -134,6 +137,7 @@ def export(
       The one that Haiku adds to the forget gate is taken away from the bias, which rounds it.
     """
     where = "convert.haiku.export"
+    check_spec(where, spec)
     if isinstance(spec, tuple) and not isinstance(spec, Directions):
         each = deep.split(where, spec, params, skip_connections)
         names = name if isinstance(name, tuple) else deep.default_names([_CLASSES.get(type(s), "rnn") for s in spec])

@@ -18,7 +18,7 @@ from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert._keras_files import KerasLayer, read_keras
 from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, notes_of, wrapped
 from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.convert.base import Imported, check_spec, refuse, settle
 from jaxnorm.convert.files import caller, is_path, reading
 from jaxnorm.engine.layers import Directions
 
@@ -121,6 +121,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       {'kernel': (3, 12), 'recurrent_kernel': (4, 12), 'bias': (2, 12)}
     """
     where = "convert.keras.export"
+    check_spec(where, spec)
     if isinstance(spec, Directions):
         names = ("forward_layer", "backward_layer")
         return {

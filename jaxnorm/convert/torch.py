@@ -19,9 +19,10 @@ from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert._torch_kernels import effective, read, spectral_options, write
 from jaxnorm.convert._torch_modules import describe
 from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.convert.base import Imported, check_spec, refuse, settle
 from jaxnorm.convert.files import caller, is_path, read_safetensors
 from jaxnorm.engine.layers import Directions
+from jaxnorm.weights.base import check_weight_normalizer
 
 ORDER = {4: "ifgo", 3: "rzn", 1: "h"}
 RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?")
@@ -100,6 +101,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       The one bias of an LSTM or Elman cell becomes ``bias_ih``, with zeros in ``bias_hh``.
     """
     where = "convert.torch.export"
+    check_spec(where, spec)
     layers = spec if isinstance(spec, tuple) and not isinstance(spec, Directions) else (spec,)
     weights = params if layers is spec else (params,)
     if not isinstance(layers[0], Directions | LSTM | ProjectedLSTM | GRU | Elman):
@@ -186,6 +188,7 @@ def export_kernel(
       >>> convert.torch.export_kernel(spec, params, hook=True)["weight_g"].tolist()
       [[2.0]]
     """
+    check_weight_normalizer("convert.torch.export_kernel", "spec", spec)
     return write("convert.torch.export_kernel", spec, params, state, name, hook)
 
 

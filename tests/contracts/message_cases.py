@@ -98,6 +98,16 @@ WEIGHT_NORMALIZER = {name: case for name, case in ANYWHERE.items() if name != "a
     "a cell": (lambda: jn.gru(4), says("got the cell spec GRU(", "Write WeightNorm().")),
     "a norm of linen": (lambda: nn.RMSNorm(), says("got Flax's RMSNorm. Write WeightNorm();")),
 }
+SPEC = ANYWHERE | {
+    "a preset": (lambda: jn.ln_gru, says("got the preset ln_gru, which was not called. Write ln_gru(128).")),
+    "a class": (lambda: jn.LSTM, says("got the class LSTM. Write LSTM(128).")),
+    "a function": (lambda: jn.rms_norm, says("got the function rms_norm. Write RMSNorm().")),
+    "a name": (lambda: "gru", says("got the string 'gru'. Write jaxnorm.gru(128).")),
+    "a cell of linen": (lambda: nn.GRUCell(4), says("got Flax's GRUCell. Write gru(4);")),
+    "a norm of linen": (lambda: nn.LayerNorm(), says("got Flax's LayerNorm. Write LayerNorm();")),
+    "our module": (lambda: jl.RNN(jn.gru(4)), says("got the module jaxnorm.linen.RNN. Its spec is module.cell.")),
+    "a list": (lambda: [jn.gru(4)], says("got a list with 1 entry. Write lstm(128).")),
+}
 KEY = {name: case for name, case in ANYWHERE.items() if name != "None"} | {
     "zero": (lambda: 0, says("got the number 0. Write jax.random.key(0).")),
     "a number": (lambda: 7, says("got the number 7. Write jax.random.key(7).")),

@@ -106,11 +106,23 @@ NORM_WEIGHTS = {
     "GroupNorm": lambda x: jn.GroupNorm(1)(x, XS),
     "InstanceNorm": lambda x: jn.InstanceNorm()(x, XS),
 }
+EXPORTS = {
+    "convert.torch.export": lambda x: convert.torch.export(x, P),
+    "convert.keras.export": lambda x: convert.keras.export(x, P),
+    "convert.linen.export": lambda x: convert.linen.export(x, P),
+    "convert.nnx.export": lambda x: convert.nnx.export(x, P, into=None),
+    "convert.haiku.export": lambda x: convert.haiku.export(x, P),
+    "convert.cudnn.export": lambda x: convert.cudnn.export(x, P),
+    "convert.haste.export": lambda x: convert.haste.export(x, P),
+    "convert.tfa.export": lambda x: convert.tfa.export(x, P),
+    "convert.torch.load": lambda x: convert.torch.load(convert.torch.export(CELL, P), x),
+}
 ENTRANCES = [
     (CELLS, "cell", "a cell spec such as ln_lstm(128)", came.CELL),
     (SEVERAL, "cells[1]", "a cell spec such as ln_lstm(128)", came.CELL),
     (NORMALIZERS, "norm", "a normalizer such as LayerNorm()", came.NORMALIZER),
     (SPECS, "spec", "a normalizer such as LayerNorm()", came.NORMALIZER),
+    (EXPORTS, "spec", "a spec such as lstm(128)", came.SPEC),
     (KERNELS, "kernels", "a weight normalizer such as WeightNorm()", came.WEIGHT_NORMALIZER),
     (NAMED_KERNELS, "kernels['kernel']", "a weight normalizer such as WeightNorm()", came.WEIGHT_NORMALIZER),
     (KEYS, "key", "a key such as jax.random.key(0)", came.KEY),
@@ -142,6 +154,7 @@ TABLE = [
     for entrances, argument, wanted, objects in ENTRANCES
     for name, entrance in entrances.items()
     for case, (make, text) in objects.items()
+    if not (name == "convert.torch.load" and case == "None")  # there None is the default
 ]
 
 
@@ -241,6 +254,35 @@ def test_a_spec_in_a_driver_of_flax_says_what_belongs_there(name):
     with pytest.raises(TypeError, match=rf"a spec is no module of Flax and {what}\. Write jaxnorm\.linen\.RNN\(cell\)"):
         call()
     assert not hasattr(CELL, "num_feature_axes")
+
+
+SOURCES = {
+    "torch": (convert.torch.load, "source must be a module, a state dict or a path"),
+    "keras": (convert.keras.load, "source must be a built layer, arrays by name or a path"),
+    "linen": (convert.linen.load, r"variables must be a dict, as module\.init returns it"),
+    "haiku": (convert.haiku.load, "params must be a dict"),
+    "haste": (convert.haste.load, "arrays must be a dict"),
+    "tfa": (convert.tfa.load, "arrays must be a dict"),
+    "nnx": (convert.nnx.load, "module must be a module of Flax NNX"),
+    "equinox": (convert.equinox.load, "module must be a module of Equinox"),
+    "cudnn": (lambda x: convert.cudnn.load(x, input_size=3, hidden_size=4), "weights must be an array"),
+}
+SOURCE = {
+    "None": (lambda: None, "got None"),
+    "a preset": (lambda: jn.ln_gru, "got the preset ln_gru, which was not called"),
+    "a class": (lambda: jn.LSTM, "got the class LSTM"),
+    "a spec": (lambda: CELL, "got the cell spec LSTM"),
+    "a module of linen": (lambda: nn.LSTMCell(4), "got Flax's LSTMCell"),
+}
+
+
+@pytest.mark.parametrize("name", SOURCE)
+@pytest.mark.parametrize("library", SOURCES)
+def test_sources_of_converters_are_named(library, name):
+    load, expected = SOURCES[library]
+    make, text = SOURCE[name]
+    with no_annotation_checks(), pytest.raises(TypeError, match=rf"^convert\.{library}\.load: {expected}.*{text}"):
+        load(make())
 
 
 RUNNING = BN.initial_stats()
