@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 from flax.core import unfreeze
 
+from jaxnorm import _objects
 from jaxnorm._names import at, nest
 from jaxnorm._paths import paths
 from jaxnorm._population import average, calls, measuring, nothing_measured, refuse_nothing
@@ -16,6 +17,7 @@ from jaxnorm.norms.moments import Moments
 
 STATS = "batch_stats"
 WHERE = "jaxnorm.linen.population"
+MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(bn_lstm({}, max_steps=20))")
 
 
 class _Places:
@@ -84,6 +86,12 @@ def population(
     Notes:
       The call is compiled, once for each shape of batch.
     """
+    _objects.require(WHERE, "module", module, nn.Module, MODULE)
+    if not isinstance(variables, Mapping):
+        raise TypeError(
+            f"{WHERE}: variables must be a dict of collections, as module.init returns it, got "
+            f"{_objects.describe(variables)}."
+        )
     given: dict[str, Any] = unfreeze(dict(variables))
     if not given.get(STATS):
         raise ValueError(f"{WHERE}: the variables have no {STATS!r}. Pass those of init of a model that has some.")

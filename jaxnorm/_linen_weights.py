@@ -6,14 +6,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from jaxnorm import _objects
 from jaxnorm._kernel_axes import AxisRule, settle
 from jaxnorm._linen_axes import fitting, traced
-from jaxnorm._names import at, choose_kernels, from_names, kernel_template, nest, to_names
+from jaxnorm._names import at, check_kernels, choose_kernels, from_names, kernel_template, nest, to_names
 from jaxnorm._paths import Path, paths
 from jaxnorm._typing import Array, Axis
 from jaxnorm.weights.base import FixedState, KernelParams, State, WeightNormalizer, axis_is_open
 
 PARAMS, STATS = "params", "batch_stats"
+MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(ln_lstm({}))")
 
 
 class Reparametrized(nn.Module):
@@ -50,6 +52,11 @@ class Reparametrized(nn.Module):
     kernels: WeightNormalizer | Mapping[str, WeightNormalizer]
     axis: AxisRule | None = None
     update_stats: bool | None = None
+
+    def __post_init__(self) -> None:
+        _objects.require("Reparametrized", "module", self.module, nn.Module, MODULE)
+        check_kernels("Reparametrized", self.kernels)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:

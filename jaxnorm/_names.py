@@ -14,7 +14,7 @@ from jaxnorm._paths import Path, names, option_finder, paths
 from jaxnorm._typing import DTypeLike, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.norms.base import Normalizer
-from jaxnorm.weights.base import KernelParams, State, WeightNormalizer
+from jaxnorm.weights.base import KernelParams, State, WeightNormalizer, check_weight_normalizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,6 +75,13 @@ def kernel_template(spec: WeightNormalizer, shape: tuple[int, ...], dtype: DType
     return made
 
 
+def check_kernels(where: str, kernels: Any) -> None:
+    """Raises TypeError unless there is a weight normalizer, or several by name."""
+    named = kernels.items() if isinstance(kernels, Mapping) else [(None, kernels)]
+    for name, spec in named:
+        check_weight_normalizer(where, "kernels" if name is None else f"kernels[{name!r}]", spec)
+
+
 def choose_kernels(
     where: str, kernels: WeightNormalizer | Mapping[str, WeightNormalizer], leaves: Iterable[Path]
 ) -> dict[Path, WeightNormalizer]:
@@ -83,6 +90,7 @@ def choose_kernels(
     Raises:
       TypeError: a name belongs to no leaf, or there is no leaf of these names.
     """
+    check_kernels(where, kernels)
     leaves = list(leaves)
     if isinstance(kernels, Mapping):
         find = option_finder(where, kernels, leaves)

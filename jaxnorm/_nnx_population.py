@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxnorm import _nnx_variables as variables
+from jaxnorm import _objects
 from jaxnorm._population import average, calls, measuring, nothing_measured
 from jaxnorm._typing import PyTree
 
 WHERE = "jaxnorm.nnx.population"
+MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(bn_lstm({}, max_steps=20), 3, rngs=rngs)")
 
 Path: TypeAlias = tuple[str | int, ...]
 """Attributes and entries of lists that lead to a module."""
@@ -55,6 +57,7 @@ def population(
       Rows that no batch has seen stay as they were, as do normalizers whose statistics are no means and variances, or
       whose training looks at running ones. The call is compiled, once for each shape of batch.
     """
+    _objects.require(WHERE, "model", model, nnx.Module, MODULE)
     probe = nnx.clone(model)
     modules = _modules(probe)
     for module in modules.values():

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import jax
 from flax import nnx
 
+from jaxnorm import _validate
 from jaxnorm._names import cell_template, fill
 from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, PyTree
@@ -21,11 +22,13 @@ SITES = "norm"
 """Where a cell's running statistics lie: beside the weights of its normalizers."""
 
 
-def key(rngs: Any, stream: str) -> Array:
+def key(caller: str, rngs: Any, stream: str) -> Array:
     """One key: the given one, or the next one of a stream."""
     if isinstance(rngs, nnx.Rngs):
         rngs = rngs[stream]
-    return rngs() if isinstance(rngs, nnx.RngStream) else rngs
+    one: Array = rngs() if isinstance(rngs, nnx.RngStream) else rngs
+    _validate.key(caller, "rngs", one)
+    return one
 
 
 def switched(module: Any, deterministic: bool | None) -> Cell:
@@ -45,7 +48,7 @@ def mask_key(module: nnx.Module, cell: Cell, rngs: Any, other: str | None) -> Ar
             f"Pass rngs {where}, or set deterministic=True or call eval() for evaluation."
         )
     stream = MASKS if draws else other
-    return None if rngs is None or stream is None else key(rngs, stream)
+    return None if rngs is None or stream is None else key(type(module).__name__, rngs, stream)
 
 
 def keep_stream(module: Any, rngs: Any) -> None:

@@ -7,14 +7,18 @@ from typing import Any, TypeAlias
 import jax
 from flax import nnx
 
+from jaxnorm import _objects
 from jaxnorm._kernel_axes import AxisRule, settle
 from jaxnorm._names import choose_kernels, from_names, kernel_template, nest, to_names
 from jaxnorm._nnx_axes import layer_axes
+from jaxnorm._nnx_variables import key as one_key
 from jaxnorm._paths import Path
 from jaxnorm._typing import Array, PRNGKeyArray, Shaped
 from jaxnorm.weights.base import FixedState, KernelParams, State, WeightNormalizer
 
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
+
+MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(ln_lstm({}), 3, rngs=rngs)")
 
 
 class Reparametrized(nnx.Module):
@@ -64,6 +68,7 @@ class Reparametrized(nnx.Module):
           TypeError: a name belongs to no variable, or there is none to normalize.
           ValueError: it is not certain where the inputs of a unit lie: ``axis`` has to say it.
         """
+        _objects.require("Reparametrized", "module", module, nnx.Module, MODULE)
         self.module = module
         self.use_running_average = use_running_average
         weights = _weights(module)
@@ -71,7 +76,8 @@ class Reparametrized(nnx.Module):
         values = {path: variable.get_value() for path, variable in weights.items()}
         chosen = settle("Reparametrized", axis, values, chosen, layer_axes(module))
         self.kernels = nnx.static(tuple(chosen.items()))
-        keys: Any = [None] * len(chosen) if rngs is None else jax.random.split(_key(rngs), len(chosen))
+        start = None if rngs is None else one_key("Reparametrized", rngs, "params")
+        keys: Any = [None] * len(chosen) if start is None else jax.random.split(start, len(chosen))
         scales, states = {}, {}
         for (path, spec), key in zip(chosen.items(), keys, strict=True):
             params, state = spec.init(weights[path][...], key)
@@ -170,11 +176,3 @@ def _nested(tree: Mapping[str, Any]) -> Any:
 
 def _at(node: Any, path: Path) -> Any:
     return reduce(getattr, path, node)
-
-
-def _key(rngs: Any) -> Array:
-    """One key: the given one, or the next one of a stream."""
-    if isinstance(rngs, nnx.Rngs):
-        rngs = rngs["params"]
-    key: Array = rngs() if isinstance(rngs, nnx.RngStream) else rngs
-    return key

@@ -1,12 +1,13 @@
 """What the population statistics of linen and of NNX share: who takes part, and how a call leaves what it measured."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, final
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _objects
 from jaxnorm._typing import PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.wrappers import Around
@@ -70,6 +71,11 @@ def refuse_nothing(where: str) -> NoReturn:
 
 def calls(where: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     """The arguments of one call after the other, of which there is at least one; a tuple holds several."""
+    if isinstance(batches, str | bytes | Mapping) or not hasattr(batches, "__iter__"):
+        raise TypeError(
+            f"{where}: batches must be an iterable of the inputs of each batch, got {_objects.describe(batches)}. "
+            "Write [xs] for a single one."
+        )
     some = False
     for batch in batches:
         some = True

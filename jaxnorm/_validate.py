@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from jaxnorm import _objects
 from jaxnorm._typing import Axis
 
 
 def floating(where: str, name: str, x: Array) -> None:
     """Raises TypeError unless ``x`` is a real floating-point array."""
     if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
-        raise TypeError(f"{where}: {name} must be an array, got {type(x).__name__}. Convert it with jnp.asarray.")
+        raise TypeError(f"{where}: {name} must be an array, got {_objects.describe(x)}. Convert it with jnp.asarray.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{where}: {name} must have a real floating-point dtype, got {x.dtype}. "
@@ -33,6 +35,53 @@ def boolean(where: str, name: str, x: Array) -> None:
             f"{where}: {name} must be a boolean array, True on real data, got "
             f"{getattr(x, 'dtype', type(x).__name__)}. Write {name} != 0 if it holds zeros and ones."
         )
+
+
+def array(where: str, name: str, value: Any) -> Array:
+    """Returns ``value`` as an array; lists and NumPy arrays of numbers are as good as one."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{where}: {name} must be an array, got {_objects.describe(value)}. Convert it with jnp.asarray."
+        ) from None
+
+
+def key(where: str, name: str, value: Any) -> None:
+    """Raises TypeError unless ``value`` is one key: a typed one, or the two numbers of an old one."""
+    if isinstance(value, Array | np.ndarray):
+        typed = _objects.is_key_dtype(value.dtype)
+        if value.ndim == 0 if typed else value.ndim == 1 and value.dtype == jnp.uint32:
+            return
+    _objects.refuse(where, name, value, _objects.KEY)
+
+
+def start_value(where: str, name: str, value: Any) -> Any:
+    """Returns the number that weights begin with; raises TypeError where an initializer came instead."""
+    if not callable(value) and not isinstance(value, str):
+        return value
+    raise TypeError(
+        f"{where}: {name} must be a number, got {_objects.describe(value)}. A normalizer draws nothing and has no key: "
+        f"draw the weights after init, params._replace({name.removesuffix('_init')}=initializer(key, shape))."
+    )
+
+
+def sizes(where: str, name: str, value: Any) -> tuple[Any, ...]:
+    """Returns a shape as a tuple; raises TypeError unless there are sizes in it, each a number or symbolic."""
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields") and all(map(_is_size, value)):
+        return tuple(value)
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    line = f"({value},)" if whole else "xs.shape[1:-1]" if getattr(value, "ndim", 0) else "(64,), or () without a batch"
+    got = value if isinstance(value, list | tuple) else _objects.describe(value)
+    raise TypeError(f"{where}: {name} must be a tuple of sizes such as (64,), got {got}. Write {line}.")
+
+
+def _is_size(value: Any) -> bool:
+    if isinstance(value, int | np.integer):
+        return not isinstance(value, bool) and int(value) >= 0
+    from jax.export import is_symbolic_dim
+
+    return bool(is_symbolic_dim(value))
 
 
 def shape(where: str, name: str, got: Sequence[int], expected: Sequence[int], symbols: str, hint: str) -> None:
@@ -53,7 +102,9 @@ def broadcastable(where: str, name: str, got: Sequence[int], target: Sequence[in
 
 def axes(where: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """Returns the axes as sorted non-negative numbers; raises ValueError when one is out of range or named twice."""
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
+    if not all(isinstance(a, int | np.integer) and not isinstance(a, bool) for a in given):
+        raise TypeError(f"{where}: axis must be an int or a tuple of ints, got {axis!r}.")
     out_of_range = [a for a in given if not -ndim <= a < ndim]
     if out_of_range:
         raise ValueError(

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
+from jaxnorm import _validate
 from jaxnorm._linen_axes import kernel_axes as kernel_axes
 from jaxnorm._linen_population import population as population
 from jaxnorm._linen_population import rule
@@ -21,10 +22,11 @@ from jaxnorm._names import cell_template, from_names, norm_template, to_names
 from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells import wrappers
-from jaxnorm.cells.base import Carry, Cell
+from jaxnorm.cells.base import Carry, Cell, check_cell
+from jaxnorm.engine.check import check_inputs, check_steps
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import Keys, unroll
-from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
 from jaxnorm.norms.moments import statistics_dtype
 
 Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
@@ -61,6 +63,10 @@ class Norm(nn.Module):
     param_dtype: DTypeLike | None = None
     partitioning: Partitioning = freeze({})
 
+    def __post_init__(self) -> None:
+        check_normalizer("Norm", "spec", self.spec)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,
@@ -79,6 +85,7 @@ class Norm(nn.Module):
         Returns:
           An array like ``x``.
         """
+        check_data("Norm", "x", x, mask)
         shape = self.spec.param_shape(x.shape)
         dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
         wide = {name: statistics_dtype(given) for name, given in dtype.items()}
@@ -132,6 +139,10 @@ class RNN(nn.Module):
     engine: Mapping[str, Any] = freeze({})
     partitioning: Partitioning = freeze({})
 
+    def __post_init__(self) -> None:
+        check_cell("RNN", "cell", self.cell)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,
@@ -180,7 +191,12 @@ class RNN(nn.Module):
                 (self.keep_order, keep_order),
             )
         )
+        check_inputs("RNN", "inputs", inputs)
         time_axis = 0 if time_major else inputs.ndim - 2
+        masks = {"mask": mask, "reset": reset}
+        check_steps("RNN", inputs, time_axis, seq_lengths, masks, initial_carry, self.cell)
+        if init_key is not None:
+            _validate.key("RNN", "init_key", init_key)
         params = _cell_weights(self, inputs.shape[-1])
         stats = _Statistics(self, {SITES: self.cell.initial_stats()})
         use_running = stats.exist and nn.merge_param(
@@ -245,6 +261,10 @@ class RNNCell(nn.RNNCellBase):
     deterministic: bool | None = None
     partitioning: Partitioning = freeze({})
 
+    def __post_init__(self) -> None:
+        check_cell("RNNCell", "cell", self.cell)
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
         """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
@@ -272,6 +292,7 @@ class RNNCell(nn.RNNCellBase):
         Where the initial carry is learned the module must be bound, as it is inside ``flax.linen.RNN``; the carry of
         an unbound module is the one that training starts from.
         """
+        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         params = None
         if self.scope is not None:
             stored = self.variables.get(PARAMS)

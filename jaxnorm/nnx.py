@@ -14,16 +14,18 @@ from flax import nnx
 from flax.core import freeze
 
 from jaxnorm import _nnx_variables as variables
+from jaxnorm import _validate
 from jaxnorm._names import norm_template
 from jaxnorm._nnx_axes import kernel_axes as kernel_axes
 from jaxnorm._nnx_population import population as population
 from jaxnorm._nnx_variables import SITES, Metadata
 from jaxnorm._nnx_weights import Reparametrized as Reparametrized
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
-from jaxnorm.cells.base import Carry, Cell
+from jaxnorm.cells.base import Carry, Cell, check_cell
+from jaxnorm.engine.check import check_inputs, check_steps
 from jaxnorm.engine.order import flip_steps
 from jaxnorm.engine.unroll import unroll
-from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
 from jaxnorm.norms.moments import statistics_dtype
 
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
@@ -63,6 +65,7 @@ class Norm(variables.OfNorm, nnx.Module):
             both to the normalizer.
           **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
         """
+        check_normalizer("Norm", "spec", spec)
         self.spec = spec
         self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.use_running_average = use_running_average
@@ -91,6 +94,7 @@ class Norm(variables.OfNorm, nnx.Module):
         Raises:
           ValueError: ``x`` has other features than the module, or nothing says whether to use running statistics.
         """
+        check_data("Norm", "x", x, mask)
         shape = self.spec.param_shape(x.shape)
         if shape != self.param_shape:
             raise ValueError(
@@ -158,6 +162,7 @@ class RNN(variables.OfCell, nnx.Module):
             is named by its path (``norm_cell_scale_metadata``) or by the end of it (``scale_metadata`` for those at all
             sites). The recurrent kernel may also be named as in Flax, ``recurrent_kernel_metadata``.
         """
+        check_cell("RNN", "cell", cell)
         self.cell = cell
         self.in_features = in_features
         self.time_major = time_major
@@ -168,7 +173,10 @@ class RNN(variables.OfCell, nnx.Module):
         self.deterministic = deterministic
         self.engine = freeze(engine)
         variables.declare(
-            self, cell.init(variables.key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata
+            self,
+            cell.init(variables.key("RNN", rngs, "params"), in_features),
+            {SITES: cell.initial_stats()},
+            metadata,
         )
 
     def __call__(
@@ -218,7 +226,10 @@ class RNN(variables.OfCell, nnx.Module):
                 (self.keep_order, keep_order),
             )
         )
+        check_inputs("RNN", "inputs", inputs)
         time_axis = 0 if time_major else inputs.ndim - 2
+        masks = {"mask": mask, "reset": reset}
+        check_steps("RNN", inputs, time_axis, seq_lengths, masks, initial_carry, self.cell)
         running = variables.running(self)
         use_running = variables.use_running(self, running, use_running_average)
         cell = variables.switched(self, deterministic)
@@ -289,12 +300,16 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
           rngs: draws the weights, with one key of the stream ``params``; only cells that draw masks keep any of it.
           **metadata: metadata of variables, see :class:`RNN`.
         """
+        check_cell("RNNCell", "cell", cell)
         self.cell = cell
         self.in_features = in_features
         self.use_running_average = use_running_average
         self.deterministic = deterministic
         variables.declare(
-            self, cell.init(variables.key(rngs, "params"), in_features), {SITES: cell.initial_stats()}, metadata
+            self,
+            cell.init(variables.key("RNNCell", rngs, "params"), in_features),
+            {SITES: cell.initial_stats()},
+            metadata,
         )
         variables.keep_stream(self, rngs)
 
@@ -335,7 +350,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         Raises:
           ValueError: ``carry_init`` is given without ``rngs``.
         """
-        key = None if rngs is None else variables.key(rngs, "carry")
+        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
+        key = None if rngs is None else variables.key("RNNCell.initialize_carry", rngs, "carry")
         if carry_init is None:
             return self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
         if key is None:

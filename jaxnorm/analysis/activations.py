@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
-from jaxnorm.cells.base import Cell, Key, Sites, Timed, compute_dtype
+from jaxnorm.cells.base import Cell, Key, Sites, Timed, check_cell, compute_dtype
 from jaxnorm.engine.order import clip_lengths, real_steps
 from jaxnorm.engine.unroll import Unrolled, unroll
 from jaxnorm.norms.moments import full_mask, statistics_dtype
@@ -157,8 +157,7 @@ def activation_statistics(
       "Recurrent Batch Normalization", 2017, arXiv:1603.09025, figure 1.
     """
     name = "activation_statistics"
-    if not isinstance(cell, Cell):
-        raise TypeError(f"{name}: cell must be a cell spec such as ln_lstm(128), got {type(cell).__name__}.")
+    check_cell(name, "cell", cell)
     _validate.floating(name, "xs", xs)
     lengths, where, reset = (None if a is None else jnp.asarray(a) for a in (lengths, where, reset))
     options = {"carry": carry, "lengths": lengths, "where": where, "reset": reset, "stats": stats, "key": key}

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, Bool, DType, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.norms.base import Normalizer, Params, Stats
+from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
 from jaxnorm.norms.identity import Identity
 
 Ready: TypeAlias = PyTree
@@ -160,16 +160,19 @@ class LinearCell(Cell, Protocol):
         ...
 
 
+def check_cell(caller: str, name: str, value: Any) -> None:
+    """Raises TypeError, which says what came instead, unless ``value`` is a cell."""
+    _objects.require(caller, name, value, Cell, _objects.CELL)
+
+
 def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...], more: tuple[str, ...] = ()) -> Sites:
     """Specs for all sites: one normalizer stands at every site in ``has``, unnamed sites get Identity."""
     if not isinstance(norm, Sites):
-        if not isinstance(norm, Normalizer):
-            raise TypeError(f"{where}: norm must be a normalizer such as LayerNorm(), or Sites(...), got {norm!r}.")
+        check_normalizer(where, "norm", norm)
         norm = Sites(**dict.fromkeys(has, norm))
     filled = Sites(*(Identity() if spec == () else spec for spec in norm))
     for name, spec in zip(Sites._fields, filled, strict=True):
-        if not isinstance(spec, Normalizer):
-            raise TypeError(f"{where}: norm.{name} must be a normalizer such as LayerNorm(), got {spec!r}.")
+        check_normalizer(where, f"norm.{name}", spec)
         if name not in has + more and spec != Identity():
             there = ", ".join(map(repr, has + more)) or "none"
             raise ValueError(f"{where}: there is no site {name!r}, only {there}. Leave it out.")
@@ -225,6 +228,12 @@ def site_stats(norm: Sites, shapes: Sites, rows: int, dtype: DTypeLike) -> Sites
 
 def fold_sites(norm: Sites, stats: Sites, moments: Sites) -> Sites:
     """Folds the moments of all sites."""
+    for name, value, line in (("stats", stats, "cell.initial_stats()"), ("moments", moments, "unroll(...).moments")):
+        if not isinstance(value, Sites):
+            raise TypeError(
+                f"fold: {name} of a cell must be Sites, such as {line}, got {_objects.describe(value)}. "
+                f"{_objects.restore(value, name, 'Sites', line)}"
+            )
     return Sites(*(spec.fold(s, m) for spec, s, m in zip(norm, stats, moments, strict=True)))
 
 
@@ -241,6 +250,17 @@ def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[
 def align(weights: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Weights of the last axes of ``x`` in its dtype, with axes of size 1 for the others."""
     return weights.astype(x.dtype).reshape((1,) * (x.ndim - weights.ndim) + weights.shape)
+
+
+def learned_carry(caller: str, params: Params | None) -> Any:
+    """The initial carry among the weights of a cell; None where it is not learned, and without weights."""
+    if params is not None and not hasattr(params, "carry"):
+        raise TypeError(
+            f"{caller}: params must be the weights of the cell, as cell.init makes them, got "
+            f"{_objects.describe(params)}. "
+            f"{_objects.restore(params, 'params', caller.split('.')[0] + 'Params', 'cell.init(key, in_features)')}"
+        )
+    return None if params is None else params.carry
 
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:

@@ -18,13 +18,14 @@ from jaxnorm._typing import Array, Axis, DTypeLike
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Ready, Sites, Timed
 from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.no_module import NoModule
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.identity import Identity
 from jaxnorm.norms.moments import statistics_dtype
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame(abc.ABC):
+class Frame(NoModule, abc.ABC):
     """The common part of cells; not a cell itself.
 
     Attributes:
@@ -96,6 +97,7 @@ class Frame(abc.ABC):
     def init(self, key: Key, in_features: int) -> Any:
         """Fresh weights for inputs with ``in_features`` features."""
         where = f"{type(self).__name__}.init"
+        _validate.key(where, "key", key)
         return _draw(self, key, _validate.positive_int(where, "in_features", in_features))
 
     @abc.abstractmethod
@@ -143,8 +145,12 @@ class Frame(abc.ABC):
         dtype: DTypeLike | None = None,
     ) -> Any:
         """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
+        where = f"{type(self).__name__}.initial_carry"
+        batch_shape = _validate.sizes(where, "batch_shape", batch_shape)
+        if key is not None:
+            _validate.key(where, "key", key)
         compute = jnp.dtype(dtype or self.dtype or self.param_dtype)
-        learned = None if params is None else params.carry
+        learned = base.learned_carry(where, params)
         entries = {}
         for name, size in self.carry_features().items():
             if name in self.wide_entries:

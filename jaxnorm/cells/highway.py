@@ -14,7 +14,7 @@ from jaxnorm.cells import base, gates, initializers, products
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.products import merge_gates
-from jaxnorm.norms.base import Normalizer, Params, Stats
+from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
 from jaxnorm.norms.identity import Identity
 from jaxnorm.norms.moments import masked, statistics_dtype
 
@@ -118,13 +118,13 @@ class Highway(NamedActivation):
     param_dtype: DTypeLike = jnp.float32
 
     def __post_init__(self) -> None:
-        if not isinstance(self.norm, Normalizer):
-            raise TypeError(f"Highway: norm must be a normalizer such as LayerNorm(), got {self.norm!r}.")
+        check_normalizer("Highway", "norm", self.norm)
         self.norm.check_site("Highway: norm")
         object.__setattr__(self, "param_dtype", jnp.dtype(self.param_dtype))
 
     def init(self, key: Key, features: int) -> HighwayParams:
         """Fresh weights for inputs with F features."""
+        _validate.key("Highway.init", "key", key)
         _validate.positive_int("Highway.init", "features", features)
         shape, dtype = (GATES, features), self.param_dtype
         norm = self.norm.init(shape, dtype)

@@ -6,12 +6,12 @@ Any ``jax.nn.initializers`` callable works in their place.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms.moments import statistics_dtype
 
@@ -250,6 +250,18 @@ def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype:
     return init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
 
 
+def check_initializer(where: str, name: str, init: Any) -> None:
+    """Raises TypeError unless there is an initializer; most functions of JAX have to be called for one."""
+    own = getattr(init, "__name__", "")
+    makes_one = callable(init) and getattr(jax.nn.initializers, own, None) is init and own not in ("zeros", "ones")
+    if makes_one or not callable(init):
+        line = f"jax.nn.initializers.{own if makes_one else init if isinstance(init, str) else 'lecun_normal'}()"
+        raise TypeError(
+            f"{where}: {name} must be an initializer, a function of key, shape and dtype, got "
+            f"{_objects.describe(init)}{', which makes one' * makes_one}. Write {line}."
+        )
+
+
 def blocks(
     where: str,
     name: str,
@@ -260,6 +272,8 @@ def blocks(
     dtype: DTypeLike,
 ) -> Float[Array, "I G H"]:
     """One draw for each gate, stacked to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
+    for one in init if isinstance(init, tuple) else (init,):
+        check_initializer(where, name, one.init if isinstance(one, Joint) else one)
     keys = jax.random.split(key, gates)
     if not isinstance(init, tuple | Joint):
         return jax.vmap(lambda k: init(k, shape, dtype), out_axes=1)(keys)

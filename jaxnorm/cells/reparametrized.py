@@ -6,11 +6,19 @@ from typing import Any, NamedTuple, TypeAlias, cast, final
 
 import jax
 
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, DTypeLike
 from jaxnorm.cells.base import Carry, Key, Ready
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.wrappers import Around, known_axes
-from jaxnorm.weights.base import FixedState, KernelParams, WeightNormalizer, axis_is_open, with_axis
+from jaxnorm.weights.base import (
+    FixedState,
+    KernelParams,
+    WeightNormalizer,
+    axis_is_open,
+    check_weight_normalizer,
+    with_axis,
+)
 from jaxnorm.weights.bounded_weight_norm import BoundedWeightNorm
 from jaxnorm.weights.weight_norm import WeightNorm
 
@@ -73,14 +81,14 @@ class Reparametrized(Around):
     def __post_init__(self) -> None:
         super().__post_init__()
         given: Any = self.kernels
-        if isinstance(given, WeightNormalizer):
+        if not isinstance(given, Mapping | tuple):
+            check_weight_normalizer("Reparametrized", "kernels", given)
             given = {"kernel": given, "recurrent": given}
         named = tuple(sorted(dict(given).items()))
         if not named:
             raise ValueError('Reparametrized: kernels is empty. Name a weight: {"recurrent": WeightNorm()}.')
         for name, spec in named:
-            if not isinstance(spec, WeightNormalizer):
-                raise TypeError(f"Reparametrized: kernels[{name!r}] must be a weight normalizer, got {spec!r}.")
+            check_weight_normalizer("Reparametrized", f"kernels[{name!r}]", spec)
             if not isinstance(spec, FixedState):
                 raise ValueError(
                     f"Reparametrized: the state of {spec!r} moves in training, for which a cell has no place. Use "
@@ -100,6 +108,7 @@ class Reparametrized(Around):
 
     def init(self, key: Key, in_features: int) -> ReparametrizedParams:
         """Fresh weights of the cell inside, taken apart."""
+        _validate.key("Reparametrized.init", "key", key)
         cell_key, kernels_key = jax.random.split(key)
         params = self.cell.init(cell_key, in_features)
         scale, state = {}, {}
@@ -132,6 +141,11 @@ class Reparametrized(Around):
         dtype: DTypeLike | None = None,
     ) -> Carry:
         """That of the cell inside."""
+        if params is not None and not isinstance(params, ReparametrizedParams):
+            raise TypeError(
+                f"Reparametrized.initial_carry: params must be ReparametrizedParams, got {_objects.describe(params)}. "
+                f"{_objects.restore(params, 'params', 'ReparametrizedParams', 'cell.init(key, in_features)')}"
+            )
         inner = None if params is None else params.cell
         return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
 

@@ -12,7 +12,8 @@ import jax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites, Timed
+from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites, Timed, check_cell
+from jaxnorm.cells.no_module import NoModule
 from jaxnorm.cells.randomness import key_pair
 from jaxnorm.norms.base import Params, Stats
 
@@ -27,7 +28,7 @@ class Drawn(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
+class Around(NoModule):
     """The common part of cells around cells: every verb is that of the cell inside. Not a cell itself.
 
     Attributes:
@@ -37,9 +38,7 @@ class Around:
     cell: Cell
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cell, Cell):
-            where = type(self).__name__
-            raise TypeError(f"{where}: cell must be a cell spec such as ln_lstm(128), got {self.cell!r}.")
+        check_cell(type(self).__name__, "cell", self.cell)
 
     @property
     def draws(self) -> bool:
@@ -215,6 +214,7 @@ def deterministic(cell: C, *, value: bool = True) -> C:
       >>> jaxnorm.deterministic(cell).deterministic, jaxnorm.deterministic(jaxnorm.gru(4)) == jaxnorm.gru(4)
       (True, True)
     """
+    check_cell("deterministic", "cell", cell)
     spec: Any = cell
     changes: dict[str, Any] = {}
     if (inner := inside(cell)) is not None:

@@ -16,6 +16,12 @@ from jaxnorm.convert.cells import Parts
 
 NAMES = norms.Names("scale", "bias", "mean", "var")
 ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
+LAYERS: dict[Any, tuple[str, ...]] = {
+    LSTM: ("ii", "hi", "if", "hf"),
+    GRU: ("ir", "hr", "iz", "hz"),
+    Elman: ("i", "h"),
+}
+"""Layers that only cells of one kind have; the last of them tells where a cell lies in a model."""
 TANH = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
 SIGMOID = (jax.nn.sigmoid, jax.lax.logistic)
 
@@ -25,9 +31,13 @@ def cell_kind(arrays: Arrays) -> Any:
     if "dense_h/kernel" in arrays:
         hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
         return {4: LSTM, 3: GRU, 1: Elman}.get(columns // hidden)
-    for name, kind in (("ii/kernel", LSTM), ("ir/kernel", GRU), ("i/kernel", Elman)):
-        if name in arrays:
+    for kind, layers in LAYERS.items():
+        if any(f"{layer}/kernel" in arrays for layer in layers):
             return kind
+    ends = {"dense_h": "a cell"} | {layers[-1]: f"a cell like {kind.__name__}" for kind, layers in LAYERS.items()}
+    deeper = {prefix: name for end, name in ends.items() for prefix in arrays.prefixes(f"{end}/kernel")}
+    if deeper:
+        arrays.point_to(deeper)
     return None
 
 
@@ -79,6 +89,7 @@ def computed_in(module: Any) -> tuple[str, ...]:
 def _dense(arrays: Arrays, kind: Any) -> Parts:
     """All gates in one kernel: bias beside the recurrent kernel in an LSTM, beside the other in the rest."""
     order = ORDER[kind]
+    arrays.expect(("dense_i/kernel", "dense_h/kernel", "dense_h/bias" if kind is LSTM else "dense_i/bias"))
     hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
     inputs, _ = arrays.matrix("dense_i/kernel", "(I, G H)")
     symbols = f"{len(order)} H"
@@ -95,6 +106,9 @@ def _dense(arrays: Arrays, kind: Any) -> Parts:
 def _gates(arrays: Arrays, order: str) -> Parts:
     """A kernel for each gate; one for all in an Elman cell, whose arrays are called i and h."""
     letters = ("",) if order == "h" else tuple(order)
+    biased = "h" if order == "ifgo" else "i"
+    kernels = (f"{side}{letter}/kernel" for side in "ih" for letter in letters)
+    arrays.expect((*kernels, *(f"{biased}{letter}/bias" for letter in letters)), ("hn/bias",) if order == "rzn" else ())
     hidden, _ = arrays.matrix(f"h{letters[0]}/kernel", "(H, H)")
     inputs, _ = arrays.matrix(f"i{letters[0]}/kernel", "(I, H)")
 
@@ -102,7 +116,6 @@ def _gates(arrays: Arrays, order: str) -> Parts:
         found = [arrays.take(f"{side}{letter}/{leaf}", shape, symbols) for letter in letters]
         return found[0] if order == "h" else np.stack(found, axis=-2)
 
-    biased = "h" if order == "ifgo" else "i"
     parts = Parts(
         stacked("i", "kernel", (inputs, hidden), "(I, H)"),
         stacked("h", "kernel", (hidden, hidden), "(H, H)"),

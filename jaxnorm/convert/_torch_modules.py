@@ -35,13 +35,11 @@ def describe(where: str, module: Any) -> Described:
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return _row(module)
     if isinstance(module, nn.GroupNorm):
-        spec = GroupNorm(module.num_groups, epsilon=module.eps, use_scale=module.affine, use_bias=module.affine)
-        return Described(spec, notes=(FEATURES_LAST,))
+        return Described(GroupNorm(module.num_groups, epsilon=module.eps, **_affine(module)), notes=(FEATURES_LAST,))
     if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
         if module.track_running_stats:
             refuse(where, repr(module), "in evaluation it is a batch normalization with its running statistics.")
-        affine = {"use_scale": module.affine, "use_bias": module.affine}
-        return Described(InstanceNorm(epsilon=module.eps, **affine), notes=(FEATURES_LAST,))
+        return Described(InstanceNorm(epsilon=module.eps, **_affine(module)), notes=(FEATURES_LAST,))
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return _batch(where, module)
     raise TypeError(
@@ -60,13 +58,17 @@ def _recurrent(where: str, module: Any) -> Described:
     return Described(activation={"tanh": jnp.tanh, "relu": jax.nn.relu}[name], notes=tuple(notes))
 
 
+def _affine(module: Any) -> dict[str, Any]:
+    """Which weights a normalizer has; either may be left out by itself (``bias=False``)."""
+    return {
+        name: getattr(module, own, None) is not None for name, own in (("use_scale", "weight"), ("use_bias", "bias"))
+    }
+
+
 def _row(module: Any) -> Described:
     axes = len(module.normalized_shape)
     axis = -1 if axes == 1 else tuple(range(-axes, 0))
-    has: dict[str, Any] = {
-        "use_scale": module.weight is not None,
-        "use_bias": getattr(module, "bias", None) is not None,
-    }
+    has = _affine(module)
     if module.eps is not None:
         kind = LayerNorm if hasattr(module, "bias") else RMSNorm
         return Described(kind(axis, epsilon=module.eps, **has))
@@ -88,5 +90,5 @@ def _batch(where: str, module: Any) -> Described:
     if type(module).__name__ == "SyncBatchNorm":
         notes.append("it spans devices: say over which by axis_name")
     momentum = 1.0 - module.momentum
-    affine = {"use_scale": module.affine, "use_bias": module.affine}
-    return Described(BatchNorm(epsilon=module.eps, momentum=momentum, ddof=1, **affine), notes=tuple(notes))
+    spec = BatchNorm(epsilon=module.eps, momentum=momentum, ddof=1, **_affine(module))
+    return Described(spec, notes=tuple(notes))

@@ -1,13 +1,13 @@
 """Arrays by name, of which every one is accounted for: taken, with the shape that it must have, or refused."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm import _validate
+from jaxnorm import _objects, _validate
 
 Host: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 """An array in the memory of the host, copied: nobody else writes into it."""
@@ -25,6 +25,8 @@ def flatten(values: Any, separator: str, path: str = "") -> Iterator[tuple[str, 
 def to_host(where: str, name: str, value: Any) -> Host:
     """A copy in the memory of the host, in the dtype that it has."""
     array = np.array(value)
+    if array.dtype.kind in "OUS":
+        raise TypeError(f"{where}: {name} must be an array, got {_objects.describe(value)}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{where}: {name} must have a real floating-point dtype, got {array.dtype}. "
@@ -39,10 +41,21 @@ def to_host(where: str, name: str, value: Any) -> Host:
 
 
 class Arrays:
-    """The arrays of one layer by name. ``take`` checks a shape, ``finish`` refuses what was not taken."""
+    """The arrays of one layer by name. ``take`` checks a shape, ``finish`` refuses what was not taken.
 
-    def __init__(self, where: str, values: Mapping[str, Any], prefix: str = "") -> None:
+    ``choose`` is the line by which a caller says under which prefix the arrays lie.
+    """
+
+    def __init__(
+        self, where: str, values: Mapping[str, Any], prefix: str = "", *, choose: str = "Pass prefix={!r}."
+    ) -> None:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{where}: arrays must be a dict of arrays by name, got {_objects.describe(values)}.")
+        names = [name for name in values if not isinstance(name, str)]
+        if names:
+            raise TypeError(f"{where}: the names of arrays must be strings, got {_objects.describe(names[0])}.")
         self.where = where
+        self.choose = choose
         self.prefix = prefix
         self._values = {name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)}
         self.taken: set[str] = set()
@@ -84,21 +97,60 @@ class Arrays:
         self.taken.add(name)
         return self._values.get(name)
 
+    def expect(self, names: Iterable[str], optional: Iterable[str] = ()) -> None:
+        """Refuses a layer of which arrays are missing, or that has others, all of them by name."""
+        names = tuple(names)
+        missing = [name for name in names if name not in self._values]
+        known = {*names, *optional, *self.taken}
+        unknown = [self.prefix + name for name in self._values if name not in known]
+        if missing:
+            self._refuse_missing(missing, unknown)
+        self._refuse_unknown(unknown)
+
     def finish(self, hint: str = "") -> None:
         """Refuses arrays that nobody has taken, since leaving one out would change what is computed."""
-        left = [self.prefix + name for name in self._values if name not in self.taken]
-        if left:
+        self._refuse_unknown([self.prefix + name for name in self._values if name not in self.taken], hint)
+
+    def prefixes(self, end: str) -> list[str]:
+        """The prefixes under which there is an array of this name, the empty one among them."""
+        places = [name.removesuffix(end) for name in self._values if name.endswith(end)]
+        return [self.prefix + place for place in places if not place or place[-1] in "./"]
+
+    def point_to(self, kinds: Mapping[str, str]) -> NoReturn:
+        """Raises the error for layers that lie under a prefix, each with the name of its kind."""
+        if len(kinds) == 1:
+            ((prefix, kind),) = kinds.items()
             raise ValueError(
-                f"{self.where}: {listed(left)} not understood, and nothing is left out silently. "
+                f"{self.where}: these are the arrays of {kind} under the prefix {prefix!r}. "
+                f"{self.choose.format(prefix)}"
+            )
+        several = listed(f"{prefix!r} ({kind})" for prefix, kind in kinds.items())
+        raise ValueError(
+            f"{self.where}: there are layers under the prefixes {several}. "
+            f"{self.choose.format(next(iter(kinds)))[:-1]}, or another of them."
+        )
+
+    def _refuse_unknown(self, unknown: Sequence[str], hint: str = "") -> None:
+        if unknown:
+            raise ValueError(
+                f"{self.where}: {listed(unknown)} not understood, and nothing is left out silently. "
                 f"{hint or 'Pass the arrays of this one layer only.'}"
             )
 
+    def _refuse_missing(self, missing: Sequence[str], unknown: Sequence[str] = ()) -> NoReturn:
+        common = set.intersection(*({*self.prefixes(name)} for name in missing))
+        there = listed(self._values)
+        hint = f"There are {there}. Pass the arrays of one layer, all of them."
+        if common:
+            prefix = min(common, key=len)
+            hint = f"There are {there}, so the prefix is {prefix!r}. {self.choose.format(prefix)}"
+        besides = f", and {listed(unknown)} not understood" if unknown and not common else ""
+        names = listed(self.prefix + name for name in missing)
+        raise ValueError(f"{self.where}: {names} {'is' if len(missing) == 1 else 'are'} missing{besides}. {hint}")
+
     def _value(self, name: str) -> Any:
         if name not in self._values:
-            raise ValueError(
-                f"{self.where}: {self.prefix}{name} is missing; there are {listed(self._values)}. "
-                "Pass the arrays of one layer, all of them."
-            )
+            self._refuse_missing([name])
         return self._values[name]
 
 

@@ -1,8 +1,10 @@
 """What all converters return, how it is run, and the checks that they share."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
+from jaxnorm import _objects
 from jaxnorm._typing import Array, Float, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.engine.layers import Directions, bidirectional
@@ -63,10 +65,10 @@ def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | N
             results.append(run(layer, weights, xs, carry=state, **options))
             xs = results[-1].outputs
         return Unrolled(xs, tuple(r.carry for r in results), tuple(r.moments for r in results))
-    if not isinstance(spec, Cell):
+    if not _objects.is_one(spec, Cell):
         raise TypeError(
-            f"convert.run: spec must be a cell, Directions of cells or a tuple of them, got {type(spec).__name__}. "
-            "A normalizer is called itself: spec(params, x, stats)."
+            f"convert.run: spec must be a cell, Directions of cells or a tuple of them, got {_objects.describe(spec)}. "
+            f"{_objects.advise(spec, _objects.CELL)} A normalizer is called itself: spec(params, x, stats)."
         )
     return unroll(spec, params, xs, carry=carry, **options)
 
@@ -92,6 +94,7 @@ def settle(where: str, made: Any, spec: Any, neutral: frozenset[str] = NEUTRAL) 
     """The spec that the source stands for, or the one that the caller gave if it computes the same."""
     if spec is None:
         return made
+    check_spec(where, spec)
     if type(spec) is not type(made):
         raise ValueError(f"{where}: spec is {spec!r}, but the weights are those of {made!r}. Leave spec out.")
     for name, (given, found) in differences(spec, made, neutral).items():
@@ -115,6 +118,25 @@ def require_same(where: str, spec: Any, only: Any, neutral: frozenset[str] = NEU
         refuse(where, f"{name}={given!r}", f"the layer there has {there!r}.")
 
 
-def is_spec(value: Any) -> bool:
-    """Whether something is a frozen spec of this library."""
-    return dataclasses.is_dataclass(value) and type(value).__module__.startswith("jaxnorm.")
+def check_spec(where: str, spec: Any) -> None:
+    """Raises TypeError unless there is a spec, or a tuple or Directions of some."""
+    if isinstance(spec, tuple) and spec:
+        for each in spec:
+            check_spec(where, each)
+    elif not _objects.is_spec(spec):
+        _objects.refuse(where, "spec", spec, _objects.SPEC)
+
+
+def check_mapping(where: str, name: str, value: Any, what: str) -> None:
+    """Raises TypeError unless there is a dict."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{where}: {name} must be a dict, {what}, got {_objects.describe(value)}.")
+
+
+def check_module(where: str, module: Any, library: str, noun: str) -> None:
+    """Raises TypeError unless there is a live module of a library."""
+    if isinstance(module, type) or not any(base.__module__.startswith(library) for base in type(module).__mro__):
+        raise TypeError(
+            f"{where}: module must be {noun}, got {_objects.describe(module)}, which is no module that has a "
+            "counterpart. Pass the live module; specs go to export."
+        )

@@ -94,7 +94,7 @@ def parts_of(where: str, cell: CellSpec, params: Any) -> Parts:
         value = getattr(cell, field.name)
         if field.name not in PLAIN and value != getattr(plain, field.name):
             refuse(where, f"{field.name}={value!r}", "the layer there has nothing like it.")
-    check_params(cell, params)
+    check_params(cell, params, where)
     if params.carry is not None:
         refuse(where, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
     parts = all_parts(params)

@@ -13,7 +13,7 @@ from jaxnorm import _validate
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert import cells, layouts
 from jaxnorm.convert.arrays import Host, to_host
-from jaxnorm.convert.base import Imported, refuse
+from jaxnorm.convert.base import Imported, check_spec, refuse
 from jaxnorm.engine.layers import Directions
 
 ORDER = "ifgo"
@@ -110,6 +110,7 @@ def export(spec: Any, params: Any) -> Host:
       (144,)
     """
     where = "convert.cudnn.export"
+    check_spec(where, spec)
     layers = spec if isinstance(spec, tuple) and not isinstance(spec, Directions) else (spec,)
     weights = params if layers is spec else (params,)
     flat: list[tuple[Any, Any]] = []

@@ -12,7 +12,7 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.convert.base import Imported, check_module, check_spec, refuse, settle
 from jaxnorm.norms.moments import Moments
 
 ORDER = {"LSTMCell": "ifgo", "GRUCell": "rzn"}
@@ -47,6 +47,7 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
       ``GRUCell`` has a recurrent bias at the candidate only; it is zero at r and z here.
     """
     where = "convert.equinox.load"
+    check_module(where, module, "equinox", "a module of Equinox")
     name = type(module).__name__
     if name in ORDER:
         values = {key: getattr(module, key, None) for key in ("weight_ih", "weight_hh", "bias", "bias_n")}
@@ -98,6 +99,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any, state: Any = N
     import equinox
 
     where = "convert.equinox.export"
+    check_spec(where, spec)
     if isinstance(spec, LSTM | GRU):
         if type(into).__name__ != ("LSTMCell" if isinstance(spec, LSTM) else "GRUCell"):
             refuse(where, repr(spec), f"{type(into).__name__} is another kind of module.")

@@ -1,12 +1,14 @@
-"""Files of other libraries: arrays by name out of safetensors and HDF5, layers out of .keras archives."""
+"""Files of other libraries: how they are opened, what is said of those that cannot be read, and safetensors.
 
-import io
-import json
+A file that is damaged, cut short or of another kind gives one ValueError with its name. What another library's reader
+raises, of whatever type, is put into it.
+"""
+
+import contextlib
 import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -19,12 +21,75 @@ DTYPES: dict[str, Any] = {
 }  # fmt: skip
 """What a safetensors file calls the dtypes that can stand in it and here."""
 
+BEGINNINGS = {
+    b"PK\x03\x04": "a zip archive, as .keras, .pt and .npz files are",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as .weights.h5 files are",
+    b"\x80": "a pickle, as old .pt files are",
+    b"\x93NUMPY": "a .npy file",
+    b"\x1f\x8b": "a gzip file",
+    b"version https://git-lfs": "a pointer of Git LFS: get the file itself by git lfs pull",
+    b"<": "a page of the web, so a download went wrong",
+}
+"""How files of other kinds begin."""
+
+
+def is_path(source: Any) -> bool:
+    """Whether a source is the path of a file."""
+    return isinstance(source, str | os.PathLike)
+
+
+def caller(where: str, source: Any) -> str:
+    """The beginning of messages, with the file where there is one."""
+    return f"{where}: {os.fspath(source)!r}" if is_path(source) else where
+
+
+def check_file(where: str, path: str | os.PathLike[str]) -> None:
+    """Raises OSError, of the kind that fits, unless there is a file that may be read; ValueError if it is empty."""
+    place = Path(path)
+    if place.is_dir():
+        raise IsADirectoryError(f"{where} is a folder. Pass the path of a file in it.")
+    if not place.exists():
+        raise FileNotFoundError(f"{where} does not exist; paths begin at {os.getcwd()!r}.")
+    try:
+        with place.open("rb") as file:
+            beginning = file.read(1)
+    except PermissionError:
+        raise PermissionError(f"{where} may not be read: there is no permission. Change it by chmod.") from None
+    if not beginning:
+        raise ValueError(f"{where} is empty. Save or download it again.")
+
+
+@contextlib.contextmanager
+def reading(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+    """Turns whatever a reader raises into the one error for files; errors that begin with ``where`` are ours."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        if str(error).startswith(where):
+            raise
+        with contextlib.suppress(OSError), Path(path).open("rb") as file:
+            head = file.read(64)
+        own = next((begin for begin, text in BEGINNINGS.items() if kind in text), b"")
+        other = next((text for begin, text in BEGINNINGS.items() if head.startswith(begin) and begin != own), None)
+        what = f"it is {other}" if other else "it is damaged, cut short or of another kind"
+        raise ValueError(
+            f"{where} cannot be read as a {kind} file: {what} ({type(error).__name__}: {_first_line(error)}). Save or "
+            "download it again."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return lines[0][:120]
+
 
 def read_safetensors(where: str, path: str | os.PathLike[str], prefix: str) -> dict[str, Host]:
     """The arrays of a safetensors file whose names begin with ``prefix``."""
     if not os.fspath(path).endswith(".safetensors"):
         raise ValueError(
-            f"{where}: {os.fspath(path)!r} is no .safetensors file. Of other files pass the state dict, such as "
+            f"{where} is no .safetensors file. Of other files pass the state dict, such as "
             "torch.load(path, weights_only=True) gives."
         )
     try:
@@ -34,86 +99,16 @@ def read_safetensors(where: str, path: str | os.PathLike[str], prefix: str) -> d
             f"{where}: a .safetensors file is read by the package safetensors: pip install safetensors."
         ) from None
     read: Any = deserialize  # its types depend on the release
-    entries = dict(read(Path(path).read_bytes()))
-    chosen = {name: entry for name, entry in entries.items() if name.startswith(prefix)}
-    unknown = {name: entry["dtype"] for name, entry in chosen.items() if entry["dtype"] not in DTYPES}
-    if unknown:
-        raise TypeError(f"{where}: the file has arrays in dtypes that cannot be converted: {unknown}.")
-    if not chosen:
-        raise ValueError(f"{where}: no array of {path} begins with prefix={prefix!r}; there are {listed(entries)}.")
-    return {
-        name: np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        for name, entry in chosen.items()
-    }
-
-
-class KerasLayer(NamedTuple):
-    """A layer as a file of Keras has it: class and options (None in files of weights), arrays by path."""
-
-    kind: str | None
-    config: dict[str, Any]
-    arrays: dict[str, Host]
-
-
-def read_keras(where: str, path: str | os.PathLike[str], layer: str | None) -> KerasLayer:
-    """One layer of a ``.keras`` or ``.weights.h5`` file, chosen by its name in the model or its path in the file."""
-    name = os.fspath(path)
-    if name.endswith(".keras"):
-        with zipfile.ZipFile(path) as archive:
-            configs = list(_configs(json.loads(archive.read("config.json"))))
-            source: Any = io.BytesIO(archive.read("model.weights.h5"))
-    elif name.endswith((".h5", ".hdf5")):
-        configs, source = [], path
-    else:
-        raise ValueError(f"{where}: {name!r} is neither a .keras nor a .weights.h5 file.")
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError(f"{where}: files of Keras are read by the package h5py: pip install h5py.") from None
-    with h5py.File(source, "r") as file:
-        layers = dict(_layers(file))
-        group = _choose(where, layers, layer)
-        own = layers[group]
-        arrays: dict[str, Host] = {}
-
-        def visit(key: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset):
-                arrays[key] = np.asarray(item)
-
-        file[group].visititems(visit)
-    found = [config for config in configs if config["config"].get("name") == own]
-    if len(found) > 1:
-        raise ValueError(f"{where}: the file has {len(found)} layers named {own!r}. Rename them and save it again.")
-    return KerasLayer(found[0]["class_name"], found[0]["config"], arrays) if found else KerasLayer(None, {}, arrays)
-
-
-def _layers(file: Any) -> Iterator[tuple[str, str]]:
-    """Path and name of every layer: of every group with variables whose name stands there, but for cells."""
-    paths: list[str] = []
-    file.visit(paths.append)
-    for path in paths:
-        owner, _, last = path.rpartition("/")
-        if last == "vars" and owner and "name" in file[path].attrs and owner.rpartition("/")[2] != "cell":
-            own = file[path].attrs["name"]
-            yield owner, own.decode() if isinstance(own, bytes) else str(own)
-
-
-def _choose(where: str, layers: dict[str, str], wanted: str | None) -> str:
-    names = listed(f"{name!r} ({path})" for path, name in layers.items())
-    matches = [path for path, name in layers.items() if wanted in (path, name)]
-    if wanted is None or len(matches) != 1:
-        asked = "layer is None" if wanted is None else f"layer={wanted!r} names {len(matches)} layers"
-        raise ValueError(f"{where}: {asked}. Pass layer=... with the name or the path of one: {names}.")
-    return matches[0]
-
-
-def _configs(node: Any) -> Iterator[dict[str, Any]]:
-    """All objects with class and options, at any depth."""
-    if isinstance(node, dict):
-        if isinstance(node.get("config"), dict) and "class_name" in node:
-            yield node
-        for value in node.values():
-            yield from _configs(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _configs(value)
+    check_file(where, path)
+    with reading(where, path, ".safetensors"):
+        entries = dict(read(Path(path).read_bytes()))
+        chosen = {name: entry for name, entry in entries.items() if name.startswith(prefix)}
+        unknown = {name: entry["dtype"] for name, entry in chosen.items() if entry["dtype"] not in DTYPES}
+        if unknown:
+            raise TypeError(f"{where} has arrays in dtypes that cannot be converted: {unknown}.")
+        if not chosen:
+            raise ValueError(f"{where} has no array that begins with prefix={prefix!r}; there are {listed(entries)}.")
+        return {
+            name: np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in chosen.items()
+        }

@@ -13,20 +13,30 @@ import numpy as np
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
+from jaxnorm.convert import _haiku_deep as deep
 from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert.arrays import Arrays, Host, listed
-from jaxnorm.convert.base import Imported, refuse
+from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse
+from jaxnorm.engine.layers import Directions
 
 ORDER = "igfo"
 GRU_ORDER = "zrn"
 FORGET = 1
 """Where the forget gate is in our order; Haiku adds one to it at run time."""
 NAMES = norms.Names("scale", "offset", "mean", "var")
+_CLASSES: dict[Any, str] = {LSTM: "lstm", ResetBeforeGRU: "gru", Elman: "vanilla_rnn"}
 Exported: TypeAlias = tuple[dict[str, dict[str, Host]], dict[str, dict[str, Host]]]
 """Parameters and state by module name."""
 
 
-def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name: str | None = None) -> Imported:
+def load(
+    params: Mapping[str, Any],
+    spec: Any = None,
+    *,
+    state: Any = None,
+    name: str | tuple[str, ...] | None = None,
+    skip_connections: bool = False,
+) -> Imported:
     """Weights of a core or of a normalizer of Haiku.
 
     Args:
@@ -34,7 +44,10 @@ def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name
       spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for a normalizer its spec, such as
         ``LayerNorm(epsilon=1e-5)``, since Haiku keeps epsilon and the like in the program.
       state: the state by module name, for ``hk.BatchNorm``.
-      name: the name of the module in a larger model, such as ``"my_net/~/lstm"``.
+      name: the name of the module in a larger model, such as ``"my_net/~/lstm"``; those of the cores of ``hk.DeepRNN``
+        as a tuple, the one nearest to the input first.
+      skip_connections: whether the cores are those of ``hk.deep_rnn_with_skip_connections``: they are run by
+        :func:`jaxnorm.skip_stack` then, and others by :func:`jaxnorm.stack`.
 
     Returns:
       Imported(spec, params, stats, notes).
@@ -54,15 +67,23 @@ def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name
       ``hk.LSTM`` adds one to the forget gate at run time; here it is part of the bias. ``hk.VanillaRNN`` has a
       rectifier, ``hk.GRU`` an update gate that renews the state. The running
       statistics of ``hk.BatchNorm`` are its averages without the bias of their beginning, with
-      the number of its updates as count.
+      the number of its updates as count. A core with a skip connection sees the input before the outputs of the core
+      below, a cell of ``skip_stack`` after them: the rows of kernels change places.
     """
     where = "convert.haiku.load"
+    check_mapping(where, "params", params, "as transform(...).init returns it")
+    for module, arrays_of in params.items():
+        check_mapping(where, f"params[{module!r}]", arrays_of, "of arrays by name")
+    if isinstance(name, tuple):
+        specs = spec if isinstance(spec, tuple) else (spec,) * len(name)
+        layers = [load(params, own, name=one) for own, one in zip(specs, name, strict=True)]
+        return deep.join(where, layers, skip_connections)
     arrays = Arrays(where, _select(where, params, name))
     if "linear_1/w" in arrays:
         return _load_vanilla(arrays, spec)
     if "linear/w" in arrays:
         return _load_lstm(arrays, spec)
-    if "w_h" in arrays:
+    if "w_h" in arrays or "w_i" in arrays:
         return _load_gru(arrays, spec)
     values = {key: _flat(arrays.take(key)) for key in arrays.names}
     count = 1.0
@@ -76,15 +97,26 @@ def load(params: Mapping[str, Any], spec: Any = None, *, state: Any = None, name
     return norms.load(Arrays(where, values), spec, NAMES, count=count, notes=notes)
 
 
-def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, axes: int = 2) -> Exported:
+def export(
+    spec: Any,
+    params: Any,
+    stats: Any = (),
+    *,
+    name: str | tuple[str, ...] | None = None,
+    axes: int = 2,
+    skip_connections: bool = False,
+) -> Exported:
     """The parameters and the state of the module of Haiku that computes the same.
 
     Args:
-      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a rectifier, or a normalizer.
+      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a rectifier, a tuple of such cells
+        for ``hk.DeepRNN``, or a normalizer.
       params: its weights.
       stats: running statistics of a ``BatchNorm``.
-      name: the name of the module; None for that of the class, such as ``"lstm"``.
+      name: the name of the module, a tuple for several; None for those of the classes, such as ``"lstm"``,
+        ``"lstm_1"``.
       axes: how many axes the data have; the arrays of ``hk.BatchNorm`` have as many.
+      skip_connections: whether several cells are those of :func:`jaxnorm.skip_stack`.
 
     Returns:
       Parameters and state by module name; the state is empty but for ``hk.BatchNorm``.
@@ -105,18 +137,28 @@ def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, 
       The one that Haiku adds to the forget gate is taken away from the bias, which rounds it.
     """
     where = "convert.haiku.export"
+    check_spec(where, spec)
+    if isinstance(spec, tuple) and not isinstance(spec, Directions):
+        each = deep.split(where, spec, params, skip_connections)
+        names = name if isinstance(name, tuple) else deep.default_names([_CLASSES.get(type(s), "rnn") for s in spec])
+        found: dict[str, dict[str, Host]] = {}
+        for one, own, label in zip(spec, each, names, strict=True):
+            found |= export(one, own, name=label)[0]
+        return found, {}
+    if isinstance(name, tuple):
+        raise TypeError(f"{where}: name must be one name for one module, got {name!r}.")
     if isinstance(spec, LSTM):
         parts = cells.parts_of(where, spec, params)
         bias = cells.zeros_for_none(parts.bias, parts.kernel).copy()
         bias[FORGET] -= 1
         kernel = np.concatenate([parts.kernel, parts.recurrent])
         weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.bias_to_vector(bias, ORDER)}
-        return {f"{name or 'lstm'}/linear": weights}, {}
+        return {f"{name or _CLASSES[LSTM]}/linear": weights}, {}
     if isinstance(spec, ResetBeforeGRU):
         parts = cells.turned(cells.parts_of(where, spec, params))  # z renews the old state there
         bias = cells.zeros_for_none(parts.bias, parts.kernel)
         return {
-            name or "gru": {
+            name or _CLASSES[ResetBeforeGRU]: {
                 "w_i": layouts.kernel_to_columns(parts.kernel, GRU_ORDER),
                 "w_h": layouts.kernel_to_columns(parts.recurrent, GRU_ORDER),
                 "b": layouts.bias_to_vector(bias, GRU_ORDER),
@@ -126,7 +168,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, 
         cells.name_of(where, spec.activation, ("relu",))
         parts = cells.parts_of(where, spec, params)
         bias = cells.zeros_for_none(parts.bias, parts.kernel)
-        name = name or "vanilla_rnn"
+        name = name or _CLASSES[Elman]
         return {
             f"{name}/linear": {"w": parts.kernel, "b": bias},
             f"{name}/linear_1": {"w": parts.recurrent, "b": np.zeros_like(bias)},
@@ -135,6 +177,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, name: str | None = None, 
 
 
 def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
+    arrays.expect(("linear/w", "linear/b"))
     rows, columns = arrays.matrix("linear/w", "(I + H, 4 H)")
     hidden = columns // 4
     if columns % 4 or rows <= hidden:
@@ -148,6 +191,7 @@ def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
 
 
 def _load_gru(arrays: Arrays, spec: Any) -> Imported:
+    arrays.expect(("w_i", "w_h", "b"))
     inputs, columns = arrays.matrix("w_i", "(I, 3 H)")
     hidden = columns // 3
     parts = cells.Parts(
@@ -160,6 +204,7 @@ def _load_gru(arrays: Arrays, spec: Any) -> Imported:
 
 
 def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:
+    arrays.expect(("linear/w", "linear/b", "linear_1/w"), ("linear_1/b",))
     inputs, hidden = arrays.matrix("linear/w", "(I, H)")
     parts = cells.Parts(
         arrays.take("linear/w", (inputs, hidden), "(I, H)"), arrays.take("linear_1/w", (hidden, hidden), "(H, H)")
@@ -172,7 +217,7 @@ def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:
 
 def _export_norm(where: str, spec: Any, params: Any, stats: Any, name: str | None, axes: int) -> Exported:
     if isinstance(spec, tuple):
-        refuse(where, "several layers or directions", "they are several cores in Haiku, too. Export each by itself.")
+        refuse(where, "two directions", "they are two cores in Haiku, too. Export each by itself.")
     if isinstance(spec, norms.RMSNorm):
         norms.refuse_unlike(where, spec, fraction=1.0, use_scale=True, use_bias=False)
     if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):

@@ -12,7 +12,7 @@ from jaxnorm.cells.variants_apart import haste_ln_lstm
 from jaxnorm.cells.variants_gru import haste_ln_gru
 from jaxnorm.convert import cells, layouts, normalized
 from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
-from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse, settle
 from jaxnorm.norms.identity import Identity
 
 ORDER: dict[Any, str] = {LSTM: "igfo", GRU: "zrn"}
@@ -48,6 +48,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
       True
     """
     where = "convert.haste.load"
+    check_mapping(where, "arrays", arrays, "of arrays by name")
     values = {
         name: value.detach().cpu().numpy() if hasattr(value, "detach") else value for name, value in arrays.items()
     }
@@ -101,6 +102,7 @@ def export(spec: Any, params: Any) -> dict[str, Host]:
       {'kernel': (3, 16), 'recurrent_kernel': (4, 16), 'bias': (16,), 'gamma': (2, 16), 'gamma_h': (4,), 'beta_h': (4,)}
     """
     where = "convert.haste.export"
+    check_spec(where, spec)
     if not isinstance(spec, LSTM | GRU):
         refuse(where, f"{spec!r}", "of the layers of Haste only the LSTM and the GRU have a counterpart.")
     order = ORDER[type(spec)]

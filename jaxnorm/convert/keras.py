@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from jaxnorm import _objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
 from jaxnorm.convert import cells, layouts, norms
+from jaxnorm.convert._keras_files import KerasLayer, read_keras
 from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, notes_of, wrapped
 from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, refuse, settle
-from jaxnorm.convert.files import KerasLayer, read_keras
+from jaxnorm.convert.base import Imported, check_spec, refuse, settle
+from jaxnorm.convert.files import caller, is_path, reading
 from jaxnorm.engine.layers import Directions
 
 ORDER = {4: "ifgo", 3: "zrn", 1: "h"}
+CHOOSE = "Take it away: {{name.removeprefix({!r}): array for name, array in arrays.items()}}."
+GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 CELL = ("kernel", "recurrent_kernel", "bias")
 NORM = norms.Names("gamma", "beta", "moving_mean", "moving_variance")
 RMS = norms.Names("scale", "")
@@ -45,7 +49,9 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
 
     Raises:
       TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+      ValueError: an array is missing, unknown or of another shape, or something has no counterpart; or a file is
+        damaged, cut short, of another kind or a legacy ``.h5``.
+      OSError: there is no such file, it is a folder, or it may not be read.
 
     Example:
       >>> import numpy as np, jaxnorm
@@ -58,9 +64,16 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
       Sequences are batch first in Keras: pass ``time_axis=1``. Keras does not count what its running statistics have
       seen; their count is 1 here.
     """
-    where = "convert.keras.load"
-    if isinstance(source, str | os.PathLike):
-        kind, config, values = _numbered(read_keras(where, source, layer), spec)
+    where = caller("convert.keras.load", source)
+    if not is_path(source):
+        return _load(where, source, spec, layer)
+    with reading(where, source, ".keras" if os.fspath(source).endswith(".keras") else ".weights.h5"):
+        return _load(where, source, spec, layer)
+
+
+def _load(where: str, source: Any, spec: Any, layer: str | None) -> Imported:
+    if is_path(source):
+        kind, config, values = _numbered(where, read_keras(where, source, layer), spec)
     elif layer is not None:
         raise ValueError(f"{where}: layer={layer!r} chooses a layer of a file; here there is no file. Leave it out.")
     elif isinstance(source, Mapping):
@@ -68,8 +81,12 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
     elif hasattr(source, "get_config") and hasattr(source, "weights"):
         kind, config, values = type(source).__name__, source.get_config(), _live(source)
     else:
-        raise TypeError(f"{where}: source must be a layer, arrays by name or a path, got {type(source).__name__}.")
-    arrays = Arrays(where, values)
+        raise TypeError(
+            f"{where}: source must be a built layer, arrays by name or a path, got {_objects.describe(source)}."
+        )
+    arrays = Arrays(where, values, choose=CHOOSE)
+    if kind is None:
+        _refuse_prefixes(arrays)
     if kind == "Bidirectional" or "forward_layer/kernel" in arrays:
         return _load_both(where, values, config, spec)
     if (kind is None and "kernel" in arrays) or kind in {"LSTM", "GRU", "SimpleRNN"} | CELL_KINDS:
@@ -104,6 +121,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       {'kernel': (3, 12), 'recurrent_kernel': (4, 12), 'bias': (2, 12)}
     """
     where = "convert.keras.export"
+    check_spec(where, spec)
     if isinstance(spec, Directions):
         names = ("forward_layer", "backward_layer")
         return {
@@ -121,6 +139,17 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     if isinstance(spec, norms.InstanceNorm | norms.GroupNorm):
         norms.refuse_unlike(where, spec, axis=None)
     return norms.arrays_of(where, spec, params, stats, NORM)
+
+
+def _refuse_prefixes(arrays: Arrays) -> None:
+    """Refuses arrays by longer names, such as those that ``variable.path`` gives."""
+    kinds = {}
+    for prefix in arrays.prefixes("recurrent_kernel"):
+        if prefix not in ("", "forward_layer/", "backward_layer/"):
+            rows, columns = arrays.matrix(prefix + "recurrent_kernel", "(H, G H)")
+            kinds[prefix] = {4: "an LSTM", 3: "a GRU", 1: "a SimpleRNN"}.get(columns // max(rows, 1), "a layer")
+    if kinds:
+        arrays.point_to(kinds)
 
 
 def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
@@ -159,12 +188,20 @@ def _load_both(where: str, values: Mapping[str, Any], config: Mapping[str, Any],
 
 def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:
     where = arrays.where
+    has_bias = config.get("use_bias", True)
+    arrays.expect(CELL if config and has_bias else CELL[:2], () if config else CELL[2:])
     hidden, columns = arrays.matrix("recurrent_kernel", "(H, G H)")
     gates = columns // hidden
     if gates * hidden != columns or gates not in ORDER:
         raise ValueError(
             f"{where}: {arrays.prefix}recurrent_kernel must have shape (H, 4 H) of an LSTM, (H, 3 H) of a GRU or (H, H)"
             f" of a SimpleRNN, got {(hidden, columns)}."
+        )
+    told = (GATES.get((kind or "").removesuffix("Cell"), gates), config.get("units", hidden))
+    if told != (gates, hidden):
+        raise ValueError(
+            f"{where}: the configuration is that of {kind} with {config.get('units')} units, the arrays are of "
+            f"{gates} gates of {hidden}. Do both belong together?"
         )
     order = ORDER[gates]
     inputs, _ = arrays.matrix("kernel", "(I, G H)")
@@ -235,7 +272,7 @@ def _live(layer: Any) -> dict[str, Host]:
     return {variable.name: np.asarray(variable) for variable in layer.weights}
 
 
-def _numbered(layer: KerasLayer, spec: Any) -> tuple[str | None, dict[str, Any], dict[str, Host]]:
+def _numbered(where: str, layer: KerasLayer, spec: Any) -> tuple[str | None, dict[str, Any], dict[str, Host]]:
     """The arrays of a layer of a file by name; files number them in the order in which the layer made them."""
     kept = {path: array for path, array in layer.arrays.items() if "seed_generator" not in path.split("/")}
     groups: dict[str, list[str]] = {}
@@ -243,6 +280,9 @@ def _numbered(layer: KerasLayer, spec: Any) -> tuple[str | None, dict[str, Any],
         groups.setdefault(path.rpartition("/")[0], []).append(path)
     found: dict[str, Host] = {}
     for group, paths in groups.items():
+        numbers = [int(path.rpartition("/")[2]) for path in paths]
+        if numbers != list(range(len(paths))):
+            raise ValueError(f"{where} is damaged: {group} has the variables {numbers}, which are not all.")
         owner = "/".join(part for part in group.split("/") if part not in ("vars", "cell"))
         names = _names(layer, spec, group, [kept[path] for path in paths])
         for name, path in zip(names, paths, strict=True):

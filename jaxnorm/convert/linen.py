@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jaxnorm import _objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert import _flax, norms
 from jaxnorm.convert.arrays import Arrays, Host, flatten
-from jaxnorm.convert.base import Imported, is_spec, refuse, settle
+from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse, settle
 
 
 def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") -> Imported:
@@ -40,6 +41,7 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
       Flax does not count what its running statistics have seen; their count is 1 here.
     """
     where = "convert.linen.load"
+    check_mapping(where, "variables", variables, "as module.init returns it")
     notes: tuple[str, ...] = ()
     if type(module).__name__ == "RNN":
         notes = _flax.rnn_notes(module)
@@ -52,8 +54,8 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
     if others:
         raise ValueError(f"{where}: collections {', '.join(others)} not understood. Pass params and batch_stats only.")
     arrays = Arrays(where, values, prefix)
-    spec = module if is_spec(module) else None
-    module = None if is_spec(module) else module
+    spec = module if _objects.is_spec(module) else None
+    module = None if _objects.is_spec(module) else module
     kind = _flax.cell_kind(arrays)
     if kind is not None:
         found = _flax.load_cell(arrays, kind, module, spec)
@@ -91,6 +93,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
       ``linen.GRUCell`` has a recurrent bias at the candidate only; those of r and z are added to the other bias.
     """
     where = "convert.linen.export"
+    check_spec(where, spec)
     if isinstance(spec, LSTM | GRU | Elman):
         return {"params": nested(_flax.export_cell(where, spec, params, dense=False))}
     if isinstance(spec, tuple):

@@ -11,7 +11,7 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert import _flax, norms
 from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.convert.base import Imported, check_module, check_spec, refuse, settle
 
 CELLS = {"LSTMCell": LSTM, "OptimizedLSTMCell": LSTM, "GRUCell": GRU, "SimpleCell": Elman}
 LAYERS = ("dense_i", "dense_h", *(side + gate for side in "ih" for gate in ("i", "f", "f_", "g", "o")))
@@ -45,6 +45,7 @@ def load(module: Any, spec: Any = None) -> Imported:
       seen; their count is 1 here.
     """
     where = "convert.nnx.load"
+    check_module(where, module, "flax.nnx", "a module of Flax NNX")
     notes: tuple[str, ...] = ()
     if type(module).__name__ == "RNN":
         notes, module = _flax.rnn_notes(module), module.cell
@@ -90,6 +91,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
       is not zero is refused.
     """
     where = "convert.nnx.export"
+    check_spec(where, spec)
     if isinstance(spec, LSTM | GRU | Elman):
         if CELLS.get(type(into).__name__) is not type(spec):
             refuse(where, repr(spec), f"{type(into).__name__} is another kind of cell.")

@@ -39,7 +39,7 @@ def affine(scale: Host, bias: Host | None = None) -> Affine:
 def checked(where: str, spec: Any, preset: Callable[..., Any], params: Any) -> Any:
     """The weights of a cell that computes what the preset does, with nothing that the layer there has no place for."""
     require_same(where, spec, preset(spec.hidden_features, use_bias=spec.use_bias), NEUTRAL_TO_NORMS)
-    check_params(spec, params)
+    check_params(spec, params, where)
     if params.carry is not None:
         refuse(where, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
     return params

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnorm import _objects
 from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.base import Imported, refuse
 from jaxnorm.norms.base import Affine
@@ -36,12 +37,13 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
     """Weights and running statistics for a spec; ``count`` stands for the number of elements, which nobody records."""
     if not isinstance(spec, KINDS):
         raise TypeError(
-            f"{arrays.where}: spec must be one of {', '.join(kind.__name__ for kind in KINDS)}, got {spec!r}. "
-            "Names of arrays do not tell epsilon, axes and groups."
+            f"{arrays.where}: spec must be one of {', '.join(kind.__name__ for kind in KINDS)}, got "
+            f"{_objects.describe(spec)}. Names of arrays do not tell epsilon, axes and groups."
         )
     wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
     if isinstance(spec, BatchNorm):
         wanted += [names.mean, names.var]
+    arrays.expect(wanted)
     shape = arrays.shape(wanted[0]) if wanted else ()
     params = Affine(
         *(

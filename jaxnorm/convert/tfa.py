@@ -8,7 +8,7 @@ from jaxnorm.cells.lstm import LSTM, LSTMParams
 from jaxnorm.cells.variants_apart import tfa_ln_lstm
 from jaxnorm.convert import layouts, normalized
 from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
-from jaxnorm.convert.base import Imported, refuse, settle
+from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse, settle
 from jaxnorm.norms.layer_norm import LayerNorm
 
 ORDER = "ifgo"
@@ -44,6 +44,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
       The cell must have its own nonlinearities, tanh and sigmoid. Its dropouts act in training only.
     """
     where = "convert.tfa.load"
+    check_mapping(where, "arrays", arrays, "of arrays by name")
     own = Arrays(where, {name.removesuffix(":0"): value for name, value in arrays.items()}, prefix)
     kernel, recurrent = normalized.take_kernels(own, ORDER)
     hidden = kernel.shape[-1]
@@ -85,6 +86,7 @@ def export(spec: Any, params: Any) -> dict[str, Host]:
       ['kernel', 'recurrent_kernel', 'bias', 'kernel_norm/gamma', 'kernel_norm/beta']
     """
     where = "convert.tfa.export"
+    check_spec(where, spec)
     if not isinstance(spec, LSTM) or not isinstance(spec.sites.cell, LayerNorm):
         refuse(where, f"{spec!r}", "of its cells only the layer-normalized LSTM has a counterpart.")
     epsilon = spec.sites.cell.epsilon

@@ -3,13 +3,14 @@
 PyTorch is imported only where a live module is handed over; names and arrays need none.
 """
 
-import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from jaxnorm import _objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
@@ -18,11 +19,14 @@ from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert._torch_kernels import effective, read, spectral_options, write
 from jaxnorm.convert._torch_modules import describe
 from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, refuse, settle
-from jaxnorm.convert.files import read_safetensors
+from jaxnorm.convert.base import Imported, check_spec, refuse, settle
+from jaxnorm.convert.files import caller, is_path, read_safetensors
 from jaxnorm.engine.layers import Directions
+from jaxnorm.weights.base import check_weight_normalizer
 
 ORDER = {4: "ifgo", 3: "rzn", 1: "h"}
+RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?")
+"""The names of the arrays of a recurrent layer, and of a cell."""
 NAMES = norms.Names("weight", "bias", "running_mean", "running_var")
 
 
@@ -43,7 +47,9 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
 
     Raises:
       TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+      ValueError: an array is missing, unknown or of another shape, or something has no counterpart; or a file is
+        damaged, cut short or of another kind.
+      OSError: there is no such file, it is a folder, or it may not be read.
 
     Example:
       >>> import numpy as np, jaxnorm
@@ -57,12 +63,12 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
       PyTorch has two biases. Those of an LSTM and of an Elman cell only ever appear as a sum, which is the bias here;
       those of a GRU are both kept.
     """
-    where = "convert.torch.load"
+    where = caller("convert.torch.load", source)
     values = _values(where, source, prefix)
-    described = None if isinstance(source, Mapping | str | os.PathLike) else describe(where, source)
+    described = None if isinstance(source, Mapping) or is_path(source) else describe(where, source)
     values, notes = effective(where, values)
     arrays = Arrays(where, {prefix + name: value for name, value in values.items()}, prefix)
-    if _suffix(arrays) is not None:
+    if _is_recurrent(arrays):
         found = _load_cells(arrays, spec, described)
         return found._replace(notes=(*found.notes, *notes))
     return _load_norm(arrays, spec, described)
@@ -95,6 +101,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       The one bias of an LSTM or Elman cell becomes ``bias_ih``, with zeros in ``bias_hh``.
     """
     where = "convert.torch.export"
+    check_spec(where, spec)
     layers = spec if isinstance(spec, tuple) and not isinstance(spec, Directions) else (spec,)
     weights = params if layers is spec else (params,)
     if not isinstance(layers[0], Directions | LSTM | ProjectedLSTM | GRU | Elman):
@@ -145,10 +152,10 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
       Only the arrays of this kernel are looked at; a bias beside it is not. A state dict does not tell along which axis
       a spectral normalization goes: that it is the first is taken for granted (transposed convolutions have another).
     """
-    where = "convert.torch.load_kernel"
+    where = caller("convert.torch.load_kernel", source)
     values = _values(where, source, prefix)
     arrays = Arrays(where, {prefix + key: value for key, value in values.items()}, prefix)
-    told = None if isinstance(source, Mapping | str | os.PathLike) else spectral_options(where, source, name, gates)
+    told = None if isinstance(source, Mapping) or is_path(source) else spectral_options(where, source, name, gates)
     if told is not None:
         spec = settle(where, told, spec)
     return Imported(*read(arrays, name, gates, spec))
@@ -181,36 +188,33 @@ def export_kernel(
       >>> convert.torch.export_kernel(spec, params, hook=True)["weight_g"].tolist()
       [[2.0]]
     """
+    check_weight_normalizer("convert.torch.export_kernel", "spec", spec)
     return write("convert.torch.export_kernel", spec, params, state, name, hook)
 
 
 def _values(where: str, source: Any, prefix: str) -> dict[str, Any]:
     """The arrays of one layer by name, without the prefix."""
-    if isinstance(source, str | os.PathLike):
+    if is_path(source):
         source = read_safetensors(where, source, prefix)
     elif not isinstance(source, Mapping):
         if not hasattr(source, "state_dict"):
-            raise TypeError(f"{where}: source must be a module, a state dict or a path, got {type(source).__name__}.")
+            raise TypeError(
+                f"{where}: source must be a module, a state dict or a path, got {_objects.describe(source)}."
+            )
         source = source.state_dict()
     Arrays(where, source, prefix)  # names what there is where nothing has the prefix
     return {name[len(prefix) :]: _host(value) for name, value in source.items() if name.startswith(prefix)}
 
 
 def _load_cells(arrays: Arrays, spec: Any, described: Any) -> Imported:
-    suffix = _suffix(arrays)
     notes = described.notes if described else ()
-    if suffix == "":  # a single cell, whose names count no layers
-        cell, params = _load_cell(arrays, "", spec, described)
-        arrays.finish()
-        return Imported(cell, params, (), notes)
-    count = sum(name.startswith("weight_hh_l") and not name.endswith("_reverse") for name in arrays.names)
-    both = "weight_hh_l0_reverse" in arrays
+    kinds, ends = _ends(arrays.names)
+    arrays.expect(f"{kind}{end}" for layer in ends for end in layer for kind in kinds)
+    both, count = len(ends[0]) == 2, len(ends)
     layers = []
-    for number in range(count):
-        ends = (f"_l{number}", f"_l{number}_reverse") if both else (f"_l{number}",)
-        pairs = [_load_cell(arrays, end, spec, described) for end in ends]
+    for layer in ends:
+        pairs = [_load_cell(arrays, end, spec, described) for end in layer]
         layers.append(tuple(Directions(*each) for each in zip(*pairs, strict=True)) if both else pairs[0])
-    arrays.finish()
     found, params = zip(*layers, strict=True)
     return Imported(found, params, (), notes) if count > 1 else Imported(found[0], params[0], (), notes)
 
@@ -299,6 +303,9 @@ def _load_norm(arrays: Arrays, spec: Any, described: Any) -> Imported:
     if described is not None:
         spec, notes = settle(arrays.where, described.spec, spec), described.notes
     elif spec is None:
+        prefixes = {prefix: "a normalizer" for end in NAMES for prefix in arrays.prefixes(end)}
+        if prefixes and "" not in prefixes and arrays.prefix not in prefixes:
+            arrays.point_to(prefixes)
         raise ValueError(
             f"{arrays.where}: {', '.join(arrays.names)} may belong to several normalizers, and do not tell epsilon. "
             "Pass spec=LayerNorm(epsilon=1e-5), or another, or the live module."
@@ -318,9 +325,34 @@ def _export_norm(where: str, spec: Any, params: Any, stats: Any) -> dict[str, Ho
     return found
 
 
-def _suffix(arrays: Arrays) -> str | None:
-    """What comes after ``weight_hh`` in the names of a recurrent layer: ``_l0``, or nothing in those of a cell."""
-    return next((end for end in ("_l0", "") if f"weight_hh{end}" in arrays), None)
+def _is_recurrent(arrays: Arrays) -> bool:
+    """Whether names are those of a recurrent layer; those of one that lies deeper are refused, with the prefix."""
+    if any(RECURRENT.match(name) for name in arrays.names):
+        return True
+    kinds = {}
+    for end in ("weight_hh_l0", "weight_hh"):
+        for prefix in arrays.prefixes(end):
+            rows, columns = arrays.matrix(prefix.removeprefix(arrays.prefix) + end, "(G H, H)")
+            kinds[prefix] = {4: "an LSTM", 3: "a GRU", 1: "an RNN"}.get(rows // max(columns, 1), "a recurrent layer")
+    if kinds:
+        arrays.point_to(kinds)
+    return False
+
+
+def _ends(names: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The kinds of arrays that a layer has, and what comes after them, for each layer and direction.
+
+    Nothing comes after those of a single cell.
+    """
+    known = [match for match in map(RECURRENT.fullmatch, names) if match]
+    biased = any(name.startswith("bias") for name in names)
+    projected = any(match[1] == "weight_hr" for match in known)
+    kinds = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if biased else ()), *("weight_hr",) * projected)
+    layers = [int(match[2]) for match in known if match[2]]
+    if not layers and not any("_l0" in name for name in names):
+        return kinds, [("",)]
+    both = any(match[3] for match in known)
+    return kinds, [(f"_l{n}", f"_l{n}_reverse") if both else (f"_l{n}",) for n in range(max(layers, default=0) + 1)]
 
 
 def _host(value: Any) -> Any:

@@ -1,33 +1,104 @@
-"""Checks of the trees that a caller hands to the engine, against what the cell itself would make."""
+"""Checks of what a caller hands to the engine: arrays by their shapes, trees against what the cell would make."""
 
-from typing import Any
+import functools
+from collections.abc import Hashable, Mapping
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array
 from jaxnorm.cells.base import Cell, Timed
 
 
-def check_params(cell: Cell, params: Any) -> None:
+def check_inputs(caller: str, name: str, xs: Any) -> None:
+    """Raises unless there is an array of numbers with time and features."""
+    _validate.floating(caller, name, xs)
+    if xs.ndim < 2:
+        raise ValueError(
+            f"{caller}: {name} must have at least two axes, time and features (T, *B, I), got shape {xs.shape}. "
+            f"A single step is {name}[None]."
+        )
+
+
+def check_lengths(caller: str, name: str, lengths: Any, batch_shape: tuple[int, ...]) -> Array | None:
+    """Returns lengths as an array; raises unless there is a whole number for each example."""
+    if lengths is None:
+        return None
+    given: Array = _validate.array(caller, name, lengths)
+    if not jnp.issubdtype(given.dtype, jnp.integer):
+        raise TypeError(f"{caller}: {name} must be integers, got {given.dtype}. Convert with .astype(int).")
+    _validate.shape(caller, name, given.shape, batch_shape, "(*B)", "One length for each example.")
+    return given
+
+
+def check_mask(caller: str, name: str, mask: Any, layout: tuple[int, ...], xs: str) -> Array | None:
+    """Returns a mask as an array; raises unless it says True or False for each step of each example."""
+    if mask is None:
+        return None
+    given: Array = _validate.array(caller, name, mask)
+    _validate.boolean(caller, name, given)
+    _validate.shape(caller, name, given.shape, layout, f"{xs}.shape[:-1]", "It says one thing for each step.")
+    return given
+
+
+def check_steps(
+    caller: str, inputs: Any, time_axis: int, lengths: Any, masks: Mapping[str, Any], carry: Any, cell: Cell
+) -> None:
+    """Checks what a module of Flax is called with, in the words of Flax, before the engine does in its own."""
+    layout = inputs.shape[:-1]
+    batch_shape = layout[:time_axis] + layout[time_axis + 1 :]
+    for name, mask in masks.items():
+        check_mask(caller, name, mask, layout, "inputs")
+    check_lengths(caller, "seq_lengths", lengths, batch_shape)
+    if carry is not None:
+        fit_carry(caller, "initial_carry", carry, _carry_template(cast(Hashable, cell), batch_shape))
+
+
+@functools.cache
+def _carry_template(cell: Any, batch_shape: tuple[int, ...]) -> Any:
+    key = jax.eval_shape(jax.random.key, 0)
+    return jax.eval_shape(lambda key: cell.initial_carry(batch_shape, key=key), key)
+
+
+def check_arrays(caller: str, name: str, tree: Any) -> None:
+    """Raises TypeError unless every leaf of a tree is an array or a number."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float):
+            raise TypeError(
+                f"{caller}: {name}{jax.tree_util.keystr(path)} must be an array, got {_objects.describe(leaf)}. "
+                f"{'Do the arguments come in their order?' if not path else 'Pass the arrays themselves.'}"
+            )
+
+
+def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "params") -> None:
     """Raises unless the weights have the type and the shapes that ``cell.init`` gives."""
-    size = params.kernel.shape[0] if hasattr(params, "kernel") else 1
+    shape = getattr(getattr(params, "kernel", None), "shape", ())
+    size = shape[0] if shape and shape[0] else 1
     expected = jax.eval_shape(lambda key: cell.init(key, size), jax.eval_shape(jax.random.key, 0))
     if type(params) is not type(expected):
+        made = type(expected).__name__
         raise TypeError(
-            f"unroll: params must be {type(expected).__name__} for {type(cell).__name__}, got {type(params).__name__}. "
-            "Make them with cell.init(key, in_features)."
+            f"{caller}: {name} must be {made} for {type(cell).__name__}, got {_objects.describe(params)}. "
+            f"{_objects.restore(params, name, made, 'cell.init(key, in_features)')}"
         )
-    _same_shapes("params", params, expected, optional=".carry", leading=0)
+    _same_shapes(caller, name, params, expected, optional=".carry", leading=0)
 
 
-def check_stats(cell: Cell, stats: Any) -> None:
+def check_stats(cell: Cell, stats: Any, caller: str = "unroll") -> None:
     """Raises unless statistics have the structure of ``cell.initial_stats()``; the number of rows is free."""
-    _same_shapes("stats", stats, jax.eval_shape(cell.initial_stats), optional=None, leading=1)
+    expected: Any = jax.eval_shape(cell.initial_stats)
+    if type(stats) is not type(expected) and jax.tree.leaves(stats):
+        made = type(expected).__name__
+        raise TypeError(
+            f"{caller}: stats must be the {made} of {type(cell).__name__}, got {_objects.describe(stats)}. "
+            f"{_objects.restore(stats, 'stats', made, 'cell.initial_stats()')}"
+        )
+    _same_shapes(caller, "stats", stats, expected, optional=None, leading=1)
 
 
-def fit_carry(carry: Any, template: Any) -> Any:
+def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
     """Checks structure and shapes of a carry that was handed in, and casts it to the dtypes of the cell."""
     if isinstance(template, Timed) and not isinstance(carry, Timed):
         carry = Timed(carry, jnp.zeros(template.step.shape, jnp.int32))
@@ -35,30 +106,30 @@ def fit_carry(carry: Any, template: Any) -> Any:
     expected: Any = jax.tree.structure(template)
     if got != expected:
         raise TypeError(
-            f"unroll: carry must have the structure that cell.initial_carry(batch_shape) gives, {expected}, got {got}."
+            f"{caller}: {name} must have the structure that cell.initial_carry(batch_shape) gives, {expected}, "
+            f"got {got}."
         )
 
     def fit(path: Any, entry: Any, like: Any) -> Array:
-        name = "carry" + jax.tree_util.keystr(path)
         hint = "Does it come from a batch of another size?"
-        _validate.shape("unroll", name, jnp.shape(entry), like.shape, "(*B, H)", hint)
+        _validate.shape(caller, name + jax.tree_util.keystr(path), jnp.shape(entry), like.shape, "(*B, H)", hint)
         return jnp.asarray(entry).astype(like.dtype)
 
     return jax.tree_util.tree_map_with_path(fit, carry, template)
 
 
-def _same_shapes(name: str, got: Any, expected: Any, *, optional: str | None, leading: int) -> None:
+def _same_shapes(caller: str, name: str, got: Any, expected: Any, *, optional: str | None, leading: int) -> None:
     """Compares two trees leaf by leaf, but for ``leading`` axes and for leaves below the ``optional`` path."""
     have, want = _shapes(got), _shapes(expected)
     for path in sorted(have.keys() ^ want.keys()):
         if optional is None or not path.startswith(optional):
             wrong = "is missing" if path in want else "is not expected"
-            raise TypeError(f"unroll: {name}{path} {wrong}. Do {name} come from the same cell spec?")
+            raise TypeError(f"{caller}: {name}{path} {wrong}. Do {name} come from the same cell spec?")
     for path in sorted(have.keys() & want.keys()):
         if have[path][leading:] != want[path][leading:]:
             rows = "(rows, ...) " * leading
             raise ValueError(
-                f"unroll: {name}{path} must have shape {rows}{want[path][leading:]} as the cell makes it, got "
+                f"{caller}: {name}{path} must have shape {rows}{want[path][leading:]} as the cell makes it, got "
                 f"{have[path]}. Do {name} come from the same cell spec?"
             )
 

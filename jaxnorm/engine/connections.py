@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
-from jaxnorm.engine.layers import run_layers
+from jaxnorm.engine.layers import check_cells, run_layers
 from jaxnorm.engine.order import clip_lengths, real_steps
 from jaxnorm.engine.unroll import Unrolled
 
@@ -59,6 +59,7 @@ def residual_stack(
     Reference:
       Y. Wu et al., "Google's Neural Machine Translation System", 2016, arXiv:1609.08144, section 3.1.
     """
+    check_cells("residual_stack", cells)
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= len(cells):
         raise ValueError(f"residual_stack: first must be a layer from 0 to {len(cells)}, got {first!r}.")
 
@@ -126,6 +127,7 @@ def skip_stack(
     Reference:
       A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013, arXiv:1308.0850, section 2.
     """
+    check_cells("skip_stack", cells)
     every: list[Array] = []
 
     def after(layer: int, given: Array, outputs: Array) -> Array:

@@ -1,13 +1,15 @@
 """Several cells: one upon the other, and in both directions. Callers of :func:`unroll`, nothing more."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell
+from jaxnorm.cells.base import Cell, check_cell
+from jaxnorm.engine.check import check_inputs, check_mask
 from jaxnorm.engine.unroll import Unrolled, unroll
 
 
@@ -15,9 +17,32 @@ def _each(where: str, name: str, value: Any | None, count: int) -> Sequence[Any]
     """One entry for each cell; None for each if there is none."""
     if value is None:
         return (None,) * count
+    if not isinstance(value, list | tuple) or (hasattr(value, "_fields") and not isinstance(value, Directions)):
+        raise TypeError(
+            f"{where}: {name} must be a list or tuple with one entry for each of the {count} cells, got "
+            f"{_objects.describe(value)}. {_advise_several(name, value)}"
+        )
     if len(value) != count:
         raise ValueError(f"{where}: {name} has {len(value)} entries, expected one for each of the {count} cells.")
     return tuple(value)
+
+
+def _advise_several(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        line = "[cell.init(key, size) for cell, size in ...]"
+        return f"A checkpoint that was read back: flax.serialization.from_state_dict({line}, {name})."
+    return f"Write [{name}, ...]."
+
+
+def check_cells(where: str, cells: Any) -> None:
+    """Raises TypeError unless there is a list or tuple of cells."""
+    if not isinstance(cells, list | tuple):
+        raise TypeError(
+            f"{where}: cells must be a list or tuple of cell specs such as (ln_lstm(128), ln_lstm(128)), got "
+            f"{_objects.describe(cells)}. Write [cell] for a single one."
+        )
+    for number, cell in enumerate(cells):
+        check_cell(where, f"cells[{number}]", cell)
 
 
 def stack(
@@ -75,6 +100,9 @@ def run_layers(
     options: dict[str, Any],
 ) -> Unrolled:
     """Runs cells in turn; ``after(layer, given, outputs)`` makes of a layer's inputs and outputs what the next gets."""
+    check_cells(where, cells)
+    if key is not None:
+        _validate.key(where, "key", key)
     count = len(cells)
     if count == 0:
         raise ValueError(f"{where}: cells is empty. Pass at least one cell.")
@@ -152,11 +180,16 @@ def bidirectional(
     """
     if "reverse" in options:
         raise TypeError("bidirectional: reverse is not an option here. Swap the two cells instead.")
+    check_cells("bidirectional", cells)
+    if key is not None:
+        _validate.key("bidirectional", "key", key)
     both = _each("bidirectional", "cells", cells, 2)
     weights = _each("bidirectional", "params", params, 2)
     states = _each("bidirectional", "carry", carry, 2)
     running = _each("bidirectional", "stats", stats, 2)
     keys = (None, None) if key is None else jax.random.split(key)
+    check_inputs("bidirectional", "xs", xs)
+    reset = check_mask("bidirectional", "reset", reset, xs.shape[:-1], "xs")
     ends = None if reset is None else _sequence_ends(reset, time_axis)
     results = Directions(
         *(

@@ -5,10 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, Float, Integer, PyTree
-from jaxnorm.cells.base import Cell, Sites, compute_dtype
-from jaxnorm.engine.check import check_params
+from jaxnorm.cells.base import Cell, Sites, check_cell, compute_dtype
+from jaxnorm.engine.check import check_inputs, check_lengths, check_mask, check_params
 from jaxnorm.engine.order import clip_lengths, real_steps
 from jaxnorm.norms.moments import is_moments
 from jaxnorm.norms.rows import lay_in_order
@@ -61,7 +60,9 @@ def sequence_statistics(
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
       arXiv:1510.01378, sequence-wise normalization.
     """
-    check_params(cell, params)
+    check_cell("sequence_statistics", "cell", cell)
+    check_inputs("sequence_statistics", "xs", xs)
+    check_params(cell, params, "sequence_statistics")
     initial: Any = jax.eval_shape(cell.initial_stats)
     with_statistics = [name for name, site in zip(Sites._fields, initial, strict=True) if jax.tree.leaves(site)]
     if with_statistics != ["input"] or not is_moments(initial.input):
@@ -69,11 +70,12 @@ def sequence_statistics(
             "sequence_statistics: only the norm at the site 'input' may have batch statistics, mean and variance, got "
             f"those at {with_statistics}. A norm in the loop cannot wait for the last step."
         )
+    lengths = check_lengths("sequence_statistics", "lengths", lengths, xs.shape[1:-1])
+    where = check_mask("sequence_statistics", "where", where, xs.shape[:-1], "xs")
     if lengths is not None:
-        real = real_steps(clip_lengths(jnp.asarray(lengths), xs.shape[0]), xs.shape[0])
+        real = real_steps(clip_lengths(lengths, xs.shape[0]), xs.shape[0])
         where = real if where is None else where & real
     if where is not None:
-        _validate.boolean("sequence_statistics", "where", where)
         xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
     ready = cell.prepare(params, compute_dtype(cell, params, xs.dtype))
     _, measured = cell.project(ready, xs, None, where)

@@ -9,9 +9,17 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, combine_sites, compute_dtype
+from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, check_cell, combine_sites, compute_dtype
 from jaxnorm.engine.backward import Plan, chunked
-from jaxnorm.engine.check import check_params, check_stats, fit_carry
+from jaxnorm.engine.check import (
+    check_arrays,
+    check_inputs,
+    check_lengths,
+    check_mask,
+    check_params,
+    check_stats,
+    fit_carry,
+)
 from jaxnorm.engine.chunks import chunk_length
 from jaxnorm.engine.clock import ages, cuts
 from jaxnorm.engine.forward import Given, Passed, Steps, forward
@@ -133,29 +141,21 @@ def unroll(
     Notes:
       With T = 0 the carry comes back as it was. Gradients with respect to masked inputs are zero.
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"unroll: cell must be a cell spec such as ln_lstm(128), got {type(cell).__name__}.")
-    _validate.floating("unroll", "xs", xs)
-    if xs.ndim < 2:
-        raise ValueError(
-            f"unroll: xs must have at least two axes, time and features (T, *B, I), got shape {xs.shape}. "
-            "A single step is xs[None]."
-        )
+    check_cell("unroll", "cell", cell)
+    check_inputs("unroll", "xs", xs)
     (time,) = _validate.axes("unroll", time_axis, xs.ndim)
     if time == xs.ndim - 1:
         raise ValueError(f"unroll: time_axis={time_axis} is the feature axis of xs with shape {xs.shape}.")
     layout = xs.shape[:-1]
     batch_shape = layout[:time] + layout[time + 1 :]
-    # Lists and NumPy arrays are as good as arrays here.
-    lengths, where, reset = (None if a is None else jnp.asarray(a) for a in (lengths, where, reset))
-    for name, mask in (("where", where), ("reset", reset)):
-        if mask is not None:
-            _validate.boolean("unroll", name, mask)
-            _validate.shape("unroll", name, mask.shape, layout, "xs.shape[:-1]", "It says one thing for each step.")
-    if lengths is not None:
-        if not jnp.issubdtype(lengths.dtype, jnp.integer):
-            raise TypeError(f"unroll: lengths must be integers, got {lengths.dtype}. Convert with .astype(int).")
-        _validate.shape("unroll", "lengths", lengths.shape, batch_shape, "(*B)", "One length for each example.")
+    where, reset = (check_mask("unroll", n, a, layout, "xs") for n, a in (("where", where), ("reset", reset)))
+    lengths = check_lengths("unroll", "lengths", lengths, batch_shape)
+    if not isinstance(params, tuple):  # before jit, which takes arrays only
+        check_params(cell, params)
+    for name, tree in (("params", params), ("carry", carry), ("stats", stats)):
+        check_arrays("unroll", name, tree)
+    if key is not None and not isinstance(key, Keys):
+        _validate.key("unroll", "key", key)
     _validate.choice("unroll", "schedule", schedule, ("plain", "chunked", "parallel"))
     _validate.choice("unroll", "save", save, ("steps", "chunks"))
     for name, size in (("chunk", chunk), ("truncate", truncate)):
@@ -290,7 +290,7 @@ def _start(
 
     fresh = begin(key) if carry is None or resets else None
     if carry is not None:
-        carry = fit_carry(carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
+        carry = fit_carry("unroll", "carry", carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
     return fresh if carry is None else carry, fresh.carry if isinstance(fresh, Timed) else fresh
 
 

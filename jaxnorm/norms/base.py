@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checka
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 
 Params: TypeAlias = PyTree
@@ -80,13 +80,28 @@ class Normalizer(Protocol):
         ...
 
 
-def init_affine(shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | None, bias_init: float | None) -> Affine:
+def check_normalizer(caller: str, name: str, value: Any) -> None:
+    """Raises TypeError, which says what came instead, unless ``value`` is a normalizer."""
+    _objects.require(caller, name, value, Normalizer, _objects.NORMALIZER)
+
+
+def check_data(caller: str, name: str, x: Any, mask: Any) -> None:
+    """Checks what a module of Flax is called with, in the words of Flax: data, and a mask that broadcasts to them."""
+    _validate.floating(caller, name, x)
+    if mask is not None:
+        _validate.boolean(caller, "mask", mask)
+        _validate.broadcastable(caller, "mask", jnp.shape(mask), x.shape)
+
+
+def init_affine(
+    where: str, shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | None, bias_init: float | None
+) -> Affine:
     """Affine parameters filled with the given values; None leaves one out."""
 
-    def full(value: float | None) -> Array | None:
-        return None if value is None else jnp.full(shape, value, dtype)
+    def full(name: str, value: float | None) -> Array | None:
+        return None if value is None else jnp.full(shape, _validate.start_value(where, name, value), dtype)
 
-    return Affine(full(scale_init), full(bias_init))
+    return Affine(full("scale_init", scale_init), full("bias_init", bias_init))
 
 
 Weights = TypeVar("Weights")
@@ -97,7 +112,8 @@ def weights_of(params: Any, kind: type[Weights], where: str) -> Weights:
     if not isinstance(params, kind):
         fields = ", ".join(kind._fields)  # type: ignore[attr-defined]  # a NamedTuple
         raise TypeError(
-            f"{where}: params must be {kind.__name__}({fields}) as made by init(shape), got {type(params).__name__}."
+            f"{where}: params must be {kind.__name__}({fields}) as made by init(shape), got "
+            f"{_objects.describe(params)}. {_objects.restore(params, 'params', kind.__name__, 'norm.init(shape)')}"
         )
     return params
 
@@ -114,7 +130,11 @@ class HasAffine:
         """``Affine(scale, bias)`` of the given shape."""
         spec: Any = self
         return init_affine(
-            shape, dtype, spec.scale_init if spec.use_scale else None, spec.bias_init if spec.use_bias else None
+            type(self).__name__,
+            shape,
+            dtype,
+            spec.scale_init if spec.use_scale else None,
+            spec.bias_init if spec.use_bias else None,
         )
 
 

@@ -147,7 +147,11 @@ class CosineNorm:
     ) -> CosineParams:
         """Fresh weights for inputs with ``in_features`` features."""
         size = _validate.positive_int("CosineNorm.init", "in_features", in_features)
-        scale = jnp.asarray(self.scale_init, dtype) if self.use_scale else None
+        scale = (
+            jnp.asarray(_validate.start_value("CosineNorm", "scale_init", self.scale_init), dtype)
+            if self.use_scale
+            else None
+        )
         return CosineParams(self.kernel_init(key, (size, self.features), dtype), scale)
 
     def __call__(

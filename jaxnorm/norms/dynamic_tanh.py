@@ -111,7 +111,10 @@ class DynamicTanh(HasAffine, Stateless):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``DynamicTanhParams(alpha, scale, bias)``: alpha of shape (), the others of the given shape."""
-        return DynamicTanhParams(jnp.asarray(self.alpha_init, dtype), *super().init(shape, dtype))
+        return DynamicTanhParams(
+            jnp.asarray(_validate.start_value("DynamicTanh", "alpha_init", self.alpha_init), dtype),
+            *super().init(shape, dtype),
+        )
 
     def __call__(
         self,

@@ -153,7 +153,10 @@ class EvoNormB0(BatchSpec):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``EvoNormParams(scale, bias, slope)`` of the given shape."""
-        return EvoNormParams(*super().init(shape, dtype), jnp.full(shape, self.slope_init, dtype))
+        return EvoNormParams(
+            *super().init(shape, dtype),
+            jnp.full(shape, _validate.start_value("EvoNormB0", "slope_init", self.slope_init), dtype),
+        )
 
     def __call__(
         self,

@@ -133,7 +133,10 @@ class EvoNormS0(HasFeatureAxis, Stateless):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``EvoNormParams(scale, bias, slope)`` of the given shape."""
-        return EvoNormParams(*super().init(shape, dtype), jnp.full(shape, self.slope_init, dtype))
+        return EvoNormParams(
+            *super().init(shape, dtype),
+            jnp.full(shape, _validate.start_value("EvoNormS0", "slope_init", self.slope_init), dtype),
+        )
 
     def __call__(
         self,

@@ -1,6 +1,7 @@
 """Filter response normalization with its thresholded linear unit."""
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple, final
 
 import jax.numpy as jnp
@@ -167,10 +168,13 @@ class FilterResponseNorm(HasFeatureAxis, Stateless):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``FilterResponseParams(scale, bias, threshold, learned_epsilon)`` for features of the given shape."""
+        start = partial(_validate.start_value, "FilterResponseNorm")
         return FilterResponseParams(
             *super().init(shape, dtype),
-            jnp.full(shape, self.threshold_init, dtype) if self.use_threshold else None,
-            jnp.asarray(self.learned_epsilon_init, dtype) if self.use_learned_epsilon else None,
+            jnp.full(shape, start("threshold_init", self.threshold_init), dtype) if self.use_threshold else None,
+            jnp.asarray(start("learned_epsilon_init", self.learned_epsilon_init), dtype)
+            if self.use_learned_epsilon
+            else None,
         )
 
     def __call__(

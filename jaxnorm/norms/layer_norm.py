@@ -116,7 +116,11 @@ class LayerNorm(Stateless):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``Affine(scale, bias)`` of the given shape."""
         return base.init_affine(
-            shape, dtype, self.scale_init if self.use_scale else None, self.bias_init if self.use_bias else None
+            "LayerNorm",
+            shape,
+            dtype,
+            self.scale_init if self.use_scale else None,
+            self.bias_init if self.use_bias else None,
         )
 
     def __call__(

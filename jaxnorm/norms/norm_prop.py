@@ -113,7 +113,7 @@ class NormProp(Stateless):
         if scale is None:
             scale = 1.0 / activation_moments(self.activation).jacobian
         return base.init_affine(
-            shape, dtype, scale if self.use_scale else None, self.bias_init if self.use_bias else None
+            "NormProp", shape, dtype, scale if self.use_scale else None, self.bias_init if self.use_bias else None
         )
 
     def __call__(

@@ -1,13 +1,13 @@
 """Statistics that outlive a batch: folded into running ones, averaged over a data set."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, PyTree
 from jaxnorm.norms.moments import Moments, is_moments, map_moments, merge, ratio, spread, toward
 from jaxnorm.norms.rows import pool
@@ -54,6 +54,14 @@ def fold(
       >>> jaxnorm.fold(running, measured, momentum=0.9, ddof=1)
       Moments(mean=Array([0.2], dtype=float32), var=Array([1.1], dtype=float32), count=Array(2., dtype=float32))
     """
+    check_moments("fold", "running", running)
+    check_moments("fold", "measured", measured)
+    have, want = (str(jax.tree.structure(tree, is_leaf=is_moments)) for tree in (measured, running))
+    if have != want:
+        raise TypeError(
+            f"fold: measured must have the structure of running, {want}, got {have}. Do both come from the same "
+            "normalizer or cell?"
+        )
     if momentum is not None:
         _validate.in_range("fold", "momentum", momentum, 0.0, 1.0)
     if ddof not in (0, 1):
@@ -146,13 +154,45 @@ def population(batches: Iterable[PyTree], *, ddof: int = 1) -> PyTree:
 
     sums: list[tuple[Array, Array, Array, Array]] | None = None
     structure: Any = None
-    for batch in batches:
-        leaves, structure = jax.tree.flatten(batch, is_leaf=is_moments)
+    for number, batch in enumerate(_iterate(batches)):
+        check_moments("population", f"batches[{number}]", batch)
+        leaves, found = jax.tree.flatten(batch, is_leaf=is_moments)
+        if structure is not None and structure != found:
+            raise TypeError(
+                f"population: batches[{number}] has the structure {found}, those before it {structure}. Pass the "
+                "statistics of one normalizer or cell."
+            )
+        structure = found
         sums = [start(m) for m in leaves] if sums is None else sums
         sums = [add(s, m) for s, m in zip(sums, leaves, strict=True)]
     if sums is None:
         raise ValueError("population: batches is empty. Pass the measured statistics of at least one batch.")
     return jax.tree.unflatten(structure, [finish(s) for s in sums])
+
+
+def check_moments(caller: str, name: str, tree: PyTree) -> None:
+    """Raises TypeError unless there is nothing but Moments in a tree of statistics."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_moments):
+        if not is_moments(leaf):
+            whole = tree if isinstance(tree, Mapping) else leaf
+            advice = "Write Moments(mean, var, count), or hand on what moments, a normalizer or unroll returned."
+            if isinstance(tree, Mapping) and set(tree) == set(Moments._fields):
+                advice = f"Write Moments(**{name})."
+            raise TypeError(
+                f"{caller}: {name}{jax.tree_util.keystr(path) if whole is leaf else ''} must be Moments(mean, var, "
+                f"count), or a tree of them, got {_objects.describe(whole)}. {advice}"
+            )
+
+
+def _iterate(batches: Any) -> Iterator[Any]:
+    """One batch after the other; a single one, or something else, is no iterable of them."""
+    if is_moments(batches) or hasattr(batches, "dtype") or not hasattr(batches, "__iter__") or isinstance(batches, str):
+        got = "Moments" if is_moments(batches) else _objects.describe(batches)
+        raise TypeError(
+            f"population: batches must be an iterable of statistics, one for each batch, got {got}. Write [measured], "
+            "or (norm(params, x)[1] for x in data)."
+        )
+    yield from batches
 
 
 def _correction(n: Array, ddof: int) -> Array:

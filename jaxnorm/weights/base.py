@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
+from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, Axis, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.norms import base as norms_base
 from jaxnorm.norms.moments import apply_affine
@@ -47,6 +47,11 @@ class WeightNormalizer(Protocol):
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
         """The kernel that the layer multiplies by, in the shape and dtype of ``params.kernel``."""
         ...
+
+
+def check_weight_normalizer(caller: str, name: str, value: Any) -> None:
+    """Raises TypeError, which says what came instead, unless ``value`` is a weight normalizer."""
+    _objects.require(caller, name, value, WeightNormalizer, _objects.WEIGHT_NORMALIZER)
 
 
 class FixedState:
@@ -111,7 +116,8 @@ def kernel_params(params: Any, where: str) -> KernelParams:
     """Checks that the weights handed to a spec are the NamedTuple that its ``init`` makes."""
     if not isinstance(params, KernelParams):
         raise TypeError(
-            f"{where}: params must be KernelParams(kernel, scale) as made by init(kernel), got {type(params).__name__}."
+            f"{where}: params must be KernelParams(kernel, scale) as made by init(kernel), got "
+            f"{_objects.describe(params)}. {_objects.restore(params, 'params', 'KernelParams', 'spec.init(kernel)[0]')}"
         )
     return params
 
@@ -120,6 +126,8 @@ def state_of(state: Any, kind: type, where: str) -> Any:
     """Checks that the state handed to a spec is the NamedTuple that its ``init`` makes."""
     if not isinstance(state, kind):
         raise TypeError(
-            f"{where}: state must be the {kind.__name__} that init(kernel) returns beside the weights, got {state!r}."
+            f"{where}: state must be the {kind.__name__} that init(kernel) returns beside the weights, got "
+            f"{_objects.describe(state)}. "
+            f"{_objects.restore(state, 'state', kind.__name__, 'spec.init(kernel, key)[1]')}"
         )
     return state

@@ -102,7 +102,8 @@ class CentredWeightNorm(FixedState):
         _, units = base.unit_axes("CentredWeightNorm.init", kernel, self.axis)
         if not self.learn_scale:
             return KernelParams(kernel), ()
-        return KernelParams(kernel, jnp.full([kernel.shape[a] for a in units], self.scale_init, kernel.dtype)), ()
+        start = _validate.start_value("CentredWeightNorm", "scale_init", self.scale_init)
+        return KernelParams(kernel, jnp.full([kernel.shape[a] for a in units], start, kernel.dtype)), ()
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
         """Applies :func:`centred_weight_norm`."""

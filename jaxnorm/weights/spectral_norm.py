@@ -180,6 +180,7 @@ class SpectralNorm:
                 "SpectralNorm.init: the power iteration begins with a random vector, but key is None. "
                 "Pass key=jax.random.key(...)."
             )
+        _validate.key("SpectralNorm.init", "key", key)
         u = unit(jax.random.normal(key, (matrix.shape[0],), matrix.dtype), (0,))
         v = unit(_product(u, matrix), (0,), self.epsilon)
         scale = jnp.linalg.svd(matrix, compute_uv=False)[0].astype(kernel.dtype) if self.use_scale else None

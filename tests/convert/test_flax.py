@@ -162,7 +162,7 @@ def test_wrong_arrays_are_named(linen, rng):
     params = convert.linen.export(cell, tools.random_params(cell, rng))["params"]
     with pytest.raises(ValueError, match=r"ho/bias must have shape \(H,\) = \(5,\), got \(4,\)"):
         convert.linen.load(params | {"ho": {"kernel": params["ho"]["kernel"], "bias": np.ones(4, np.float32)}})
-    with pytest.raises(ValueError, match="hf/kernel is missing"):
+    with pytest.raises(ValueError, match="hf/kernel, hf/bias are missing"):
         convert.linen.load({name: value for name, value in params.items() if name != "hf"})
     with pytest.raises(ValueError, match="peephole/kernel not understood"):
         convert.linen.load(params | {"peephole": {"kernel": np.ones(2, np.float32)}})

@@ -128,3 +128,34 @@ def test_what_has_no_counterpart_is_refused(hk, rng, key):
     ):
         with pytest.raises(ValueError, match=match):
             convert.haiku.export(spec, spec.init(key, FEATURES))
+
+
+DEEP = {
+    "stack": lambda hk, cores: hk.DeepRNN(cores),
+    "skip": lambda hk, cores: hk.deep_rnn_with_skip_connections(cores),
+}
+NAMES = ("lstm", "lstm_1", "gru", "vanilla_rnn")
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=DEEP)
+def test_cores_one_upon_the_other(hk, rng, key, skip):
+    """Haiku puts the input before the outputs of the core below, and skip_stack after them."""
+
+    def program(xs):
+        cores = [hk.LSTM(4), hk.LSTM(2), hk.GRU(5), hk.VanillaRNN(3)]
+        core = DEEP["skip" if skip else "stack"](hk, cores)
+        return hk.dynamic_unroll(core, xs, core.initial_state(tools.BATCH))[0]
+
+    there = hk.without_apply_rng(hk.transform(program))
+    xs = tools.random_inputs(rng)
+    params = tools.random_like(there.init(key, xs), rng)
+    expected = there.apply(params, xs)
+    found = convert.haiku.load(params, name=NAMES, skip_connections=skip)
+    run = jn.skip_stack if skip else jn.stack
+    tools.agree(run(found.spec, found.params, jnp.asarray(xs)).outputs, expected)
+    assert found.notes[-1] == f"run the cells by jaxnorm.{'skip_stack' if skip else 'stack'}"
+    exported, _ = convert.haiku.export(found.spec, found.params, skip_connections=skip)
+    assert exported.keys() == params.keys()
+    tools.agree(there.apply(exported, xs), expected)
+    with pytest.raises(ValueError, match=rf"layer 1 takes .* features.*Pass skip_connections={skip}\."):
+        convert.haiku.load(params, name=NAMES, skip_connections=not skip)

@@ -1,5 +1,6 @@
 """Weights from and to PyTorch: the same outputs with random weights, both directions, and what is refused."""
 
+import inspect
 import json
 import sys
 import types
@@ -125,6 +126,15 @@ def test_bfloat16_keeps_its_bits(torch, rng):
     )
 
 
+def without_bias(kind, *arguments, **options):
+    """A normalizer without bias, as recent releases make it by a keyword."""
+    if "bias" in inspect.signature(kind).parameters:
+        return kind(*arguments, bias=False, **options)
+    module = kind(*arguments, **options)
+    module.register_parameter("bias", None)
+    return module
+
+
 NORMS = {
     "layer": lambda nn: nn.LayerNorm(6, eps=1e-3),
     "layer, 2 axes": lambda nn: nn.LayerNorm((4, 6)),
@@ -137,6 +147,10 @@ NORMS = {
     "instance, bare": lambda nn: nn.InstanceNorm1d(6),
     "batch": lambda nn: nn.BatchNorm1d(6, eps=1e-3, momentum=0.2),
     "batch, bare": lambda nn: nn.BatchNorm1d(6, affine=False),
+    "group, bare": lambda nn: nn.GroupNorm(3, 6, affine=False),
+    "group without bias": lambda nn: without_bias(nn.GroupNorm, 3, 6),
+    "instance without bias": lambda nn: without_bias(nn.InstanceNorm1d, 6, affine=True),
+    "batch without bias": lambda nn: without_bias(nn.BatchNorm1d, 6),
 }
 
 
@@ -154,6 +168,21 @@ def test_normalizers_there_and_back(torch, rng, make):
     again = convert.torch.load(filled(torch, module, exported))
     assert again.spec == found.spec
     tools.same(again[1:3], found[1:3])
+
+
+@pytest.mark.parametrize(("name", "axes"), [("2d", 2), ("3d", 3)])
+@pytest.mark.parametrize("kind", ["BatchNorm", "InstanceNorm"])
+def test_normalizers_of_images_without_bias(torch, rng, kind, name, axes):
+    options = {} if kind == "BatchNorm" else {"affine": True}
+    module = scrambled(torch, without_bias(getattr(torch.nn, kind + name), 5, **options), rng)
+    found = convert.torch.load(module)
+    assert found.params.bias is None
+    x = rng.standard_normal((2, *range(3, 3 + axes), 5)).astype(np.float32) + 1
+    theirs = outputs_of(torch, module, np.moveaxis(x, -1, 1).copy())
+    ours, _ = found.spec(found.params, jnp.asarray(x), found.stats or None)
+    tools.agree(ours, np.moveaxis(theirs, 1, -1))
+    state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    tools.same(convert.torch.load(state, found.spec)[1:3], found[1:3])
 
 
 def test_running_statistics_go_on_alike(torch, rng):

@@ -24,7 +24,11 @@ def params_of(cell):
 
 
 UNROLL = {
-    "not a cell": (TypeError, r"unroll: cell must be a cell spec such as ln_lstm\(128\), got str", {"cell": "lstm"}),
+    "not a cell": (
+        TypeError,
+        r"unroll: cell must be a cell spec such as ln_lstm\(128\), got the string 'lstm'\. Write jaxnorm\.lstm\(128\)",
+        {"cell": "lstm"},
+    ),
     "integers": (
         TypeError,
         r"unroll: xs must have a real floating-point dtype, got int32",
@@ -140,7 +144,7 @@ SPECS = {
     ),
     "norm": (
         TypeError,
-        r"LSTM: norm must be a normalizer such as LayerNorm\(\), or Sites",
+        r"LSTM: norm must be a normalizer such as LayerNorm\(\), got the string 'layer'",
         lambda: jn.LSTM(4, norm="layer"),
     ),
     "norm of a site": (TypeError, r"GRU: norm\.input must be a normalizer", lambda: jn.GRU(4, norm=jn.Sites(input=3))),
@@ -187,7 +191,7 @@ SPECS = {
     ),
     "wrapped": (
         TypeError,
-        r"Zoneout: cell must be a cell spec such as ln_lstm\(128\), got LayerNorm\(",
+        r"Zoneout: cell must be a cell spec such as ln_lstm\(128\), got the normalizer LayerNorm\(",
         lambda: jn.Zoneout(jn.LayerNorm()),
     ),
     "how often": (

@@ -1,0 +1,144 @@
+"""Arrays under a prefix, missing and unknown ones: the converters name all of them, and the line to write."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnorm as jn
+from jaxnorm import convert
+
+INPUTS, HIDDEN = 3, 2
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+def torch_state(gates=4, prefix="", layers=("_l0",), bias=True):
+    state = {}
+    for end in layers:
+        state |= {f"weight_ih{end}": zeros(gates * HIDDEN, INPUTS), f"weight_hh{end}": zeros(gates * HIDDEN, HIDDEN)}
+        if bias:
+            state |= {f"bias_{side}{end}": zeros(gates * HIDDEN) for side in ("ih", "hh")}
+    return {prefix + name: array for name, array in state.items()}
+
+
+def without(state, *names):
+    return {name: array for name, array in state.items() if name not in names}
+
+
+LSTM = torch_state()
+KERAS = {"kernel": zeros(INPUTS, 8), "recurrent_kernel": zeros(HIDDEN, 8), "bias": zeros(8)}
+FLAX = convert.linen.export(jn.lstm(HIDDEN), jn.lstm(HIDDEN).init(jax.random.key(0), INPUTS))["params"]
+HAIKU = {"lstm/linear": {"w": zeros(INPUTS + HIDDEN, 8), "b": zeros(8)}}
+HASTE = convert.haste.export(jn.gru(HIDDEN), jn.gru(HIDDEN).init(jax.random.key(0), INPUTS))
+TFA = convert.tfa.export(jn.tfa_ln_lstm(HIDDEN), jn.tfa_ln_lstm(HIDDEN).init(jax.random.key(0), INPUTS))
+
+
+def renamed(state, prefix):
+    return {prefix + name: array for name, array in state.items()}
+
+
+CASES = {
+    "torch, DataParallel": (
+        lambda: convert.torch.load(torch_state(prefix="module.")),
+        r"torch\.load: these are the arrays of an LSTM under the prefix 'module\.'\. Pass prefix='module\.'\.$",
+    ),
+    "torch, a GRU deep inside": (
+        lambda: convert.torch.load(torch_state(3, "_orig_mod.net.rnn.")),
+        r"arrays of a GRU under the prefix '_orig_mod\.net\.rnn\.'",
+    ),
+    "torch, a cell": (
+        lambda: convert.torch.load(torch_state(3, "cell.", layers=("",))),
+        r"arrays of a GRU under the prefix 'cell\.'",
+    ),
+    "torch, several": (
+        lambda: convert.torch.load(torch_state(4, "encoder.") | torch_state(1, "decoder.")),
+        r"under the prefixes 'encoder\.' \(an LSTM\), 'decoder\.' \(an RNN\)\. Pass prefix='encoder\.', or another",
+    ),
+    "torch, half a prefix": (
+        lambda: convert.torch.load(torch_state(4, "net.rnn."), prefix="net."),
+        r"an LSTM under the prefix 'net\.rnn\.'\. Pass prefix='net\.rnn\.'",
+    ),
+    "torch, a dot forgotten": (
+        lambda: convert.torch.load(torch_state(4, "rnn."), prefix="rnn"),
+        r"an LSTM under the prefix 'rnn\.'\. Pass prefix='rnn\.'",
+    ),
+    "torch, a normalizer": (
+        lambda: convert.torch.load({"module.weight": zeros(3), "module.bias": zeros(3)}, jn.LayerNorm()),
+        r"weight, bias are missing\. .*the prefix is 'module\.'\. Pass prefix='module\.'",
+    ),
+    "torch, a normalizer without spec": (
+        lambda: convert.torch.load({"module.weight": zeros(3), "module.bias": zeros(3)}),
+        r"these are the arrays of a normalizer under the prefix 'module\.'",
+    ),
+    "torch, an unknown array": (
+        lambda: convert.torch.load(LSTM | {"weight_hh_l0_raw": zeros(8, 2)}),
+        r"convert\.torch\.load: weight_hh_l0_raw not understood, and nothing is left out silently",
+    ),
+    "torch, one in the place of another": (
+        lambda: convert.torch.load(without(LSTM, "weight_hh_l0") | {"weight_hh_l0_raw": zeros(8, 2)}),
+        r"weight_hh_l0 is missing, and weight_hh_l0_raw not understood\.",
+    ),
+    "torch, two missing": (
+        lambda: convert.torch.load(without(LSTM, "bias_hh_l0", "weight_ih_l0")),
+        r"weight_ih_l0, bias_hh_l0 are missing\.",
+    ),
+    "torch, a layer missing": (
+        lambda: convert.torch.load(torch_state(layers=("_l0", "_l2"))),
+        r"weight_ih_l1, weight_hh_l1, bias_ih_l1, bias_hh_l1 are missing",
+    ),
+    "torch, half a direction missing": (
+        lambda: convert.torch.load(without(torch_state(layers=("_l0", "_l0_reverse")), "bias_ih_l0_reverse")),
+        r"bias_ih_l0_reverse is missing",
+    ),
+    "torch, statistics missing": (
+        lambda: convert.torch.load({"weight": zeros(3), "bias": zeros(3)}, jn.BatchNorm()),
+        r"running_mean, running_var are missing",
+    ),
+    "keras, paths": (
+        lambda: convert.keras.load(renamed(KERAS, "sequential/lstm/lstm_cell/")),
+        r"keras\.load: these are the arrays of an LSTM under the prefix 'sequential/lstm/lstm_cell/'\. Take it "
+        r"away: \{name\.removeprefix\('sequential/lstm/lstm_cell/'\): array for",
+    ),
+    "keras, missing": (lambda: convert.keras.load(without(KERAS, "recurrent_kernel")), r"recurrent_kernel is missing"),
+    "keras, unknown": (lambda: convert.keras.load(KERAS | {"peephole": zeros(2)}), r"peephole not understood"),
+    "keras, a normalizer": (
+        lambda: convert.keras.load({"norm/gamma": zeros(3), "norm/beta": zeros(3)}, jn.LayerNorm()),
+        r"gamma, beta are missing\. .*the prefix is 'norm/'\. Take it away",
+    ),
+    "linen, deeper": (
+        lambda: convert.linen.load({"params": {"encoder": {"cell": FLAX}}}),
+        r"linen\.load: these are the arrays of a cell like LSTM under the prefix 'encoder/cell/'\. Pass prefix",
+    ),
+    "linen, missing": (
+        lambda: convert.linen.load({"params": without(FLAX, "ig", "hf")}),
+        r"ig/kernel, hf/kernel, hf/bias are missing",
+    ),
+    "linen, a normalizer": (
+        lambda: convert.linen.load({"params": {"norm": {"scale": zeros(3), "bias": zeros(3)}}}, jn.LayerNorm()),
+        r"scale, bias are missing\. .*the prefix is 'norm/'",
+    ),
+    "haiku, missing": (lambda: convert.haiku.load({"lstm/linear": {"w": zeros(5, 8)}}), r"linear/b is missing"),
+    "haiku, unknown": (
+        lambda: convert.haiku.load({"lstm/linear": HAIKU["lstm/linear"] | {"peep": zeros(2)}}),
+        r"linear/peep not understood",
+    ),
+    "haiku, a GRU": (lambda: convert.haiku.load({"gru": {"w_i": zeros(3, 6), "b": zeros(6)}}), r"w_h is missing"),
+    "haiku, several": (
+        lambda: convert.haiku.load(HAIKU | {"gru": {"w_h": zeros(2, 6)}}),
+        r"there are lstm, gru\. Pass name=",
+    ),
+    "haste, a prefix": (
+        lambda: convert.haste.load(renamed(HASTE, "rnn.")),
+        r"the prefix is 'rnn\.'\. Pass prefix='rnn\.'",
+    ),
+    "tfa, a prefix": (lambda: convert.tfa.load(renamed(TFA, "cell/")), r"the prefix is 'cell/'\. Pass prefix='cell/'"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_names_of_arrays_in_messages(name):
+    load, message = CASES[name]
+    with pytest.raises(ValueError, match=message):
+        load()
