@@ -142,8 +142,13 @@ class Frame(abc.ABC):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Any:
-        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
-        compute = jnp.dtype(dtype or self.dtype or self.param_dtype)
+        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one.
+
+        ``dtype`` is that of the outputs. None: that of the cell, else that of the weights (``params``, else
+        ``param_dtype``), so that a call on inputs of the dtype of the weights returns a carry of the same dtypes.
+        """
+        weights = self.param_dtype if params is None else params.kernel.dtype
+        compute = jnp.dtype(dtype or self.dtype or weights)
         learned = None if params is None else params.carry
         entries = {}
         for name, size in self.carry_features().items():

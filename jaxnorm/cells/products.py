@@ -1,11 +1,12 @@
 """The matrix products of a cell, and what ``prepare`` does for them with the weights, once a sequence."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._single_cpu import on_single_cpu
 from jaxnorm._typing import Array, DTypeLike, Float
 from jaxnorm.cells.centring import centre

@@ -1,8 +1,9 @@
 """What all converters return, how it is run, and the checks that they share."""
 
 import dataclasses
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.engine.layers import Directions, bidirectional

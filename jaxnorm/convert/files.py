@@ -6,11 +6,12 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm.convert.arrays import Host, listed
 
 DTYPES: dict[str, Any] = {

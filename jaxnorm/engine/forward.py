@@ -4,12 +4,13 @@ All that does not depend on the carry is computed for all steps at once, before 
 recurrent product and calls the cell's ``step``.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array
 from jaxnorm.cells.base import Cell, Ready
 

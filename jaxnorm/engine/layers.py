@@ -1,11 +1,12 @@
 """Several cells: one upon the other, and in both directions. Callers of :func:`unroll`, nothing more."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.engine.unroll import Unrolled, unroll

@@ -2,12 +2,13 @@
 
 import math
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, combine_sites, compute_dtype
 from jaxnorm.engine.backward import Plan, chunked

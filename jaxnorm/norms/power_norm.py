@@ -2,13 +2,14 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stats

@@ -1,12 +1,13 @@
 """The core of layer, RMS, group, instance and batch normalization: center, and divide by the root mean square."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array
 from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import Moments, as_moments, average, masked, rounded_average, statistics_dtype, variance

@@ -2,12 +2,13 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
