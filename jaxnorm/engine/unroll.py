@@ -12,6 +12,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, combine_sites, compute_dtype
+from jaxnorm.cells.stripped import without_initializers
 from jaxnorm.engine.backward import Plan, chunked
 from jaxnorm.engine.check import check_params, check_stats, fit_carry
 from jaxnorm.engine.chunks import chunk_length
@@ -177,7 +178,7 @@ def unroll(
             f"{type(cell).__name__}. Leave schedule out."
         )
     result: Unrolled = _unroll(
-        cell, params, xs, carry, lengths, where, reset, stats, key,
+        without_initializers(cell), params, xs, carry, lengths, where, reset, stats, key,
         reverse=reverse, time=time, schedule=schedule, chunk=chunk, save=save, truncate=truncate,
     )  # fmt: skip
     return result
