@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array
@@ -41,7 +42,7 @@ def fit_carry(carry: Any, template: Any) -> Any:
     def fit(path: Any, entry: Any, like: Any) -> Array:
         name = "carry" + jax.tree_util.keystr(path)
         hint = "Does it come from a batch of another size?"
-        _validate.shape("unroll", name, jnp.shape(entry), like.shape, "(*B, H)", hint)
+        _validate.shape("unroll", name, np.shape(entry), like.shape, "(*B, H)", hint)
         return jnp.asarray(entry).astype(like.dtype)
 
     return jax.tree_util.tree_map_with_path(fit, carry, template)
@@ -65,4 +66,4 @@ def _same_shapes(name: str, got: Any, expected: Any, *, optional: str | None, le
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

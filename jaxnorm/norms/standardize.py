@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._sizes import at_least
 from jaxnorm._typing import Array
 from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import Moments, as_moments, average, masked, rounded_average, statistics_dtype, variance
@@ -165,7 +166,7 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
     by, over = _measure(how, x, where), how.over
 
     # A backward pass keeps x, the statistics and the scale, and standardizes again.
-    @partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
+    @partial(jax.checkpoint, prevent_cse=at_least(x.size, LARGE))
     def change(x: Array, by: _Statistics, scale: Array | None, along: Any) -> tuple[Array, tuple[Array, ...]]:
         t_x, t_scale, t_bias = along
         x_hat = _apply(how, x, where, by)
@@ -192,7 +193,7 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
 
 def _unshared(x: Array, where: Array | None, by: _Statistics) -> tuple[Array, Array | None, _Statistics]:
     """The same, but XLA's CPU compiler does not know it: what was computed of them before it computes again."""
-    if x.size < LARGE:
+    if not at_least(x.size, LARGE):
         return x, where, by
     apart: tuple[Array, Array | None, _Statistics] = lax.platform_dependent(
         (x, where, by), cpu=lax.optimization_barrier, default=lambda same: same
