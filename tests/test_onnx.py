@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -17,9 +18,11 @@ if jax.__version_info__ >= (0, 11):
 
 @pytest.fixture(autouse=True)
 def ordinary_settings():
-    """The promotion of dtypes that users have; jax2onnx mixes them itself."""
+    """Those that users have: jax2onnx mixes dtypes itself, and a symbol in the place of a size is no int."""
+    jaxtyping.config.update("jaxtyping_disable", True)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
+    jaxtyping.config.update("jaxtyping_disable", False)
     jax.clear_caches()  # while it traces, jax2onnx puts operations of its own in the place of those of jax
 
 

@@ -45,8 +45,10 @@ def training(loss: Callable[..., Any]) -> Callable[..., Any]:
     def step(params: Any, state: list[Any], *rest: Any) -> Any:
         structure = jax.tree.structure(jax.eval_shape(OPTIMIZER.init, params))
         (value, more), gradients = jax.value_and_grad(loss, has_aux=True)(params, *rest)
-        updates, new = OPTIMIZER.update(gradients, jax.tree.unflatten(structure, state), params)
-        return optax.apply_updates(params, updates), jax.tree.leaves(new), value, gradients, more
+        with jax.numpy_dtype_promotion("standard"):  # optax divides by counts
+            updates, new = OPTIMIZER.update(gradients, jax.tree.unflatten(structure, state), params)
+            params = optax.apply_updates(params, updates)
+        return params, jax.tree.leaves(new), value, gradients, more
 
     return step
 
