@@ -356,7 +356,9 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             return self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
         if key is None:
             raise ValueError("RNNCell.initialize_carry: carry_init needs randomness, but rngs is None. Pass rngs too.")
-        entries, structure = jax.tree.flatten(self.cell.initial_carry(input_shape[:-1], key=key))
+        entries, structure = jax.tree.flatten(
+            self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
+        )
         drawn = [  # a count of steps is not drawn
             carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
             for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)

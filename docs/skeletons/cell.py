@@ -6,12 +6,13 @@ to cell is marked with ``# 1`` to ``# 6``. For gates side by side look at ``lstm
 """
 
 import dataclasses
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites

@@ -4,12 +4,13 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
 from jaxnorm.cells.base import Cell, Key, Sites, Timed, check_cell, compute_dtype
 from jaxnorm.engine.order import clip_lengths, real_steps

@@ -1,11 +1,12 @@
 """A generalized linear model, ordinary or normalized: its parameters, its outputs' covariance, its summed inputs."""
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float
 
 Family: TypeAlias = Literal["gaussian", "bernoulli", "categorical"]

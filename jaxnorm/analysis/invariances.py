@@ -1,12 +1,13 @@
 """What a normalized layer does not notice about its weights and data, measured."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, DType, Float
 from jaxnorm.cells.base import Key
 from jaxnorm.norms.base import Normalizer, TrainsByMeasuring

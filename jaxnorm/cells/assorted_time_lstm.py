@@ -1,13 +1,14 @@
 """The LSTM of assorted-time normalization: layer normalization by statistics of the last few steps."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites

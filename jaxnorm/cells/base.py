@@ -5,12 +5,13 @@
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _objects, _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DType, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
 from jaxnorm.norms.identity import Identity

@@ -1,13 +1,14 @@
 """The GRU of DreamerV3: input and state are normalized together before one product makes all gates."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites

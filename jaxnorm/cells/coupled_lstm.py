@@ -1,10 +1,11 @@
 """Long short-term memory with one gate for what is kept and what comes in, and a normalizer at each of its sites."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, gates, initializers
 from jaxnorm.cells.base import Key, Sites

@@ -1,11 +1,12 @@
 """DropConnect on the recurrent kernel: at random, connections are cut for a whole sequence."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, DTypeLike, Float
 from jaxnorm.cells import randomness
 from jaxnorm.cells.base import Key, Ready

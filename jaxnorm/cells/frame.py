@@ -144,13 +144,18 @@ class Frame(NoModule, abc.ABC):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Any:
-        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one."""
+        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one.
+
+        ``dtype`` is that of the outputs. None: that of the cell, else that of the weights (``params``, else
+        ``param_dtype``), so that a call on inputs of the dtype of the weights returns a carry of the same dtypes.
+        """
         where = f"{type(self).__name__}.initial_carry"
         batch_shape = _validate.sizes(where, "batch_shape", batch_shape)
         if key is not None:
             _validate.key(where, "key", key)
-        compute = jnp.dtype(dtype or self.dtype or self.param_dtype)
         learned = base.learned_carry(where, params)
+        weights = self.param_dtype if params is None else params.kernel.dtype
+        compute = jnp.dtype(dtype or self.dtype or weights)
         entries = {}
         for name, size in self.carry_features().items():
             if name in self.wide_entries:

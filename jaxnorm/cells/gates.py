@@ -4,11 +4,12 @@ r"""Pre-activations of gates side by side: two products, three sites for normali
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, products
 from jaxnorm.cells.base import Sites

@@ -3,11 +3,12 @@ r"""Multiplicative integration: input and recurrent product are multiplied, wher
 .. math:: \alpha \odot N_x(x_t W) \odot N_h(h_{t-1} U) + \beta_1 \odot N_h(h_{t-1} U) + \beta_2 \odot N_x(x_t W) + b
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, gates
 from jaxnorm.cells.base import Sites

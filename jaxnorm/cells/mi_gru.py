@@ -1,13 +1,14 @@
 """Gated recurrent unit with multiplicative integration, with a normalizer at each of its sites."""
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, Literal, final
 
 import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import integration, products, stages
 from jaxnorm.cells.base import Key, Sites

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers, integration, products
 from jaxnorm.cells.activation import NamedActivation

@@ -1,10 +1,11 @@
 """The minimal LSTM: gates that see the input only, so that all steps can run at once."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 from jax.nn import log_sigmoid, sigmoid
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float, Initializer
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.linear import LinearFrame

@@ -1,10 +1,11 @@
 """The LSTM of normalization propagation: no statistics, but kernels of unit rows and two constants."""
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, Literal, final
 
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers, products
 from jaxnorm.cells.base import Key, Sites

@@ -1,11 +1,12 @@
 """Long short-term memory whose gates see the cell state, with a normalizer at each of its sites."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, gates
 from jaxnorm.cells.base import Key, Sites

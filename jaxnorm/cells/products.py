@@ -1,11 +1,15 @@
 """The matrix products of a cell, and what ``prepare`` does for them with the weights, once a sequence."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._single_cpu import on_single_cpu
 from jaxnorm._typing import Array, DTypeLike, Float
 from jaxnorm.cells.centring import centre
@@ -66,7 +70,7 @@ def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel | GateK
         axes = (((x.ndim - 1,), (contracted,)), ((), ()))
         return lax.dot_general(x, array, axes, preferred_element_type=statistics_dtype(array.dtype))
 
-    return _by_rows(product, x.astype(array.dtype), array)
+    return _with_derivative(product, x.astype(array.dtype), array, kernel)
 
 
 def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N O"]:
@@ -80,23 +84,45 @@ def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N
         y = lax.dot_general(parts, array, axes, preferred_element_type=statistics_dtype(array.dtype))
         return jnp.moveaxis(y, 0, -2)
 
-    return _by_rows(product, x.astype(array.dtype), array)
+    return _with_derivative(product, x.astype(array.dtype), array, kernel)
 
 
-def _by_rows(product: Callable[[Array, Array], Array], x: Array, array: Array) -> Array:
-    """A product that leaves the leading axes of ``x`` as they are.
+Product: TypeAlias = Callable[[Array, Array], Array]
 
-    On a single CPU they are made one axis: XLA lays out anew what a product sums over two axes, as the gradient of a
-    kernel over steps and examples.
+
+def _with_derivative(product: Product, x: Array, array: Array, kernel: Any) -> Array:
+    """A product, differentiated by rows where that makes a difference."""
+    turned = isinstance(kernel, Kernel) and kernel.transposed is not None  # for the carry of a step; to be transposed
+    return product(x, array) if x.ndim <= 2 or turned else _by_rows(product, x, array)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _by_rows(product: Product, x: Array, array: Array) -> Array:
+    """A product that leaves the leading axes of ``x`` as they are, with the gradient of the kernel by rows.
+
+    On a single CPU they are made one axis for that: XLA lays out anew what a product sums over two axes, as this
+    gradient over steps and examples. In the product itself it sees one axis.
     """
-    if x.ndim <= 2:
-        return product(x, array)
+    return product(x, array)
+
+
+def _by_rows_jvp(product: Product, primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    (x, array), (t_x, t_array) = primals, tangents
 
     def merged(x: Array, array: Array) -> Array:
         y = product(x.reshape(-1, x.shape[-1]), array)
         return y.reshape(*x.shape[:-1], *y.shape[1:])
 
-    return on_single_cpu(merged, product, x, array)
+    y = product(x, array)
+    parts = []
+    if not isinstance(t_x, SymbolicZero):
+        parts.append(product(t_x, array))
+    if not isinstance(t_array, SymbolicZero):
+        parts.append(on_single_cpu(merged, product, x, t_array))
+    return y, sum(parts[1:], start=parts[0])
+
+
+_by_rows.defjvp(_by_rows_jvp, symbolic_zeros=True)
 
 
 def check_features(where: str, x: Array, kernel: Array | GateKernels) -> None:

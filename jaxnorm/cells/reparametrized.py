@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias, cast, final
+from typing import Any, TypeAlias, cast, final
 
 import jax
 
 from jaxnorm import _objects, _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, DTypeLike
 from jaxnorm.cells.base import Carry, Key, Ready
 from jaxnorm.cells.lstm import LSTM

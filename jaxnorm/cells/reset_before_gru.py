@@ -1,12 +1,13 @@
 """Gated recurrent unit with the reset gate before the recurrent product, and a normalizer at each of its sites."""
 
 import dataclasses
-from typing import ClassVar, Literal, NamedTuple, final
+from typing import ClassVar, Literal, final
 
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import gates, products, stages
 from jaxnorm.cells.base import Key, Sites

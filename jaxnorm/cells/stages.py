@@ -4,11 +4,10 @@ A reset gate in front of the product is such a gate, :math:`(r \odot h_{t-1}) U_
 one product still; what follows them is cut where the second stage begins.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.gates import ReadyGates

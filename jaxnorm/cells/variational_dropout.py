@@ -1,11 +1,12 @@
 """Variational dropout: one mask on the inputs and one on the recurrent state, the same at all steps of a sequence."""
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import randomness
 from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites

@@ -6,11 +6,12 @@ weights, so that both can be exchanged for one another; and it changes some of i
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import jax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites, Timed, check_cell
 from jaxnorm.cells.no_module import NoModule

@@ -1,11 +1,12 @@
 """What the hyper-parameters of a live module of PyTorch say; nothing else imports PyTorch."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm.convert.base import refuse
 from jaxnorm.convert.norms import FEATURES_LAST
 from jaxnorm.norms.batch_norm import BatchNorm

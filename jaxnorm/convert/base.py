@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from jaxnorm import _objects
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.engine.layers import Directions, bidirectional

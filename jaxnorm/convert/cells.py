@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.elman import Elman, ElmanParams
 from jaxnorm.cells.gru import GRU, GRUParams

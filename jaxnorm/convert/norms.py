@@ -1,12 +1,13 @@
 """Normalizers made of arrays that were read, and the arrays of normalizers, by the names of any library."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm import _objects
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.base import Imported, refuse
 from jaxnorm.norms.base import Affine

@@ -8,12 +8,13 @@ derivative of ``step`` over all steps of the chunk: no gradient of a weight is a
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, DType
 from jaxnorm.cells.base import Cell, Ready
 from jaxnorm.cells.products import Kernel

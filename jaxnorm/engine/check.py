@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array
@@ -112,7 +113,7 @@ def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
 
     def fit(path: Any, entry: Any, like: Any) -> Array:
         hint = "Does it come from a batch of another size?"
-        _validate.shape(caller, name + jax.tree_util.keystr(path), jnp.shape(entry), like.shape, "(*B, H)", hint)
+        _validate.shape(caller, name + jax.tree_util.keystr(path), np.shape(entry), like.shape, "(*B, H)", hint)
         return jnp.asarray(entry).astype(like.dtype)
 
     return jax.tree_util.tree_map_with_path(fit, carry, template)
@@ -136,4 +137,4 @@ def _same_shapes(caller: str, name: str, got: Any, expected: Any, *, optional: s
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in leaves}

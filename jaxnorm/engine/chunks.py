@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._sizes import divides, known
 from jaxnorm._typing import Array
 
 
@@ -28,10 +30,27 @@ def chunk_length(steps: int, rows: int, backend: str) -> int:
     The products of a chunk should have some 256 rows, ``rows`` to a step, to run at full speed; much more, and what
     belongs to a chunk no longer fits into the caches, and takes memory. A length that divides the number of steps is
     preferred: the loop body is compiled once then. On accelerators there is nothing to be gained from short chunks.
+    Where ``rows`` is not known there are taken to be many; where ``steps`` is not, all of them are one chunk.
     """
-    least = max(8, min(64, 256 // max(rows, 1))) if backend == "cpu" else 64
+    if not known(steps):
+        return steps
+    least = max(8, min(64, 256 // max(rows, 1) if known(rows) else 0)) if backend == "cpu" else 64
     near = sorted(range(max(least // 2, 1), 2 * least), key=lambda length: abs(length - least))
     return next((length for length in near if steps % length == 0), least)
+
+
+def _count(steps: int, chunk: int) -> int:
+    """How many whole chunks are gone through in a loop; none where all steps are one chunk or less."""
+    if steps == chunk:
+        return 0
+    if known(steps):
+        return 0 if steps < chunk else steps // chunk
+    if not divides(chunk, steps):
+        raise ValueError(
+            f"unroll: chunk={chunk} must divide the number of steps, {steps}, which is not known here. Leave chunk "
+            f"out, pass schedule='plain', or write the number of steps '{chunk}*t' in jax.export.symbolic_shape."
+        )
+    return steps // chunk
 
 
 def over_chunks(
@@ -58,7 +77,7 @@ def over_chunks(
       reverse: the order of the chunks.
     """
     length = jax.tree.leaves(sequences.laid)[0].shape[axis]
-    count = 0 if length <= chunk else length // chunk  # a single chunk needs no loop
+    count = _count(length, chunk)
     whole = count * chunk
 
     def time_first(start: int, end: int) -> Any:

@@ -31,7 +31,7 @@ def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array
         flat, structure = jax.tree.flatten(function(*step))
         return flat
 
-    if not len(jax.tree.leaves(steps)[0]):
+    if jax.tree.leaves(steps)[0].shape[0] == 0:
         return jax.vmap(leaves)(*steps), lambda own: jax.tree.unflatten(structure, own)
     closed = jax.make_jaxpr(leaves)(*jax.tree.map(lambda entry: entry[0], steps))
     differs = _depends(closed.jaxpr)

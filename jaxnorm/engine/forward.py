@@ -4,12 +4,13 @@ All that does not depend on the carry is computed for all steps at once, before 
 recurrent product and calls the cell's ``step``.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array
 from jaxnorm.cells.base import Cell, Ready
 
@@ -99,7 +100,7 @@ def one_ahead(sequence: Array, reverse: bool) -> tuple[Array, Array]:
     A loop that carries its next entry finds it in an array of its own. XLA's CPU compiler does not vectorize an
     element-wise operation that reads out of the middle of a longer array, which makes it five to twenty times slower.
     """
-    if not len(sequence):
+    if sequence.shape[0] == 0:
         return jnp.zeros(sequence.shape[1:], sequence.dtype), sequence
     return sequence[-1 if reverse else 0], jnp.roll(sequence, 1 if reverse else -1, axis=0)
 

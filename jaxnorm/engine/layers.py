@@ -1,12 +1,13 @@
 """Several cells: one upon the other, and in both directions. Callers of :func:`unroll`, nothing more."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _objects, _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.engine.check import check_inputs, check_mask

@@ -30,13 +30,13 @@ def parallel(cell: LinearCell, given: Given, steps: Steps, *, reverse: bool) -> 
         new = select(steps.where, new, before)
         ys = select(steps.where, ys, jnp.zeros_like(ys))
     end = 0 if reverse else -1
-    last = jax.tree.map(lambda entry: entry[end], new) if len(xs) else carry
+    last = jax.tree.map(lambda entry: entry[end], new) if xs.shape[0] != 0 else carry
     return Passed(last, ys, (input_moments, moments), ())
 
 
 def _carries(cell: LinearCell, given: Given, zs: Array, steps: Steps, reverse: bool) -> Any:
     """The carry with which each step begins, after its reset."""
-    if not len(zs):
+    if zs.shape[0] == 0:
         return jax.tree.map(lambda entry: jnp.zeros((0, *entry.shape), entry.dtype), given.carry)
     decay, increment = cell.coefficients(given.ready, zs)
 

@@ -37,7 +37,7 @@ def examples_of_age(age: Int[Array, "T *B"], where: Bool[Array, "T *B"] | None, 
         every = jnp.arange(rows, dtype=jnp.int32).reshape((1,) * row.ndim + (rows,))
         here = jnp.where(row[..., None] == every, real[..., None], jnp.int32(0))
         return jnp.sum(here, axis=tuple(range(1, row.ndim)))
-    flat = (len(row), math.prod(row.shape[1:]))
+    flat = (row.shape[0], math.prod(row.shape[1:]))
     counted: Array = jax.vmap(partial(jax.ops.segment_sum, num_segments=rows))(real.reshape(flat), row.reshape(flat))
     return counted
 
@@ -119,7 +119,7 @@ def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:
         return refined
 
     mean, var = average(weight.T, measured.mean), average(weight.T, measured.var)
-    if len(parts) > 1:
+    if parts.shape[0] != 1:
         mean, between = lax.map(row, (mean, weight.T))
         var = var + between
     return Moments(mean, var, count)

@@ -2,14 +2,17 @@
 
 import math
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, check_cell, combine_sites, compute_dtype
+from jaxnorm.cells.stripped import without_initializers
 from jaxnorm.engine.backward import Plan, chunked
 from jaxnorm.engine.check import (
     check_arrays,
@@ -107,10 +110,11 @@ def unroll(
       time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs. Sequences are read and written
         where they lie; the plain and the parallel schedule transpose them once.
       schedule: ``"chunked"`` goes a chunk of steps at a time and has a derivative of its own, for reverse mode (also
-        repeated): it keeps carries only, and makes the gradients of the weights once a chunk instead of once a step.
-        ``"plain"`` is one loop, differentiated by JAX, for forward mode (``jax.jvp``, ``jax.jacfwd``,
-        ``jax.hessian``) and other transformations. ``"parallel"`` goes over all steps at once, in about log T rounds,
-        for cells that are linear in the carry (:class:`MinGRU`, :class:`MinLSTM`, any :class:`LinearCell`).
+        repeated, and forward mode over it as in ``jax.hessian``): it keeps carries only, and makes the gradients of the
+        weights once a chunk instead of once a step. ``"plain"`` is one loop, differentiated by JAX, for forward mode
+        (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"parallel"`` goes over all steps
+        at once, in about log T rounds, for cells that are linear in the carry (:class:`MinGRU`, :class:`MinLSTM`, any
+        :class:`LinearCell`).
       chunk: steps in a chunk of the chunked schedule; None chooses.
       save: what the chunked schedule keeps for the backward pass: the carry before each step (``"steps"``), or that
         before each chunk (``"chunks"``), from which the others are computed again; least memory with long chunks.
@@ -173,19 +177,17 @@ def unroll(
             "unroll: schedule='parallel' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
             f"{type(cell).__name__}. Leave schedule out."
         )
-    try:
-        result: Unrolled = _unroll(
-            cell, params, xs, carry, lengths, where, reset, stats, key,
-            reverse=reverse, time=time, schedule=schedule, chunk=chunk, save=save, truncate=truncate,
-        )  # fmt: skip
-    except TypeError as error:
-        if "custom_vjp" not in str(error):
-            raise
-        raise TypeError(
-            "unroll: schedule='chunked' has no forward-mode derivative (jax.jvp, jax.jacfwd, jax.hessian). "
-            "Pass schedule='plain'; values and gradients are the same."
-        ) from error
+    result: Unrolled = _unroll(
+        without_initializers(cell), params, xs, carry, lengths, where, reset, stats, key,
+        reverse=reverse, time=time, schedule=schedule, chunk=chunk, save=save, truncate=truncate,
+    )  # fmt: skip
     return result
+
+
+_FORWARD_MODE = (
+    "unroll: schedule='chunked' has no forward-mode derivative (jax.jvp, jax.linearize, jax.jacfwd). Pass "
+    "schedule='plain', in Flax modules engine={'schedule': 'plain'}; values and gradients are the same."
+)
 
 
 @partial(jax.jit, static_argnames=("cell", "reverse", "time", "schedule", "chunk", "save", "truncate"))
@@ -259,7 +261,7 @@ def _unroll(
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
         outputs = jax.eval_shape(at_once, given, each).outputs
         plan = Plan(cell, length, time, outputs.shape[xs.ndim - 1 :], outputs.dtype, reverse, save == "steps")
-        last, ys, measured, _ = chunked(plan, given, each)
+        last, ys, measured, _ = chunked(plan, for_reverse_mode(_FORWARD_MODE, given), each)
     else:
         last, ys, measured, _ = at_once(given, each)
         ys = jnp.moveaxis(ys, 0, time)

@@ -4,11 +4,12 @@ A spec is a frozen, hashable dataclass of hyper-parameters. Its weights are a pl
 pure methods, and under it lies a plain function of arrays.
 """
 
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 
 from jaxnorm import _objects, _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 
 Params: TypeAlias = PyTree

@@ -1,12 +1,13 @@
 """Cosine normalization: a product with a kernel, divided by both lengths."""
 
 import dataclasses
-from typing import NamedTuple, final
+from typing import final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms import base
 from jaxnorm.norms.moments import count_over, full_mask, masked, statistics_dtype

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from typing import NamedTuple, TypeAlias, final
+from typing import TypeAlias, final
 
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats

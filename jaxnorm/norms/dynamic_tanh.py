@@ -1,11 +1,12 @@
 """Dynamic Tanh, which stands where a normalizer would."""
 
 import dataclasses
-from typing import NamedTuple, final
+from typing import final
 
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasAffine, Params, Stateless, Stats

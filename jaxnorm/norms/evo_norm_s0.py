@@ -1,13 +1,14 @@
 """EvoNorm-S0: normalization and activation in one, from the statistics of single examples."""
 
 import dataclasses
-from typing import NamedTuple, final
+from typing import final
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats

@@ -1,10 +1,9 @@
 """Which elements share a statistic, and how a statistic is laid over them again."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, AxisName
 from jaxnorm.norms.moments import across, average, count_over
 

@@ -3,13 +3,14 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array
 
 ActivationName: TypeAlias = Literal[

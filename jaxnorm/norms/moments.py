@@ -6,13 +6,14 @@ normalization are compositions of them and not flags.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float, PyTree
 
 

@@ -1,9 +1,10 @@
 """The two constants of the normalized LSTM, which keep its cell state and its output at variance one."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm.norms.gaussian import activation_moments
 
 

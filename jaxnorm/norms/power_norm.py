@@ -2,13 +2,15 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
@@ -122,6 +124,7 @@ def power_norm(
         phi, correction = (lay(nothing), lay(nothing)) if stats is None else (lay(stats.square), lay(stats.correction))
         by_batch = jnp.asarray(True) if stats is None else stats.count < warmup
         how = _How(rows, epsilon, 1.0 - backward_momentum)
+        data, correction = for_reverse_mode(_FORWARD_MODE, (data, correction))
         z, q, count = _scaled(how, data, mask, phi, correction, by_batch)
         some = (count > 0).astype(data.dtype)
         some = jnp.squeeze(some, rows) if count.shape[feature] != 1 else some.reshape(())
@@ -136,6 +139,12 @@ class _How(NamedTuple):
     rows: tuple[int, ...]
     epsilon: float
     share: float
+
+
+_FORWARD_MODE = (
+    "power_norm: its backward pass is no derivative, so there is none in forward mode (jax.jvp, jax.linearize, "
+    "jax.jacfwd). Use reverse mode, such as jax.grad."
+)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

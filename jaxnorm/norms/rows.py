@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array
+from jaxnorm._sizes import known
 from jaxnorm.norms.moments import Moments, ratio, spread
 
 
@@ -20,16 +20,19 @@ def pool(measured: Moments) -> Moments:
 
 def lay_in_order(measured: Moments, rows: int) -> Moments:
     """Step k into row k, all steps from the last row on pooled into that one; rows without a step get count zero."""
-    steps = len(measured.mean)
+    if not known(measured.mean.shape[0]):
+        measured = _longer(measured, rows - 1)  # enough for every row, however few steps there are
+    steps = measured.mean.shape[0]
     if steps == rows:
         return measured
     if steps < rows:
-
-        def pad(leaf: Array) -> Array:
-            return jnp.concatenate([leaf, jnp.zeros((rows - steps, *leaf.shape[1:]), leaf.dtype)])
-
-        return Moments(*map(pad, measured))
+        return _longer(measured, rows - steps)
     last = pool(Moments(*(leaf[rows - 1 :] for leaf in measured)))
     if rows == 1:
         return Moments(*(leaf[None] for leaf in last))
     return Moments(*(jnp.concatenate([leaf[: rows - 1], end[None]]) for leaf, end in zip(measured, last, strict=True)))
+
+
+def _longer(measured: Moments, more: int) -> Moments:
+    """With as many entries after the others behind which nothing is."""
+    return Moments(*(jnp.concatenate([leaf, jnp.zeros((more, *leaf.shape[1:]), leaf.dtype)]) for leaf in measured))

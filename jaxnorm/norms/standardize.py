@@ -1,12 +1,14 @@
 """The core of layer, RMS, group, instance and batch normalization: center, and divide by the root mean square."""
 
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._sizes import at_least
 from jaxnorm._typing import Array
 from jaxnorm.norms.extent import Extent
 from jaxnorm.norms.moments import Moments, as_moments, average, masked, rounded_average, statistics_dtype, variance
@@ -19,6 +21,9 @@ _SMALLEST_SCALED = 1e-14
 # From so many elements on, which no cache of a core holds, a compiler that finds a derivative's factors computed before
 # is kept from storing them.
 LARGE = 2**20
+
+# Below it a deviation that is stored stays in the caches, and no program is told one platform from another.
+STORED = 2**16
 
 
 def standardize(
@@ -131,7 +136,9 @@ def _measure(how: _How, x: Array, where: Array | None, *, apart: bool) -> _Stati
         (total,) = over.sums(masked(x.astype(dtype), where))
         mean = rounded_average(total, number)
     deviation = _deviation(how, x, where, mean, None)
-    again = deviation if mean is None or not apart else _deviation(how, x, where, _anew(mean), None)
+    again = deviation
+    if mean is not None and apart and at_least(x.size, STORED):
+        again = _deviation(how, x, where, _anew(mean), None)
     square = jnp.square(again * power)
     if how.center:
         total, square = over.sums(deviation, square)
@@ -169,7 +176,7 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
     by, over = _measure(how, x, where, apart=True), how.over
 
     # A backward pass keeps x, the statistics and the scale, and standardizes again.
-    @partial(jax.checkpoint, prevent_cse=x.size >= LARGE)
+    @partial(jax.checkpoint, prevent_cse=at_least(x.size, LARGE))
     def change(x: Array, by: _Statistics, scale: Array | None, along: Any) -> tuple[Array, tuple[Array, ...]]:
         t_x, t_scale, t_bias = along
         x_hat = _apply(how, x, where, by)
@@ -196,7 +203,7 @@ def _standardize_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, .
 
 def _unshared(x: Array, where: Array | None, by: _Statistics) -> tuple[Array, Array | None, _Statistics]:
     """The same, but for large data XLA's CPU compiler computes again what was computed of them before."""
-    return (x, where, by) if x.size < LARGE else _anew((x, where, by))
+    return _anew((x, where, by)) if at_least(x.size, LARGE) else (x, where, by)
 
 
 Tree = TypeVar("Tree")

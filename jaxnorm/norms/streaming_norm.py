@@ -2,12 +2,14 @@
 
 import dataclasses
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms import moments as statistics
@@ -124,13 +126,19 @@ def streaming_norm(
     )
     own = measured._replace(count=jnp.broadcast_to(measured.count, mean.shape))
     known: StreamingStats = jax.tree.map(lambda leaf: leaf.astype(mean.dtype), stats)
-    mixed = _mixed((tuple(weights), tuple(backward_weights)), own, known)
+    how = tuple(weights), tuple(backward_weights)
+    mixed = _mixed(how, *for_reverse_mode(_FORWARD_MODE, (own, known)))
     y = normalize(masked(x, mask), Moments(*mixed, own.count), scale, bias, axis=axes, epsilon=epsilon)
     return masked(y, mask), measured
 
 
 _How: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 """What is static: the weights of the statistics, and those of their gradients."""
+
+_FORWARD_MODE = (
+    "streaming_norm: its backward pass is no derivative, so there is none in forward mode (jax.jvp, jax.linearize, "
+    "jax.jacfwd). Use reverse mode, such as jax.grad."
+)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -1,12 +1,13 @@
 """What decorrelated batch normalization and IterNorm share: covariances of groups of features, and their statistics."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
 from jaxnorm.norms.moments import (

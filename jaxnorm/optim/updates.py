@@ -1,7 +1,7 @@
 """What the optax transformations share: which weights they change, the count of updates, and records of lengths."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 
 from jaxnorm import _validate
 from jaxnorm._kernel_axes import AxisRule, input_axes
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._paths import Path, variable_names
 from jaxnorm._typing import Array, Int, PyTree
 from jaxnorm.norms.moments import align, statistics_dtype

@@ -5,11 +5,12 @@ sequence, before the loop: ``params._replace(recurrent=spec(weights, state))``. 
 """
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
 
 from jaxnorm import _objects, _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.norms import base as norms_base
 from jaxnorm.norms.moments import apply_affine

@@ -1,11 +1,12 @@
 """Bounded weight normalization: weight normalization whose lengths cannot grow."""
 
 import dataclasses
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import jax.numpy as jnp
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.moments import statistics_dtype
 from jaxnorm.weights import base

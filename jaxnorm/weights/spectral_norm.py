@@ -2,13 +2,14 @@
 
 import dataclasses
 import operator
-from typing import NamedTuple, final
+from typing import final
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.moments import statistics_dtype
 from jaxnorm.norms.quotient import quotient

@@ -123,6 +123,25 @@ def test_dtypes_and_structures(case, rng):
 
 
 @every_cell
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+def test_a_scan_over_pieces_begins_with_the_initial_carry(case, dtype, x64):
+    """The carry that comes out has the dtypes of the one that went in, also where only the weights say which."""
+    shapes = jax.eval_shape(lambda key: case.cell.init(key, cases.IN_FEATURES), jax.random.key(0))
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), shapes)
+
+    def run(params, xs):
+        def piece(carry, x):
+            out = jn.unroll(case.cell, params, x[None], carry=carry)
+            return out.carry, out.outputs[0]
+
+        return jax.lax.scan(piece, case.cell.initial_carry((2,), params=params), xs)
+
+    _, outputs = jax.eval_shape(run, params, jax.ShapeDtypeStruct((5, 2, cases.IN_FEATURES), dtype))
+    assert outputs.shape[:2] == (5, 2)
+    assert outputs.dtype == dtype
+
+
+@every_cell
 def test_specs_are_values(case):
     cell = case.cell
     copy = dataclasses.replace(cell)
