@@ -143,7 +143,7 @@ from jaxnorm.cells.min_lstm import MinLSTMParams as MinLSTMParams
 from jaxnorm.cells.slstm import SLSTM as SLSTM
 from jaxnorm.cells.slstm import SLSTMCarry as SLSTMCarry
 from jaxnorm.cells.slstm import SLSTMParams as SLSTMParams
-from jaxnorm.cells.presets import ligru as ligru
+from jaxnorm.cells.ligru import ligru as ligru
 
 from jaxnorm.cells.presets import bn_lstm as bn_lstm
 from jaxnorm.cells.presets import elman as elman

@@ -11,7 +11,6 @@ from jaxnorm.cells.base import Sites
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
-from jaxnorm.cells.ligru import LiGRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -330,53 +329,3 @@ def bn_lstm(
         "max_steps": max_steps,
     }
     return LSTM(hidden_features, **(defaults | options))
-
-
-def ligru(
-    hidden_features: int,
-    *,
-    epsilon: float = 1e-5,
-    momentum: float | None = 0.9,
-    debias: bool = True,
-    axis_name: str | tuple[str, ...] | None = None,
-    **options: Any,
-) -> LiGRU:
-    r"""The light gated recurrent unit with batch normalization of the input branch.
-
-    .. math::
-       z &= \sigma(BN(x_t W_z) + h_{t-1} U_z) \\
-       \hat h_t &= \text{ReLU}(BN(x_t W_h) + h_{t-1} U_h) \\
-       h_t &= z \odot h_{t-1} + (1 - z) \odot \hat h_t
-
-    The norm's bias does the work of b, which is left out. All normalization happens outside of the loop. For each gate
-    apart W starts uniform within :math:`1/\sqrt I`, U orthogonal; scales start at one, biases at zero.
-
-    Args:
-      hidden_features: H.
-      epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics; None for the exact average.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
-      axis_name: name or names of mapped axes that the batch spans.
-      **options: further fields of :class:`LiGRU`, ``norm=LayerNorm()`` for example.
-
-    Returns:
-      The cell.
-
-    Example:
-      >>> import jaxnorm
-      >>> jaxnorm.ligru(8).norm == jaxnorm.LiGRU(8, norm=jaxnorm.BatchNorm(momentum=0.9, debias=True)).norm
-      True
-
-    Notes:
-      In training each step is normalized over its own batch; the running statistics are pooled over time
-      (``max_steps=1``). For statistics over all steps and examples at once hand those of
-      :func:`jaxnorm.sequence_statistics` to :func:`jaxnorm.unroll`; they need the whole sequence.
-
-    Reference:
-      M. Ravanelli, P. Brakel, M. Omologo, Y. Bengio, "Light Gated Recurrent Units for Speech Recognition", 2018,
-      arXiv:1803.10225. Initial values are those of its code, mravanelli/pytorch-kaldi, ``neural_networks.py``,
-      ``liGRU``.
-    """
-    norm = Sites(input=BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name))
-    defaults: dict[str, Any] = {"norm": norm, "use_bias": False, "kernel_init": initializers.uniform_fan_in}
-    return LiGRU(hidden_features, **(defaults | options))
