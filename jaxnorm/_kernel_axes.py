@@ -13,7 +13,7 @@ from jaxnorm import _validate
 from jaxnorm._paths import Path, name_finder
 from jaxnorm._typing import Array, Axis
 from jaxnorm.norms.base import normalize_axis
-from jaxnorm.weights.base import WeightNormalizer, axis_is_open, with_axis
+from jaxnorm.weight_norms.base import WeightNormalizer, axis_is_open, with_axis
 
 AxisRule: TypeAlias = Axis | Mapping[str, Axis | None] | Callable[[Path, Array], Axis | None]
 """Axes for all weights; or by their names; or a function of the path (a tuple of names) and the array.

@@ -14,7 +14,7 @@ from jaxnorm._paths import Path, names, option_finder, paths
 from jaxnorm._typing import DTypeLike, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.norms.base import Normalizer
-from jaxnorm.weights.base import KernelParams, State, WeightNormalizer, check_weight_normalizer
+from jaxnorm.weight_norms.base import KernelParams, State, WeightNormalizer, check_weight_normalizer
 
 F = TypeVar("F", bound=Callable[..., Any])
 

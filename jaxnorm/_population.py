@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jaxnorm import _objects
 from jaxnorm._typing import PyTree
 from jaxnorm.cells.base import Cell
-from jaxnorm.cells.wrappers import Around
+from jaxnorm.cells.wrappers.base import Around
 from jaxnorm.norms.base import TrainsByMeasuring
-from jaxnorm.norms.moments import Moments, is_moments, map_moments, merge, spread
-from jaxnorm.norms.running import population
+from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, merge, spread
+from jaxnorm.norms.core.running import population
 
 
 @final

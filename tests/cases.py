@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnorm as jn
-from jaxnorm.cells.wrappers import change_innermost
+from jaxnorm.cells.wrappers.base import change_innermost
 from tests.cell_cases import CELLS as CELLS
 from tests.cell_cases import HIDDEN as HIDDEN
 from tests.cell_cases import IN_FEATURES as IN_FEATURES
@@ -72,7 +72,7 @@ def streaming(shape: tuple[int, ...]) -> Any:
     """Long: mean 0, variance 1, count 0; everything else 0, the short ones with a count for each feature."""
     zeros = np.zeros(shape)
     nothing = jn.Moments(zeros, zeros, zeros)
-    return jn.StreamingStats(
+    return jn.zoo.StreamingStats(
         jn.Moments(zeros, zeros + 1, np.zeros(())), nothing, nothing._replace(count=np.zeros(())), nothing
     )
 
@@ -94,66 +94,66 @@ NORMS = (
     NormCase("group_norm_features_only", jn.GroupNorm(2, axis=-1), (2, 3, 8), invariant_to=LN),
     NormCase("instance_norm", jn.InstanceNorm(), (3, 5, 8), invariant_to=IN),
     NormCase("instance_norm_channels_first", jn.InstanceNorm((2, 3), feature_axis=1), (2, 8, 3, 4), invariant_to=IN),
-    NormCase("norm_prop", jn.NormProp(), (6, 8), fresh={"scale": ((8,), (1 - 1 / np.pi) ** 0.5)}),
-    NormCase("norm_prop_tanh", jn.NormProp("tanh", use_bias=False, scale_init=1.0), (2, 3, 8)),
-    NormCase("scale_norm", jn.ScaleNorm(), (6, 8), invariant_to=RMS, fresh={"scale": ((), 8**0.5)}),
+    NormCase("norm_prop", jn.zoo.NormProp(), (6, 8), fresh={"scale": ((8,), (1 - 1 / np.pi) ** 0.5)}),
+    NormCase("norm_prop_tanh", jn.zoo.NormProp("tanh", use_bias=False, scale_init=1.0), (2, 3, 8)),
+    NormCase("scale_norm", jn.zoo.ScaleNorm(), (6, 8), invariant_to=RMS, fresh={"scale": ((), 8**0.5)}),
     NormCase(
         "scale_norm_two_axes",
-        jn.ScaleNorm((1, 2), use_bias=True, scale_init=3.0),
+        jn.zoo.ScaleNorm((1, 2), use_bias=True, scale_init=3.0),
         (3, 4, 8),
         invariant_to=RMS,
         fresh={"scale": ((), 3.0)},
     ),
-    NormCase("dynamic_tanh", jn.DynamicTanh(), (6, 8), fresh={"alpha": ((), 0.5)}),
-    NormCase("dynamic_tanh_first", jn.DynamicTanh(1, use_bias=False), (3, 8, 2), fresh={"alpha": ((), 0.5)}),
+    NormCase("dynamic_tanh", jn.zoo.DynamicTanh(), (6, 8), fresh={"alpha": ((), 0.5)}),
+    NormCase("dynamic_tanh_first", jn.zoo.DynamicTanh(1, use_bias=False), (3, 8, 2), fresh={"alpha": ((), 0.5)}),
     NormCase(
         "filter_response_norm",
-        jn.FilterResponseNorm(),
+        jn.zoo.FilterResponseNorm(),
         (3, 2, 4, 8),
         invariant_to=(*RMS, "feature_scale"),
         fresh={"threshold": ((8,), 0.0)},
     ),
     NormCase(
         "filter_response_norm_learned_epsilon",
-        jn.FilterResponseNorm((2, 3), feature_axis=1, use_threshold=False, use_learned_epsilon=True),
+        jn.zoo.FilterResponseNorm((2, 3), feature_axis=1, use_threshold=False, use_learned_epsilon=True),
         (2, 8, 3, 4),
         fresh={"learned_epsilon": ((), 1e-4)},
         epsilon_may_be_zero=False,
     ),
     NormCase(
         "evo_norm_b0",
-        jn.EvoNormB0(position_axis=(-3, -2)),
+        jn.zoo.EvoNormB0(position_axis=(-3, -2)),
         (2, 3, 4, 8),
         True,
         ("scale", "feature_scale"),
         fresh={"slope": ((8,), 1.0)},
     ),
-    NormCase("evo_norm_s0", jn.EvoNormS0(4), (3, 5, 8), fresh={"slope": ((8,), 1.0)}),
-    NormCase("evo_norm_s0_features_only", jn.EvoNormS0(2, axis=-1), (6, 8), fresh={"slope": ((8,), 1.0)}),
+    NormCase("evo_norm_s0", jn.zoo.EvoNormS0(4), (3, 5, 8), fresh={"slope": ((8,), 1.0)}),
+    NormCase("evo_norm_s0_features_only", jn.zoo.EvoNormS0(2, axis=-1), (6, 8), fresh={"slope": ((8,), 1.0)}),
     NormCase(
         "ada_layer_norm",
-        jn.AdaLayerNorm(5),
+        jn.zoo.AdaLayerNorm(5),
         (6, 8),
         invariant_to=LN,
         fresh={"kernel": ((5, 2, 8), 0.0), "bias": ((2, 8), 0.0)},
     ),
     NormCase(
         "ada_layer_norm_gate",
-        jn.AdaLayerNorm(3, (-2, -1), use_gate=True),
+        jn.zoo.AdaLayerNorm(3, (-2, -1), use_gate=True),
         (3, 4, 2),
         invariant_to=LN,
         fresh={"kernel": ((3, 3, 4, 2), 0.0), "bias": ((3, 4, 2), 0.0)},
     ),
-    NormCase("divisive_norm", jn.DivisiveNorm(4, suppression_window=3, sigma=0.1), (6, 8)),
+    NormCase("divisive_norm", jn.zoo.DivisiveNorm(4, suppression_window=3, sigma=0.1), (6, 8)),
     NormCase(
         "divisive_norm_image",
-        jn.DivisiveNorm((3, 2), axis=(1, 2), use_learned_sigma=True),
+        jn.zoo.DivisiveNorm((3, 2), axis=(1, 2), use_learned_sigma=True),
         (2, 4, 5, 3),
         fresh={"learned_sigma": ((), 1.0)},
     ),
     NormCase(
         "decorrelated_batch_norm",
-        jn.DecorrelatedBatchNorm(4, epsilon=1e-2),
+        jn.zoo.DecorrelatedBatchNorm(4, epsilon=1e-2),
         (6, 4, 8),
         True,
         ("scale", "shift", "feature_shift"),
@@ -161,7 +161,7 @@ NORMS = (
     ),
     NormCase(
         "decorrelated_batch_norm_covariance",
-        jn.DecorrelatedBatchNorm(running="covariance", epsilon=0.1, feature_axis=-2, use_bias=False),
+        jn.zoo.DecorrelatedBatchNorm(running="covariance", epsilon=0.1, feature_axis=-2, use_bias=False),
         (7, 3, 5),
         True,
         ("scale", "shift", "feature_shift"),
@@ -169,7 +169,7 @@ NORMS = (
     ),
     NormCase(
         "iter_norm",
-        jn.IterNorm(4, epsilon=1e-2),
+        jn.zoo.IterNorm(4, epsilon=1e-2),
         (6, 4, 8),
         True,
         ("scale", "shift", "feature_shift"),
@@ -177,50 +177,56 @@ NORMS = (
     ),
     NormCase(
         "power_norm",
-        jn.PowerNorm(2),
+        jn.zoo.PowerNorm(2),
         (6, 8),
         True,
         RMS,
         initial=(np.ones(8), np.zeros(8), np.zeros(())),
         own_backward=True,
     ),
-    NormCase("in_place_batch_norm", jn.InPlaceBatchNorm(slope=0.5), (3, 4, 8), True, BN),
-    NormCase("in_place_batch_norm_first", jn.InPlaceBatchNorm((0, 2), use_scale=False), (3, 8, 4), True, BN),
-    NormCase("assorted_time_norm", jn.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
+    NormCase("in_place_batch_norm", jn.zoo.InPlaceBatchNorm(slope=0.5), (3, 4, 8), True, BN),
+    NormCase("in_place_batch_norm_first", jn.zoo.InPlaceBatchNorm((0, 2), use_scale=False), (3, 8, 4), True, BN),
+    NormCase("assorted_time_norm", jn.zoo.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
 )
 
 BATCH_NORMS = (
-    NormCase("batch_renorm", jn.BatchRenorm(r_max=1.3, d_max=0.4), (6, 8), True, own_derivative=True, replays=False),
-    NormCase("batch_renorm_image", jn.BatchRenorm((0, 2), momentum=0.5), (2, 8, 3), True, (), True, replays=False),
-    NormCase("l1_batch_norm", jn.LpBatchNorm(), (6, 8), True, BN),
-    NormCase("l_infinity_batch_norm", jn.LpBatchNorm((0, 1), deviation="l_infinity"), (3, 4, 8), True, BN),
-    NormCase("top_k_batch_norm", jn.LpBatchNorm(deviation="top_k", k=3), (2, 5, 8), True, BN),
-    NormCase("range_batch_norm", jn.RangeBatchNorm(), (6, 8), True, BN),
+    NormCase(
+        "batch_renorm", jn.zoo.BatchRenorm(r_max=1.3, d_max=0.4), (6, 8), True, own_derivative=True, replays=False
+    ),
+    NormCase("batch_renorm_image", jn.zoo.BatchRenorm((0, 2), momentum=0.5), (2, 8, 3), True, (), True, replays=False),
+    NormCase("l1_batch_norm", jn.zoo.LpBatchNorm(), (6, 8), True, BN),
+    NormCase("l_infinity_batch_norm", jn.zoo.LpBatchNorm((0, 1), deviation="l_infinity"), (3, 4, 8), True, BN),
+    NormCase("top_k_batch_norm", jn.zoo.LpBatchNorm(deviation="top_k", k=3), (2, 5, 8), True, BN),
+    NormCase("range_batch_norm", jn.zoo.RangeBatchNorm(), (6, 8), True, BN),
     NormCase(
         "range_batch_norm_chunks",
-        jn.RangeBatchNorm((0, 2, 3), constant="code", chunks=4),
+        jn.zoo.RangeBatchNorm((0, 2, 3), constant="code", chunks=4),
         (2, 8, 3, 4),
         True,
         BN,
         spans_devices=False,
     ),
-    NormCase("ghost_batch_norm", jn.GhostBatchNorm(3, ddof=1), (6, 8), True, BN, spans_devices=False, smallest_batch=3),
+    NormCase(
+        "ghost_batch_norm", jn.zoo.GhostBatchNorm(3, ddof=1), (6, 8), True, BN, spans_devices=False, smallest_batch=3
+    ),
     NormCase(
         "ghost_batch_norm_image",
-        jn.GhostBatchNorm(2, (0, 2)),
+        jn.zoo.GhostBatchNorm(2, (0, 2)),
         (4, 8, 3),
         True,
         BN,
         spans_devices=False,
         smallest_batch=2,
     ),
-    NormCase("virtual_batch_norm", jn.VirtualBatchNorm(), (6, 8), True, BN, replays=False, function="batch_norm"),
-    NormCase("mean_only_batch_norm", jn.MeanOnlyBatchNorm(), (3, 4, 8), True, ("shift", "feature_shift")),
-    NormCase("frame_wise_batch_norm", jn.FrameWiseBatchNorm(2), (3, 4, 8), True, IN, spans_devices=False, rows=(2,)),
-    NormCase("momentum_batch_norm", jn.MomentumBatchNorm(momentum=0.3), (6, 8), True, replays=False),
+    NormCase("virtual_batch_norm", jn.zoo.VirtualBatchNorm(), (6, 8), True, BN, replays=False, function="batch_norm"),
+    NormCase("mean_only_batch_norm", jn.zoo.MeanOnlyBatchNorm(), (3, 4, 8), True, ("shift", "feature_shift")),
+    NormCase(
+        "frame_wise_batch_norm", jn.zoo.FrameWiseBatchNorm(2), (3, 4, 8), True, IN, spans_devices=False, rows=(2,)
+    ),
+    NormCase("momentum_batch_norm", jn.zoo.MomentumBatchNorm(momentum=0.3), (6, 8), True, replays=False),
     NormCase(
         "momentum_batch_norm_constants",
-        jn.MomentumBatchNorm((0, 2), momentum=0.3, through_batch=False),
+        jn.zoo.MomentumBatchNorm((0, 2), momentum=0.3, through_batch=False),
         (2, 8, 3),
         True,
         own_derivative=True,
@@ -228,7 +234,7 @@ BATCH_NORMS = (
     ),
     NormCase(
         "streaming_norm",
-        jn.StreamingNorm(),
+        jn.zoo.StreamingNorm(),
         (6, 8),
         True,
         own_backward=True,
@@ -237,14 +243,14 @@ BATCH_NORMS = (
     ),
     NormCase(
         "streaming_norm_recurrent",
-        jn.StreamingNorm.recurrent(axis=(0, 2)),
+        jn.zoo.StreamingNorm.recurrent(axis=(0, 2)),
         (2, 8, 3),
         True,
         own_backward=True,
         replays=False,
         initial=streaming((8,)),
     ),
-    NormCase("frozen_batch_norm", jn.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
+    NormCase("frozen_batch_norm", jn.zoo.FrozenBatchNorm(), (6, 8), True, spans_devices=False, function="batch_norm"),
 )
 NORMS += BATCH_NORMS
 
@@ -274,12 +280,23 @@ WEIGHTS = (
     WeightCase("weight_norm_recurrent", jn.WeightNorm(0), (4, 3, 4), UNIT_SCALE, True),
     WeightCase("weight_norm_image", jn.WeightNorm(), (3, 2, 2, 4), UNIT_SCALE, True),
     WeightCase("weight_norm_convolution_1d", jn.WeightNorm((0, 1)), (3, 2, 4), UNIT_SCALE, True),
-    WeightCase("bounded_weight_norm", jn.BoundedWeightNorm(), (5, 4), UNIT_SCALE),
-    WeightCase("bounded_weight_norm_gain", jn.BoundedWeightNorm("gain_bounded", axis=0), (3, 4, 2), UNIT_SCALE, True),
-    WeightCase("centred_weight_norm", jn.CentredWeightNorm(), (5, 4), CENTRED),
-    WeightCase("centred_weight_norm_learned", jn.CentredWeightNorm(learn_scale=True), (3, 2, 2, 4), CENTRED),
+    WeightCase("bounded_weight_norm", jn.weight_norms.BoundedWeightNorm(), (5, 4), UNIT_SCALE),
     WeightCase(
-        "centred_weight_norm_code", jn.CentredWeightNorm(0, scale_init=1.414, epsilon=1e-5), (4, 3, 4), CENTRED[2:]
+        "bounded_weight_norm_gain",
+        jn.weight_norms.BoundedWeightNorm("gain_bounded", axis=0),
+        (3, 4, 2),
+        UNIT_SCALE,
+        True,
+    ),
+    WeightCase("centred_weight_norm", jn.weight_norms.CentredWeightNorm(), (5, 4), CENTRED),
+    WeightCase(
+        "centred_weight_norm_learned", jn.weight_norms.CentredWeightNorm(learn_scale=True), (3, 2, 2, 4), CENTRED
+    ),
+    WeightCase(
+        "centred_weight_norm_code",
+        jn.weight_norms.CentredWeightNorm(0, scale_init=1.414, epsilon=1e-5),
+        (4, 3, 4),
+        CENTRED[2:],
     ),
     WeightCase("weight_standardization", jn.WeightStandardization(), (3, 2, 2, 4), CENTRED[2:]),
     WeightCase("weight_standardization_unbiased", jn.WeightStandardization(ddof=1), (5, 4), CENTRED[2:]),
@@ -287,8 +304,8 @@ WEIGHTS = (
     WeightCase("spectral_norm", jn.SpectralNorm(), (5, 4), ("kernel_scale",)),
     WeightCase("spectral_norm_gates", jn.SpectralNorm(0, iterations=3, use_scale=True), (3, 4, 2), ("kernel_scale",)),
     WeightCase("spectral_norm_image", jn.SpectralNorm(-1), (3, 2, 2, 4), ("kernel_scale",)),
-    WeightCase("unit_rows", jn.UnitRows(), (5, 4), UNIT_SCALE),
-    WeightCase("unit_rows_gates", jn.UnitRows(0), (4, 3, 4), UNIT_SCALE),
+    WeightCase("unit_rows", jn.weight_norms.UnitRows(), (5, 4), UNIT_SCALE),
+    WeightCase("unit_rows_gates", jn.weight_norms.UnitRows(0), (4, 3, 4), UNIT_SCALE),
 )
 
 
@@ -321,8 +338,8 @@ def random_weights(case: WeightCase, rng: np.random.Generator, dtype: Any = jnp.
     """A random kernel with what the spec makes of it: random scales, and a state that no longer fits exactly."""
     kernel = jnp.asarray(0.7 * rng.standard_normal(case.shape) + 0.1, dtype)
     params, state = case.spec.init(kernel, jax.random.key(int(rng.integers(1000))))
-    if isinstance(state, jn.BoundedState):
-        state = jn.BoundedState(state.rho * 1.7)
+    if isinstance(state, jn.weight_norms.BoundedState):
+        state = jn.weight_norms.BoundedState(state.rho * 1.7)
     return randomize(params, rng), state
 
 

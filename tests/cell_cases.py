@@ -57,44 +57,46 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
-    CellCase("dreamer_v3_gru", jn.dreamer_v3_gru(HIDDEN)),
-    CellCase("dreamer_v3_block_gru", jn.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
-    CellCase("norm_prop_lstm", jn.norm_prop_lstm(HIDDEN)),
-    CellCase("assorted_time_lstm", jn.assorted_time_lstm(HIDDEN, steps=3)),
+    CellCase("dreamer_v3_gru", jn.zoo.dreamer_v3_gru(HIDDEN)),
+    CellCase("dreamer_v3_block_gru", jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
+    CellCase("norm_prop_lstm", jn.zoo.norm_prop_lstm(HIDDEN)),
+    CellCase("assorted_time_lstm", jn.zoo.assorted_time_lstm(HIDDEN, steps=3)),
     CellCase(
         "ln_projected_lstm",
-        jn.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
+        jn.zoo.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
         products_in_loop=2,
     ),
-    CellCase("bn_reset_before_gru", jn.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
-    CellCase("ln_peephole_lstm", jn.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
-    CellCase("ln_coupled_lstm", jn.CoupledLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("bn_reset_before_gru", jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
+    CellCase("ln_peephole_lstm", jn.zoo.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_coupled_lstm", jn.zoo.CoupledLSTM(HIDDEN, norm=LN_SITE)),
     CellCase(
         "indrnn_batch_norm",
-        jn.IndRNN(
+        jn.zoo.IndRNN(
             HIDDEN, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()), learn_carry=True
         ),
         batch_statistics=True,
         products_in_loop=0,
     ),
-    CellCase("ligru", jn.ligru(HIDDEN), True),
-    CellCase("ln_mi_rnn", jn.MIRNN(HIDDEN, norm=LN_SITE)),
-    CellCase("ln_mi_lstm", jn.MILSTM(HIDDEN, norm=LN_SITE)),
-    CellCase("ln_mi_gru", jn.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
-    CellCase("ln_mut1", jn.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
-    CellCase("bn_mut2", jn.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
-    CellCase("ln_mut3", jn.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
-    CellCase("bn_recurrent_highway", jn.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(scale_init=0.1)), True, 3),
-    CellCase("min_gru", jn.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0),
+    CellCase("ligru", jn.zoo.ligru(HIDDEN), True),
+    CellCase("ln_mi_rnn", jn.zoo.MIRNN(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_lstm", jn.zoo.MILSTM(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_gru", jn.zoo.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
+    CellCase("ln_mut1", jn.zoo.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
+    CellCase("bn_mut2", jn.zoo.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
+    CellCase("ln_mut3", jn.zoo.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
+    CellCase("bn_recurrent_highway", jn.zoo.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(scale_init=0.1)), True, 3),
+    CellCase(
+        "min_gru", jn.zoo.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0
+    ),
     CellCase(
         "min_lstm_batch_norm",
-        jn.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
+        jn.zoo.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
         batch_statistics=True,
         products_in_loop=0,
     ),
     CellCase(
         "slstm",
-        jn.SLSTM(
+        jn.zoo.SLSTM(
             HIDDEN,
             norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
             heads=2,
@@ -111,7 +113,7 @@ CELLS = (
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
-SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.ProjectedLSTM, jn.MinGRU, jn.Zoneout)
+SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.zoo.ProjectedLSTM, jn.zoo.MinGRU, jn.Zoneout)
 """Cells whose rows together use everything that the engine and the Flax modules have."""
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import jaxnorm
-from jaxnorm.cells.frame import Frame
+from jaxnorm.cells.cell_base import Frame
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "jaxnorm"
@@ -78,7 +78,13 @@ def test_the_import_check_catches_a_planted_import(tmp_path):
 
 # ---- loops over time in the engine only
 
-LOOPS = ("engine/backward.py", "engine/chunks.py", "engine/forward.py", "engine/parallel.py", "engine/rows.py")
+LOOPS = (
+    "engine/loops/chunked_vjp.py",
+    "engine/loops/chunks.py",
+    "engine/loops/scan.py",
+    "engine/loops/associative_scan.py",
+    "engine/rows.py",
+)
 """Over the steps of a chunk, backward; over chunks; over the steps of a chunk, forward; over all steps at once, for
 linear cells; over the rows of statistics, after the steps. Each file has one."""
 
@@ -238,7 +244,7 @@ def test_public_name_is_documented(name):
         assert "Example:" in doc, f"the docstring of {name} shows no example"
         # The fields that all cells share may be left to the class that has them.
         common = (
-            inspect.getdoc(Frame) if issubclass(item, Frame) and ":class:`jaxnorm.cells.frame.Frame`" in doc else ""
+            inspect.getdoc(Frame) if issubclass(item, Frame) and ":class:`jaxnorm.cells.cell_base.Frame`" in doc else ""
         )
         fields = [f.name for f in dataclasses.fields(item) if f.init]
         assert [f for f in fields if not re.search(rf"^\s*{f}: ", doc + "\n" + common, re.MULTILINE)] == []

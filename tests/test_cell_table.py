@@ -55,7 +55,7 @@ def test_rows_are_derived(table):
     assert layer["norms at"] == "input LN, recurrent LN, cell LN"
     assert (layer["gates"], layer["reductions"]) == ("4, in 2 + 2", "2 + 5")
     assert cells(jn.bn_lstm(8, max_steps=2))["carry"] == "c, h, step"
-    assert cells(jn.weight_norm_lstm(8))["norms at"] == plain["norms at"]
+    assert cells(jn.zoo.weight_norm_lstm(8))["norms at"] == plain["norms at"]
     with pytest.raises(ValueError, match=r"LSTM: .* holds a vertical bar"):
         table.row(table.ENTRIES[0]._replace(equation="|x|"))
 

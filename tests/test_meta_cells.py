@@ -33,7 +33,7 @@ def planted(module_name, right, wrong, **names):
 
 def engine(right, wrong, **names):
     """``unroll`` with a fault in the loop, which both schedules share."""
-    loop = planted("jaxnorm.engine.forward", right, wrong)
+    loop = planted("jaxnorm.engine.loops.scan", right, wrong)
     whole = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", forward=loop.forward, Steps=loop.Steps, **names)
     return partial(whole.unroll, schedule="plain")
 
@@ -43,7 +43,7 @@ def lstm(right, wrong, of="lstm"):
     if of == "lstm":
         faulty = planted("jaxnorm.cells.lstm", right, wrong)
     else:
-        gates = planted("jaxnorm.cells.gates", right, wrong)
+        gates = planted("jaxnorm.cells.preactivation.gates", right, wrong)
         faulty = planted("jaxnorm.cells.lstm", "GATES = 4", "GATES = 4", gates=gates)
     return faulty.LSTM(SIZE, norm=jn.LayerNorm())
 
@@ -121,7 +121,7 @@ def test_a_gradient_that_is_left_out_is_caught(rng):
     def kernel_gradient(unroll, **options):
         return jax.jit(jax.grad(lambda params: unroll(cell, params, xs, **options).outputs.sum()))(params).recurrent
 
-    faulty = planted("jaxnorm.engine.backward", "d_ready_1, d_ready_2, d_ready_3", "d_ready_1, d_ready_3")
+    faulty = planted("jaxnorm.engine.loops.chunked_vjp", "d_ready_1, d_ready_2, d_ready_3", "d_ready_1, d_ready_3")
     unroll = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", chunked=faulty.chunked).unroll
     expected = kernel_gradient(jn.unroll, schedule="plain")
     np.testing.assert_allclose(kernel_gradient(jn.unroll), expected, rtol=1e-4, atol=1e-6)
@@ -129,8 +129,8 @@ def test_a_gradient_that_is_left_out_is_caught(rng):
 
 
 def test_nan_in_padding_that_is_not_taken_out_is_caught(x64):
-    project = planted("jaxnorm.engine.forward", "xs = select(steps.where, xs, jnp.zeros_like(xs))", "pass").project
-    chunked = planted("jaxnorm.engine.backward", "Whether", "Whether", project=project).chunked
+    project = planted("jaxnorm.engine.loops.scan", "xs = select(steps.where, xs, jnp.zeros_like(xs))", "pass").project
+    chunked = planted("jaxnorm.engine.loops.chunked_vjp", "Whether", "Whether", project=project).chunked
     faulty = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", chunked=chunked).unroll
     with pytest.raises(AssertionError):
         cell_checks.check_padding(jn.lstm(SIZE), faulty)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnorm.norms import extent, group_norm, layer_norm, running, standardize
-from jaxnorm.norms import moments as statistics
+from jaxnorm.norms import group_norm, layer_norm
+from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core import reduction, running, standardize
 from tests import cases
 from tests import test_norm_defects as defects
 from tests.contracts import norm_checks as checks
@@ -46,7 +47,7 @@ def test_a_mask_that_multiplies_is_caught(monkeypatch, rng):
 
 
 def test_an_unmasked_count_is_caught(monkeypatch, rng):
-    count = extent.count_over
+    count = reduction.count_over
     monkeypatch.setattr(extent, "count_over", lambda x, where, axes, names: count(x, None, axes, names))
     caught(checks.check_masks, "batch_norm", rng)
 
@@ -64,7 +65,7 @@ def test_a_dropped_bias_is_caught(monkeypatch, rng, name):
 
 
 def test_a_mean_of_means_is_caught(monkeypatch, rng):
-    whole = extent.Extent.mean
+    whole = reduction.Extent.mean
 
     def mean_of_means(self, data, number):
         if self.axis_name is None:
@@ -72,7 +73,7 @@ def test_a_mean_of_means_is_caught(monkeypatch, rng):
         own = self._replace(axis_name=None)
         return jax.lax.pmean(whole(own, data, own.number(data, None)), self.axis_name)
 
-    monkeypatch.setattr(extent.Extent, "mean", mean_of_means)
+    monkeypatch.setattr(reduction.Extent, "mean", mean_of_means)
     caught(checks.check_named_axis_equals_batch, "batch_norm", rng)
 
 

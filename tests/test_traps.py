@@ -59,7 +59,7 @@ def gate_changed(cell, params, state, changed, gate):
     scaled = params._replace(recurrent=params.recurrent.at[:, changed].multiply(10.0))
 
     def normalized(p):
-        from jaxnorm.cells import gates, products
+        from jaxnorm.cells.preactivation import gates, products
 
         ready = cell.prepare(p)
         merged, _ = gates.normalize(

@@ -10,7 +10,7 @@ from benchmarks.programs.base import JaxProgram, Unsupported, cell_program, norm
 from benchmarks.programs.normalizers import SPECS
 from benchmarks.programs.presets import PARALLEL, PRESETS
 from benchmarks.shapes import Shape
-from jaxnorm.cells.wrappers import draws
+from jaxnorm.cells.wrappers.base import draws
 
 VARIATIONS: dict[str, dict[str, Any]] = {
     "ours": {},

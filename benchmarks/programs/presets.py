@@ -14,7 +14,7 @@ def _by_name(name: str) -> Callable[..., Any]:
 
 
 def _block_gru(hidden: int, steps: int, dtype: str) -> Any:
-    return jn.dreamer_v3_block_gru(hidden, blocks=8 if hidden % 8 == 0 else 2, dtype=dtype)
+    return jn.zoo.dreamer_v3_block_gru(hidden, blocks=8 if hidden % 8 == 0 else 2, dtype=dtype)
 
 
 PRESETS: dict[str, Callable[[int, int, str], Any]] = {
@@ -51,17 +51,17 @@ PRESETS: dict[str, Callable[[int, int, str], Any]] = {
     },
     "dreamer_v3_block_gru": _block_gru,
     "bn_lstm": lambda hidden, steps, dtype: jn.bn_lstm(hidden, max_steps=steps, dtype=dtype),
-    "laurent_bn_lstm": lambda hidden, steps, dtype: jn.laurent_bn_lstm(hidden, max_steps=steps, dtype=dtype),
-    "PeepholeLSTM": lambda hidden, steps, dtype: jn.PeepholeLSTM(hidden, norm=LN, dtype=dtype),
-    "CoupledLSTM": lambda hidden, steps, dtype: jn.CoupledLSTM(hidden, norm=LN, dtype=dtype),
-    "ProjectedLSTM": lambda hidden, steps, dtype: jn.ProjectedLSTM(2 * hidden, hidden, norm=LN, dtype=dtype),
-    "ResetBeforeGRU": lambda hidden, steps, dtype: jn.ResetBeforeGRU(hidden, norm=LN, dtype=dtype),
-    "MILSTM": lambda hidden, steps, dtype: jn.MILSTM(hidden, norm=LN, dtype=dtype),
-    "MUT3": lambda hidden, steps, dtype: jn.MUT3(hidden, norm=LN, dtype=dtype),
-    "IndRNN": lambda hidden, steps, dtype: jn.IndRNN(hidden, norm=LN, dtype=dtype),
-    "MinGRU": lambda hidden, steps, dtype: jn.MinGRU(hidden, norm=LN, dtype=dtype),
-    "MinLSTM": lambda hidden, steps, dtype: jn.MinLSTM(hidden, norm=LN, dtype=dtype),
-    "SLSTM": lambda hidden, steps, dtype: jn.SLSTM(hidden, heads=4, norm=LN, dtype=dtype),
+    "laurent_bn_lstm": lambda hidden, steps, dtype: jn.zoo.laurent_bn_lstm(hidden, max_steps=steps, dtype=dtype),
+    "PeepholeLSTM": lambda hidden, steps, dtype: jn.zoo.PeepholeLSTM(hidden, norm=LN, dtype=dtype),
+    "CoupledLSTM": lambda hidden, steps, dtype: jn.zoo.CoupledLSTM(hidden, norm=LN, dtype=dtype),
+    "ProjectedLSTM": lambda hidden, steps, dtype: jn.zoo.ProjectedLSTM(2 * hidden, hidden, norm=LN, dtype=dtype),
+    "ResetBeforeGRU": lambda hidden, steps, dtype: jn.zoo.ResetBeforeGRU(hidden, norm=LN, dtype=dtype),
+    "MILSTM": lambda hidden, steps, dtype: jn.zoo.MILSTM(hidden, norm=LN, dtype=dtype),
+    "MUT3": lambda hidden, steps, dtype: jn.zoo.MUT3(hidden, norm=LN, dtype=dtype),
+    "IndRNN": lambda hidden, steps, dtype: jn.zoo.IndRNN(hidden, norm=LN, dtype=dtype),
+    "MinGRU": lambda hidden, steps, dtype: jn.zoo.MinGRU(hidden, norm=LN, dtype=dtype),
+    "MinLSTM": lambda hidden, steps, dtype: jn.zoo.MinLSTM(hidden, norm=LN, dtype=dtype),
+    "SLSTM": lambda hidden, steps, dtype: jn.zoo.SLSTM(hidden, heads=4, norm=LN, dtype=dtype),
     "Zoneout": lambda hidden, steps, dtype: jn.Zoneout(jn.ln_lstm(hidden, dtype=dtype), rate=RATE, cell_rate=RATE),
     "RecurrentDropout": lambda hidden, steps, dtype: jn.RecurrentDropout(jn.ln_lstm(hidden, dtype=dtype), rate=RATE),
     "VariationalDropout": lambda hidden, steps, dtype: jn.VariationalDropout(

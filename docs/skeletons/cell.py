@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers, products
+from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites
-from jaxnorm.cells.frame import Frame
+from jaxnorm.cells.cell_base import Frame
+from jaxnorm.cells.preactivation import products
 
 
 class LeakyCarry(NamedTuple):  # 1: what the next step needs
@@ -51,7 +52,7 @@ class Leaky(Frame):
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.frame.Frame`).
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, the leak is not in [0, 1], or a normalizer does not fit the site.

@@ -13,7 +13,7 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stateless, Stats
-from jaxnorm.norms.moments import apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
+from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
 
 
 def abs_norm(

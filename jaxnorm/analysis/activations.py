@@ -13,9 +13,9 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
 from jaxnorm.cells.base import Cell, Key, Sites, Timed, check_cell, compute_dtype
-from jaxnorm.engine.order import clip_lengths, real_steps
+from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
 from jaxnorm.engine.unroll import Unrolled, unroll
-from jaxnorm.norms.moments import full_mask, statistics_dtype
+from jaxnorm.norms.core.moments import full_mask, statistics_dtype
 
 
 class ActivationStatistics(NamedTuple):

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers, products
+from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
-from jaxnorm.cells.centring import after_centring
-from jaxnorm.cells.ungated import Ungated
+from jaxnorm.cells.preactivation import products
+from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.ungated_base import Ungated
 
 
 class ElmanCarry(NamedTuple):

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, gates, initializers, products
+from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites
-from jaxnorm.cells.frame import Frame
-from jaxnorm.cells.gates import ReadyGates
+from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.gru_derivative import new_state
 from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.preactivation import gates, products
+from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.norms.identity import Identity
 
 GATES = 3

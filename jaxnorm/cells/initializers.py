@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
-from jaxnorm.norms.moments import statistics_dtype
+from jaxnorm.norms.core.moments import statistics_dtype
 
 
 def lecun_normal(

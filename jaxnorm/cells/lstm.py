@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, gates, initializers, products
+from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites
-from jaxnorm.cells.frame import Frame
-from jaxnorm.cells.gates import ReadyGates
+from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm_derivative import cell_state, output
+from jaxnorm.cells.preactivation import gates, products
+from jaxnorm.cells.preactivation.gates import ReadyGates
 
 GATES = 4
 INPUT, FORGET = 0, 1

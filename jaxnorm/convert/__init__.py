@@ -13,5 +13,5 @@ from jaxnorm.convert import linen as linen
 from jaxnorm.convert import nnx as nnx
 from jaxnorm.convert import tfa as tfa
 from jaxnorm.convert import torch as torch
-from jaxnorm.convert.base import Imported as Imported
-from jaxnorm.convert.base import run as run
+from jaxnorm.convert.shared.base import Imported as Imported
+from jaxnorm.convert.shared.base import run as run

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnorm.convert.base import Imported
+from jaxnorm.convert.shared.base import Imported
 
 
 def join(where: str, layers: Sequence[Imported], skip_connections: bool) -> Imported:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnorm.convert.arrays import Host, listed
-from jaxnorm.convert.files import check_file, reading
+from jaxnorm.convert.shared.arrays import Host, listed
+from jaxnorm.convert.shared.files import check_file, reading
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 LARGEST_RATIO = 1032

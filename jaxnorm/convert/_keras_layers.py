@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxnorm.cells.elman import Elman
-from jaxnorm.convert.base import refuse
-from jaxnorm.convert.cells import activation_named
+from jaxnorm.convert.shared.base import refuse
+from jaxnorm.convert.shared.cells import activation_named
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.group_norm import GroupNorm
 from jaxnorm.norms.layer_norm import LayerNorm

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from jaxnorm._typing import Axis
-from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
-from jaxnorm.convert.base import refuse
-from jaxnorm.weights.base import KernelParams
-from jaxnorm.weights.spectral_norm import SpectralNorm, SpectralState
-from jaxnorm.weights.weight_norm import WeightNorm
+from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
+from jaxnorm.convert.shared.base import refuse
+from jaxnorm.weight_norms.base import KernelParams
+from jaxnorm.weight_norms.spectral_norm import SpectralNorm, SpectralState
+from jaxnorm.weight_norms.weight_norm import WeightNorm
 
 WEIGHT = (("parametrizations.{}.original0", "parametrizations.{}.original1"), ("{}_g", "{}_v"))
 """What g and v are called, by a parametrization and by the old hook."""

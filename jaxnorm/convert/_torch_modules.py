@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm.convert.base import refuse
-from jaxnorm.convert.norms import FEATURES_LAST
+from jaxnorm.convert.shared.base import refuse
+from jaxnorm.convert.shared.norms import FEATURES_LAST
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.group_norm import GroupNorm
 from jaxnorm.norms.instance_norm import InstanceNorm

@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxnorm import _validate
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.convert import cells, layouts
-from jaxnorm.convert.arrays import Host, to_host
-from jaxnorm.convert.base import Imported, check_spec, refuse
-from jaxnorm.engine.layers import Directions
+from jaxnorm.convert.shared import cells, layouts
+from jaxnorm.convert.shared.arrays import Host, to_host
+from jaxnorm.convert.shared.base import Imported, check_spec, refuse
+from jaxnorm.engine.stacks import Directions
 
 ORDER = "ifgo"
 

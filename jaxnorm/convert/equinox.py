@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.convert import cells, layouts, norms
-from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, check_module, check_spec, refuse, settle
-from jaxnorm.norms.moments import Moments
+from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared.arrays import Arrays, Host
+from jaxnorm.convert.shared.base import Imported, check_module, check_spec, refuse, settle
+from jaxnorm.norms.core.moments import Moments
 
 ORDER = {"LSTMCell": "ifgo", "GRUCell": "rzn"}
 NAMES = norms.Names("weight", "bias", "mean", "var")

@@ -12,12 +12,12 @@ import numpy as np
 
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
 from jaxnorm.convert import _haiku_deep as deep
-from jaxnorm.convert import cells, layouts, norms
-from jaxnorm.convert.arrays import Arrays, Host, listed
-from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse
-from jaxnorm.engine.layers import Directions
+from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared.arrays import Arrays, Host, listed
+from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse
+from jaxnorm.engine.stacks import Directions
+from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 
 ORDER = "igfo"
 GRU_ORDER = "zrn"

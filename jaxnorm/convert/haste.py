@@ -8,12 +8,12 @@ import numpy as np
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams
-from jaxnorm.cells.variants_apart import haste_ln_lstm
-from jaxnorm.cells.variants_gru import haste_ln_gru
-from jaxnorm.convert import cells, layouts, normalized
-from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
-from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse, settle
+from jaxnorm.convert.shared import cells, layouts, normalized
+from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
+from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
 from jaxnorm.norms.identity import Identity
+from jaxnorm.zoo.published.ln_gru import haste_ln_gru
+from jaxnorm.zoo.published.ln_lstm_products import haste_ln_lstm
 
 ORDER: dict[Any, str] = {LSTM: "igfo", GRU: "zrn"}
 NOTES = (
@@ -42,7 +42,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     Example:
       >>> import jax, jaxnorm
       >>> from jaxnorm import convert
-      >>> cell = jaxnorm.haste_ln_gru(4)
+      >>> cell = jaxnorm.zoo.haste_ln_gru(4)
       >>> arrays = convert.haste.export(cell, cell.init(jax.random.key(0), 3))
       >>> convert.haste.load(arrays).spec == cell
       True
@@ -97,7 +97,7 @@ def export(spec: Any, params: Any) -> dict[str, Host]:
     Example:
       >>> import jax, jaxnorm
       >>> from jaxnorm import convert
-      >>> cell = jaxnorm.haste_ln_lstm(4)
+      >>> cell = jaxnorm.zoo.haste_ln_lstm(4)
       >>> {k: v.shape for k, v in convert.haste.export(cell, cell.init(jax.random.key(0), 3)).items()}
       {'kernel': (3, 16), 'recurrent_kernel': (4, 16), 'bias': (16,), 'gamma': (2, 16), 'gamma_h': (4,), 'beta_h': (4,)}
     """

@@ -13,14 +13,14 @@ from jaxnorm import _objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.cells.reset_before_gru import ResetBeforeGRU
-from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert._keras_files import KerasLayer, read_keras
 from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, notes_of, wrapped
-from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, check_spec, refuse, settle
-from jaxnorm.convert.files import caller, is_path, reading
-from jaxnorm.engine.layers import Directions
+from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared.arrays import Arrays, Host
+from jaxnorm.convert.shared.base import Imported, check_spec, refuse, settle
+from jaxnorm.convert.shared.files import caller, is_path, reading
+from jaxnorm.engine.stacks import Directions
+from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 
 ORDER = {4: "ifgo", 3: "zrn", 1: "h"}
 CHOOSE = "Take it away: {{name.removeprefix({!r}): array for name, array in arrays.items()}}."
@@ -246,7 +246,7 @@ def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool
     if not isinstance(spec, GRU | ResetBeforeGRU):
         raise ValueError(
             f"{arrays.where}: the arrays of a GRU without bias do not tell reset_after. Pass spec=jaxnorm.GRU(...), or "
-            "jaxnorm.ResetBeforeGRU(...) for reset_after=False, or the live layer."
+            "jaxnorm.zoo.ResetBeforeGRU(...) for reset_after=False, or the live layer."
         )
     return isinstance(spec, ResetBeforeGRU)
 

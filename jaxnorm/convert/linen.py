@@ -7,9 +7,9 @@ from jaxnorm import _objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.convert import _flax, norms
-from jaxnorm.convert.arrays import Arrays, Host, flatten
-from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse, settle
+from jaxnorm.convert.shared import flax, norms
+from jaxnorm.convert.shared.arrays import Arrays, Host, flatten
+from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
 
 
 def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") -> Imported:
@@ -44,7 +44,7 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
     check_mapping(where, "variables", variables, "as module.init returns it")
     notes: tuple[str, ...] = ()
     if type(module).__name__ == "RNN":
-        notes = _flax.rnn_notes(module)
+        notes = flax.rnn_notes(module)
         module, prefix = module.cell, f"{prefix}cell/"
     collections = variables if "params" in variables else {"params": variables}
     values: dict[str, Any] = {}
@@ -56,15 +56,15 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
     arrays = Arrays(where, values, prefix)
     spec = module if _objects.is_spec(module) else None
     module = None if _objects.is_spec(module) else module
-    kind = _flax.cell_kind(arrays)
+    kind = flax.cell_kind(arrays)
     if kind is not None:
-        found = _flax.load_cell(arrays, kind, module, spec)
+        found = flax.load_cell(arrays, kind, module, spec)
         return found._replace(notes=(*found.notes, *notes))
     if module is not None:
-        made, notes = _flax.describe_norm(where, arrays, module)
-        notes += _flax.computed_in(module)
+        made, notes = flax.describe_norm(where, arrays, module)
+        notes += flax.computed_in(module)
         spec = settle(where, made, spec)
-    return norms.load(arrays, spec, _flax.NAMES, notes=notes)
+    return norms.load(arrays, spec, flax.NAMES, notes=notes)
 
 
 def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
     where = "convert.linen.export"
     check_spec(where, spec)
     if isinstance(spec, LSTM | GRU | Elman):
-        return {"params": nested(_flax.export_cell(where, spec, params, dense=False))}
+        return {"params": nested(flax.export_cell(where, spec, params, dense=False))}
     if isinstance(spec, tuple):
         refuse(where, "several layers or directions", "they are several cells in Flax, too. Export each by itself.")
-    flat = _flax.export_norm(where, spec, params, stats)
+    flat = flax.export_norm(where, spec, params, stats)
     found: dict[str, Any] = {"params": {name: flat[name] for name in ("scale", "bias") if name in flat}}
     if isinstance(spec, norms.BatchNorm):
         found["batch_stats"] = {name: flat[name] for name in ("mean", "var")}

@@ -9,9 +9,9 @@ import numpy as np
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.convert import _flax, norms
-from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, check_module, check_spec, refuse, settle
+from jaxnorm.convert.shared import flax, norms
+from jaxnorm.convert.shared.arrays import Arrays, Host
+from jaxnorm.convert.shared.base import Imported, check_module, check_spec, refuse, settle
 
 CELLS = {"LSTMCell": LSTM, "OptimizedLSTMCell": LSTM, "GRUCell": GRU, "SimpleCell": Elman}
 LAYERS = ("dense_i", "dense_h", *(side + gate for side in "ih" for gate in ("i", "f", "f_", "g", "o")))
@@ -48,16 +48,16 @@ def load(module: Any, spec: Any = None) -> Imported:
     check_module(where, module, "flax.nnx", "a module of Flax NNX")
     notes: tuple[str, ...] = ()
     if type(module).__name__ == "RNN":
-        notes, module = _flax.rnn_notes(module), module.cell
+        notes, module = flax.rnn_notes(module), module.cell
     values = {name: np.asarray(variable[...]) for name, variable in _variables(module)}
     arrays = Arrays(where, values)
     kind = CELLS.get(type(module).__name__)
     if kind is not None:
-        found = _flax.load_cell(arrays, kind, module, spec)
+        found = flax.load_cell(arrays, kind, module, spec)
         return found._replace(notes=(*found.notes, *notes))
-    made, notes = _flax.describe_norm(where, arrays, module)
-    notes += _flax.computed_in(module)
-    return norms.load(arrays, settle(where, made, spec), _flax.NAMES, notes=notes)
+    made, notes = flax.describe_norm(where, arrays, module)
+    notes += flax.computed_in(module)
+    return norms.load(arrays, settle(where, made, spec), flax.NAMES, notes=notes)
 
 
 def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
@@ -95,10 +95,10 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
     if isinstance(spec, LSTM | GRU | Elman):
         if CELLS.get(type(into).__name__) is not type(spec):
             refuse(where, repr(spec), f"{type(into).__name__} is another kind of cell.")
-        flat = _flax.export_cell(where, spec, params, dense=type(into).__name__ != "LSTMCell")
+        flat = flax.export_cell(where, spec, params, dense=type(into).__name__ != "LSTMCell")
     else:
-        flat = _flax.export_norm(where, spec, params, stats)
-        settle(where, _flax.describe_norm(where, Arrays(where, flat), into)[0], spec)
+        flat = flax.export_norm(where, spec, params, stats)
+        settle(where, flax.describe_norm(where, Arrays(where, flat), into)[0], spec)
     variables = dict(_variables(into))
     _check_names(where, flat, variables)
     for name, array in flat.items():

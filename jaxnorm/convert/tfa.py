@@ -5,11 +5,11 @@ from typing import Any
 
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.lstm import LSTM, LSTMParams
-from jaxnorm.cells.variants_apart import tfa_ln_lstm
-from jaxnorm.convert import layouts, normalized
-from jaxnorm.convert.arrays import Arrays, Host, to_device, to_numpy
-from jaxnorm.convert.base import Imported, check_mapping, check_spec, refuse, settle
+from jaxnorm.convert.shared import layouts, normalized
+from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
+from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
 from jaxnorm.norms.layer_norm import LayerNorm
+from jaxnorm.zoo.published.ln_lstm_products import tfa_ln_lstm
 
 ORDER = "ifgo"
 NORMS = {"kernel_norm": "input", "recurrent_norm": "recurrent", "state_norm": "cell"}
@@ -35,7 +35,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     Example:
       >>> import jax, jaxnorm
       >>> from jaxnorm import convert
-      >>> cell = jaxnorm.tfa_ln_lstm(4)
+      >>> cell = jaxnorm.zoo.tfa_ln_lstm(4)
       >>> arrays = convert.tfa.export(cell, cell.init(jax.random.key(0), 3))
       >>> convert.tfa.load(arrays).spec == cell
       True
@@ -81,7 +81,7 @@ def export(spec: Any, params: Any) -> dict[str, Host]:
     Example:
       >>> import jax, jaxnorm
       >>> from jaxnorm import convert
-      >>> cell = jaxnorm.tfa_ln_lstm(4)
+      >>> cell = jaxnorm.zoo.tfa_ln_lstm(4)
       >>> list(convert.tfa.export(cell, cell.init(jax.random.key(0), 3)))[:5]
       ['kernel', 'recurrent_kernel', 'bias', 'kernel_norm/gamma', 'kernel_norm/beta']
     """

@@ -14,15 +14,15 @@ from jaxnorm import _objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.cells.projected_lstm import ProjectedLSTM
-from jaxnorm.convert import cells, layouts, norms
 from jaxnorm.convert._torch_kernels import effective, read, spectral_options, write
 from jaxnorm.convert._torch_modules import describe
-from jaxnorm.convert.arrays import Arrays, Host
-from jaxnorm.convert.base import Imported, check_spec, refuse, settle
-from jaxnorm.convert.files import caller, is_path, read_safetensors
-from jaxnorm.engine.layers import Directions
-from jaxnorm.weights.base import check_weight_normalizer
+from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared.arrays import Arrays, Host
+from jaxnorm.convert.shared.base import Imported, check_spec, refuse, settle
+from jaxnorm.convert.shared.files import caller, is_path, read_safetensors
+from jaxnorm.engine.stacks import Directions
+from jaxnorm.weight_norms.base import check_weight_normalizer
+from jaxnorm.zoo.cells.lstm.projected_lstm import ProjectedLSTM
 
 ORDER = {4: "ifgo", 3: "rzn", 1: "h"}
 RECURRENT = re.compile(r"(weight_ih|weight_hh|weight_hr|bias_ih|bias_hh)(?:_l(\d+)(_reverse)?)?")

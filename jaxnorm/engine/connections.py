@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
-from jaxnorm.engine.layers import check_cells, run_layers
-from jaxnorm.engine.order import clip_lengths, real_steps
+from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
+from jaxnorm.engine.stacks import check_cells, run_layers
 from jaxnorm.engine.unroll import Unrolled
 
 

@@ -10,8 +10,8 @@ from jax import lax
 
 from jaxnorm._typing import Array, Bool, Int
 from jaxnorm.cells.base import Cell, Sites
-from jaxnorm.norms.moments import Moments, is_moments, map_moments, ratio
-from jaxnorm.norms.rows import lay_in_order
+from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, ratio
+from jaxnorm.norms.core.rows import lay_in_order
 
 
 def count_rows(cell: Cell, stats: Any) -> int:

@@ -13,8 +13,7 @@ from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, check_cell, combine_sites, compute_dtype
 from jaxnorm.cells.stripped import without_initializers
-from jaxnorm.engine.backward import Plan, chunked
-from jaxnorm.engine.check import (
+from jaxnorm.engine.arguments.checks import (
     check_arrays,
     check_inputs,
     check_lengths,
@@ -23,13 +22,14 @@ from jaxnorm.engine.check import (
     check_stats,
     fit_carry,
 )
-from jaxnorm.engine.chunks import chunk_length
-from jaxnorm.engine.clock import ages, cuts
-from jaxnorm.engine.forward import Given, Passed, Steps, forward
-from jaxnorm.engine.order import clip_lengths, real_steps, reversed_steps, take_steps
-from jaxnorm.engine.parallel import parallel
+from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps, reversed_steps, take_steps
+from jaxnorm.engine.arguments.sharding import shard_alike, vary_alike
+from jaxnorm.engine.arguments.step_index import ages, cuts
+from jaxnorm.engine.loops.associative_scan import parallel
+from jaxnorm.engine.loops.chunked_vjp import Plan, chunked
+from jaxnorm.engine.loops.chunks import chunk_length
+from jaxnorm.engine.loops.scan import Given, Passed, Steps, forward
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
-from jaxnorm.engine.spread import shard_alike, vary_alike
 
 
 class Unrolled(NamedTuple):

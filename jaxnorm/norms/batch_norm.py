@@ -7,10 +7,10 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.batch_spec import BatchSpec
-from jaxnorm.norms.extent import Extent
-from jaxnorm.norms.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
-from jaxnorm.norms.standardize import standardize_batch
+from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm.norms.core.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
+from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.standardize import standardize_batch
 
 
 def batch_norm(

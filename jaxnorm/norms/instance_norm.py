@@ -7,9 +7,9 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
-from jaxnorm.norms.extent import Extent
-from jaxnorm.norms.moments import aligned_affine, full_mask
-from jaxnorm.norms.standardize import standardize
+from jaxnorm.norms.core.moments import aligned_affine, full_mask
+from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.standardize import standardize
 
 
 def instance_norm(

@@ -7,12 +7,12 @@ import jax
 from jaxnorm._kernel_axes import AxisRule, input_axes, is_attention
 from jaxnorm._paths import Path, map_variables, variable_names
 from jaxnorm._typing import Axis, PyTree
-from jaxnorm.cells.highway import HighwayParams
-from jaxnorm.cells.min_gru import MinGRUParams
-from jaxnorm.cells.min_lstm import MinLSTMParams
-from jaxnorm.cells.mutation import MUTParams
-from jaxnorm.norms.ada_layer_norm import AdaLayerNormParams
 from jaxnorm.optim.roles import Weights, told_by_name
+from jaxnorm.zoo.cells.linear.min_gru import MinGRUParams
+from jaxnorm.zoo.cells.linear.min_lstm import MinLSTMParams
+from jaxnorm.zoo.cells.mutations.base import MUTParams
+from jaxnorm.zoo.highway_layer import HighwayParams
+from jaxnorm.zoo.norms.example.ada_layer_norm import AdaLayerNormParams
 
 if TYPE_CHECKING:
     from optax.contrib import MuonDimensionNumbers

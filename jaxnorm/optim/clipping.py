@@ -10,9 +10,9 @@ from jaxnorm import _validate
 from jaxnorm._kernel_axes import AxisRule
 from jaxnorm._paths import variable_names
 from jaxnorm._typing import Array, PyTree
-from jaxnorm.norms.moments import statistics_dtype
+from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.optim.axes import axes_by_path
-from jaxnorm.weights.direction import polar
+from jaxnorm.weight_norms.direction import polar
 
 
 def adaptive_grad_clip(

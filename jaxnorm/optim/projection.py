@@ -8,7 +8,7 @@ from jaxnorm._kernel_axes import AxisRule
 from jaxnorm._typing import Array
 from jaxnorm.optim.masks import Mask, kernels
 from jaxnorm.optim.updates import Units, transformation
-from jaxnorm.weights.unit_rows import unit_rows
+from jaxnorm.weight_norms.unit_norm import unit_rows
 
 
 def project_weights(
@@ -41,7 +41,7 @@ def project_weights(
       [[0.0], [1.0]]
 
     Notes:
-      Weights of length one from the start need ``jaxnorm.unit_rows`` on the initial ones; the first projection does it
+      Weights of length one from the start need ``jaxnorm.weight_norms.unit_rows`` on the initial ones; the first projection does it
       otherwise. A unit without weights stays zero.
 
     Reference:

@@ -10,11 +10,11 @@ from jaxnorm import _validate
 from jaxnorm._kernel_axes import AxisRule
 from jaxnorm._paths import variable_names
 from jaxnorm._typing import Array, PyTree
-from jaxnorm.norms.moments import statistics_dtype
+from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.optim.masks import Mask, kernels
 from jaxnorm.optim.updates import Units, chosen_units, record_at, transformation
-from jaxnorm.weights.unit_rows import unit_rows
-from jaxnorm.weights.weight_norm import unit_lengths
+from jaxnorm.weight_norms.unit_norm import unit_rows
+from jaxnorm.weight_norms.weight_norm import unit_lengths
 
 
 def record_norms(params: PyTree, *, axis: AxisRule | None = None, mask: Mask = kernels) -> PyTree:

@@ -12,9 +12,9 @@ from jaxnorm._kernel_axes import AxisRule, input_axes
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._paths import Path, variable_names
 from jaxnorm._typing import Array, Int, PyTree
-from jaxnorm.norms.moments import align, statistics_dtype
+from jaxnorm.norms.core.moments import align, statistics_dtype
 from jaxnorm.optim.masks import Mask
-from jaxnorm.weights.base import unit_axes
+from jaxnorm.weight_norms.base import unit_axes
 
 
 class Units(NamedTuple):

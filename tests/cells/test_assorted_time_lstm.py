@@ -42,7 +42,7 @@ def run(p, xs, k, epsilon):
 
 @pytest.mark.parametrize("k", [1, 3, 9])
 def test_it_is_the_window_over_all_activations(k, x64, rng):
-    cell = jn.assorted_time_lstm(HIDDEN, steps=k, epsilon=1e-3)
+    cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=k, epsilon=1e-3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
     outputs = jn.unroll(cell, params, xs, chunk=4).outputs
@@ -50,7 +50,7 @@ def test_it_is_the_window_over_all_activations(k, x64, rng):
 
 
 def test_one_step_is_layer_normalization(x64, rng):
-    cell = jn.assorted_time_lstm(HIDDEN, steps=1)
+    cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=1)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
     layer = jn.LSTM(HIDDEN, norm=jn.LayerNorm(), bias_at="each")
@@ -67,7 +67,7 @@ def test_gradients_flow_into_the_steps_of_the_window(x64, rng):
 
     Those of the products reach two steps far here, those of c two more.
     """
-    cell = jn.assorted_time_lstm(HIDDEN, steps=3)
+    cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     params = params._replace(recurrent=0.0 * params.recurrent)
     shut = params.norm.input._replace(bias=params.norm.input.bias.at[1].set(-60.0))
@@ -88,7 +88,7 @@ def test_gradients_flow_into_the_steps_of_the_window(x64, rng):
 
 
 def test_a_masked_step_is_not_remembered(x64, rng):
-    cell = jn.assorted_time_lstm(HIDDEN, steps=3)
+    cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 4, (BATCH,), jnp.float64)
     holes = jnp.insert(xs, 2, jnp.nan, axis=0)
@@ -101,7 +101,7 @@ def test_a_masked_step_is_not_remembered(x64, rng):
 
 
 def test_fresh_weights_learned_carry_and_memory(key):
-    cell = jn.assorted_time_lstm(HIDDEN, steps=3, learn_carry=True)
+    cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=3, learn_carry=True)
     params = cell.init(key, 20)
     np.testing.assert_array_equal(params.recurrent, np.repeat(np.eye(HIDDEN)[:, None], 4, axis=1))
     wide = flat(np.asarray(params.kernel))
@@ -114,7 +114,7 @@ def test_fresh_weights_learned_carry_and_memory(key):
 
 
 def test_windows_without_spread_give_finite_gradients():
-    cell = jn.assorted_time_lstm(HIDDEN, steps=3, epsilon=0.0)
+    cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=3, epsilon=0.0)
     params = jax.tree.map(jnp.ones_like, cell.init(jax.random.key(0), 3))
     gradients = jax.jit(jax.grad(lambda p: jn.unroll(cell, p, jnp.ones((4, 2, 3))).outputs.sum()))(params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
@@ -122,6 +122,6 @@ def test_windows_without_spread_give_finite_gradients():
 
 def test_errors():
     with pytest.raises(ValueError, match=r"AssortedTimeLSTM: steps must be a positive integer, got 0"):
-        jn.assorted_time_lstm(4, steps=0)
+        jn.zoo.assorted_time_lstm(4, steps=0)
     with pytest.raises(ValueError, match=r"AssortedTimeLSTM: there is no site 'cell', only none"):
-        jn.AssortedTimeLSTM(4, norm=jn.Sites(cell=jn.LayerNorm()))
+        jn.zoo.AssortedTimeLSTM(4, norm=jn.Sites(cell=jn.LayerNorm()))

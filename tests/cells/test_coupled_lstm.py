@@ -29,7 +29,7 @@ def step(p, carry, x, normalize):
     ],
 )
 def test_coupled_lstm_is_its_equation(norm, spec, there, x64, rng):
-    cell = jn.CoupledLSTM(HIDDEN, norm=jn.Sites(**dict.fromkeys(there, spec)))
+    cell = jn.zoo.CoupledLSTM(HIDDEN, norm=jn.Sites(**dict.fromkeys(there, spec)))
     check_equation(
         cell,
         lambda p, carry, x: step(p, carry, x, lambda s, v: norm(v, getattr(p.norm, s)) if s in there else v),
@@ -39,7 +39,7 @@ def test_coupled_lstm_is_its_equation(norm, spec, there, x64, rng):
 
 def test_it_is_the_lstm_with_the_forget_gate_turned(rng):
     """f of the LSTM gets the weights of i with the other sign."""
-    coupled, plain = jn.CoupledLSTM(HIDDEN), jn.lstm(HIDDEN)
+    coupled, plain = jn.zoo.CoupledLSTM(HIDDEN), jn.lstm(HIDDEN)
     params = cases.random_cell_params(coupled, rng)
 
     def spread(leaf):
@@ -54,12 +54,12 @@ def test_it_is_the_lstm_with_the_forget_gate_turned(rng):
 
 
 def test_the_forget_bias_is_that_of_the_gate_that_forgets(key):
-    params = jn.CoupledLSTM(HIDDEN, forget_bias=1.5).init(key, 3)
+    params = jn.zoo.CoupledLSTM(HIDDEN, forget_bias=1.5).init(key, 3)
     np.testing.assert_array_equal(params.bias, np.repeat([[-1.5], [0.0], [0.0]], HIDDEN, axis=1))
-    normalized = jn.CoupledLSTM(HIDDEN, norm=jn.LayerNorm(), use_bias=False).init(key, 3)
+    normalized = jn.zoo.CoupledLSTM(HIDDEN, norm=jn.LayerNorm(), use_bias=False).init(key, 3)
     np.testing.assert_array_equal(normalized.norm.recurrent.bias[0], -np.ones(HIDDEN))
 
 
 def test_errors():
     with pytest.raises(ValueError, match="CoupledLSTM: gate_groups must be a tuple of positive sizes that add up to 3"):
-        jn.CoupledLSTM(HIDDEN, gate_groups=(4,))
+        jn.zoo.CoupledLSTM(HIDDEN, gate_groups=(4,))

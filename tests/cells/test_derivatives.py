@@ -9,7 +9,8 @@ import pytest
 from jax.nn import sigmoid
 
 import jaxnorm as jn
-from jaxnorm.cells import elman, gates, gru_derivative, lstm_derivative, products, ungated
+from jaxnorm.cells import elman, gru_derivative, lstm_derivative
+from jaxnorm.cells.preactivation import gates, products
 from tests import cases
 from tests.derivatives import agree
 

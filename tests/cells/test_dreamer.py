@@ -53,14 +53,14 @@ def block_step(p, h, x, blocks, epsilon):
 
 
 CASES = {
-    "generic": (jn.dreamer_v3_gru(HIDDEN), lambda p, h, x: concatenated_step(p, h, x, 1e-4)),
+    "generic": (jn.zoo.dreamer_v3_gru(HIDDEN), lambda p, h, x: concatenated_step(p, h, x, 1e-4)),
     "generic with a bias of the norm and none of its own": (
-        jn.ConcatenatedGRU(HIDDEN, norm=jn.RMSNorm(use_bias=True, epsilon=0.1), use_bias=False),
+        jn.zoo.ConcatenatedGRU(HIDDEN, norm=jn.RMSNorm(use_bias=True, epsilon=0.1), use_bias=False),
         lambda p, h, x: concatenated_step(p, h, x, 0.1),
     ),
-    "blocks": (jn.dreamer_v3_block_gru(HIDDEN, blocks=2), lambda p, h, x: block_step(p, h, x, 2, 1e-4)),
+    "blocks": (jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=2), lambda p, h, x: block_step(p, h, x, 2, 1e-4)),
     "another width": (
-        jn.dreamer_v3_block_gru(HIDDEN, blocks=4, embedding_features=5),
+        jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=4, embedding_features=5),
         lambda p, h, x: block_step(p, h, x, 4, 1e-4),
     ),
 }
@@ -81,7 +81,7 @@ def test_cell_is_what_the_source_computes(name, x64, rng):
 
 def test_older_and_newer_dreamer_differ(rng):
     """In the older one the norm stands after the product, in the newer one before it."""
-    new, old = jn.dreamer_v3_gru(HIDDEN), jn.dreamer_gru(HIDDEN)
+    new, old = jn.zoo.dreamer_v3_gru(HIDDEN), jn.zoo.dreamer_gru(HIDDEN)
     p = cases.random_cell_params(new, rng)
     q = cases.random_cell_params(old, rng)._replace(kernel=p.kernel, recurrent=p.recurrent)
     xs = cases.random_inputs(rng, 2)
@@ -89,11 +89,11 @@ def test_older_and_newer_dreamer_differ(rng):
 
 
 def test_fresh_weights(key):
-    params = jn.dreamer_v3_gru(64).init(key, 36)
+    params = jn.zoo.dreamer_v3_gru(64).init(key, 36)
     np.testing.assert_allclose(np.std(params.kernel), 0.1, rtol=0.05)  # one kernel of 100 inputs
     np.testing.assert_allclose(np.std(params.recurrent), 0.1, rtol=0.05)
     np.testing.assert_array_equal(params.norm.input.scale, np.ones(100))
-    block = jn.dreamer_v3_block_gru(64, blocks=4).init(key, 36)
+    block = jn.zoo.dreamer_v3_block_gru(64, blocks=4).init(key, 36)
     for leaf in (block.kernel, block.block, block.mix):
         np.testing.assert_allclose(np.std(leaf), (4 * (16 + 32 + 36)) ** -0.5, rtol=0.1)  # of all 4 blocks
     np.testing.assert_allclose(np.std(block.gates), 0.125, rtol=0.05)
@@ -102,7 +102,7 @@ def test_fresh_weights(key):
 
 def test_nothing_in_gives_the_bias_and_finite_gradients(rng):
     """Zeros have no length: the norm of them is zero, without epsilon too."""
-    cell = jn.dreamer_v3_gru(HIDDEN, epsilon=0.0)
+    cell = jn.zoo.dreamer_v3_gru(HIDDEN, epsilon=0.0)
     params = cases.random_cell_params(cell, rng)
 
     def loss(params, xs):
@@ -117,12 +117,12 @@ def test_nothing_in_gives_the_bias_and_finite_gradients(rng):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: jn.ConcatenatedGRU(4, norm=jn.LayerNorm()), r"norm must be RMSNorm\(\).*, got LayerNorm"),
-        (lambda: jn.ConcatenatedGRU(4, norm=jn.RMSNorm(fraction=0.5)), r"norm must be RMSNorm\(\) with fraction=1"),
-        (lambda: jn.dreamer_v3_gru(4, use_bias=False), r"update_bias=-1.0 is where a bias starts, but use_bias"),
-        (lambda: jn.dreamer_v3_block_gru(8, use_bias=False), r"BlockGRU: update_bias=-1.0 is where a bias starts"),
-        (lambda: jn.dreamer_v3_block_gru(12), r"BlockGRU: 8 blocks do not divide 12 hidden features"),
-        (lambda: jn.BlockGRU(8, norm=jn.Sites(cell=jn.RMSNorm())), r"BlockGRU: there is no site 'cell'"),
+        (lambda: jn.zoo.ConcatenatedGRU(4, norm=jn.LayerNorm()), r"norm must be RMSNorm\(\).*, got LayerNorm"),
+        (lambda: jn.zoo.ConcatenatedGRU(4, norm=jn.RMSNorm(fraction=0.5)), r"norm must be RMSNorm\(\) with fraction=1"),
+        (lambda: jn.zoo.dreamer_v3_gru(4, use_bias=False), r"update_bias=-1.0 is where a bias starts, but use_bias"),
+        (lambda: jn.zoo.dreamer_v3_block_gru(8, use_bias=False), r"BlockGRU: update_bias=-1.0 is where a bias starts"),
+        (lambda: jn.zoo.dreamer_v3_block_gru(12), r"BlockGRU: 8 blocks do not divide 12 hidden features"),
+        (lambda: jn.zoo.BlockGRU(8, norm=jn.Sites(cell=jn.RMSNorm())), r"BlockGRU: there is no site 'cell'"),
     ],
 )
 def test_errors(make, message):

@@ -36,13 +36,13 @@ def random(layer, rng, dtype=jnp.float32, rows=5):
 @pytest.mark.parametrize("norms", NORMS)
 def test_highway_is_its_equation(norms, x64, rng):
     norm, spec = NORMS[norms]
-    layer = jn.Highway(norm=spec)
+    layer = jn.zoo.Highway(norm=spec)
     params, x = random(layer, rng, jnp.float64)
     y, measured = layer(params, x)
     np.testing.assert_allclose(y, oracle(np.asarray(x), to_numpy(params), norm), rtol=1e-10, atol=1e-12)
     if norms == "plain":
-        np.testing.assert_allclose(jn.highway(x, params.kernel, params.bias), y, rtol=1e-12)
-        relu = jn.highway(x, params.kernel, params.bias, activation=jax.nn.relu)
+        np.testing.assert_allclose(jn.zoo.highway(x, params.kernel, params.bias), y, rtol=1e-12)
+        relu = jn.zoo.highway(x, params.kernel, params.bias, activation=jax.nn.relu)
         expected = oracle(np.asarray(x), to_numpy(params), phi=lambda v: np.maximum(v, 0))
         np.testing.assert_allclose(relu, expected, rtol=1e-10, atol=1e-12)
     if norms == "bn":
@@ -53,17 +53,17 @@ def test_highway_is_its_equation(norms, x64, rng):
 
 
 def test_closed_gate_lets_x_pass_and_open_gate_transforms(rng):
-    params, x = random(jn.Highway(), rng)
+    params, x = random(jn.zoo.Highway(), rng)
     kernel = params.kernel
     row = jnp.ones((F,))
-    closed = jn.highway(x, kernel, jnp.stack([row, -100 * row]))
+    closed = jn.zoo.highway(x, kernel, jnp.stack([row, -100 * row]))
     np.testing.assert_array_equal(closed, x)
-    opened = jn.highway(x, kernel, jnp.stack([row, 100 * row]))
+    opened = jn.zoo.highway(x, kernel, jnp.stack([row, 100 * row]))
     np.testing.assert_allclose(opened, np.tanh(np.asarray(x) @ np.asarray(kernel[:, 0]) + 1), rtol=1e-5, atol=1e-6)
 
 
 def test_masked_rows_are_inert(x64, rng):
-    layer = jn.Highway(norm=jn.BatchNorm())
+    layer = jn.zoo.Highway(norm=jn.BatchNorm())
     params, x = random(layer, rng, jnp.float64)
     real = jnp.array([True, False, True, True, False])
     dirty = jnp.where(real[:, None], x, jnp.nan)
@@ -82,14 +82,14 @@ def test_masked_rows_are_inert(x64, rng):
 
 
 def test_gradients_against_finite_differences(x64, rng):
-    layer = jn.Highway(norm=jn.LayerNorm())
+    layer = jn.zoo.Highway(norm=jn.LayerNorm())
     params, x = random(layer, rng, jnp.float64, 2)
     check_grads(jax.jit(lambda p, x: layer(p, x)[0]), (params, x), order=1, modes=["fwd", "rev"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_low_precision_in_and_out(dtype, rng):
-    layer = jn.Highway(norm=jn.LayerNorm())
+    layer = jn.zoo.Highway(norm=jn.LayerNorm())
     params, x = random(layer, rng)
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     y, _ = layer(params, x.astype(dtype))
@@ -99,33 +99,33 @@ def test_low_precision_in_and_out(dtype, rng):
 
 
 def test_fresh_weights(key):
-    params = jn.Highway(transform_bias=-3.0).init(key, F)
+    params = jn.zoo.Highway(transform_bias=-3.0).init(key, F)
     np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [-3.0]], F, axis=1))
-    shifted = jn.Highway(norm=jn.LayerNorm(), use_bias=False).init(key, F)
+    shifted = jn.zoo.Highway(norm=jn.LayerNorm(), use_bias=False).init(key, F)
     assert shifted.bias is None
     np.testing.assert_array_equal(shifted.norm.bias, np.repeat([[0.0], [-1.0]], F, axis=1))
 
 
 def test_layers_are_values():
-    layer = jn.Highway(norm=jn.LayerNorm(), activation=jax.nn.relu)
+    layer = jn.zoo.Highway(norm=jn.LayerNorm(), activation=jax.nn.relu)
     assert pickle.loads(pickle.dumps(layer)) == layer
     assert hash(dataclasses.replace(layer)) == hash(layer)
     assert dataclasses.replace(layer, transform_bias=-2.0) != layer
 
 
 def test_errors(rng):
-    params, x = random(jn.Highway(), rng)
+    params, x = random(jn.zoo.Highway(), rng)
     with pytest.raises(TypeError, match="Highway: norm must be a normalizer"), _no_shape_checks():
-        jn.Highway(norm=jn.Highway())
+        jn.zoo.Highway(norm=jn.zoo.Highway())
     message = r"kernel must have shape \(F, 2, F\) = \(3, 2, 3\), got \(4, 2, 4\)"
     with pytest.raises(ValueError, match="highway: " + message), _no_shape_checks():
-        jn.highway(x[:, :3], params.kernel)
+        jn.zoo.highway(x[:, :3], params.kernel)
     with pytest.raises(ValueError, match="Highway: " + message), _no_shape_checks():
-        jn.Highway()(params, x[:, :3])
+        jn.zoo.Highway()(params, x[:, :3])
     with (
         pytest.raises(ValueError, match=r"highway: bias must have shape \(2, F\) = \(2, 4\), got \(4,\)"),
         _no_shape_checks(),
     ):
-        jn.highway(x, params.kernel, params.bias[0])
+        jn.zoo.highway(x, params.kernel, params.bias[0])
     with pytest.raises(TypeError, match="highway: x must have a real floating-point dtype"), _no_shape_checks():
-        jn.highway(x.astype(int), params.kernel)
+        jn.zoo.highway(x.astype(int), params.kernel)

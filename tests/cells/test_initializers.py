@@ -45,14 +45,14 @@ def test_chrono_of_an_lstm_is_in_both_gates(key):
     [
         (jn.GRU(4, update_bias=Chrono(T)), 1, 1),
         (jn.ln_gru(4, update_bias=Chrono(T, opposite=True)), 1, -1),
-        (jn.LiGRU(4, update_bias=Chrono(T)), 0, 1),
-        (jn.MinGRU(4, update_bias=Chrono(T, opposite=True)), 0, -1),
-        (jn.PeepholeLSTM(4, forget_bias=Chrono(T)), 1, 1),
-        (jn.ProjectedLSTM(4, 2, forget_bias=Chrono(T)), 1, 1),
-        (jn.MILSTM(4, forget_bias=Chrono(T)), 1, 1),
-        (jn.CoupledLSTM(4, forget_bias=Chrono(T)), 0, -1),  # the gate that has weights is the input gate
-        (jn.ResetBeforeGRU(4, update_bias=Chrono(T)), 1, 1),
-        (jn.ConcatenatedGRU(4, update_bias=Chrono(T)), 1, 1),
+        (jn.zoo.LiGRU(4, update_bias=Chrono(T)), 0, 1),
+        (jn.zoo.MinGRU(4, update_bias=Chrono(T, opposite=True)), 0, -1),
+        (jn.zoo.PeepholeLSTM(4, forget_bias=Chrono(T)), 1, 1),
+        (jn.zoo.ProjectedLSTM(4, 2, forget_bias=Chrono(T)), 1, 1),
+        (jn.zoo.MILSTM(4, forget_bias=Chrono(T)), 1, 1),
+        (jn.zoo.CoupledLSTM(4, forget_bias=Chrono(T)), 0, -1),  # the gate that has weights is the input gate
+        (jn.zoo.ResetBeforeGRU(4, update_bias=Chrono(T)), 1, 1),
+        (jn.zoo.ConcatenatedGRU(4, update_bias=Chrono(T)), 1, 1),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -96,7 +96,7 @@ def test_errors():
 
 
 def test_chrono_of_the_gates_of_a_block_gru(key):
-    bias = jn.BlockGRU(4, blocks=2, update_bias=Chrono(T)).init(key, 3).gates_bias
+    bias = jn.zoo.BlockGRU(4, blocks=2, update_bias=Chrono(T)).init(key, 3).gates_bias
     assert np.all((bias[1] >= 0) & (bias[1] <= math.log(T - 1)))
     assert len(set(bias[1].tolist())) == 4
     assert not np.any(np.delete(np.asarray(bias), 1, axis=0))

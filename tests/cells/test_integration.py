@@ -64,7 +64,7 @@ def gru_step(norm, p, carry, x, keep=False):
     return (h,), h
 
 
-CELLS = {"rnn": (jn.MIRNN, rnn_step), "lstm": (jn.MILSTM, lstm_step), "gru": (jn.MIGRU, gru_step)}
+CELLS = {"rnn": (jn.zoo.MIRNN, rnn_step), "lstm": (jn.zoo.MILSTM, lstm_step), "gru": (jn.zoo.MIGRU, gru_step)}
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -86,19 +86,21 @@ def test_the_simple_form_has_the_product_alone(name, x64, rng):
 
 
 def test_the_update_gate_of_the_gru_may_keep(x64, rng):
-    cell = jn.MIGRU(HIDDEN, update_gate="keep")
+    cell = jn.zoo.MIGRU(HIDDEN, update_gate="keep")
     check_equation(cell, lambda p, carry, x: gru_step(None, p, carry, x, keep=True), rng)
 
 
-@pytest.mark.parametrize(("mi", "plain"), [(jn.MIRNN, jn.Elman), (jn.MILSTM, jn.LSTM), (jn.MIGRU, jn.ResetBeforeGRU)])
+@pytest.mark.parametrize(
+    ("mi", "plain"), [(jn.zoo.MIRNN, jn.Elman), (jn.zoo.MILSTM, jn.LSTM), (jn.zoo.MIGRU, jn.zoo.ResetBeforeGRU)]
+)
 def test_without_the_product_it_is_the_additive_cell(mi, plain, rng):
     """alpha = 0 and both betas 1: the sum of the two sides."""
-    options = {"update_gate": "renew"} if mi is jn.MIGRU else {}
+    options = {"update_gate": "renew"} if mi is jn.zoo.MIGRU else {}
     norm = jn.Sites(input=LN, recurrent=LN)
     cell, additive = mi(HIDDEN, norm=norm), plain(HIDDEN, norm=norm, **options)
     params = cases.random_cell_params(cell, rng)
     ones = jnp.ones_like(params.integration.alpha)
-    params = params._replace(integration=jn.IntegrationParams(0 * ones, ones, ones))
+    params = params._replace(integration=jn.zoo.IntegrationParams(0 * ones, ones, ones))
     shapes = jax.eval_shape(lambda key: additive.init(key, 3), jax.random.key(0))
     same = shapes._replace(**{name: getattr(params, name) for name in ("kernel", "recurrent", "bias", "norm")})
     xs = cases.random_inputs(rng)
@@ -108,19 +110,19 @@ def test_without_the_product_it_is_the_additive_cell(mi, plain, rng):
 
 
 def test_fresh_weights(key):
-    params = jn.MILSTM(HIDDEN, forget_bias=2.0, beta2_init=0.25).init(key, 3)
+    params = jn.zoo.MILSTM(HIDDEN, forget_bias=2.0, beta2_init=0.25).init(key, 3)
     assert [leaf.shape for leaf in params.integration] == [(4, HIDDEN)] * 3
     assert [float(leaf[0, 0]) for leaf in params.integration] == [1.0, 0.5, 0.25]
     np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [2.0], [0.0], [0.0]], HIDDEN, axis=1))
-    plain = jax.eval_shape(lambda k: jn.MIRNN(HIDDEN, use_bias=False).init(k, 3), key)
+    plain = jax.eval_shape(lambda k: jn.zoo.MIRNN(HIDDEN, use_bias=False).init(k, 3), key)
     assert plain.bias is None
     assert [leaf.shape for leaf in plain.integration] == [(HIDDEN,)] * 3
 
 
 def test_errors():
     with pytest.raises(ValueError, match=r"MILSTM: forget_bias=1.0 is a value of b, but use_bias is False"):
-        jn.MILSTM(HIDDEN, use_bias=False)
+        jn.zoo.MILSTM(HIDDEN, use_bias=False)
     with pytest.raises(ValueError, match=r"MIGRU: gate_groups=\(3,\) joins the candidate"):
-        jn.MIGRU(HIDDEN, gate_groups=(3,))
+        jn.zoo.MIGRU(HIDDEN, gate_groups=(3,))
     with pytest.raises(ValueError, match="MIRNN: there is no site 'cell'"):
-        jn.MIRNN(HIDDEN, norm=jn.Sites(cell=LN))
+        jn.zoo.MIRNN(HIDDEN, norm=jn.Sites(cell=LN))

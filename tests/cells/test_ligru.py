@@ -33,10 +33,10 @@ def batch_norm(p):
 
 
 CELLS = {
-    "plain": (jn.LiGRU(HIDDEN), lambda p: lambda v, gate: v),
-    "preset": (jn.ligru(HIDDEN), batch_norm),
+    "plain": (jn.zoo.LiGRU(HIDDEN), lambda p: lambda v, gate: v),
+    "preset": (jn.zoo.ligru(HIDDEN), batch_norm),
     "layer_norm": (
-        jn.ligru(HIDDEN, norm=jn.LayerNorm(), use_bias=True),
+        jn.zoo.ligru(HIDDEN, norm=jn.LayerNorm(), use_bias=True),
         lambda p: lambda v, g: oracles.layer_norm(v, p.norm.input.scale[g], p.norm.input.bias[g]),
     ),
 }
@@ -47,13 +47,13 @@ def test_cell_is_the_equation_of_the_paper(name, x64, rng):
     cell, norm = CELLS[name]
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs, h = cases.random_inputs(rng, dtype=jnp.float64), rng.standard_normal((3, HIDDEN))
-    got = jn.unroll(cell, params, xs, carry=jn.LiGRUCarry(jnp.asarray(h)))
+    got = jn.unroll(cell, params, xs, carry=jn.zoo.LiGRUCarry(jnp.asarray(h)))
     p = oracles.to_numpy(params)
     np.testing.assert_allclose(got.outputs, oracle(p, np.asarray(xs), h, norm(p)), rtol=1e-10, atol=1e-12)
 
 
 def test_another_nonlinearity(x64, rng):
-    cell = jn.LiGRU(HIDDEN, activation=jnp.tanh)
+    cell = jn.zoo.LiGRU(HIDDEN, activation=jnp.tanh)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, dtype=jnp.float64)
     expected = oracle(oracles.to_numpy(params), np.asarray(xs), np.zeros((3, HIDDEN)), lambda v, gate: v, act=np.tanh)
@@ -62,7 +62,7 @@ def test_another_nonlinearity(x64, rng):
 
 def test_norms_at_the_other_sites(x64, rng):
     """A norm of the recurrent product, and one of the sum, over both gates together."""
-    cell = jn.LiGRU(HIDDEN, norm=jn.Sites(recurrent=jn.RMSNorm(), summed=jn.LayerNorm()), gate_groups=(2,))
+    cell = jn.zoo.LiGRU(HIDDEN, norm=jn.Sites(recurrent=jn.RMSNorm(), summed=jn.LayerNorm()), gate_groups=(2,))
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs, h = cases.random_inputs(rng, 1, dtype=jnp.float64), rng.standard_normal((3, HIDDEN))
     p = oracles.to_numpy(params)
@@ -70,16 +70,16 @@ def test_norms_at_the_other_sites(x64, rng):
     summed = np.asarray(xs[0]) @ oracles.flat(p.kernel) + recurrent
     z, new = np.split(oracles.layer_norm(summed, *map(oracles.flat, p.norm.summed)) + oracles.flat(p.bias), 2, axis=-1)
     z = oracles.sigmoid(z)
-    got = jn.unroll(cell, params, xs, carry=jn.LiGRUCarry(jnp.asarray(h)))
+    got = jn.unroll(cell, params, xs, carry=jn.zoo.LiGRUCarry(jnp.asarray(h)))
     np.testing.assert_allclose(got.outputs[0], z * h + (1 - z) * np.maximum(new, 0.0), rtol=1e-10, atol=1e-12)
 
 
 def test_shapes_and_values_of_fresh_weights(key):
-    params = jn.LiGRU(HIDDEN, update_bias=2.0).init(key, 3)
+    params = jn.zoo.LiGRU(HIDDEN, update_bias=2.0).init(key, 3)
     assert params.kernel.shape == (3, 2, HIDDEN)
     assert params.recurrent.shape == (HIDDEN, 2, HIDDEN)
     np.testing.assert_array_equal(params.bias, np.array([[2.0], [0.0]]) * np.ones(HIDDEN))
-    preset = jn.ligru(HIDDEN, update_bias=jn.initializers.Uniform(1.0, 2.0)).init(key, 3)
+    preset = jn.zoo.ligru(HIDDEN, update_bias=jn.initializers.Uniform(1.0, 2.0)).init(key, 3)
     assert preset.bias is None
     z, candidate = preset.norm.input.bias
     assert np.all((z >= 1.0) & (z <= 2.0))
@@ -89,6 +89,6 @@ def test_shapes_and_values_of_fresh_weights(key):
 
 def test_errors():
     with pytest.raises(ValueError, match="LiGRU: there is no site 'cell', only 'input', 'recurrent', 'summed'"):
-        jn.LiGRU(HIDDEN, norm=jn.Sites(cell=jn.LayerNorm()))
+        jn.zoo.LiGRU(HIDDEN, norm=jn.Sites(cell=jn.LayerNorm()))
     with pytest.raises(ValueError, match="LiGRU: gate_groups must be a tuple of positive sizes that add up to 2"):
-        jn.LiGRU(HIDDEN, gate_groups=(3,))
+        jn.zoo.LiGRU(HIDDEN, gate_groups=(3,))

@@ -58,8 +58,8 @@ def with_logarithms(name, p, xs, h):
 
 
 CELLS = {
-    "min_gru": (jn.MinGRU, jn.MinGRUCarry),
-    "min_lstm": (jn.MinLSTM, jn.MinLSTMCarry),
+    "min_gru": (jn.zoo.MinGRU, jn.zoo.MinGRUCarry),
+    "min_lstm": (jn.zoo.MinLSTM, jn.zoo.MinLSTMCarry),
 }
 every = pytest.mark.parametrize("name", CELLS)
 
@@ -122,24 +122,24 @@ def test_a_thousand_steps_with_saturated_gates_in_float32(name, rng):
 
 def test_gates_too_small_for_the_dtype_are_mixed_by_their_ratio():
     """Both gates of a minLSTM at exp(-200): their quotient is 1/2 all the same."""
-    cell = jn.MinLSTM(1)
-    params = jn.MinLSTMParams(jnp.zeros((1, 3, 1)), jnp.array([[-200.0], [-200.0], [3.0]]), jn.Sites())
-    got = jn.unroll(cell, params, jnp.zeros((1, 1)), carry=jn.MinLSTMCarry(jnp.array([1.0])))
+    cell = jn.zoo.MinLSTM(1)
+    params = jn.zoo.MinLSTMParams(jnp.zeros((1, 3, 1)), jnp.array([[-200.0], [-200.0], [3.0]]), jn.Sites())
+    got = jn.unroll(cell, params, jnp.zeros((1, 1)), carry=jn.zoo.MinLSTMCarry(jnp.array([1.0])))
     np.testing.assert_allclose(got.outputs, [[2.0]])
 
 
 def test_shapes_and_values_of_fresh_weights(key):
-    params = jn.MinLSTM(HIDDEN, forget_bias=jn.initializers.Uniform(1.0, 2.0)).init(key, 3)
+    params = jn.zoo.MinLSTM(HIDDEN, forget_bias=jn.initializers.Uniform(1.0, 2.0)).init(key, 3)
     assert params.kernel.shape == (3, 3, HIDDEN)
     np.testing.assert_array_equal(params.bias[jnp.array([0, 2])], np.zeros((2, HIDDEN)))
     assert np.all((params.bias[1] >= 1.0) & (params.bias[1] <= 2.0))
-    params = jn.MinGRU(HIDDEN, update_bias=-1.0, use_bias=False, norm=jn.LayerNorm()).init(key, 3)
+    params = jn.zoo.MinGRU(HIDDEN, update_bias=-1.0, use_bias=False, norm=jn.LayerNorm()).init(key, 3)
     assert params.bias is None
     np.testing.assert_array_equal(params.norm.input.bias, np.array([[-1.0], [0.0]]) * np.ones(HIDDEN))
 
 
 def test_errors():
     with pytest.raises(ValueError, match="MinGRU: there is no site 'recurrent', only 'input'"):
-        jn.MinGRU(HIDDEN, norm=jn.Sites(recurrent=jn.LayerNorm()))
+        jn.zoo.MinGRU(HIDDEN, norm=jn.Sites(recurrent=jn.LayerNorm()))
     with pytest.raises(ValueError, match="MinLSTM: gate_groups must be a tuple of positive sizes that add up to 3"):
-        jn.MinLSTM(HIDDEN, gate_groups=(2,))
+        jn.zoo.MinLSTM(HIDDEN, gate_groups=(2,))

@@ -12,9 +12,9 @@ from tests.oracles import sigmoid
 
 NORMS = {"plain": (None, jn.Identity()), "ln": (ln, jn.LayerNorm()), "bn": (bn, jn.BatchNorm())}
 PRODUCTS = {  # the gates with an input product (x itself, and a product of it), and those with a recurrent one
-    jn.MUT1: ("rz", "rzn", "rn"),
-    jn.MUT2: ("zn", "rzn", "rzn"),
-    jn.MUT3: ("rzn", "rzn", "rzn"),
+    jn.zoo.MUT1: ("rz", "rzn", "rn"),
+    jn.zoo.MUT2: ("zn", "rzn", "rzn"),
+    jn.zoo.MUT3: ("rzn", "rzn", "rzn"),
 }
 
 
@@ -35,12 +35,12 @@ def step(spec, projected, norm, p, carry, x):
         return side(state, p.recurrent, p.norm.recurrent, recurrents, gate)
 
     b_r, b_z, b_n = p.bias
-    if spec is jn.MUT1:
+    if spec is jn.zoo.MUT1:
         z = sigmoid(w("z") + b_z)
         r = sigmoid(w("r") + u("r", h) + b_r)
         n = np.tanh(u("n", r * h) + np.tanh(w("n")) + b_n)
     else:
-        z = sigmoid(w("z") + u("z", h if spec is jn.MUT2 else np.tanh(h)) + b_z)
+        z = sigmoid(w("z") + u("z", h if spec is jn.zoo.MUT2 else np.tanh(h)) + b_z)
         r = sigmoid(w("r") + u("r", h) + b_r)
         n = np.tanh(u("n", r * h) + w("n") + b_n)
     h = n * z + h * (1 - z)
@@ -51,7 +51,7 @@ def step(spec, projected, norm, p, carry, x):
 @pytest.mark.parametrize(("norms", "projected"), [("plain", False), ("ln", False), ("bn", True)])
 def test_mutation_is_its_equation(spec, norms, projected, x64, rng):
     norm, normalizer = NORMS[norms]
-    options = {"raw_input": "projected"} if projected and spec is not jn.MUT3 else {}
+    options = {"raw_input": "projected"} if projected and spec is not jn.zoo.MUT3 else {}
     cell = spec(HIDDEN, norm=normalizer, **options)
     check_equation(
         cell,
@@ -76,7 +76,7 @@ def test_shapes_of_weights_and_moments(spec, key):
     assert jax.eval_shape(lambda k: spec(HIDDEN, use_bias=False).init(k, HIDDEN), key).bias is None
 
 
-@pytest.mark.parametrize("spec", [jn.MUT1, jn.MUT2])
+@pytest.mark.parametrize("spec", [jn.zoo.MUT1, jn.zoo.MUT2])
 def test_x_itself_needs_the_size_of_h(spec, key):
     with pytest.raises(ValueError, match=rf"{spec.__name__}.init: x itself .* H = 4, got 3.*raw_input='projected'"):
         spec(HIDDEN).init(key, 3)
@@ -85,8 +85,8 @@ def test_x_itself_needs_the_size_of_h(spec, key):
 
 def test_initializers_for_each_gate(key):
     eye = jn.initializers.eye
-    params = jn.MUT1(HIDDEN, recurrent_init=(jax.nn.initializers.zeros, eye)).init(key, HIDDEN)
+    params = jn.zoo.MUT1(HIDDEN, recurrent_init=(jax.nn.initializers.zeros, eye)).init(key, HIDDEN)
     np.testing.assert_array_equal(params.recurrent[:, 0], 0.0)
     np.testing.assert_array_equal(params.recurrent[:, 1], np.eye(HIDDEN))
     with pytest.raises(ValueError, match=r"MUT1.init: recurrent_init has 3 initializers"):
-        jn.MUT1(HIDDEN, recurrent_init=(eye,) * 3).init(key, HIDDEN)
+        jn.zoo.MUT1(HIDDEN, recurrent_init=(eye,) * 3).init(key, HIDDEN)

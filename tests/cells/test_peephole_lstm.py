@@ -30,14 +30,14 @@ def at(there, p):
 
 @pytest.mark.parametrize("there", [(), ("input", "recurrent", "cell"), ("summed",)])
 def test_peephole_lstm_is_its_equation(there, x64, rng):
-    cell = jn.PeepholeLSTM(HIDDEN, norm=jn.Sites(**dict.fromkeys(there, LN)))
+    cell = jn.zoo.PeepholeLSTM(HIDDEN, norm=jn.Sites(**dict.fromkeys(there, LN)))
     check_equation(cell, lambda p, carry, x: step(p, carry, x, at(there, p)), rng)
     with pytest.raises(AssertionError):
         check_equation(cell, lambda p, carry, x: step(p, carry, x, at(there, p), o_sees="old"), rng)
 
 
 def test_without_weights_in_the_peepholes_it_is_the_lstm(rng, key):
-    cell, plain = jn.PeepholeLSTM(HIDDEN, norm=LN), jn.LSTM(HIDDEN, norm=LN)
+    cell, plain = jn.zoo.PeepholeLSTM(HIDDEN, norm=LN), jn.LSTM(HIDDEN, norm=LN)
     assert not jnp.any(cell.init(key, 3).peephole)
     params = cases.random_cell_params(cell, rng)
     params = params._replace(peephole=jnp.zeros((3, HIDDEN)))
@@ -49,7 +49,7 @@ def test_without_weights_in_the_peepholes_it_is_the_lstm(rng, key):
 
 
 def test_fresh_weights(key):
-    cell = jn.PeepholeLSTM(HIDDEN, forget_bias=2.0, peephole_init=jax.nn.initializers.ones)
+    cell = jn.zoo.PeepholeLSTM(HIDDEN, forget_bias=2.0, peephole_init=jax.nn.initializers.ones)
     params = cell.init(key, 3)
     np.testing.assert_array_equal(params.peephole, np.ones((3, HIDDEN)))
     np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [2.0], [0.0], [0.0]], HIDDEN, axis=1))
@@ -57,4 +57,4 @@ def test_fresh_weights(key):
 
 def test_errors():
     with pytest.raises(ValueError, match="PeepholeLSTM: gate_groups must be a tuple"):
-        jn.PeepholeLSTM(HIDDEN, gate_groups=(3,))
+        jn.zoo.PeepholeLSTM(HIDDEN, gate_groups=(3,))

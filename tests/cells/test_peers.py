@@ -113,7 +113,7 @@ def test_torch_rnn():
 def test_torch_ln_lstm():
     """The cell of its benchmarks, put together from its own layer norms."""
     torch = peer("torch")
-    params, xs, carry, out = ours(jn.fastrnns_ln_lstm(HIDDEN))
+    params, xs, carry, out = ours(jn.zoo.fastrnns_ln_lstm(HIDDEN))
     kernel, recurrent = (torch.tensor(flat(w)) for w in (params.kernel, params.recurrent))
     norms = [torch.nn.LayerNorm(size) for size in (4 * HIDDEN, 4 * HIDDEN, HIDDEN)]
     weights = (params.norm.input, params.norm.recurrent, params.norm.cell)
@@ -131,7 +131,7 @@ def test_torch_ln_lstm():
 def test_torch_ln_gru_of_haste():
     """The reference that Haste runs where there is no GPU: one layer norm over all gates for each product."""
     torch = peer("torch")
-    params, xs, carry, out = ours(jn.haste_ln_gru(HIDDEN))
+    params, xs, carry, out = ours(jn.zoo.haste_ln_gru(HIDDEN))
     places = (1, 0, 2)  # its z r g is our r z n
 
     def product(v, weights, affine, bias):
@@ -184,7 +184,7 @@ def test_keras_gru():
 def test_keras_ln_lstm_of_tensorflow_addons():
     """Its layers in the wiring of the Addons, whose gates i f c o are our i f g o."""
     keras = peer("keras")
-    params, xs, carry, out = ours(jn.tfa_ln_lstm(HIDDEN))
+    params, xs, carry, out = ours(jn.zoo.tfa_ln_lstm(HIDDEN))
     with its_own_rules():
         norms = [keras.layers.LayerNormalization(epsilon=1e-3) for _ in range(3)]
         for norm, affine in zip(norms, (params.norm.input, params.norm.recurrent, params.norm.cell), strict=True):

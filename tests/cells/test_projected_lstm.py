@@ -27,7 +27,7 @@ def step(p, carry, x, normalize):
 @pytest.mark.parametrize("where", ["", "input recurrent cell", "summed cell projection", "projection"])
 def test_projected_lstm_is_its_equation(where, x64, rng):
     there = where.split()
-    cell = jn.ProjectedLSTM(HIDDEN, P, norm=jn.Sites(**dict.fromkeys(there, LN)))
+    cell = jn.zoo.ProjectedLSTM(HIDDEN, P, norm=jn.Sites(**dict.fromkeys(there, LN)))
     check_equation(
         cell,
         lambda p, carry, x: step(p, carry, x, lambda s, v: ln(v, getattr(p.norm, s)) if s in there else v),
@@ -36,14 +36,14 @@ def test_projected_lstm_is_its_equation(where, x64, rng):
 
 
 def test_one_normalizer_stands_at_all_sites_but_those_that_are_named():
-    cell = jn.ProjectedLSTM(HIDDEN, P, norm=LN)
+    cell = jn.zoo.ProjectedLSTM(HIDDEN, P, norm=LN)
     assert cell.norm == jn.Sites(LN, LN, LN, jn.Identity(), jn.Identity())
 
 
 @pytest.mark.long
 def test_torch_lstm_with_projection():
     torch = peer("torch")
-    params, xs, carry, out = ours(jn.ProjectedLSTM(HIDDEN, P))
+    params, xs, carry, out = ours(jn.zoo.ProjectedLSTM(HIDDEN, P))
     module = torch.nn.LSTM(FEATURES, HIDDEN, proj_size=P)
     rest = np.linspace(-1, 1, 4 * HIDDEN, dtype=np.float32)
     fill(
@@ -62,7 +62,7 @@ def test_torch_lstm_with_projection():
 
 
 def test_sizes_of_weights_states_and_statistics(key):
-    cell = jn.ProjectedLSTM(5, 2, norm=jn.Sites(projection=jn.BatchNorm()), learn_carry=True, max_steps=3)
+    cell = jn.zoo.ProjectedLSTM(5, 2, norm=jn.Sites(projection=jn.BatchNorm()), learn_carry=True, max_steps=3)
     params = jax.eval_shape(lambda k: cell.init(k, 3), key)
     shapes = (params.kernel, params.recurrent, params.projection, params.bias, params.norm.projection.scale)
     assert [leaf.shape for leaf in shapes] == [(3, 4, 5), (2, 4, 5), (5, 2), (4, 5), (2,)]
@@ -73,25 +73,25 @@ def test_sizes_of_weights_states_and_statistics(key):
 
 
 def test_fresh_weights(key):
-    params = jn.ProjectedLSTM(HIDDEN, P, forget_bias=2.0).init(key, FEATURES)
+    params = jn.zoo.ProjectedLSTM(HIDDEN, P, forget_bias=2.0).init(key, FEATURES)
     np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [2.0], [0.0], [0.0]], HIDDEN, axis=1))
     block = np.asarray(params.recurrent[:, 1])
     np.testing.assert_allclose(block @ block.T, np.eye(P), atol=1e-6)
-    shifted = jn.ProjectedLSTM(HIDDEN, P, norm=LN, use_bias=False).init(key, FEATURES)
+    shifted = jn.zoo.ProjectedLSTM(HIDDEN, P, norm=LN, use_bias=False).init(key, FEATURES)
     assert shifted.bias is None
     np.testing.assert_array_equal(shifted.norm.recurrent.bias[1], np.ones(HIDDEN))
 
 
 def test_layers_of_different_sizes():
     """What goes up is h."""
-    cells = (jn.ProjectedLSTM(HIDDEN, P), jn.gru(2))
+    cells = (jn.zoo.ProjectedLSTM(HIDDEN, P), jn.gru(2))
     params = jax.eval_shape(lambda k: [cells[0].init(k, FEATURES), cells[1].init(k, P)], jax.random.key(0))
     out = jax.eval_shape(lambda p, x: jn.stack(cells, p, x), params, jnp.zeros((5, 1, FEATURES)))
     assert out.outputs.shape == (5, 1, 2)
 
 
 def test_mixed_precision_keeps_c_wide_and_projects_in_the_compute_dtype():
-    cell = jn.ProjectedLSTM(HIDDEN, P, dtype=jnp.bfloat16)
+    cell = jn.zoo.ProjectedLSTM(HIDDEN, P, dtype=jnp.bfloat16)
     ready = jax.eval_shape(lambda k: cell.prepare(cell.init(k, FEATURES)), jax.random.key(0))
     assert ready.more.matrix.dtype == jnp.bfloat16
     assert [leaf.dtype for leaf in cell.initial_carry((2,))] == [jnp.float32, jnp.bfloat16]
@@ -99,8 +99,8 @@ def test_mixed_precision_keeps_c_wide_and_projects_in_the_compute_dtype():
 
 def test_errors():
     with pytest.raises(ValueError, match="ProjectedLSTM: projected_features must be a positive integer, got 0"):
-        jn.ProjectedLSTM(HIDDEN, 0)
+        jn.zoo.ProjectedLSTM(HIDDEN, 0)
     with pytest.raises(ValueError, match="ProjectedLSTM: gate_groups must be a tuple"):
-        jn.ProjectedLSTM(HIDDEN, P, gate_groups=(2, 1))
+        jn.zoo.ProjectedLSTM(HIDDEN, P, gate_groups=(2, 1))
     with pytest.raises(ValueError, match="LSTM: there is no site 'projection'"):
         jn.LSTM(HIDDEN, norm=jn.Sites(projection=LN))

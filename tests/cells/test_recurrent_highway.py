@@ -40,11 +40,11 @@ def step(p, carry, x, norm=None, x_mask=1.0, s_mask=1.0, gates=((0, 1),)):
 @pytest.mark.parametrize("norms", NORMS)
 def test_recurrent_highway_is_its_equation(norms, x64, rng):
     norm, spec = NORMS[norms]
-    check_equation(jn.RecurrentHighway(HIDDEN, DEPTH, norm=spec), lambda p, c, x: step(p, c, x, norm), rng)
+    check_equation(jn.zoo.RecurrentHighway(HIDDEN, DEPTH, norm=spec), lambda p, c, x: step(p, c, x, norm), rng)
 
 
 def test_gates_alone_and_one_micro_step(x64, rng):
-    cell = jn.RecurrentHighway(HIDDEN, 1, norm=jn.LayerNorm(), gate_groups=(1, 1))
+    cell = jn.zoo.RecurrentHighway(HIDDEN, 1, norm=jn.LayerNorm(), gate_groups=(1, 1))
     check_equation(cell, lambda p, c, x: step(p, c, x, ln, gates=((0,), (1,))), rng)
 
 
@@ -56,7 +56,7 @@ def masks_of(cell, params, key):
 
 @pytest.mark.parametrize("schedule", ["plain", "chunked"])
 def test_masks_on_the_input_and_before_every_product_for_the_whole_sequence(schedule, x64, rng, key):
-    cell = jn.RecurrentHighway(HIDDEN, DEPTH, norm=jn.LayerNorm(), rate=0.5, input_rate=0.4)
+    cell = jn.zoo.RecurrentHighway(HIDDEN, DEPTH, norm=jn.LayerNorm(), rate=0.5, input_rate=0.4)
     x_mask, s_mask = masks_of(cell, cases.random_cell_params(cell, rng), key)
     assert {0.0, 2.0} == set(np.unique(s_mask))
     np.testing.assert_allclose(np.unique(x_mask), [0.0, 1 / 0.6])
@@ -65,7 +65,7 @@ def test_masks_on_the_input_and_before_every_product_for_the_whole_sequence(sche
 
 
 def test_masks_do_not_depend_on_chunks_nor_do_gradients(x64, rng, key):
-    cell = jn.RecurrentHighway(HIDDEN, 2, norm=jn.BatchNorm(scale_init=0.5), rate=0.5, input_rate=0.5)
+    cell = jn.zoo.RecurrentHighway(HIDDEN, 2, norm=jn.BatchNorm(scale_init=0.5), rate=0.5, input_rate=0.5)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
 
@@ -82,11 +82,11 @@ def test_masks_do_not_depend_on_chunks_nor_do_gradients(x64, rng, key):
 
 
 def test_dropout_is_off_when_deterministic_and_needs_a_key_otherwise(rng, key):
-    cell = jn.RecurrentHighway(HIDDEN, 2, rate=0.5)
+    cell = jn.zoo.RecurrentHighway(HIDDEN, 2, rate=0.5)
     still = jn.deterministic(cell)
     assert still == dataclasses.replace(cell, deterministic=True)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng)
-    plain = jn.unroll(jn.RecurrentHighway(HIDDEN, 2), params, xs).outputs
+    plain = jn.unroll(jn.zoo.RecurrentHighway(HIDDEN, 2), params, xs).outputs
     np.testing.assert_array_equal(jn.unroll(still, params, xs).outputs, plain)
     np.testing.assert_array_equal(jn.unroll(still, params, xs, key=key).outputs, plain)
     with pytest.raises(
@@ -100,7 +100,7 @@ def test_dropout_is_off_when_deterministic_and_needs_a_key_otherwise(rng, key):
 
 
 def test_as_many_units_are_kept_as_asked_for_and_the_mean_stays(key):
-    cell = jn.RecurrentHighway(64, 1, rate=0.25)
+    cell = jn.zoo.RecurrentHighway(64, 1, rate=0.25)
     ready = jax.eval_shape(lambda k: cell.prepare(cell.init(k, 3)), key)
     ready = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), ready)
     masks = np.asarray(cell.sample(ready, (100,), key).more.state_mask)
@@ -111,18 +111,18 @@ def test_as_many_units_are_kept_as_asked_for_and_the_mean_stays(key):
 
 
 def test_fresh_weights(key):
-    params = to_numpy(jn.RecurrentHighway(HIDDEN, 2, norm=jn.LayerNorm(), transform_bias=-4.0).init(key, 3))
+    params = to_numpy(jn.zoo.RecurrentHighway(HIDDEN, 2, norm=jn.LayerNorm(), transform_bias=-4.0).init(key, 3))
     np.testing.assert_array_equal(params.bias, np.broadcast_to(np.array([0.0, -4.0])[:, None], (2, 2, HIDDEN)))
     for kernel in params.recurrent.transpose(0, 2, 1, 3).reshape(-1, HIDDEN, HIDDEN):
         np.testing.assert_allclose(kernel @ kernel.T, np.eye(HIDDEN), atol=1e-6)
     assert not np.allclose(params.recurrent[0], params.recurrent[1])
     assert params.norm.input.scale.shape == (2, HIDDEN)
     assert params.norm.recurrent.scale.shape == (2, 2, HIDDEN)
-    shifted = jn.RecurrentHighway(HIDDEN, 2, norm=jn.LayerNorm(), use_bias=False).init(key, 3)
+    shifted = jn.zoo.RecurrentHighway(HIDDEN, 2, norm=jn.LayerNorm(), use_bias=False).init(key, 3)
     assert shifted.bias is None
     np.testing.assert_array_equal(shifted.norm.recurrent.bias[:, 1], -2 * np.ones((2, HIDDEN)))
     np.testing.assert_array_equal(shifted.norm.input.bias, np.zeros((2, HIDDEN)))
-    stats = jn.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(), max_steps=5).initial_stats()
+    stats = jn.zoo.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(), max_steps=5).initial_stats()
     assert stats.recurrent.mean.shape == (5, 3, 2, HIDDEN)
     assert stats.recurrent.count.shape == (5,)
     assert stats.input.mean.shape == (5, 2, HIDDEN)
@@ -130,8 +130,8 @@ def test_fresh_weights(key):
 
 def test_errors():
     with pytest.raises(ValueError, match="RecurrentHighway: depth must be a positive integer, got 0"):
-        jn.RecurrentHighway(HIDDEN, 0)
+        jn.zoo.RecurrentHighway(HIDDEN, 0)
     with pytest.raises(ValueError, match=r"RecurrentHighway: rate must be below 1, got 1.0"):
-        jn.RecurrentHighway(HIDDEN, 2, rate=1.0)
+        jn.zoo.RecurrentHighway(HIDDEN, 2, rate=1.0)
     with pytest.raises(ValueError, match="RecurrentHighway: input_rate must be a number"):
-        jn.RecurrentHighway(HIDDEN, 2, input_rate=-0.1)
+        jn.zoo.RecurrentHighway(HIDDEN, 2, input_rate=-0.1)

@@ -29,7 +29,7 @@ def bounded(params, name):
 
 @pytest.mark.parametrize(
     ("cell", "kernel"),
-    [(jn.weight_norm_lstm(HIDDEN), weight_norm), (jn.bounded_weight_norm_lstm(HIDDEN), bounded)],
+    [(jn.zoo.weight_norm_lstm(HIDDEN), weight_norm), (jn.zoo.bounded_weight_norm_lstm(HIDDEN), bounded)],
     ids=["weight_norm", "bounded"],
 )
 def test_it_is_the_lstm_with_the_kernels_of_the_paper(cell, kernel, x64, rng):
@@ -46,19 +46,19 @@ def test_it_is_the_lstm_with_the_kernels_of_the_paper(cell, kernel, x64, rng):
 
 def test_it_starts_as_the_plain_cell_and_the_bound_is_the_mean_length(key):
     xs = jax.random.normal(jax.random.key(1), (3, 2, 5))
-    cell = jn.weight_norm_lstm(HIDDEN)
+    cell = jn.zoo.weight_norm_lstm(HIDDEN)
     params = cell.init(key, 5)
     np.testing.assert_allclose(
         jn.unroll(cell, params, xs).outputs, jn.unroll(jn.lstm(HIDDEN), params.cell, xs).outputs, atol=1e-6
     )
-    params = jn.bounded_weight_norm_lstm(HIDDEN).init(key, 5)
+    params = jn.zoo.bounded_weight_norm_lstm(HIDDEN).init(key, 5)
     lengths = np.sqrt(np.square(np.asarray(params.cell.kernel)).sum(0))
     np.testing.assert_allclose(params.state["kernel"].rho, lengths.mean(), rtol=1e-5)
 
 
 def test_gradients_are_orthogonal_to_v_and_leave_the_bound_alone(x64, rng):
     xs = cases.random_inputs(rng, 3, (BATCH,), jnp.float64)
-    for cell in (jn.weight_norm_lstm(HIDDEN), jn.bounded_weight_norm_lstm(HIDDEN)):
+    for cell in (jn.zoo.weight_norm_lstm(HIDDEN), jn.zoo.bounded_weight_norm_lstm(HIDDEN)):
         params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
         gradient = jax.jit(jax.grad(lambda p, cell=cell: jnp.sum(jnp.sin(jn.unroll(cell, p, xs).outputs))))(params)
         for name in ("kernel", "recurrent"):
@@ -100,7 +100,7 @@ def test_cells_that_draw_masks_are_found_inside():
 
 
 def test_kernels_are_made_before_the_loop(rng):
-    cell = jn.weight_norm_lstm(HIDDEN)
+    cell = jn.zoo.weight_norm_lstm(HIDDEN)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng)
     program = jax.make_jaxpr(jax.grad(lambda p: jn.unroll(cell, p, xs).outputs.sum()))(params)
     found = list(cell_checks.equations(program.jaxpr))
@@ -111,7 +111,7 @@ def test_kernels_are_made_before_the_loop(rng):
 
 
 def test_it_runs_in_a_flax_module(key):
-    cell = jn.weight_norm_lstm(HIDDEN)
+    cell = jn.zoo.weight_norm_lstm(HIDDEN)
     xs = jax.random.normal(jax.random.key(1), (2, 5, 3))
     ys, variables = jaxnorm.linen.RNN(cell).init_with_output(key, xs)
     params = variables["params"]

@@ -38,21 +38,21 @@ def at(norm, there, p):
 @pytest.mark.parametrize("renew", [False, True])
 @pytest.mark.parametrize("there", [(), ("input", "recurrent"), ("summed",)])
 def test_reset_before_gru_is_its_equation(there, renew, x64, rng):
-    cell = jn.ResetBeforeGRU(
+    cell = jn.zoo.ResetBeforeGRU(
         HIDDEN, norm=jn.Sites(**dict.fromkeys(there, LN)), update_gate="renew" if renew else "keep"
     )
     check_equation(cell, lambda p, c, x: step(p, c, x, at(ln, there, p), renew=renew), rng)
 
 
 def test_each_gate_alone(x64, rng):
-    cell = jn.ResetBeforeGRU(HIDDEN, norm=LN, gate_groups=(1, 1, 1))
+    cell = jn.zoo.ResetBeforeGRU(HIDDEN, norm=LN, gate_groups=(1, 1, 1))
     there = ("input", "recurrent")
     check_equation(cell, lambda p, c, x: step(p, c, x, at(ln, there, p), ((0,), (1,), (2,))), rng)
 
 
 def test_batch_normalization_and_its_moments(x64, rng):
     """Moments of both products come out side by side, and serve as statistics."""
-    cell = jn.ResetBeforeGRU(HIDDEN, norm=jn.Sites(recurrent=BN, summed=BN))
+    cell = jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.Sites(recurrent=BN, summed=BN))
     there = ("recurrent", "summed")
     out = check_equation(cell, lambda p, c, x: step(p, c, x, at(bn, there, p)), rng)
     for site in there:
@@ -67,7 +67,7 @@ def test_batch_normalization_and_its_moments(x64, rng):
 
 
 def test_it_is_another_model_than_with_the_reset_after(rng):
-    before, after = jn.ResetBeforeGRU(HIDDEN), jn.GRU(HIDDEN)
+    before, after = jn.zoo.ResetBeforeGRU(HIDDEN), jn.GRU(HIDDEN)
     params = cases.random_cell_params(before, rng)
     xs = cases.random_inputs(rng)
     same = jn.GRUParams(*params[:3], recurrent_bias=jnp.zeros((3, HIDDEN)), norm=params.norm)
@@ -80,7 +80,7 @@ def test_it_is_another_model_than_with_the_reset_after(rng):
 def test_keras_gru_with_the_reset_before():
     """It has one bias then."""
     keras = peer("keras")
-    params, xs, carry, out = ours(jn.ResetBeforeGRU(HIDDEN))
+    params, xs, carry, out = ours(jn.zoo.ResetBeforeGRU(HIDDEN))
     places = (1, 0, 2)  # its z r h is our r z n
     with its_own_rules():
         weights = [order(leaf, places) for leaf in (params.kernel, params.recurrent, params.bias)]
@@ -91,7 +91,7 @@ def test_keras_gru_with_the_reset_before():
 @pytest.mark.long
 def test_haiku_gru():
     haiku = peer("haiku")
-    params, xs, carry, out = ours(jn.ResetBeforeGRU(HIDDEN, update_gate="renew"))
+    params, xs, carry, out = ours(jn.zoo.ResetBeforeGRU(HIDDEN, update_gate="renew"))
     places = (1, 0, 2)  # its z r a is our r z n
     weights = {
         "w_i": order(params.kernel, places),
@@ -108,13 +108,13 @@ def test_haiku_gru():
 
 
 def test_fresh_weights(key):
-    params = jn.ResetBeforeGRU(HIDDEN, update_bias=-1.0).init(key, 3)
+    params = jn.zoo.ResetBeforeGRU(HIDDEN, update_bias=-1.0).init(key, 3)
     np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [-1.0], [0.0]], HIDDEN, axis=1))
     assert jax.tree.map(jnp.shape, (params.kernel, params.recurrent)) == ((3, 3, HIDDEN), (HIDDEN, 3, HIDDEN))
-    shifted = jn.ResetBeforeGRU(HIDDEN, norm=LN, use_bias=False, update_bias=-1.0).init(key, 3)
+    shifted = jn.zoo.ResetBeforeGRU(HIDDEN, norm=LN, use_bias=False, update_bias=-1.0).init(key, 3)
     np.testing.assert_array_equal(shifted.norm.recurrent.bias[1], -np.ones(HIDDEN))
 
 
 def test_errors():
     with pytest.raises(ValueError, match=r"ResetBeforeGRU: gate_groups=\(1, 2\) joins the candidate"):
-        jn.ResetBeforeGRU(HIDDEN, gate_groups=(1, 2))
+        jn.zoo.ResetBeforeGRU(HIDDEN, gate_groups=(1, 2))

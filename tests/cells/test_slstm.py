@@ -67,7 +67,7 @@ NORMS = {"plain": (jn.Identity(), plain), "layer_norm": (jn.LayerNorm(), layer_n
 def test_cell_is_the_equation_of_the_paper(name, x64, rng):
     """With and without stabilizer, from zeros, and in the middle of a sequence."""
     spec, norm = NORMS[name]
-    cell = jn.SLSTM(HIDDEN, heads=HEADS, norm=spec)
+    cell = jn.zoo.SLSTM(HIDDEN, heads=HEADS, norm=spec)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, dtype=jnp.float64)
     p, data = oracles.to_numpy(params), np.asarray(xs)
@@ -82,7 +82,7 @@ def test_cell_is_the_equation_of_the_paper(name, x64, rng):
 
 
 def test_norms_of_the_sum_and_before_the_output(x64, rng):
-    cell = jn.SLSTM(HIDDEN, heads=HEADS, norm=jn.Sites(summed=jn.LayerNorm(), cell=jn.RMSNorm()))
+    cell = jn.zoo.SLSTM(HIDDEN, heads=HEADS, norm=jn.Sites(summed=jn.LayerNorm(), cell=jn.RMSNorm()))
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 1, dtype=jnp.float64)
     p = oracles.to_numpy(params)
@@ -93,7 +93,7 @@ def test_norms_of_the_sum_and_before_the_output(x64, rng):
 
 
 def test_heads_know_nothing_of_each_others_past(rng):
-    cell = jn.SLSTM(HIDDEN, heads=HEADS)
+    cell = jn.zoo.SLSTM(HIDDEN, heads=HEADS)
     params = cases.random_cell_params(cell, rng)
     xs = cases.random_inputs(rng)
     carry = jn.unroll(cell, params, xs).carry
@@ -105,7 +105,7 @@ def test_heads_know_nothing_of_each_others_past(rng):
 @pytest.mark.parametrize("size", [-300.0, 300.0])
 def test_gates_of_any_size_are_finite_with_masks_and_resets(size, rng):
     """exp(300) is no float32; asking the whole batch whether a step is the first gives NaN after a reset at -300."""
-    cell = jn.SLSTM(HIDDEN, heads=HEADS)
+    cell = jn.zoo.SLSTM(HIDDEN, heads=HEADS)
     params = cases.random_cell_params(cell, rng)
     params = params._replace(bias=params.bias.at[0].set(size).at[1].set(-size))
     xs, lengths = cases.random_inputs(rng), jnp.array([5, 3, 0])
@@ -129,7 +129,7 @@ def test_gates_of_any_size_are_finite_with_masks_and_resets(size, rng):
 
 
 def test_shapes_and_values_of_fresh_weights(key):
-    params = jn.SLSTM(12, heads=3).init(key, 500)
+    params = jn.zoo.SLSTM(12, heads=3).init(key, 500)
     assert params.kernel.shape == (500, 4, 12)
     np.testing.assert_allclose(np.std(params.kernel), (2 / (5 * 500)) ** 0.5, rtol=0.02)
     np.testing.assert_array_equal(params.recurrent, np.zeros((3, 4, 4, 4)))
@@ -139,13 +139,13 @@ def test_shapes_and_values_of_fresh_weights(key):
     last = jn.initializers.PowerLaw(1.0)(key, (2, 3), jnp.float32)
     np.testing.assert_allclose(last, [[5.0, 5 - 12 * 0.5**1.6, -7.0]] * 2, rtol=1e-5)
     np.testing.assert_array_equal(jn.initializers.PowerLaw()(key, (2, 1)), [[5.0], [5.0]])
-    drawn = jn.SLSTM(4, heads=2, recurrent_init=jn.initializers.orthogonal, forget_bias=1.0).init(key, 3).recurrent
+    drawn = jn.zoo.SLSTM(4, heads=2, recurrent_init=jn.initializers.orthogonal, forget_bias=1.0).init(key, 3).recurrent
     np.testing.assert_allclose(drawn[1, :, 2] @ drawn[1, :, 2].T, np.eye(2), atol=1e-6)
     assert not np.allclose(drawn[0], drawn[1])
 
 
 def test_errors():
     with pytest.raises(ValueError, match="SLSTM: heads must divide hidden_features = 4, got 3"):
-        jn.SLSTM(HIDDEN, heads=3)
+        jn.zoo.SLSTM(HIDDEN, heads=3)
     with pytest.raises(ValueError, match="SLSTM: heads must be a positive integer, got 0"):
-        jn.SLSTM(HIDDEN, heads=0)
+        jn.zoo.SLSTM(HIDDEN, heads=0)

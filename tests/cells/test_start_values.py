@@ -229,7 +229,7 @@ def test_biases_and_gains(name):
 )
 def test_block_gru(blocks, hidden, embedding, inputs):
     """The published layer of blocks counts the inputs of all blocks; the dense layer has no blocks."""
-    cell = jn.dreamer_v3_block_gru(hidden, blocks=blocks, embedding_features=embedding)
+    cell = jn.zoo.dreamer_v3_block_gru(hidden, blocks=blocks, embedding_features=embedding)
     params = cell.init(jax.random.key(3), inputs)
     size = hidden // blocks
     layer = 1.1368 * (blocks * (size + embedding + inputs)) ** -0.5
@@ -256,7 +256,7 @@ def test_published_pieces():
     recurrent = np.asarray(cell.init(jax.random.key(0), 3).recurrent, np.float64)
     np.testing.assert_array_equal(recurrent[:, 2], np.eye(16))
     orthonormal(flat(recurrent[:, [0, 1, 3]]))
-    scales = jn.norm_prop_lstm(8).init(jax.random.key(0), 3).scale
+    scales = jn.zoo.norm_prop_lstm(8).init(jax.random.key(0), 3).scale
     assert [set(np.ravel(leaf).tolist()) for leaf in scales] == [{2.0}, {2.0}, {1.0}]
 
 

@@ -129,9 +129,9 @@ def test_kernels_start_as_in_the_sources(key):
         params = getattr(jn, name)(hidden).init(key, inputs)
         np.testing.assert_allclose(deviation(params.kernel), kernel, rtol=0.05, err_msg=name)
         np.testing.assert_allclose(deviation(params.recurrent), recurrent, rtol=0.05, err_msg=name)
-    wide = oracles.flat(np.asarray(jn.tfa_ln_lstm(hidden).init(key, inputs).recurrent))
+    wide = oracles.flat(np.asarray(jn.zoo.tfa_ln_lstm(hidden).init(key, inputs).recurrent))
     np.testing.assert_allclose(wide @ wide.T, np.eye(hidden), atol=1e-5)
-    square = np.asarray(jn.kiros_ln_lstm(8).init(key, 8).kernel)[:, 2]
+    square = np.asarray(jn.zoo.kiros_ln_lstm(8).init(key, 8).kernel)[:, 2]
     np.testing.assert_allclose(square @ square.T, np.eye(8), atol=1e-5)
 
 

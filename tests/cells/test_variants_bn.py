@@ -31,7 +31,7 @@ def sonnet_step(p, c, h, x, sites):
 
 @pytest.mark.parametrize("sites", [("recurrent",), ("input", "recurrent", "cell")])
 def test_sonnet_bn_lstm(sites, x64, rng):
-    cell = jn.sonnet_bn_lstm(HIDDEN, sites=sites)
+    cell = jn.zoo.sonnet_bn_lstm(HIDDEN, sites=sites)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
     c, h = (rng.standard_normal((BATCH, HIDDEN)) for _ in range(2))
@@ -54,7 +54,7 @@ def run_laurent(p, normalized):
 
 
 def test_laurent_bn_lstm_frame_by_frame(x64, rng):
-    cell = jn.laurent_bn_lstm(HIDDEN, max_steps=STEPS)
+    cell = jn.zoo.laurent_bn_lstm(HIDDEN, max_steps=STEPS)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
     p = oracles.to_numpy(params)
@@ -65,7 +65,7 @@ def test_laurent_bn_lstm_frame_by_frame(x64, rng):
 
 
 def test_laurent_bn_lstm_over_whole_sequences_of_different_length(x64, rng):
-    cell = jn.laurent_bn_lstm(HIDDEN, max_steps=1, epsilon=1e-6)
+    cell = jn.zoo.laurent_bn_lstm(HIDDEN, max_steps=1, epsilon=1e-6)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     lengths = jnp.array([4, 1, 3, 2, 4])
     real = np.arange(STEPS)[:, None] < np.asarray(lengths)
@@ -105,16 +105,16 @@ def test_sequence_statistics_only_where_they_can_be(rng):
         with pytest.raises(ValueError, match=r"sequence_statistics: only the norm at the site 'input' may have"):
             jn.sequence_statistics(cell, cases.random_cell_params(cell, rng), xs)
     with pytest.raises(ValueError, match=r"sonnet_bn_lstm: sites must be one of 'input', 'recurrent', 'cell'; got 'x'"):
-        jn.sonnet_bn_lstm(HIDDEN, sites=("x",))
+        jn.zoo.sonnet_bn_lstm(HIDDEN, sites=("x",))
 
 
 def test_fresh_weights_of_both_and_the_identity_of_cooijmans(key):
-    sonnet = jn.sonnet_bn_lstm(HIDDEN, sites=("recurrent", "cell")).init(key, 3)
+    sonnet = jn.zoo.sonnet_bn_lstm(HIDDEN, sites=("recurrent", "cell")).init(key, 3)
     np.testing.assert_allclose(sonnet.norm.recurrent.scale, 0.1)
     assert sonnet.norm.recurrent.bias is None
     np.testing.assert_array_equal(sonnet.norm.cell.bias, np.zeros(HIDDEN))
     np.testing.assert_array_equal(sonnet.bias[1], np.ones(HIDDEN))
-    laurent = jn.laurent_bn_lstm(HIDDEN, max_steps=2).init(key, 3)
+    laurent = jn.zoo.laurent_bn_lstm(HIDDEN, max_steps=2).init(key, 3)
     assert laurent.bias is None
     np.testing.assert_array_equal(laurent.norm.input.bias, np.zeros((4, HIDDEN)))
     recurrent_init = jn.initializers.cooijmans_identity

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from jaxnorm.cells import wrappers
+from jaxnorm.cells.wrappers import base
 from tests import cases
 from tests.cell_checks import assert_close
 from tests.cells import mask_tools
@@ -68,7 +68,7 @@ def test_schedules_and_chunks_draw_the_same_masks(name, x64, rng):
 @every
 def test_weights_are_those_of_the_cell_inside(name, rng, key):
     cell = WRAPPED[name]
-    inner = wrappers.innermost(cell)
+    inner = base.innermost(cell)
     shapes = jax.eval_shape(lambda key: (cell.init(key, 3), inner.init(key, 3)), key)
     assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
     assert (cell.hidden_features, cell.out_features, cell.max_steps) == (HIDDEN, HIDDEN, inner.max_steps)
@@ -137,14 +137,14 @@ def test_padding_and_resets_with_masks(rng, key):
     assert_close(values_and_gradients(cell, params, xs, key, lengths=lengths)[1], gradients, 1e-6)
 
 
-PLAIN = [case for case in cases.CELLS if not isinstance(case.cell, wrappers.Wrapper)]
+PLAIN = [case for case in cases.CELLS if not isinstance(case.cell, base.Wrapper)]
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)
 def test_every_cell_can_be_wrapped(case, key):
     """Gradients of the chunked schedule in training; what a cell has not is refused with a word."""
     inner, count = case.cell, 3
-    recurrent = not isinstance(inner, jn.MinGRU | jn.MinLSTM)
+    recurrent = not isinstance(inner, jn.zoo.MinGRU | jn.zoo.MinLSTM)
     cell = jn.Zoneout(inner, rate=0.2)
     if recurrent:
         cell = jn.VariationalDropout(jn.DropConnect(cell, rate=0.5), rate=0.5, input_rate=0.2)
@@ -189,7 +189,7 @@ def test_around_and_inside_of_reparametrized_cells(rng, key):
     kernel = jn.weight_norm(params.cell.recurrent, params.scale["recurrent"], axis=0)
     plain = jn.Zoneout(jn.Zoneout(jn.DropConnect(jn.lstm(HIDDEN), rate=0.4)), rate=0.3)
     assert cell.draws
-    assert not wrappers.draws(jn.deterministic(cell))
+    assert not base.draws(jn.deterministic(cell))
     test = jn.unroll(jn.deterministic(cell), params, xs).outputs
     expected = jn.unroll(jn.deterministic(plain), params.cell._replace(recurrent=kernel), xs).outputs
     np.testing.assert_allclose(test, expected, atol=1e-6)
@@ -220,7 +220,7 @@ def test_without_a_key(cell, rng):
 
 
 @dataclasses.dataclass(frozen=True)
-class Odd(wrappers.Wrapper):
+class Odd(base.Wrapper):
     """A cell with a recurrent kernel of another form."""
 
     rates = ()

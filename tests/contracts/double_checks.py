@@ -48,7 +48,7 @@ def check_norm(case: NormCase, rng: np.random.Generator) -> None:
     shape = case.spec.param_shape(case.shape)
     for spec in filter(None, (case.spec, same_rule_exactly(case.spec))):
         running = spec.initial_stats(shape, jnp.float64)
-        if not isinstance(running, jn.WhiteningStats):  # random numbers are no covariance
+        if not isinstance(running, jn.zoo.WhiteningStats):  # random numbers are no covariance
             running = cases.random_stats(running, rng)
         assert dtypes(running) == {jnp.dtype(jnp.float64)}
         train, fold = jax.jit(spec.train), jax.jit(spec.fold)

@@ -11,7 +11,7 @@ import pytest
 from jax.test_util import check_grads
 
 import jaxnorm as jn
-from jaxnorm.cells.wrappers import innermost
+from jaxnorm.cells.wrappers.base import innermost
 from tests import cases, cell_checks
 
 pytestmark = pytest.mark.long

@@ -9,8 +9,8 @@ from flax import nnx
 import jaxnorm as jn
 import jaxnorm.linen
 import jaxnorm.nnx
-from jaxnorm.cells.wrappers import innermost
-from jaxnorm.norms.rows import lay_in_order
+from jaxnorm.cells.wrappers.base import innermost
+from jaxnorm.norms.core.rows import lay_in_order
 from tests import cases
 from tests.contracts import double_checks as checks
 
@@ -45,12 +45,12 @@ def test_statistics_by_hand(rng, x64):
     both = x[:2].reshape(-1, 3)
     checks.assert_double(jn.merge(first, second), (both.mean(0), both.var(0), 12.0))
     checks.assert_double(jn.population([first, second]), (both.mean(0), x[:2].var(1, ddof=1).mean(0), 12.0))
-    limit, shift = jn.renorm_limits(15_000)
+    limit, shift = jn.zoo.renorm_limits(15_000)
     checks.assert_double((limit, shift), (1 + 2 * 10 / 35, 2.5))
 
 
 def test_conditional_batch_norm_and_highway(rng, x64):
-    norm = jn.ConditionalBatchNorm(2)
+    norm = jn.zoo.ConditionalBatchNorm(2)
     x, labels = rng.standard_normal((6, 3)), np.array([0, 1, 0, 0, 1, 1])
     running = norm.initial_stats((3,), jnp.float64)
     params = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape)), norm.init((3,), jnp.float64))
@@ -61,12 +61,12 @@ def test_conditional_batch_norm_and_highway(rng, x64):
     momentum = norm.norm.momentum
     want = (1 - momentum) * mean, momentum + (1 - momentum) * var, 6.0
     checks.assert_double(norm.fold(running, measured), want)
-    layer = jn.Highway(norm=jn.BatchNorm(), param_dtype=jnp.float64)
+    layer = jn.zoo.Highway(norm=jn.BatchNorm(), param_dtype=jnp.float64)
     stats = layer.initial_stats(3)
     _, measured = layer(layer.init(jax.random.key(0), 3), jnp.asarray(x))
     assert checks.dtypes((stats, measured, layer.fold(stats, measured))) == {jnp.dtype(jnp.float64)}
     for weights, data in ((jnp.float64, jnp.float32), (jnp.float32, jnp.float64), (jnp.float64, jnp.bfloat16)):
-        layer = jn.Highway(norm=jn.BatchNorm(), param_dtype=weights)
+        layer = jn.zoo.Highway(norm=jn.BatchNorm(), param_dtype=weights)
         assert layer(layer.init(jax.random.key(0), 3), jnp.asarray(x, data))[0].dtype == data
     assert checks.dtypes(layer.initial_stats(3, jnp.float32)) == {jnp.dtype(jnp.float32)}
 

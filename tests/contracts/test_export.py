@@ -14,7 +14,7 @@ from jax import export
 import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
-from jaxnorm.engine.chunks import chunk_length
+from jaxnorm.engine.loops.chunks import chunk_length
 from tests import cases
 from tests.contracts.export_checks import begin, check_reloaded, shapes, training
 
@@ -144,7 +144,7 @@ def test_choices_by_a_size_that_is_not_known():
 
 @pytest.mark.long
 def test_a_parallel_schedule_and_stacks(rng):
-    cell = jn.MinGRU(cases.HIDDEN)
+    cell = jn.zoo.MinGRU(cases.HIDDEN)
     params = [cases.random_cell_params(cell, rng, size) for size in (cases.IN_FEATURES, cases.HIDDEN)]
     (b,) = export.symbolic_shape("b")
     free = jax.ShapeDtypeStruct((6, b, cases.IN_FEATURES), jnp.float32)
@@ -192,7 +192,15 @@ def named_tuples():
 def test_every_named_tuple_can_be_written():
     pytest.importorskip("flatbuffers", reason="jax.export needs flatbuffers to write bytes")
     kinds = set(named_tuples())
-    assert {jn.Moments, jn.LSTMParams, jn.Sites, jn.Unrolled, jn.Directions, jn.Timed, jn.SpectralState} <= kinds
+    assert {
+        jn.Moments,
+        jn.LSTMParams,
+        jn.Sites,
+        jn.Unrolled,
+        jn.Directions,
+        jn.Timed,
+        jn.weight_norms.SpectralState,
+    } <= kinds
     trees = [kind(*range(len(kind._fields))) for kind in kinds]
     written = export.export(jax.jit(lambda trees: trees))(trees).serialize()
     assert export.deserialize(written).in_tree == jax.tree.structure(((trees,), {}))

@@ -12,8 +12,8 @@ from flax import nnx
 import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
-from jaxnorm import _nnx_variables as variables
 from jaxnorm._names import cell_template, from_names
+from jaxnorm.nnx import variables
 from tests import cases
 
 BATCH, STEPS, IN, HIDDEN = 16, 6, cases.IN_FEATURES, 3
@@ -109,8 +109,8 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, xs, *, train):
         xs = jl.Norm(jn.BatchNorm(ddof=1), name="norm")(xs, use_running_average=not train)
-        xs = jl.Norm(jn.DecorrelatedBatchNorm(3), name="white")(xs, use_running_average=not train)
-        xs = jl.Norm(jn.BatchRenorm(), name="renorm")(xs, use_running_average=not train)
+        xs = jl.Norm(jn.zoo.DecorrelatedBatchNorm(3), name="white")(xs, use_running_average=not train)
+        xs = jl.Norm(jn.zoo.BatchRenorm(), name="renorm")(xs, use_running_average=not train)
         if not self.steps_apart:
             return jl.RNN(CELL, name="rnn")(xs, use_running_average=not train)
         cell = jl.RNNCell(CELL, use_running_average=not train, name="rnn")
@@ -126,8 +126,8 @@ def population_of_moments(batches, params, ddof):
 
     def forward(xs):
         ys, norm = jn.batch_norm(xs)
-        renorm = jn.BatchRenorm()
-        white = jn.DecorrelatedBatchNorm(3)
+        renorm = jn.zoo.BatchRenorm()
+        white = jn.zoo.DecorrelatedBatchNorm(3)
         ys, _ = white(white.init((3,)), ys)
         ys, _ = renorm.train(renorm.init((3,)), ys, renorm.initial_stats((3,)))
         return norm, jn.unroll(CELL, params, ys, time_axis=1).moments
@@ -175,8 +175,8 @@ def test_population_goes_through_a_compiled_part_of_a_model(rng):
 class Pair(nnx.Module):
     def __init__(self, steps_apart, *, rngs):
         self.norm = jx.Norm(jn.BatchNorm(ddof=1), 3)
-        self.white = jx.Norm(jn.DecorrelatedBatchNorm(3), 3)
-        self.renorm = jx.Norm(jn.BatchRenorm(), 3)
+        self.white = jx.Norm(jn.zoo.DecorrelatedBatchNorm(3), 3)
+        self.renorm = jx.Norm(jn.zoo.BatchRenorm(), 3)
         self.rnns = nnx.List([(nnx.RNN(jx.RNNCell(CELL, 3, rngs=rngs)) if steps_apart else jx.RNN(CELL, 3, rngs=rngs))])
 
     def __call__(self, xs):

@@ -134,12 +134,14 @@ def test_row_13_initialization_keeps_the_kernels(spec, rng, key):
     assert set(variables["params"]) <= {"module", "scale"}
     again = wrapped.apply(variables, xs, update_stats=False)
     np.testing.assert_allclose(outputs, again, rtol=1e-6, atol=1e-7)
-    if isinstance(spec, jn.UnitRows):  # stored as drawn, not as used
-        assert np.abs(jn.unit_lengths(variables["params"]["module"]["kernel"], axis=0) - 1).max() > 1e-2
+    if isinstance(spec, jn.weight_norms.UnitRows):  # stored as drawn, not as used
+        assert np.abs(jn.weight_norms.unit_lengths(variables["params"]["module"]["kernel"], axis=0) - 1).max() > 1e-2
     if isinstance(spec, jn.WeightNorm):
         for name in ("kernel", "recurrent"):
             kernel = variables["params"]["module"][name]
-            np.testing.assert_allclose(variables["params"]["scale"][name], jn.unit_lengths(kernel, axis=0), rtol=1e-6)
+            np.testing.assert_allclose(
+                variables["params"]["scale"][name], jn.weight_norms.unit_lengths(kernel, axis=0), rtol=1e-6
+            )
         np.testing.assert_allclose(
             outputs, plain.apply({"params": variables["params"]["module"]}, xs), rtol=1e-5, atol=1e-6
         )
@@ -268,7 +270,10 @@ def test_an_optimizer_trains_the_weights_behind(rng):
     after = pure(module, nnx.Param)
     for name in ("kernel", "recurrent"):
         assert np.abs(after["scale"][name] - before["scale"][name]).max() > 1e-6
-        assert (jn.unit_lengths(after["module"][name], axis=0) >= jn.unit_lengths(before["module"][name], axis=0)).all()
+        assert (
+            jn.weight_norms.unit_lengths(after["module"][name], axis=0)
+            >= jn.weight_norms.unit_lengths(before["module"][name], axis=0)
+        ).all()
 
 
 def test_partitioned_weights_stay_in_their_boxes(rng, key):
@@ -281,11 +286,11 @@ def test_partitioned_weights_stay_in_their_boxes(rng, key):
 
 def test_kernels_are_chosen_by_name(rng, key):
     xs = inputs(rng)
-    kernels = {"recurrent": jn.WeightNorm(), "kernel": jn.UnitRows()}
+    kernels = {"recurrent": jn.WeightNorm(), "kernel": jn.weight_norms.UnitRows()}
     module = jx.Reparametrized(jx.RNN(LSTM, cases.IN_FEATURES, rngs=key), kernels)
     assert set(pure(module, nnx.Param)["scale"]) == {"recurrent"}
     merged = module.merged()
-    np.testing.assert_allclose(jn.unit_lengths(merged.kernel[...], axis=0), np.ones((4, 4)), rtol=1e-5)
+    np.testing.assert_allclose(jn.weight_norms.unit_lengths(merged.kernel[...], axis=0), np.ones((4, 4)), rtol=1e-5)
     for make in (
         lambda kernels: jx.Reparametrized(jx.RNN(LSTM, cases.IN_FEATURES, rngs=key), kernels),
         lambda kernels: jl.Reparametrized(jl.RNN(LSTM), kernels).init(key, xs),

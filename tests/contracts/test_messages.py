@@ -17,7 +17,7 @@ from tests import cases
 from tests.contracts import message_cases as came
 
 XS = jnp.ones((5, 2, 3))
-CELL, BN = jn.LSTM(4), jn.laurent_bn_lstm(4, max_steps=1)
+CELL, BN = jn.LSTM(4), jn.zoo.laurent_bn_lstm(4, max_steps=1)
 KEY = jax.random.key(0)
 
 
@@ -51,8 +51,8 @@ SEVERAL = {
 NORMALIZERS = {
     "LSTM": lambda x: jn.LSTM(4, norm=x),
     "GRU": lambda x: jn.GRU(4, norm=x),
-    "LiGRU": lambda x: jn.LiGRU(4, norm=x),
-    "Highway": lambda x: jn.Highway(norm=x),
+    "LiGRU": lambda x: jn.zoo.LiGRU(4, norm=x),
+    "Highway": lambda x: jn.zoo.Highway(norm=x),
 }
 SPECS = {
     "Norm: linen": jl.Norm,
@@ -66,10 +66,10 @@ KERNELS = {
 NAMED_KERNELS = {name: lambda x, entrance=entrance: entrance({"kernel": x}) for name, entrance in KERNELS.items()}
 KEYS = {
     "LSTM.init": lambda x: CELL.init(x, 3),
-    "MinGRU.init": lambda x: jn.MinGRU(4).init(x, 3),
+    "MinGRU.init": lambda x: jn.zoo.MinGRU(4).init(x, 3),
     "GRU.init": lambda x: jn.Zoneout(jn.gru(4)).init(x, 3),
     "Reparametrized.init": lambda x: jn.Reparametrized(CELL, jn.WeightNorm()).init(x, 3),
-    "Highway.init": lambda x: jn.Highway().init(x, 3),
+    "Highway.init": lambda x: jn.zoo.Highway().init(x, 3),
     "SpectralNorm.init": lambda x: jn.SpectralNorm().init(jnp.ones((3, 4)), x),
     "LSTM.initial_carry": lambda x: CELL.initial_carry((2,), key=x),
     "unroll": lambda x: jn.unroll(CELL, P, XS, key=x),

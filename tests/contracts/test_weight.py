@@ -6,7 +6,7 @@ import jaxtyping
 import pytest
 
 import jaxnorm as jn
-from jaxnorm.weights import bounded_weight_norm, direction, weight_norm
+from jaxnorm.weight_norms import bounded_weight_norm, direction, weight_norm
 from tests import cases
 from tests.contracts import weight_checks as checks
 
@@ -135,13 +135,21 @@ def test_bad_input_is_named(case, rng, unhooked):
     ("make", "error", "message"),
     [
         (lambda: jn.WeightNorm(1.5), TypeError, r"WeightNorm: axis must be an int .*, got 1.5"),
-        (lambda: jn.UnitRows(()), TypeError, r"UnitRows: axis must be an int or a non-empty tuple of ints, got \(\)"),
         (
-            lambda: jn.BoundedWeightNorm("gain"),
+            lambda: jn.weight_norms.UnitRows(()),
+            TypeError,
+            r"UnitRows: axis must be an int or a non-empty tuple of ints, got \(\)",
+        ),
+        (
+            lambda: jn.weight_norms.BoundedWeightNorm("gain"),
             ValueError,
             r"BoundedWeightNorm: mode must be one of 'scalar', 'gain_bounded'; got 'gain'",
         ),
-        (lambda: jn.CentredWeightNorm(epsilon=-1.0), ValueError, r"CentredWeightNorm: epsilon must be .*, got -1.0"),
+        (
+            lambda: jn.weight_norms.CentredWeightNorm(epsilon=-1.0),
+            ValueError,
+            r"CentredWeightNorm: epsilon must be .*, got -1.0",
+        ),
         (lambda: jn.WeightStandardization(ddof=2), ValueError, r"WeightStandardization: ddof must be 0 or 1, got 2"),
         (
             lambda: jn.weight_standardization(jnp.ones((1, 3)), ddof=1),
@@ -155,18 +163,20 @@ def test_bad_input_is_named(case, rng, unhooked):
             r"SpectralNorm.init: .* random vector, but key is None. Pass key=",
         ),
         (
-            lambda: jn.spectral_norm(jnp.ones((2, 3)), jn.SpectralState(jnp.ones(2), jnp.ones(2))),
+            lambda: jn.spectral_norm(jnp.ones((2, 3)), jn.weight_norms.SpectralState(jnp.ones(2), jnp.ones(2))),
             ValueError,
             r"power_iteration: state.u must have shape \(units,\) = \(3,\), got \(2,\). Was the state made by init",
         ),
         (
-            lambda: jn.power_iteration(jnp.ones((2, 3)), jn.SpectralState(jnp.ones(3), jnp.ones(2)), iterations=-1),
+            lambda: jn.weight_norms.power_iteration(
+                jnp.ones((2, 3)), jn.weight_norms.SpectralState(jnp.ones(3), jnp.ones(2)), iterations=-1
+            ),
             ValueError,
             r"power_iteration: iterations must be an integer of at least zero, got -1",
         ),
         (lambda: jn.weight_norm(jnp.ones(())), ValueError, r"weight_norm: kernel must have at least one axis"),
         (
-            lambda: jn.data_dependent_init([(lambda x: x[0, 0], lambda y: y)], jnp.ones((2, 3))),
+            lambda: jn.weight_norms.data_dependent_init([(lambda x: x[0, 0], lambda y: y)], jnp.ones((2, 3))),
             ValueError,
             r"data_dependent_init: t of layer 0 must have a batch before its 1 feature axes, got shape \(\)",
         ),

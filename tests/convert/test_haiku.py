@@ -48,9 +48,9 @@ def test_cores_there_and_back(hk, rng, make):
         tools.agree(theirs.apply({k: exported[k] for k in exported}, xs), expected)
     again = convert.haiku.load(exported)
     jax.tree.map(tools.agree, again.params, found.params)  # the one at the forget gate rounds
-    if isinstance(found.spec, jn.ResetBeforeGRU):
+    if isinstance(found.spec, jn.zoo.ResetBeforeGRU):
         tools.same(again.params, found.params)
-        kept = convert.haiku.load(params, jn.ResetBeforeGRU(HIDDEN))
+        kept = convert.haiku.load(params, jn.zoo.ResetBeforeGRU(HIDDEN))
         assert kept.spec.update_gate == "keep"
         tools.agree(jn.unroll(kept.spec, kept.params, xs).outputs, expected)
         tools.same(convert.haiku.export(*kept[:2])[0], exported)

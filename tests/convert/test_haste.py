@@ -76,11 +76,11 @@ TFA = LSTM | NORMS
 BARE = {name: shape for name, shape in TFA.items() if name != "bias"}
 CASES = {
     "haste lstm": (convert.haste, LSTM, haste_lstm, jn.lstm(H)),
-    "haste ln lstm": (convert.haste, LN_LSTM, haste_lstm, jn.haste_ln_lstm(H)),
+    "haste ln lstm": (convert.haste, LN_LSTM, haste_lstm, jn.zoo.haste_ln_lstm(H)),
     "haste gru": (convert.haste, GRU, haste_gru, jn.gru(H)),
-    "haste ln gru": (convert.haste, GRU | {"gamma": (2, 3 * H)}, haste_gru, jn.haste_ln_gru(H)),
-    "tfa": (convert.tfa, TFA, tfa_lstm, jn.tfa_ln_lstm(H)),
-    "tfa without bias": (convert.tfa, BARE, tfa_lstm, jn.tfa_ln_lstm(H, use_bias=False)),
+    "haste ln gru": (convert.haste, GRU | {"gamma": (2, 3 * H)}, haste_gru, jn.zoo.haste_ln_gru(H)),
+    "tfa": (convert.tfa, TFA, tfa_lstm, jn.zoo.tfa_ln_lstm(H)),
+    "tfa without bias": (convert.tfa, BARE, tfa_lstm, jn.zoo.tfa_ln_lstm(H, use_bias=False)),
 }
 
 
@@ -103,7 +103,7 @@ def test_there_and_back(rng, module, shapes, theirs, spec):
 
 def test_names_of_variables_and_another_epsilon(rng):
     arrays = {f"{name}:0": array for name, array in random_arrays(TFA, rng).items()}
-    spec = jn.tfa_ln_lstm(H, epsilon=1e-2)
+    spec = jn.zoo.tfa_ln_lstm(H, epsilon=1e-2)
     found = convert.tfa.load(arrays, spec)
     assert found.spec == spec
     assert set(convert.tfa.export(spec, found.params)) == {name.removesuffix(":0") for name in arrays}
@@ -123,8 +123,8 @@ def test_what_does_not_fit_is_refused(rng, key):
         (convert.haste, jn.ln_lstm(2), r"norm=Sites.* cannot be represented"),
         (convert.haste, jn.ln_gru(2), r"cannot be represented: the layer there has"),
         (convert.haste, jn.elman(2), "only the LSTM and the GRU"),
-        (convert.haste, jn.haste_ln_lstm(2, learn_carry=True), "learn_carry=True cannot be represented"),
-        (convert.tfa, jn.haste_ln_lstm(2), r"cannot be represented: the layer there has"),
+        (convert.haste, jn.zoo.haste_ln_lstm(2, learn_carry=True), "learn_carry=True cannot be represented"),
+        (convert.tfa, jn.zoo.haste_ln_lstm(2), r"cannot be represented: the layer there has"),
         (convert.tfa, jn.lstm(2), "only the layer-normalized LSTM"),
     ):
         with pytest.raises(ValueError, match=match):

@@ -32,7 +32,7 @@ KERAS = {"kernel": zeros(INPUTS, 8), "recurrent_kernel": zeros(HIDDEN, 8), "bias
 FLAX = convert.linen.export(jn.lstm(HIDDEN), jn.lstm(HIDDEN).init(jax.random.key(0), INPUTS))["params"]
 HAIKU = {"lstm/linear": {"w": zeros(INPUTS + HIDDEN, 8), "b": zeros(8)}}
 HASTE = convert.haste.export(jn.gru(HIDDEN), jn.gru(HIDDEN).init(jax.random.key(0), INPUTS))
-TFA = convert.tfa.export(jn.tfa_ln_lstm(HIDDEN), jn.tfa_ln_lstm(HIDDEN).init(jax.random.key(0), INPUTS))
+TFA = convert.tfa.export(jn.zoo.tfa_ln_lstm(HIDDEN), jn.zoo.tfa_ln_lstm(HIDDEN).init(jax.random.key(0), INPUTS))
 
 
 def renamed(state, prefix):

@@ -272,7 +272,7 @@ def test_cells_that_torch_does_not_have_are_refused(spec, match, key):
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
-        (jn.ScaleNorm(), "ScaleNorm.*only LayerNorm, RMSNorm"),
+        (jn.zoo.ScaleNorm(), "ScaleNorm.*only LayerNorm, RMSNorm"),
         (jn.LayerNorm(0), "axis=0 cannot be represented"),
         (jn.RMSNorm(fraction=0.5), "fraction=0.5 cannot be represented"),
         (jn.RMSNorm(use_bias=True), "RMSNorm with a bias cannot be represented"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from jaxnorm.engine.chunks import chunk_length
+from jaxnorm.engine.loops.chunks import chunk_length
 from tests import cases, cell_checks
 
 pytestmark = pytest.mark.long
@@ -197,7 +197,7 @@ def test_options_that_do_not_fit_are_refused():
 def test_a_kernel_that_steps_multiply_by_is_not_repeated_for_each_of_them(key):
     """The candidate's product of a reset-before GRU is made in the step; its derivative needs the kernel."""
     chunk, hidden = 5, 7
-    cell = jn.ResetBeforeGRU(hidden)
+    cell = jn.zoo.ResetBeforeGRU(hidden)
     params = cell.init(key, 3)
     gradient = jax.grad(lambda p, xs: jnp.sum(jn.unroll(cell, p, xs, chunk=chunk).outputs))
     program = jax.make_jaxpr(gradient)(params, jnp.ones((3 * chunk, 2, 3)))

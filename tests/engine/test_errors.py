@@ -135,7 +135,7 @@ SPECS = {
     "candidate": (
         ValueError,
         r"MinLSTM: candidate must be one of 'linear', 'positive'; got 'log'",
-        lambda: jn.MinLSTM(4, candidate="log"),
+        lambda: jn.zoo.MinLSTM(4, candidate="log"),
     ),
     "noise": (
         ValueError,

@@ -30,7 +30,7 @@ def test_it_keeps_the_contract(name, x64):
 
 
 def test_it_has_no_loop(rng):
-    cell = jn.MinGRU(HIDDEN)
+    cell = jn.zoo.MinGRU(HIDDEN)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 8)
     program = jax.make_jaxpr(lambda p, x: parallel(cell, p, x))(params, xs)
     names = [equation.primitive.name for equation in cell_checks.equations(program.jaxpr)]
@@ -40,7 +40,7 @@ def test_it_has_no_loop(rng):
 
 
 def test_forward_mode_is_the_transpose_of_reverse_mode(x64, rng):
-    cell = jn.MinLSTM(HIDDEN)
+    cell = jn.zoo.MinLSTM(HIDDEN)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs, tangent = (cases.random_inputs(rng, 4, (2,), jnp.float64) for _ in range(2))
 
@@ -58,7 +58,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode(x64, rng):
 
 def test_states_in_bfloat16_may_be_kept_wide(rng):
     """With h in float32 the schedules agree to its rounding, whatever the products are computed in."""
-    cell = jn.MinGRU(HIDDEN, dtype=jnp.bfloat16, carry_dtype=jnp.float32)
+    cell = jn.zoo.MinGRU(HIDDEN, dtype=jnp.bfloat16, carry_dtype=jnp.float32)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 8)
     one, other = parallel(cell, params, xs), jn.unroll(cell, params, xs)
     assert one.outputs.dtype == jnp.bfloat16
@@ -67,7 +67,7 @@ def test_states_in_bfloat16_may_be_kept_wide(rng):
 
 
 def test_options_of_the_flax_modules_and_of_the_callers_reach_it(rng):
-    cells = (jn.MinGRU(HIDDEN), jn.MinLSTM(HIDDEN))
+    cells = (jn.zoo.MinGRU(HIDDEN), jn.zoo.MinLSTM(HIDDEN))
     params = [cases.random_cell_params(cell, rng) for cell in cells]
     xs, lengths = cases.random_inputs(rng, 4), jnp.array([4, 2, 0])
     expected = jn.bidirectional(cells, params, xs, lengths=lengths)
@@ -79,8 +79,8 @@ def test_what_it_refuses(rng):
     params, xs = cases.random_cell_params(jn.lstm(HIDDEN), rng), cases.random_inputs(rng)
     with pytest.raises(TypeError, match=r"schedule='parallel' needs a cell that is linear in its carry, .*got LSTM"):
         parallel(jn.lstm(HIDDEN), params, xs)
-    params = cases.random_cell_params(jn.MinGRU(HIDDEN), rng)
+    params = cases.random_cell_params(jn.zoo.MinGRU(HIDDEN), rng)
     with pytest.raises(ValueError, match="cannot stop gradients between them, got truncate=2"):
-        parallel(jn.MinGRU(HIDDEN), params, xs, truncate=2)
+        parallel(jn.zoo.MinGRU(HIDDEN), params, xs, truncate=2)
     with pytest.raises(ValueError, match="chunk and save belong to the chunked schedule"):
-        parallel(jn.MinGRU(HIDDEN), params, xs, chunk=2)
+        parallel(jn.zoo.MinGRU(HIDDEN), params, xs, chunk=2)

@@ -101,8 +101,8 @@ def test_reverse_mode_and_what_is_done_with_it_are_those_of_the_plain_loop(name,
 @pytest.mark.parametrize(
     ("norm", "call"),
     [
-        ("power_norm", lambda x: jn.power_norm(x)[0]),
-        ("streaming_norm", lambda x: jn.streaming_norm(x, stats=jn.StreamingNorm().initial_stats((3,)))[0]),
+        ("power_norm", lambda x: jn.zoo.power_norm(x)[0]),
+        ("streaming_norm", lambda x: jn.zoo.streaming_norm(x, stats=jn.zoo.StreamingNorm().initial_stats((3,)))[0]),
     ],
 )
 @pytest.mark.parametrize("transformation", FORWARD)

@@ -21,11 +21,11 @@ BN = jn.BatchNorm(momentum=0.0)
 CELLS = {
     "bn_lstm": jn.bn_lstm(HIDDEN, max_steps=8, momentum=0.0),
     "zoneout": jn.deterministic(jn.Zoneout(jn.bn_lstm(HIDDEN, max_steps=8, momentum=0.0), rate=0.3)),
-    "gru_summed": jn.ResetBeforeGRU(HIDDEN, norm=jn.Sites(recurrent=BN, summed=BN), max_steps=8),
+    "gru_summed": jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.Sites(recurrent=BN, summed=BN), max_steps=8),
     "reparametrized": jn.Reparametrized(jn.bn_lstm(HIDDEN, max_steps=8, momentum=0.0), jn.WeightNorm()),
     "l1_and_range": jn.LSTM(
         HIDDEN,
-        norm=jn.Sites(input=jn.LpBatchNorm(momentum=0.0), recurrent=jn.RangeBatchNorm(momentum=0.0)),
+        norm=jn.Sites(input=jn.zoo.LpBatchNorm(momentum=0.0), recurrent=jn.zoo.RangeBatchNorm(momentum=0.0)),
         max_steps=8,
     ),
 }
@@ -256,7 +256,7 @@ def test_gradients_of_moments(x64, rng):
 
 
 def test_all_steps_at_once_measure_the_same(x64, rng):
-    cell = jn.MinGRU(HIDDEN, norm=jn.Sites(input=jn.BatchNorm()), max_steps=3)
+    cell = jn.zoo.MinGRU(HIDDEN, norm=jn.Sites(input=jn.BatchNorm()), max_steps=3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
     where, reset = jnp.asarray(rng.random((STEPS, BATCH)) < 0.7), jnp.asarray(rng.random((STEPS, BATCH)) < 0.2)

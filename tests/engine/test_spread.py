@@ -140,7 +140,7 @@ def test_arrays_of_an_explicit_mesh_that_is_not_set(rng):
 
 
 def test_parallel_schedule_on_an_explicit_mesh(rng):
-    cell = jn.MinGRU(4)
+    cell = jn.zoo.MinGRU(4)
     params, xs, weights, masks = data_for(cell, 1, rng)
     gradient = gradient_of(cell, 1, schedule="parallel")
     with jax.set_mesh(mesh_of(AxisType.Explicit)):
@@ -174,7 +174,7 @@ NORMS = {
     "layer, over examples": lambda x, s: jn.layer_norm(x, s[None, None], axis=0),
     "rms": jn.rms_norm,
     "batch": lambda x, s: jn.batch_norm(x, s)[0],
-    "ghost": lambda x, s: jn.ghost_batch_norm(x, s, size=2)[0],
+    "ghost": lambda x, s: jn.zoo.ghost_batch_norm(x, s, size=2)[0],
     "group": partial(jn.group_norm, num_groups=4),
     "group, features alone": partial(jn.group_norm, num_groups=4, axis=-1),
     "instance": jn.instance_norm,

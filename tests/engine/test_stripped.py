@@ -41,7 +41,7 @@ MAKE = {
     "wrapped twice": lambda: jn.Zoneout(jn.DropConnect(lstm(), rate=0.5, deterministic=True), deterministic=True),
     "reparametrized": lambda: jn.Reparametrized(lstm(), {"recurrent": jn.WeightNorm()}),
     "norm at a site": lambda: jn.LSTM(4, norm=jn.Sites(recurrent=Shifted(shift_init=fresh()), cell=jn.LayerNorm())),
-    "no bias to start": lambda: jn.MILSTM(4, use_bias=False, forget_bias=0.0, kernel_init=fresh()),
+    "no bias to start": lambda: jn.zoo.MILSTM(4, use_bias=False, forget_bias=0.0, kernel_init=fresh()),
 }
 
 

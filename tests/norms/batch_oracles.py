@@ -87,7 +87,7 @@ def scaled_moments(
     for place, values, keep in sets(np.asarray(x, np.float64), spec.axis, where):
         if not keep.any():
             var[place] = 0.0
-        elif isinstance(spec, jn.LpBatchNorm):
+        elif isinstance(spec, jn.zoo.LpBatchNorm):
             var[place] = lp_estimate(values[keep], spec.deviation, spec.k) ** 2
         else:
             var[place] = range_estimate(values, keep, spec.constant, spec.chunks) ** 2
@@ -201,25 +201,25 @@ def streaming(spec: Any, params: Any, x: np.ndarray, where: Any, running: Any) -
 
 
 TRAINED: dict[type, Callable[..., np.ndarray]] = {
-    jn.BatchRenorm: renormed,
-    jn.LpBatchNorm: scaled,
-    jn.RangeBatchNorm: scaled,
-    jn.GhostBatchNorm: ghost,
-    jn.VirtualBatchNorm: plain,
-    jn.MeanOnlyBatchNorm: mean_only,
-    jn.FrozenBatchNorm: frozen,
-    jn.FrameWiseBatchNorm: frame_wise,
-    jn.MomentumBatchNorm: momentum,
-    jn.StreamingNorm: streaming,
+    jn.zoo.BatchRenorm: renormed,
+    jn.zoo.LpBatchNorm: scaled,
+    jn.zoo.RangeBatchNorm: scaled,
+    jn.zoo.GhostBatchNorm: ghost,
+    jn.zoo.VirtualBatchNorm: plain,
+    jn.zoo.MeanOnlyBatchNorm: mean_only,
+    jn.zoo.FrozenBatchNorm: frozen,
+    jn.zoo.FrameWiseBatchNorm: frame_wise,
+    jn.zoo.MomentumBatchNorm: momentum,
+    jn.zoo.StreamingNorm: streaming,
 }
 """(spec, params, x, where, running) -> the output in training."""
 
 MEASURED: dict[type, Callable[..., tuple[np.ndarray, ...]]] = {
-    jn.LpBatchNorm: scaled_moments,
-    jn.RangeBatchNorm: scaled_moments,
-    jn.GhostBatchNorm: ghost_moments,
-    jn.MeanOnlyBatchNorm: mean_only_moments,
-    jn.FrozenBatchNorm: given_moments,
-    jn.FrameWiseBatchNorm: frame_wise_moments,
+    jn.zoo.LpBatchNorm: scaled_moments,
+    jn.zoo.RangeBatchNorm: scaled_moments,
+    jn.zoo.GhostBatchNorm: ghost_moments,
+    jn.zoo.MeanOnlyBatchNorm: mean_only_moments,
+    jn.zoo.FrozenBatchNorm: given_moments,
+    jn.zoo.FrameWiseBatchNorm: frame_wise_moments,
 }
 """(spec, x, where, running) -> mean, what stands for the variance, count; others measure mean and variance."""

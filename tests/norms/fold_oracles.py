@@ -44,32 +44,32 @@ def pooled(measured: Any, rows: int) -> jn.Moments:
 
 def folded(spec: Any, old: Any, new: Any) -> Any:
     """What ``spec.fold(old, new)`` must give."""
-    if isinstance(spec, jn.FrozenBatchNorm):
+    if isinstance(spec, jn.zoo.FrozenBatchNorm):
         return old
-    if isinstance(spec, jn.VirtualBatchNorm):
+    if isinstance(spec, jn.zoo.VirtualBatchNorm):
         return new
-    if isinstance(spec, jn.PowerNorm):
+    if isinstance(spec, jn.zoo.PowerNorm):
         step = old.count + 1
         mean = old.square * old.count / step + new.square / step if step < spec.warmup else old.square
-        return jn.PowerStats(toward(mean, new.square, spec.momentum), old.correction, step)
-    if isinstance(spec, jn.IterNorm | jn.DecorrelatedBatchNorm):
+        return jn.zoo.PowerStats(toward(mean, new.square, spec.momentum), old.correction, step)
+    if isinstance(spec, jn.zoo.IterNorm | jn.zoo.DecorrelatedBatchNorm):
         mean, matrix = (toward(o, n, spec.momentum) for o, n in zip(old[:2], new[:2], strict=True))
-        return jn.WhiteningStats(mean, matrix, old.count + new.count)
-    if isinstance(spec, jn.StreamingNorm):
+        return jn.zoo.WhiteningStats(mean, matrix, old.count + new.count)
+    if isinstance(spec, jn.zoo.StreamingNorm):
         short, nothing = moments(old.short, new, None, 0), jn.Moments(*map(np.zeros_like, old.short))
         gradient, none = old.gradient_long, jn.Moments(*map(np.zeros_like, old.gradient_short))
         if old.gradient_short.count.all():
             gradient = moments(gradient, old.gradient_short, spec.backward_momentum, 0)
-        return jn.StreamingStats(moments(old.long, short, spec.momentum, 0), nothing, gradient, none)
-    if isinstance(spec, jn.BatchRenorm):
+        return jn.zoo.StreamingStats(moments(old.long, short, spec.momentum, 0), nothing, gradient, none)
+    if isinstance(spec, jn.zoo.BatchRenorm):
         deviations = (m._replace(var=np.sqrt(m.var + spec.epsilon)) for m in (old, new))
         moved = moments(*deviations, spec.momentum, 0)
         return moved._replace(var=moved.var**2 - spec.epsilon)
     ddof, debias = getattr(spec, "ddof", 0), getattr(spec, "debias", False)
-    if isinstance(spec, jn.GhostBatchNorm):
+    if isinstance(spec, jn.zoo.GhostBatchNorm):
         for part in zip(*new, strict=True):
             old = moments(old, jn.Moments(*part), spec.momentum, ddof)
         return old
-    if isinstance(spec, jn.FrameWiseBatchNorm):
+    if isinstance(spec, jn.zoo.FrameWiseBatchNorm):
         new = pooled(new, spec.max_steps)
     return moments(old, new, spec.momentum, ddof, debias)

@@ -135,7 +135,7 @@ def of_spec(spec: Any, params: Any, x: np.ndarray, where: np.ndarray | None = No
         return affine(x, None, None, (), where)
     if type(spec) in batch_oracles.TRAINED:
         return batch_oracles.TRAINED[type(spec)](spec, params, x, where, running)
-    if isinstance(spec, jn.NormProp):
+    if isinstance(spec, jn.zoo.NormProp):
         return norm_prop(x, *params, activation=spec.activation, where=where)
     fields = {"axis": spec.axis, "epsilon": spec.epsilon, "where": where}
     if isinstance(spec, jn.LayerNorm):

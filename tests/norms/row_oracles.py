@@ -151,7 +151,7 @@ def assorted_time_norm(spec, params, x, where):
 
 def inverse_root(spec, covariance):
     """Huang et al. 2018 by eigenvectors, Huang et al. 2019 by Newton's iterations."""
-    if isinstance(spec, jn.DecorrelatedBatchNorm):
+    if isinstance(spec, jn.zoo.DecorrelatedBatchNorm):
         eigenvalues, vectors = np.linalg.eigh(covariance)
         return vectors @ np.diag(eigenvalues**-0.5) @ vectors.T
     trace, p = np.trace(covariance), np.eye(len(covariance))
@@ -223,22 +223,22 @@ def in_place_batch_norm(spec, params, x, where):
 
 
 MEASURED = {
-    jn.PowerNorm: power_measured,
-    jn.DecorrelatedBatchNorm: lambda spec, x, where: whitened(spec, x, where)[2],
-    jn.IterNorm: lambda spec, x, where: whitened(spec, x, where)[2],
+    jn.zoo.PowerNorm: power_measured,
+    jn.zoo.DecorrelatedBatchNorm: lambda spec, x, where: whitened(spec, x, where)[2],
+    jn.zoo.IterNorm: lambda spec, x, where: whitened(spec, x, where)[2],
 }
 
 ORACLES = {
-    jn.PowerNorm: power_norm,
-    jn.InPlaceBatchNorm: in_place_batch_norm,
-    jn.DecorrelatedBatchNorm: whitening_norm,
-    jn.IterNorm: whitening_norm,
-    jn.DivisiveNorm: divisive_norm,
-    jn.AssortedTimeNorm: assorted_time_norm,
-    jn.AdaLayerNorm: ada_layer_norm,
-    jn.FilterResponseNorm: filter_response_norm,
-    jn.EvoNormB0: evo_norm_b0,
-    jn.EvoNormS0: evo_norm_s0,
-    jn.ScaleNorm: scale_norm,
-    jn.DynamicTanh: dynamic_tanh,
+    jn.zoo.PowerNorm: power_norm,
+    jn.zoo.InPlaceBatchNorm: in_place_batch_norm,
+    jn.zoo.DecorrelatedBatchNorm: whitening_norm,
+    jn.zoo.IterNorm: whitening_norm,
+    jn.zoo.DivisiveNorm: divisive_norm,
+    jn.zoo.AssortedTimeNorm: assorted_time_norm,
+    jn.zoo.AdaLayerNorm: ada_layer_norm,
+    jn.zoo.FilterResponseNorm: filter_response_norm,
+    jn.zoo.EvoNormB0: evo_norm_b0,
+    jn.zoo.EvoNormS0: evo_norm_s0,
+    jn.zoo.ScaleNorm: scale_norm,
+    jn.zoo.DynamicTanh: dynamic_tanh,
 }

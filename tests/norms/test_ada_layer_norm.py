@@ -19,7 +19,7 @@ def weights(rng, norm, shape):
 
 
 def test_the_map_and_the_normalization_are_those_of_the_paper(rng):
-    norm = jn.AdaLayerNorm(5, use_gate=True)
+    norm = jn.zoo.AdaLayerNorm(5, use_gate=True)
     params = weights(rng, norm, (4,))
     x, c = rng.standard_normal((3, 4)).astype(np.float32), rng.standard_normal((3, 5)).astype(np.float32)
     kernel, bias = (np.asarray(leaf, np.float64) for leaf in params)
@@ -30,12 +30,12 @@ def test_the_map_and_the_normalization_are_those_of_the_paper(rng):
     want = oracles.layer_norm(x, epsilon=1e-6) * (1 + scale) + shift
     np.testing.assert_allclose(norm(params, jnp.asarray(x), condition=jnp.asarray(c))[0], want, rtol=5e-5, atol=5e-5)
     np.testing.assert_allclose(norm(modulation, jnp.asarray(x))[0], want, rtol=5e-5, atol=5e-5)
-    y = jn.ada_layer_norm_zero(jnp.asarray(x), jnp.sin, *modulation)
+    y = jn.zoo.ada_layer_norm_zero(jnp.asarray(x), jnp.sin, *modulation)
     np.testing.assert_allclose(y, x + gate * np.sin(want), rtol=2e-4, atol=2e-4)
 
 
 def test_one_condition_a_sequence(rng):
-    norm = jn.AdaLayerNorm(2)
+    norm = jn.zoo.AdaLayerNorm(2)
     params = weights(rng, norm, (4,))
     x, c = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((3, 6, 4), (3, 2)))
     modulation = jax.tree.map(lambda leaf: leaf[:, None], norm.modulation(params, c))
@@ -45,12 +45,12 @@ def test_one_condition_a_sequence(rng):
 
 
 def test_fresh_block_is_the_identity_and_learns(rng):
-    norm = jn.AdaLayerNorm(3, use_gate=True)
+    norm = jn.zoo.AdaLayerNorm(3, use_gate=True)
     params = norm.init((4,))
     x, c = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((5, 4), (5, 3)))
 
     def block(params):
-        return jn.ada_layer_norm_zero(x, jnp.cos, *norm.modulation(params, c))
+        return jn.zoo.ada_layer_norm_zero(x, jnp.cos, *norm.modulation(params, c))
 
     np.testing.assert_array_equal(block(params), x)
     np.testing.assert_allclose(
@@ -68,7 +68,7 @@ def test_masked_elements_of_a_block(rng):
     parts = [jnp.asarray(rng.standard_normal(4), jnp.float32) for _ in range(3)]
 
     def of(x):
-        y = jn.ada_layer_norm_zero(x, lambda y: y + 1 / y, *parts, where=jnp.asarray(mask))
+        y = jn.zoo.ada_layer_norm_zero(x, lambda y: y + 1 / y, *parts, where=jnp.asarray(mask))
         return jnp.sum(jnp.sin(y)), y
 
     (_, y), gradient = jax.value_and_grad(of, has_aux=True)(jnp.asarray(np.where(mask, x, np.nan)))
@@ -82,7 +82,7 @@ def test_masked_elements_of_a_block(rng):
 
 def test_in_a_cell_with_a_condition_an_example(rng):
     # For recurrent networks gain = 1 + scale(c) and bias = shift(c), in each of the cell's layer normalizations.
-    cell, norm = jn.ln_lstm(4), jn.AdaLayerNorm(3)
+    cell, norm = jn.ln_lstm(4), jn.zoo.AdaLayerNorm(3)
     params = cases.random_cell_params(cell, rng, 2)
     maps = [weights(rng, norm, shape) for shape in ((4, 4), (4, 4), (4,))]
     xs, c = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((5, 3, 2), (3, 3)))
@@ -103,7 +103,7 @@ def test_in_a_cell_with_a_condition_an_example(rng):
 
 
 def test_errors():
-    norm = jn.AdaLayerNorm(3)
+    norm = jn.zoo.AdaLayerNorm(3)
     params = norm.init((4,))
     with pytest.raises(ValueError, match=r"AdaLayerNorm.modulation: condition must have shape \(\*B, C\) = \(2, 3\)"):
         norm.modulation(params, jnp.ones((2, 5)))
@@ -111,6 +111,6 @@ def test_errors():
         norm(norm.modulation(params), jnp.ones((2, 4)), condition=jnp.ones((2, 3)))
     zero = jnp.zeros(4)
     with pytest.raises(ValueError, match=r"ada_layer_norm_zero: block\(y\) must have shape x.shape = \(2, 4\)"):
-        jn.ada_layer_norm_zero(jnp.ones((2, 4)), lambda y: y[:1], zero, zero, zero)
+        jn.zoo.ada_layer_norm_zero(jnp.ones((2, 4)), lambda y: y[:1], zero, zero, zero)
     with pytest.raises(ValueError, match=r"AdaLayerNorm: condition_features must be a positive integer, got 0"):
-        jn.AdaLayerNorm(0)
+        jn.zoo.AdaLayerNorm(0)

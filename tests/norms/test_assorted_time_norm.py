@@ -15,7 +15,7 @@ def test_any_window_against_the_equation_in_double_precision(steps, batch, rng, 
     xs = rng.standard_normal((6, *batch, 4)) * 2 + 1
     mask = rng.random(xs.shape) < 0.7
     mask[2] = False
-    norm = jn.AssortedTimeNorm(steps, epsilon=0.1)
+    norm = jn.zoo.AssortedTimeNorm(steps, epsilon=0.1)
     params = jn.Affine(*jnp.asarray(rng.standard_normal((2, 4))))
     ys = jax.jit(lambda xs: [norm(params, xs, None, where)[0] for where in (None, jnp.asarray(mask))])(xs)
     for where, y in zip((None, mask), ys, strict=True):
@@ -25,7 +25,7 @@ def test_any_window_against_the_equation_in_double_precision(steps, batch, rng, 
 @pytest.mark.parametrize("sizes", [(1,) * 7, (3, 4), (5, 1, 1), (0, 7), (6, 0, 1)])
 def test_pieces_equal_the_whole(sizes, rng):
     """Step by step, in pieces longer and shorter than the memory, and empty ones: values and gradients."""
-    norm = jn.AssortedTimeNorm(4)
+    norm = jn.zoo.AssortedTimeNorm(4)
     params = jn.Affine(*(jnp.asarray(rng.standard_normal(3), jnp.float32) for _ in range(2)))
     xs = jnp.asarray(rng.standard_normal((7, 2, 3)), jnp.float32)
     mask = jnp.asarray(rng.random((7, 2, 1)) < 0.8)
@@ -50,14 +50,14 @@ def test_pieces_equal_the_whole(sizes, rng):
 
 def test_one_step_is_layer_normalization(rng):
     xs = jnp.asarray(rng.standard_normal((4, 2, 5)), jnp.float32)
-    ys, memory = jn.assorted_time_norm(xs, steps=1)
+    ys, memory = jn.zoo.assorted_time_norm(xs, steps=1)
     np.testing.assert_allclose(ys, jn.layer_norm(xs), atol=1e-6)
     assert memory.mean.shape == (0, 2)
 
 
 def test_gradient_flows_into_the_window_and_no_further(rng):
     xs = jnp.asarray(rng.standard_normal((6, 3)), jnp.float32)
-    slope = jax.grad(lambda xs: jnp.sum(jnp.sin(jn.assorted_time_norm(xs, steps=3)[0][4])))(xs)
+    slope = jax.grad(lambda xs: jnp.sum(jnp.sin(jn.zoo.assorted_time_norm(xs, steps=3)[0][4])))(xs)
     reached = np.abs(np.asarray(slope)).max(1) > 1e-5
     np.testing.assert_array_equal(reached, [False, False, True, True, True, False])
 
@@ -65,16 +65,16 @@ def test_gradient_flows_into_the_window_and_no_further(rng):
 def test_a_single_example_and_data_far_from_zero(rng):
     # The published code squeezes, which breaks a batch of one; means near 1e4 must keep their digits.
     xs = (1e4 + rng.standard_normal((5, 1, 6))).astype(np.float32)
-    ys, _ = jn.assorted_time_norm(jnp.asarray(xs), steps=3)
-    want = oracles.of_spec(jn.AssortedTimeNorm(3), jn.Affine(None, None), xs)
+    ys, _ = jn.zoo.assorted_time_norm(jnp.asarray(xs), steps=3)
+    want = oracles.of_spec(jn.zoo.AssortedTimeNorm(3), jn.Affine(None, None), xs)
     np.testing.assert_allclose(ys, want, atol=2e-3)
 
 
 def test_errors():
     with pytest.raises(ValueError, match=r"assorted_time_norm: xs must have a time axis first .*\(3,\)"):
-        jn.assorted_time_norm.__wrapped__(jnp.ones(3))
-    _, memory = jn.assorted_time_norm(jnp.ones((4, 2, 3)), steps=3)
+        jn.zoo.assorted_time_norm.__wrapped__(jnp.ones(3))
+    _, memory = jn.zoo.assorted_time_norm(jnp.ones((4, 2, 3)), steps=3)
     with pytest.raises(ValueError, match=r"memory.mean must have shape \(k - 1, \*B\) = \(4, 2\), got \(2, 2\)"):
-        jn.assorted_time_norm(jnp.ones((4, 2, 3)), steps=5, memory=memory)
+        jn.zoo.assorted_time_norm(jnp.ones((4, 2, 3)), steps=5, memory=memory)
     with pytest.raises(ValueError, match=r"LSTM: norm.input: AssortedTimeNorm\(.* one step at a time"):
-        jn.LSTM(4, norm=jn.AssortedTimeNorm())
+        jn.LSTM(4, norm=jn.zoo.AssortedTimeNorm())

@@ -24,7 +24,7 @@ def test_ghost_batches_do_not_see_each_other(rng):
     x = rng.standard_normal((6, 3))
     other = x.copy()
     other[2:4] = 100.0 * rng.standard_normal((2, 3))
-    y, z = (np.asarray(jn.ghost_batch_norm(array(v), size=2)[0]) for v in (x, other))
+    y, z = (np.asarray(jn.zoo.ghost_batch_norm(array(v), size=2)[0]) for v in (x, other))
     np.testing.assert_array_equal(y[[0, 1, 4, 5]], z[[0, 1, 4, 5]])
     assert np.abs(y[2:4] - z[2:4]).max() > 0
 
@@ -35,7 +35,7 @@ def test_ghost_running_statistics_move_as_if_one_came_after_the_other(rng, ddof)
     mask = np.ones((8, 1), bool)
     mask[2:4] = False  # the second ghost batch is empty,
     mask[5] = False  # the third has one example: no unbiased variance
-    norm = jn.GhostBatchNorm(2, momentum=0.7, ddof=ddof)
+    norm = jn.zoo.GhostBatchNorm(2, momentum=0.7, ddof=ddof)
     start = jn.Moments(array([1.0, 2.0, 3.0]), array([0.5, 1.0, 2.0]), array(4.0))
     _, parts = norm(affine(rng, 3), array(x), None, jnp.asarray(mask))
     folded = norm.fold(start, parts)
@@ -52,7 +52,7 @@ def test_ghost_running_statistics_move_as_if_one_came_after_the_other(rng, ddof)
 
 def test_ghost_exact_average_merges(rng):
     x = rng.standard_normal((6, 3)) * 2 + 1
-    norm = jn.GhostBatchNorm(2, momentum=None)
+    norm = jn.zoo.GhostBatchNorm(2, momentum=None)
     _, parts = norm(norm.init((3,)), array(x))
     folded = norm.fold(norm.initial_stats((3,)), parts)
     np.testing.assert_allclose(folded.mean, x.mean(0), atol=1e-5)
@@ -63,10 +63,10 @@ def test_ghost_exact_average_merges(rng):
 def test_ghost_takes_statistics_of_all_data_and_scales_of_examples(rng):
     x, params = rng.standard_normal((4, 3)), affine(rng, 3)
     running = jn.moments(array(rng.standard_normal((9, 3))))
-    y, _ = jn.GhostBatchNorm(3)(params, array(x), running)  # inference: any number of examples
+    y, _ = jn.zoo.GhostBatchNorm(3)(params, array(x), running)  # inference: any number of examples
     np.testing.assert_allclose(y, jn.batch_norm(array(x), *params, moments=running)[0], atol=1e-6)
     own = rng.standard_normal((4, 3))
-    y, _ = jn.ghost_batch_norm(array(x), array(own), size=2)
+    y, _ = jn.zoo.ghost_batch_norm(array(x), array(own), size=2)
     want = np.concatenate([oracles.batch_norm(x[i : i + 2]) for i in (0, 2)]) * own
     np.testing.assert_allclose(y, want, atol=2e-5)
 
@@ -78,7 +78,7 @@ def test_ghost_takes_statistics_of_all_data_and_scales_of_examples(rng):
 def test_virtual_is_the_authors_equation(rng, shape, axis):
     x, reference = rng.standard_normal((5, *shape[1:])) + 1, 2 * rng.standard_normal((7, *shape[1:])) - 1
     params = affine(rng, 3)
-    norm = jn.VirtualBatchNorm(axis)
+    norm = jn.zoo.VirtualBatchNorm(axis)
     plain, measured = norm(params, array(reference))
     np.testing.assert_allclose(plain, oracles.batch_norm(reference, *params, axis=axis), atol=2e-5)
     y, same = norm(params, array(x), measured)
@@ -97,7 +97,7 @@ def test_virtual_under_masks_and_its_gradients(rng):
     weights = rng.standard_normal(x.shape).astype(np.float32)
 
     def loss(x, mean):
-        y = jn.virtual_batch_norm(x, reference=reference._replace(mean=mean), where=jnp.asarray(mask))
+        y = jn.zoo.virtual_batch_norm(x, reference=reference._replace(mean=mean), where=jnp.asarray(mask))
         return jnp.sum(jnp.sin(y) * weights), y
 
     run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
@@ -123,12 +123,12 @@ def test_virtual_reference_far_from_zero(rng):
     x = 1e4 + rng.standard_normal((6, 3))
     reference = 1e4 + rng.standard_normal((9, 3))
     x, reference = (np.float64(np.float32(v)) for v in (x, reference))
-    y = jn.virtual_batch_norm(array(x), reference=jn.moments(array(reference)))
+    y = jn.zoo.virtual_batch_norm(array(x), reference=jn.moments(array(reference)))
     np.testing.assert_allclose(y, batch_oracles.virtual(x, None, None, reference), atol=5e-3)
 
 
 def test_the_last_reference_replaces_the_one_before(rng):
-    norm = jn.VirtualBatchNorm()
+    norm = jn.zoo.VirtualBatchNorm()
     first, second = (jn.moments(array(rng.standard_normal((4, 3)))) for _ in range(2))
     kept = norm.fold(norm.fold(norm.initial_stats((3,)), first), second)
     empty = jn.moments(jnp.ones((4, 3)), where=jnp.zeros((4, 3), bool))
@@ -142,9 +142,9 @@ def test_the_last_reference_replaces_the_one_before(rng):
 
 def test_mean_only_derivative_and_running_mean(rng):
     x, cotangent = rng.standard_normal((2, 5, 3)).astype(np.float32)
-    y, pull_back = jax.vjp(lambda x: jn.mean_only_batch_norm(x)[0], array(x))
+    y, pull_back = jax.vjp(lambda x: jn.zoo.mean_only_batch_norm(x)[0], array(x))
     np.testing.assert_allclose(pull_back(array(cotangent))[0], cotangent - cotangent.mean(0), atol=1e-6)
-    norm = jn.MeanOnlyBatchNorm()
+    norm = jn.zoo.MeanOnlyBatchNorm()
     params = jn.Affine(None, array([0.5, -1.0, 2.0]))
     _, measured = norm(params, array(x))
     running = norm.fold(norm.initial_stats((3,)), measured)
@@ -158,7 +158,7 @@ def test_mean_only_derivative_and_running_mean(rng):
 
 
 def test_frozen_statistics_never_change(rng):
-    norm, params = jn.FrozenBatchNorm(), affine(rng, 3)
+    norm, params = jn.zoo.FrozenBatchNorm(), affine(rng, 3)
     running = jn.moments(array(rng.standard_normal((7, 3))))
     x = array(rng.standard_normal((4, 3)))
     y, same = norm.train(params, x, running)
@@ -173,20 +173,20 @@ def test_errors():
     with pytest.raises(
         ValueError, match=r"ghost_batch_norm: size=4 must divide the number of examples, got x of shape"
     ):
-        jn.ghost_batch_norm(x, size=4)
-    for function in (lambda x: jn.ghost_batch_norm(x, size=2, axis=1), lambda x: virtual(x, axis=1)):
+        jn.zoo.ghost_batch_norm(x, size=4)
+    for function in (lambda x: jn.zoo.ghost_batch_norm(x, size=2, axis=1), lambda x: virtual(x, axis=1)):
         with pytest.raises(ValueError, match=r"axis=1 must contain 0, the axis of the examples"):
             function(x)
     with pytest.raises(ValueError, match=r"virtual_batch_norm: reference.mean must broadcast"):
         virtual(jnp.ones((6, 3)))
     with pytest.raises(ValueError, match=r"GhostBatchNorm: size must be a positive integer, got 0"):
-        jn.GhostBatchNorm(0)
+        jn.zoo.GhostBatchNorm(0)
     with pytest.raises(ValueError, match=r"FrozenBatchNorm: stats is None"):
-        jn.FrozenBatchNorm()(jn.Affine(None, None), x)
-    for norm in (jn.GhostBatchNorm(2), jn.VirtualBatchNorm(), jn.FrozenBatchNorm()):
+        jn.zoo.FrozenBatchNorm()(jn.Affine(None, None), x)
+    for norm in (jn.zoo.GhostBatchNorm(2), jn.zoo.VirtualBatchNorm(), jn.zoo.FrozenBatchNorm()):
         with pytest.raises(ValueError, match=r"cannot be used inside a cell"):
             jn.LSTM(3, norm=norm)
 
 
 def virtual(x, **options):
-    return jn.virtual_batch_norm(x, reference=jn.moments(jnp.ones((3, 2))), **options)
+    return jn.zoo.virtual_batch_norm(x, reference=jn.moments(jnp.ones((3, 2))), **options)

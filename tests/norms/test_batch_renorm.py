@@ -23,7 +23,7 @@ def drawn(rng, features=3):
 @pytest.mark.parametrize(("r_max", "d_max"), [(1.2, 0.3), (3, 5), (np.inf, np.inf), (1.0, 0.0)])
 def test_limits_against_algorithm_1(rng, r_max, d_max):
     x, scale, bias, running = drawn(rng)
-    y, measured = jax.jit(jn.batch_renorm)(x, scale, bias, running=running, r_max=r_max, d_max=d_max)
+    y, measured = jax.jit(jn.zoo.batch_renorm)(x, scale, bias, running=running, r_max=r_max, d_max=d_max)
     want = batch_oracles.batch_renorm(np.float64(x), scale, bias, running, r_max=r_max, d_max=d_max)
     np.testing.assert_allclose(y, want, atol=2e-5)
     for a, b in zip(measured, jn.moments(x), strict=True):
@@ -43,7 +43,7 @@ def test_no_gradient_through_the_corrections(rng):
     @jax.jit
     def run(x, scale, bias, running):
         def f(x, scale, bias, mean):
-            return jn.batch_renorm(x, scale, bias, running=running._replace(mean=mean), r_max=1.2, d_max=0.5)[0]
+            return jn.zoo.batch_renorm(x, scale, bias, running=running._replace(mean=mean), r_max=1.2, d_max=0.5)[0]
 
         return jax.vjp(f, x, scale, bias, running.mean)[1](jnp.asarray(cotangent))
 
@@ -60,21 +60,21 @@ def test_no_gradient_through_the_corrections(rng):
 
 
 def test_schedule_of_the_paper():
-    limits = jax.jit(jax.vmap(jn.renorm_limits))(jnp.array([0, 5_000, 15_000, 25_000, 40_000, 90_000]))
+    limits = jax.jit(jax.vmap(jn.zoo.renorm_limits))(jnp.array([0, 5_000, 15_000, 25_000, 40_000, 90_000]))
     np.testing.assert_allclose(limits[0], [1, 1, 1 + 2 * 10 / 35, 1 + 2 * 20 / 35, 3, 3], rtol=1e-6)
     np.testing.assert_allclose(limits[1], [0, 0, 2.5, 5, 5, 5], rtol=1e-6)
-    own = jn.renorm_limits(3, start=2, r_end=4, d_end=6, r_max=2.0, d_max=4.0)
+    own = jn.zoo.renorm_limits(3, start=2, r_end=4, d_end=6, r_max=2.0, d_max=4.0)
     np.testing.assert_allclose(own, (1.5, 1.0))
 
 
 def test_limits_may_be_traced_and_one_program_serves_all_steps(rng):
     x, scale, bias, running = drawn(rng)
-    norm, traces = jn.BatchRenorm(), []
+    norm, traces = jn.zoo.BatchRenorm(), []
 
     @jax.jit
     def step(number):
         traces.append(number)
-        r_max, d_max = jn.renorm_limits(number)
+        r_max, d_max = jn.zoo.renorm_limits(number)
         return norm.train(jn.Affine(scale, bias), x, running, r_max=r_max, d_max=d_max)[0]
 
     early, late = step(10), step(100_000)
@@ -85,7 +85,7 @@ def test_limits_may_be_traced_and_one_program_serves_all_steps(rng):
 
 def test_averages_are_those_of_mean_and_deviation(rng):
     # Averaging the variance, as elsewhere, gives another r and d.
-    norm = jn.BatchRenorm(momentum=0.75, epsilon=0.01)
+    norm = jn.zoo.BatchRenorm(momentum=0.75, epsilon=0.01)
     running = norm.initial_stats((2,))
     mean, sigma = np.zeros(2), np.full(2, np.sqrt(1.01))
     for _ in range(3):
@@ -98,7 +98,7 @@ def test_averages_are_those_of_mean_and_deviation(rng):
     y, _ = norm(jn.Affine(None, None), jnp.asarray(x, jnp.float32), running)
     np.testing.assert_allclose(y, (x - mean) / sigma, atol=1e-5)
     # Constant data cannot make a variance negative; nothing measured changes nothing.
-    low = jn.BatchRenorm(momentum=0.0, epsilon=0.01).fold(running, jn.moments(jnp.full((4, 2), 3.0)))
+    low = jn.zoo.BatchRenorm(momentum=0.0, epsilon=0.01).fold(running, jn.moments(jnp.full((4, 2), 3.0)))
     assert (np.asarray(low.var) >= 0).all()
     np.testing.assert_allclose(low.var, 0.0, atol=1e-6)
     empty = jn.moments(jnp.ones((4, 2)), where=jnp.zeros((4, 1), bool))
@@ -107,7 +107,7 @@ def test_averages_are_those_of_mean_and_deviation(rng):
 
 
 def test_rows_of_steps_are_pooled_as_variances(rng):
-    norm, x = jn.BatchRenorm(momentum=0.0), rng.standard_normal((3, 4, 2)).astype(np.float32)
+    norm, x = jn.zoo.BatchRenorm(momentum=0.0), rng.standard_normal((3, 4, 2)).astype(np.float32)
     steps = jax.vmap(jn.moments)(x)
     folded = norm.fold(norm.initial_stats((2,)), steps)
     mean, var, _ = oracles.moments(x)
@@ -127,7 +127,7 @@ def test_keras_over_three_steps(rng):
             )
         except (TypeError, ValueError) as error:
             pytest.skip(f"this release of keras has no batch renormalization: {error}")
-    norm = jn.BatchRenorm(momentum=0.75, epsilon=1e-2, r_max=1.5, d_max=0.5)
+    norm = jn.zoo.BatchRenorm(momentum=0.75, epsilon=1e-2, r_max=1.5, d_max=0.5)
     x, scale, bias, running = drawn(rng)
     mean, sigma = np.asarray(running.mean), np.sqrt(np.asarray(running.var) + 1e-2)
     with lenient():
@@ -151,17 +151,17 @@ def test_keras_over_three_steps(rng):
 
 
 def test_errors():
-    x, norm = jnp.ones((2, 3)), jn.BatchRenorm()
+    x, norm = jnp.ones((2, 3)), jn.zoo.BatchRenorm()
     with pytest.raises(ValueError, match=r"BatchRenorm: stats is None, .* Call train\(params, x, running\)"):
         norm(norm.init((3,)), x)
     with pytest.raises(ValueError, match=r"LSTM: norm.cell: BatchRenorm.* it looks at running statistics"):
         jn.LSTM(3, norm=jn.Sites(cell=norm))
-    for make in (lambda: jn.BatchRenorm(r_max=0.5), lambda: jn.renorm_limits(1, r_max=0.5)):
+    for make in (lambda: jn.zoo.BatchRenorm(r_max=0.5), lambda: jn.zoo.renorm_limits(1, r_max=0.5)):
         with pytest.raises(ValueError, match=r"r_max must be a number in \[1.0, inf\], got 0.5"):
             make()
     with pytest.raises(ValueError, match=r"batch_renorm: d_max must be a number in \[0.0, inf\], got -1.0"):
-        jn.batch_renorm(x, running=norm.initial_stats((3,)), d_max=-1)
+        jn.zoo.batch_renorm(x, running=norm.initial_stats((3,)), d_max=-1)
     with pytest.raises(ValueError, match=r"renorm_limits: d_end must lie after start=9, got 9"):
-        jn.renorm_limits(1, start=9, d_end=9)
+        jn.zoo.renorm_limits(1, start=9, d_end=9)
     with pytest.raises(ValueError, match=r"running.mean must broadcast to the shape of x"):
-        jn.batch_renorm(x, running=norm.initial_stats((2,)))
+        jn.zoo.batch_renorm(x, running=norm.initial_stats((2,)))

@@ -64,21 +64,21 @@ def test_errors_are_seen():
 
 
 OTHERS = {
-    "assorted_time": jn.AssortedTimeNorm(5),
-    "in_place": jn.InPlaceBatchNorm(),
-    "renorm": jn.BatchRenorm(),
-    "momentum": jn.MomentumBatchNorm(),
-    "frame_wise": jn.FrameWiseBatchNorm(20),
-    "mean_only": jn.MeanOnlyBatchNorm(),
-    "virtual": jn.VirtualBatchNorm(),
-    "ghost": jn.GhostBatchNorm(10),
-    "divisive": jn.DivisiveNorm(5),
-    "l1": jn.LpBatchNorm(),
-    "l_infinity": jn.LpBatchNorm(deviation="l_infinity"),
-    "top_k": jn.LpBatchNorm(deviation="top_k"),
-    "range": jn.RangeBatchNorm(),
-    "iter": jn.IterNorm(4),
-    "decorrelated": jn.DecorrelatedBatchNorm(4),
+    "assorted_time": jn.zoo.AssortedTimeNorm(5),
+    "in_place": jn.zoo.InPlaceBatchNorm(),
+    "renorm": jn.zoo.BatchRenorm(),
+    "momentum": jn.zoo.MomentumBatchNorm(),
+    "frame_wise": jn.zoo.FrameWiseBatchNorm(20),
+    "mean_only": jn.zoo.MeanOnlyBatchNorm(),
+    "virtual": jn.zoo.VirtualBatchNorm(),
+    "ghost": jn.zoo.GhostBatchNorm(10),
+    "divisive": jn.zoo.DivisiveNorm(5),
+    "l1": jn.zoo.LpBatchNorm(),
+    "l_infinity": jn.zoo.LpBatchNorm(deviation="l_infinity"),
+    "top_k": jn.zoo.LpBatchNorm(deviation="top_k"),
+    "range": jn.zoo.RangeBatchNorm(),
+    "iter": jn.zoo.IterNorm(4),
+    "decorrelated": jn.zoo.DecorrelatedBatchNorm(4),
 }
 """Statistics of a batch, or of several steps, that are not those of batch normalization."""
 

@@ -13,9 +13,9 @@ def test_any_layout_against_the_equation_in_double_precision(rng, x64):
     x = rng.standard_normal((2, 3, 4, 5)) * 2 + 1
     mask = jnp.asarray(rng.random(x.shape) < 0.7)
     specs = [
-        jn.FilterResponseNorm(),
-        jn.FilterResponseNorm((2, 3), feature_axis=1, use_learned_epsilon=True),
-        jn.FilterResponseNorm((1,), use_threshold=False, epsilon=0.3),
+        jn.zoo.FilterResponseNorm(),
+        jn.zoo.FilterResponseNorm((2, 3), feature_axis=1, use_learned_epsilon=True),
+        jn.zoo.FilterResponseNorm((1,), use_threshold=False, epsilon=0.3),
     ]
     params = [
         jax.tree.map(
@@ -35,7 +35,7 @@ def test_any_layout_against_the_equation_in_double_precision(rng, x64):
 
 def test_a_fresh_layer_is_a_relu_of_the_normalized(rng):
     x = rng.standard_normal((2, 3, 3, 4)).astype(np.float32)
-    norm = jn.FilterResponseNorm()
+    norm = jn.zoo.FilterResponseNorm()
     y, _ = norm(norm.init((4,)), jnp.asarray(x))
     rms = np.sqrt((x.astype(np.float64) ** 2).mean((1, 2), keepdims=True) + 1e-6)
     np.testing.assert_allclose(y, np.maximum(x / rms, 0), rtol=1e-5)
@@ -44,26 +44,26 @@ def test_a_fresh_layer_is_a_relu_of_the_normalized(rng):
 def test_the_threshold_gets_the_gradient_of_what_it_cut(rng):
     x = jnp.asarray(rng.standard_normal((2, 5, 3)), jnp.float32)
     threshold = jnp.asarray([-0.5, 0.2, 9.0])
-    gradient = jax.grad(lambda t: jn.filter_response_norm(x, threshold=t).sum())(threshold)
+    gradient = jax.grad(lambda t: jn.zoo.filter_response_norm(x, threshold=t).sum())(threshold)
     np.testing.assert_array_equal(
-        gradient, (np.asarray(jn.filter_response_norm(x)) < np.asarray(threshold)).sum((0, 1))
+        gradient, (np.asarray(jn.zoo.filter_response_norm(x)) < np.asarray(threshold)).sum((0, 1))
     )
 
 
 def test_a_single_position_needs_the_learned_epsilon():
     # Without it every value becomes its sign; with it small values stay small.
     x = jnp.asarray([[[1e-3, -2.0]]])
-    np.testing.assert_allclose(jn.filter_response_norm(x, epsilon=1e-12), np.sign(x), rtol=1e-5)
-    y = jn.filter_response_norm(x, learned_epsilon=jnp.asarray(-1e-2))
+    np.testing.assert_allclose(jn.zoo.filter_response_norm(x, epsilon=1e-12), np.sign(x), rtol=1e-5)
+    y = jn.zoo.filter_response_norm(x, learned_epsilon=jnp.asarray(-1e-2))
     np.testing.assert_allclose(y, np.asarray(x) / np.sqrt(np.asarray(x) ** 2 + 1e-6 + 1e-2), rtol=1e-5)
 
 
 def test_positions_spread_over_a_named_axis(rng):
     x = rng.standard_normal((2, 8, 3)).astype(np.float32)
-    want = jn.filter_response_norm(jnp.asarray(x), learned_epsilon=jnp.asarray(0.1))
+    want = jn.zoo.filter_response_norm(jnp.asarray(x), learned_epsilon=jnp.asarray(0.1))
 
     def part(x):
-        return jn.filter_response_norm(x, learned_epsilon=jnp.asarray(0.1), axis_name="s")
+        return jn.zoo.filter_response_norm(x, learned_epsilon=jnp.asarray(0.1), axis_name="s")
 
     got = jax.jit(jax.vmap(part, in_axes=1, out_axes=1, axis_name="s"))(x.reshape(2, 4, 2, 3))
     np.testing.assert_allclose(got.reshape(x.shape), want, atol=1e-6)
@@ -71,10 +71,10 @@ def test_positions_spread_over_a_named_axis(rng):
 
 def test_errors():
     with pytest.raises(ValueError, match=r"filter_response_norm: axis=None .* at least one position axis"):
-        jn.filter_response_norm(jnp.ones((2, 3)))
+        jn.zoo.filter_response_norm(jnp.ones((2, 3)))
     with pytest.raises(ValueError, match=r"epsilon must be above 0 where learned_epsilon is given, got 0"):
-        jn.filter_response_norm(jnp.ones((2, 3, 1)), epsilon=0.0, learned_epsilon=jnp.asarray(1e-4))
+        jn.zoo.filter_response_norm(jnp.ones((2, 3, 1)), epsilon=0.0, learned_epsilon=jnp.asarray(1e-4))
     with pytest.raises(ValueError, match=r"filter_response_norm: threshold must broadcast .* got \(1, 1, 2\)"):
-        jn.filter_response_norm.__wrapped__(jnp.ones((2, 3, 4)), threshold=jnp.ones(2))
+        jn.zoo.filter_response_norm.__wrapped__(jnp.ones((2, 3, 4)), threshold=jnp.ones(2))
     with pytest.raises(ValueError, match=r"LSTM: FilterResponseNorm\(.* one step has no positions"):
-        jn.FilterResponseNorm().check_site("LSTM")
+        jn.zoo.FilterResponseNorm().check_site("LSTM")

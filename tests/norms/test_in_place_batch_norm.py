@@ -39,7 +39,7 @@ def test_values_and_derivatives_of_both_orders_are_those_of_two_steps(masked, rn
             curvature = jax.jvp(jax.grad(loss, argnums=(0, 1, 2)), args, along)[1]
             return f(*args), jax.jvp(f, args, along)[1], jax.grad(loss, argnums=(0, 1, 2))(*args), curvature
 
-        return each(jn.in_place_batch_norm), each(two_steps)
+        return each(jn.zoo.in_place_batch_norm), each(two_steps)
 
     got, want = run(x, scale, bias)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
@@ -51,7 +51,7 @@ def test_the_input_is_not_kept(rng):
     scale, bias = (jnp.asarray(rng.standard_normal(4), jnp.float32) for _ in range(2))
 
     def ours(x):
-        return jn.in_place_batch_norm(x, scale, bias)[0]
+        return jn.zoo.in_place_batch_norm(x, scale, bias)[0]
 
     kept = kept_by(ours, x)
     assert len(kept) == 1
@@ -63,13 +63,13 @@ def test_the_input_is_not_kept(rng):
 def test_the_next_layer_shares_what_is_kept(rng):
     x = jnp.asarray(rng.standard_normal((6, 4)), jnp.float32)
     kernel = jnp.asarray(rng.standard_normal((4, 5)), jnp.float32)
-    kept = kept_by(lambda x: jnp.sin(jn.in_place_batch_norm(x)[0] @ kernel), x)
-    z = jn.in_place_batch_norm(x)[0]
+    kept = kept_by(lambda x: jnp.sin(jn.zoo.in_place_batch_norm(x)[0] @ kernel), x)
+    z = jn.zoo.in_place_batch_norm(x)[0]
     for leaf in kept:
         np.testing.assert_array_equal(leaf, z)
 
     def layers(x, kernel):
-        return jn.in_place_batch_norm(x)[0] @ kernel
+        return jn.zoo.in_place_batch_norm(x)[0] @ kernel
 
     _, pull_back = jax.vjp(layers, x, kernel)
     whole = [leaf for leaf in jax.tree.leaves(pull_back) if getattr(leaf, "shape", None) == x.shape]
@@ -79,11 +79,11 @@ def test_the_next_layer_shares_what_is_kept(rng):
 
 def test_bfloat16_keeps_bfloat16(rng):
     x = jnp.asarray(rng.standard_normal((6, 4)), jnp.bfloat16)
-    (kept,) = kept_by(lambda x: jn.in_place_batch_norm(x)[0], x)
+    (kept,) = kept_by(lambda x: jn.zoo.in_place_batch_norm(x)[0], x)
     assert kept.dtype == jnp.bfloat16
     ours, theirs = (
         jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x)[0].astype(jnp.float32))))(x)
-        for f in (jn.in_place_batch_norm, lambda x: two_steps(x, None, None))
+        for f in (jn.zoo.in_place_batch_norm, lambda x: two_steps(x, None, None))
     )
     np.testing.assert_allclose(np.asarray(ours, np.float32), np.asarray(theirs, np.float32), atol=3e-2)
 
@@ -93,7 +93,7 @@ def test_a_scale_of_zero_is_lost_but_harms_nothing(rng):
     scale, bias = jnp.asarray([0.0, 1.5]), jnp.asarray([0.3, -0.2])
     slopes = [
         jax.grad(lambda *args, f=f: jnp.sum(jnp.sin(f(*args)[0])), argnums=(0, 1, 2))(x, scale, bias)
-        for f in (jn.in_place_batch_norm, two_steps)
+        for f in (jn.zoo.in_place_batch_norm, two_steps)
     ]
     for ours, theirs in zip(slopes[0], slopes[1], strict=True):
         assert np.isfinite(np.asarray(ours)).all()
@@ -106,17 +106,17 @@ def test_negative_scales_a_slope_of_one_and_inference(rng):
     x = jnp.asarray(rng.standard_normal((6, 3)), jnp.float32)
     scale, bias = jnp.asarray([-1.0, 2.0, -0.5]), jnp.asarray([0.3, -0.2, 0.1])
     plain, measured = jn.batch_norm(x, scale, bias)
-    np.testing.assert_allclose(jn.in_place_batch_norm(x, scale, bias, slope=1.0)[0], plain, atol=1e-6)
-    z, used = jn.in_place_batch_norm(x, scale, bias, moments=measured)
+    np.testing.assert_allclose(jn.zoo.in_place_batch_norm(x, scale, bias, slope=1.0)[0], plain, atol=1e-6)
+    z, used = jn.zoo.in_place_batch_norm(x, scale, bias, moments=measured)
     assert used is measured
     np.testing.assert_allclose(z, jax.nn.leaky_relu(plain), atol=1e-6)
-    np.testing.assert_allclose(jn.in_place_batch_norm(x, scale, bias)[0], z, atol=1e-6)
+    np.testing.assert_allclose(jn.zoo.in_place_batch_norm(x, scale, bias)[0], z, atol=1e-6)
 
 
 def test_errors():
     with pytest.raises(ValueError, match=r"in_place_batch_norm: slope must be above 0, got 0"):
-        jn.in_place_batch_norm(jnp.ones((2, 3)), slope=0.0)
+        jn.zoo.in_place_batch_norm(jnp.ones((2, 3)), slope=0.0)
     with pytest.raises(ValueError, match=r"InPlaceBatchNorm: slope must be a number in \[0.0, 1.0\], got 1.5"):
-        jn.InPlaceBatchNorm(slope=1.5)
+        jn.zoo.InPlaceBatchNorm(slope=1.5)
     with pytest.raises(ValueError, match=r"LSTM: norm.input: InPlaceBatchNorm\(.* Use BatchNorm"):
-        jn.LSTM(4, norm=jn.InPlaceBatchNorm())
+        jn.LSTM(4, norm=jn.zoo.InPlaceBatchNorm())

@@ -64,12 +64,12 @@ def test_estimates_from_normal_data(rng):
         for n in (32, 128, 1024, 65536):
             features = min(400, data.size // n)
             x = data[: n * features].reshape(features, n)
-            variances = [jn.lp_batch_norm(x, axis=1, **o)[1].var for o in (L_INFINITY, TOP_K)]
-            variances.append(jn.range_batch_norm(x, axis=1)[1].var)
+            variances = [jn.zoo.lp_batch_norm(x, axis=1, **o)[1].var for o in (L_INFINITY, TOP_K)]
+            variances.append(jn.zoo.range_batch_norm(x, axis=1)[1].var)
             if n > 1000:
-                variances.append(jn.lp_batch_norm(x, axis=1, **L1)[1].var)
-                variances.append(jn.range_batch_norm(x, axis=1, constant="consistent")[1].var)
-                variances.append(jn.range_batch_norm(x, axis=1, constant="code", chunks=16)[1].var)
+                variances.append(jn.zoo.lp_batch_norm(x, axis=1, **L1)[1].var)
+                variances.append(jn.zoo.range_batch_norm(x, axis=1, constant="consistent")[1].var)
+                variances.append(jn.zoo.range_batch_norm(x, axis=1, constant="code", chunks=16)[1].var)
             found[n] = [jnp.mean(jnp.sqrt(var)) / 3 for var in variances]
         return found
 
@@ -90,22 +90,22 @@ def test_constants():
         batch_oracles.largest_constant(100), 0.5 * (1 + (np.pi * np.log(4)) ** 0.5) / (2 * np.log(100)) ** 0.5
     )
     x = jnp.array([[-1.0], [1.0], [4.0], [-4.0]])
-    assert spread_of(jn.lp_batch_norm, x) == pytest.approx(np.sqrt(np.pi / 2) * 2.5)
-    assert spread_of(jn.lp_batch_norm, x, deviation="top_k", k=99) == pytest.approx(
+    assert spread_of(jn.zoo.lp_batch_norm, x) == pytest.approx(np.sqrt(np.pi / 2) * 2.5)
+    assert spread_of(jn.zoo.lp_batch_norm, x, deviation="top_k", k=99) == pytest.approx(
         2.5 * batch_oracles.largest_constant(4)
     )
     # 0.540 / sqrt(2 ln m), as the specification has it for the code's chunks.
-    code = spread_of(jn.range_batch_norm, x, constant="code", chunks=2)
+    code = spread_of(jn.zoo.range_batch_norm, x, constant="code", chunks=2)
     assert code == pytest.approx(5.0 * 0.540 / np.sqrt(2 * np.log(2)), rel=1e-3)
 
 
 def test_epsilon_is_added_to_the_estimate():
     x = jnp.array([[-1e-3], [1e-3]])
-    y, _ = jn.lp_batch_norm(x, epsilon=0.5)
+    y, _ = jn.zoo.lp_batch_norm(x, epsilon=0.5)
     spread = np.sqrt(np.pi / 2) * 1e-3
     np.testing.assert_allclose(y, np.asarray(x) / (spread + 0.5), rtol=1e-5)
     assert not np.allclose(y, np.asarray(x) / np.sqrt(spread**2 + 0.5), rtol=1e-2)
-    for norm in (jn.LpBatchNorm(), jn.RangeBatchNorm()):
+    for norm in (jn.zoo.LpBatchNorm(), jn.zoo.RangeBatchNorm()):
         np.testing.assert_array_equal(norm(norm.init((1,)), jnp.full((4, 1), 3.0))[0], 0.0)
 
 
@@ -113,7 +113,7 @@ def test_ties_share_the_derivative():
     """-3, 0, 0, 3: both ends attain the largest deviation, and each has half of its derivative."""
 
     def largest(x):
-        _, measured = jn.lp_batch_norm(x, **L_INFINITY)
+        _, measured = jn.zoo.lp_batch_norm(x, **L_INFINITY)
         return jnp.sqrt(measured.var[0]) / batch_oracles.largest_constant(4)
 
     value, gradient = jax.value_and_grad(largest)(jnp.array([[-3.0], [0.0], [0.0], [3.0]]))
@@ -121,7 +121,9 @@ def test_ties_share_the_derivative():
     np.testing.assert_allclose(gradient[:, 0], [-0.5, 0.0, 0.0, 0.5], atol=1e-6)
 
 
-@pytest.mark.parametrize("spec", [jn.LpBatchNorm(**L_INFINITY), jn.LpBatchNorm(**TOP_K, k=4), jn.RangeBatchNorm()])
+@pytest.mark.parametrize(
+    "spec", [jn.zoo.LpBatchNorm(**L_INFINITY), jn.zoo.LpBatchNorm(**TOP_K, k=4), jn.zoo.RangeBatchNorm()]
+)
 def test_two_named_axes_with_an_empty_member(rng, spec):
     """Unequal numbers of real elements, one member without any, a tuple of names; values and gradients."""
     x = rng.standard_normal((2, 3, 5, 2)).astype(np.float32)
@@ -149,7 +151,7 @@ def test_two_named_axes_with_an_empty_member(rng, spec):
 
 def test_running_and_population_statistics_are_those_of_the_square(rng):
     x = rng.standard_normal((2, 6, 3)).astype(np.float32)
-    norm = jn.LpBatchNorm(momentum=0.5)
+    norm = jn.zoo.LpBatchNorm(momentum=0.5)
     params = norm.init((3,))
     running, batches = norm.initial_stats((3,)), []
     for batch in x:
@@ -166,7 +168,7 @@ def test_running_and_population_statistics_are_those_of_the_square(rng):
 
 
 def test_in_a_cell(rng):
-    cell = jn.LSTM(3, norm=jn.Sites(input=jn.LpBatchNorm(), recurrent=jn.RangeBatchNorm(constant="consistent")))
+    cell = jn.LSTM(3, norm=jn.Sites(input=jn.zoo.LpBatchNorm(), recurrent=jn.zoo.RangeBatchNorm(constant="consistent")))
     params = cell.init(jax.random.key(0), 2)
     xs = jnp.asarray(rng.standard_normal((4, 5, 2)), jnp.float32)
     out = jn.unroll(cell, params, xs, lengths=jnp.array([4, 2, 0, 3, 4]))
@@ -176,15 +178,15 @@ def test_in_a_cell(rng):
 
 def test_errors():
     x = jnp.ones((6, 2))
-    for make in (lambda: jn.lp_batch_norm(x, deviation="l2"), lambda: jn.LpBatchNorm(deviation="l2")):
+    for make in (lambda: jn.zoo.lp_batch_norm(x, deviation="l2"), lambda: jn.zoo.LpBatchNorm(deviation="l2")):
         with pytest.raises(Exception, match="l2"):
             make()
     with pytest.raises(ValueError, match=r"LpBatchNorm: k must be a positive integer, got 0"):
-        jn.LpBatchNorm(k=0)
+        jn.zoo.LpBatchNorm(k=0)
     with pytest.raises(ValueError, match=r"chunks=4 must divide the number of elements of each feature, got 6"):
-        jn.range_batch_norm(x, chunks=4)
+        jn.zoo.range_batch_norm(x, chunks=4)
     with pytest.raises(ValueError, match=r"RangeBatchNorm: chunks=2 is defined for the elements of one array"):
-        jn.RangeBatchNorm(chunks=2, axis_name="data")
-    for function in (jn.lp_batch_norm, jn.range_batch_norm):
+        jn.zoo.RangeBatchNorm(chunks=2, axis_name="data")
+    for function in (jn.zoo.lp_batch_norm, jn.zoo.range_batch_norm):
         with pytest.raises(ValueError, match=r"axis_name='data' is not bound here"):
             function(x, axis_name="data")

@@ -287,7 +287,7 @@ def test_lengths_and_cosines(torch, keras, rng):
     data = Data(rng, (2, 5, FEATURES))
     data.x[0, 0] = 0.0
     functional = torch.nn.functional
-    spec = jn.ScaleNorm(scale_init=1.0)
+    spec = jn.zoo.ScaleNorm(scale_init=1.0)
     ours = data.ours(spec, spec.init((FEATURES,)))
     theirs = data.torch(torch, lambda x: functional.normalize(x, dim=-1, eps=1e-5))
     assert_agree((ours[0], ours[1][1:]), (theirs[0], theirs[1][1:]))
@@ -298,4 +298,4 @@ def test_lengths_and_cosines(torch, keras, rng):
     kernel = rng.standard_normal((FEATURES, 4)).astype(np.float32)
     x, w = torch.tensor(data.x[:, :, None]), torch.tensor(kernel.T.copy())
     cosines = functional.cosine_similarity(x, w, dim=-1)
-    np.testing.assert_allclose(jn.cosine_norm(jnp.asarray(data.x), jnp.asarray(kernel)), cosines.numpy(), atol=1e-5)
+    np.testing.assert_allclose(jn.zoo.cosine_norm(jnp.asarray(data.x), jnp.asarray(kernel)), cosines.numpy(), atol=1e-5)

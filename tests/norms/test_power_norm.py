@@ -37,7 +37,7 @@ class Published:
 
 @pytest.mark.parametrize("groups", [1, 3])
 def test_training_steps_are_those_of_the_published_code(groups, rng):
-    norm = jn.PowerNorm(groups, warmup=2)
+    norm = jn.zoo.PowerNorm(groups, warmup=2)
     other, running = Published(6, groups, 2), norm.initial_stats((6,))
     params = jn.Affine(*(jnp.asarray(rng.standard_normal(6), jnp.float32) for _ in range(2)))
     scale, bias = (np.asarray(leaf, np.float64) for leaf in params)
@@ -72,7 +72,7 @@ def test_training_steps_are_those_of_the_published_code(groups, rng):
 @pytest.mark.parametrize("warmup", [0, 1, 2, 3])
 def test_border_of_the_warm_up(warmup, rng, x64):
     """Forward, backward and both running statistics, step after step from before the border to behind it."""
-    norm = jn.PowerNorm(2, warmup=warmup, backward_momentum=0.7, momentum=0.8)
+    norm = jn.zoo.PowerNorm(2, warmup=warmup, backward_momentum=0.7, momentum=0.8)
     params = jn.Affine(*jnp.asarray(rng.standard_normal((2, 4))))
     scale, bias = map(np.asarray, params)
     running = norm.initial_stats((4,), jnp.float64)
@@ -118,17 +118,17 @@ def test_backward_pass_is_no_derivative(rng):
         data = jn.rms_norm(x)
         return jnp.sum(jnp.sin(data / jnp.sqrt(jnp.mean(data**2, axis=0, keepdims=True) + 1e-5)))
 
-    ours, theirs = jax.grad(lambda x: jnp.sum(jnp.sin(jn.power_norm(x)[0])))(x), jax.grad(plain)(x)
-    np.testing.assert_allclose(jnp.sum(jnp.sin(jn.power_norm(x)[0])), plain(x), rtol=1e-5)
+    ours, theirs = jax.grad(lambda x: jnp.sum(jnp.sin(jn.zoo.power_norm(x)[0])))(x), jax.grad(plain)(x)
+    np.testing.assert_allclose(jnp.sum(jnp.sin(jn.zoo.power_norm(x)[0])), plain(x), rtol=1e-5)
     assert np.abs(ours - theirs).max() > 1e-2
     with pytest.raises(TypeError, match=r"power_norm: .*none in forward mode .* Use reverse mode"):
-        jax.jvp(lambda x: jn.power_norm(x)[0], (x,), (x,))
+        jax.jvp(lambda x: jn.zoo.power_norm(x)[0], (x,), (x,))
 
 
 def test_inference_is_a_fixed_scaling_with_its_derivative(rng, x64):
-    norm = jn.PowerNorm(2)
+    norm = jn.zoo.PowerNorm(2)
     params = jn.Affine(*jnp.asarray(rng.standard_normal((2, 4))))
-    running = jn.PowerStats(jnp.asarray(rng.uniform(0.5, 2, 4)), jnp.ones(4), jnp.asarray(3.0))
+    running = jn.zoo.PowerStats(jnp.asarray(rng.uniform(0.5, 2, 4)), jnp.ones(4), jnp.asarray(3.0))
     x = jnp.asarray(rng.standard_normal((3, 4)))
     y, used = norm(params, x, running)
     assert used is running
@@ -140,9 +140,9 @@ def test_inference_is_a_fixed_scaling_with_its_derivative(rng, x64):
 
 
 def test_padding_reaches_nothing(rng):
-    norm = jn.PowerNorm(warmup=0)
+    norm = jn.zoo.PowerNorm(warmup=0)
     params = norm.init((3,))
-    running = jn.PowerStats(jnp.asarray([0.5, 1.0, 2.0]), jnp.asarray([0.3, -0.2, 0.1]), jnp.asarray(5.0))
+    running = jn.zoo.PowerStats(jnp.asarray([0.5, 1.0, 2.0]), jnp.asarray([0.3, -0.2, 0.1]), jnp.asarray(5.0))
     x = rng.standard_normal((4, 3)).astype(np.float32)
     mask = np.array([[True], [False], [True], [True]])
 
@@ -168,10 +168,10 @@ def test_padding_reaches_nothing(rng):
 
 def test_errors():
     with pytest.raises(ValueError, match=r"power_norm: training=True needs the running statistics as stats"):
-        jn.power_norm(jnp.ones((2, 3)), training=True)
+        jn.zoo.power_norm(jnp.ones((2, 3)), training=True)
     with pytest.raises(ValueError, match=r"power_norm: stats must have shape \(F,\) = \(3,\), got \(2,\)"):
-        jn.power_norm(jnp.ones((2, 3)), stats=jn.PowerNorm().initial_stats((2,)))
+        jn.zoo.power_norm(jnp.ones((2, 3)), stats=jn.zoo.PowerNorm().initial_stats((2,)))
     with pytest.raises(ValueError, match=r"power_norm: num_groups=2 must divide .* F = 3"):
-        jn.power_norm(jnp.ones((2, 3)), num_groups=2)
+        jn.zoo.power_norm(jnp.ones((2, 3)), num_groups=2)
     with pytest.raises(ValueError, match=r"LSTM: norm.input: PowerNorm\(.* Use BatchNorm"):
-        jn.LSTM(4, norm=jn.PowerNorm())
+        jn.LSTM(4, norm=jn.zoo.PowerNorm())

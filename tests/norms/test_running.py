@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from jaxnorm.norms.rows import lay_in_order, pool
+from jaxnorm.norms.core.rows import lay_in_order, pool
 from tests.norms import oracles
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from jaxnorm.norms import standardize
+from jaxnorm.norms.core import standardize
 from tests.derivatives import agree
 
 AFFINE = {

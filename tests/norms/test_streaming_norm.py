@@ -66,10 +66,10 @@ def drawn(rng, *shape):
 @pytest.mark.parametrize(
     ("norm", "a", "b"),
     [
-        (jn.StreamingNorm(), (0.5, 0.5), (0.5, 0.5, 0.0)),
-        (jn.StreamingNorm.feedforward(momentum=0.6, backward_momentum=0.2), (0.5, 0.5), (0.5, 0.5, 0.0)),
-        (jn.StreamingNorm.recurrent(), (0.7, 0.3), (0.7, 0.0, 0.3)),
-        (jn.StreamingNorm(weights=(0.2, 0.8), backward_weights=(0.3, 0.4, 0.5)), (0.2, 0.8), (0.3, 0.4, 0.5)),
+        (jn.zoo.StreamingNorm(), (0.5, 0.5), (0.5, 0.5, 0.0)),
+        (jn.zoo.StreamingNorm.feedforward(momentum=0.6, backward_momentum=0.2), (0.5, 0.5), (0.5, 0.5, 0.0)),
+        (jn.zoo.StreamingNorm.recurrent(), (0.7, 0.3), (0.7, 0.0, 0.3)),
+        (jn.zoo.StreamingNorm(weights=(0.2, 0.8), backward_weights=(0.3, 0.4, 0.5)), (0.2, 0.8), (0.3, 0.4, 0.5)),
     ],
 )
 def test_both_passes_over_weight_updates(norm, a, b, rng):
@@ -105,7 +105,7 @@ def test_both_passes_over_weight_updates(norm, a, b, rng):
 def test_batch_normalization_is_a_case(rng):
     """Over two weight updates, gradients and running statistics included; rounding alone differs."""
     norm, plain = (
-        jn.StreamingNorm(weights=(0.0, 1.0), backward_weights=(0.0, 0.0, 1.0), momentum=0.9),
+        jn.zoo.StreamingNorm(weights=(0.0, 1.0), backward_weights=(0.0, 0.0, 1.0), momentum=0.9),
         jn.BatchNorm(momentum=0.9),
     )
     params = jn.Affine(*drawn(rng, 4))
@@ -128,7 +128,7 @@ def test_batch_normalization_is_a_case(rng):
 
 
 def test_where_all_statistics_agree_the_gradient_is_that_of_batch_normalization(rng):
-    norm, (x, dy) = jn.StreamingNorm(), drawn(rng, 6, 4)
+    norm, (x, dy) = jn.zoo.StreamingNorm(), drawn(rng, 6, 4)
     measured = jn.moments(x)
     running = norm.initial_stats((4,))._replace(long=measured)
     params, train = norm.init((4,)), passes(norm)
@@ -141,7 +141,7 @@ def test_where_all_statistics_agree_the_gradient_is_that_of_batch_normalization(
 
 def test_time_steps_share_statistics(rng):
     """A loop over steps with a batch of one; what it gathers adds up, and is gathered once a step."""
-    norm = jn.StreamingNorm.recurrent()
+    norm = jn.zoo.StreamingNorm.recurrent()
     params, running = jn.Affine(*drawn(rng, 3)), norm.initial_stats((3,))
     xs, dys = drawn(rng, 4, 1, 3)
 
@@ -171,7 +171,7 @@ def test_time_steps_share_statistics(rng):
 
 
 def test_padding_reaches_nothing(rng):
-    norm = jn.StreamingNorm(backward_weights=(0.3, 0.4, 0.3))
+    norm = jn.zoo.StreamingNorm(backward_weights=(0.3, 0.4, 0.3))
     params, running = norm.init((3,)), norm.initial_stats((3,))
     x, dy = drawn(rng, 4, 3)
     _, _, _, running = passes(norm)(params, running, x, dy)
@@ -207,22 +207,22 @@ def unhooked():
 
 
 def test_errors(unhooked):
-    x, norm = jnp.ones((2, 3)), jn.StreamingNorm()
+    x, norm = jnp.ones((2, 3)), jn.zoo.StreamingNorm()
     with pytest.raises(ValueError, match=r"StreamingNorm: stats is None, .* Call train\(params, x, running\)"):
         norm(norm.init((3,)), x)
     with pytest.raises(ValueError, match=r"LSTM: norm.recurrent: StreamingNorm.* it looks at running statistics"):
         jn.LSTM(3, norm=jn.Sites(recurrent=norm))
     with pytest.raises(ValueError, match=r"streaming_norm: stats must have shape \(\*F\) = \(3,\), got \(2,\)"):
-        jn.streaming_norm(x, stats=norm.initial_stats((2,)))
+        jn.zoo.streaming_norm(x, stats=norm.initial_stats((2,)))
     for wrong, message in (
         ({"weights": (0.5, 0.6)}, r"weights must be 1 together, got \(0.5, 0.6\). Pass \(a, 1 - a\)"),
         ({"weights": (1.5, -0.5)}, r"weights must be a number in \[0.0, 1.0\], got 1.5"),
         ({"backward_weights": (0.5, 0.5)}, r"backward_weights must be 3 numbers, got \(0.5, 0.5\)"),
     ):
         with pytest.raises(ValueError, match=rf"StreamingNorm: {message}"):
-            jn.StreamingNorm(**wrong)
+            jn.zoo.StreamingNorm(**wrong)
     with pytest.raises(ValueError, match=r"StreamingNorm: momentum must be a number .*, got None"):
-        jn.StreamingNorm(momentum=None)
+        jn.zoo.StreamingNorm(momentum=None)
     with pytest.raises(TypeError, match=r"streaming_norm: .*none in forward mode .* Use reverse mode"):
-        jax.jvp(lambda x: jn.streaming_norm(x, stats=norm.initial_stats((3,)))[0], (x,), (x,))
-    assert hash(jn.StreamingNorm(weights=[0.5, 0.5])) == hash(norm)
+        jax.jvp(lambda x: jn.zoo.streaming_norm(x, stats=norm.initial_stats((3,)))[0], (x,), (x,))
+    assert hash(jn.zoo.StreamingNorm(weights=[0.5, 0.5])) == hash(norm)

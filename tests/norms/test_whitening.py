@@ -9,7 +9,7 @@ import jaxnorm as jn
 from tests.norms import oracles
 from tests.norms.row_oracles import inverse_root
 
-BOTH = pytest.mark.parametrize("cls", [jn.DecorrelatedBatchNorm, jn.IterNorm])
+BOTH = pytest.mark.parametrize("cls", [jn.zoo.DecorrelatedBatchNorm, jn.zoo.IterNorm])
 
 
 def covariance_of(y):
@@ -37,24 +37,24 @@ def test_groups_and_masks_against_the_equation_in_double_precision(cls, size, rn
 
 def test_decorrelated_is_white_and_iterated_is_not_quite(rng):
     x = jnp.asarray(correlated(rng, 200, 6))
-    white, _ = jn.decorrelated_batch_norm(x, epsilon=1e-9)
+    white, _ = jn.zoo.decorrelated_batch_norm(x, epsilon=1e-9)
     np.testing.assert_allclose(covariance_of(white), np.eye(6), atol=2e-3)
     # papers.md: five iterations do not whiten fully, so a test must compare with the iteration and not with I.
-    five = np.diag(covariance_of(jn.iter_norm(x)[0]))
+    five = np.diag(covariance_of(jn.zoo.iter_norm(x)[0]))
     assert five.min() < 0.95
     mild = jnp.asarray(rng.standard_normal((200, 6)) @ (np.eye(6) + 0.3 * np.eye(6, k=1)), jnp.float32)
-    many, _ = jn.iter_norm(mild, iterations=12, epsilon=1e-9)
-    np.testing.assert_allclose(many, jn.decorrelated_batch_norm(mild, epsilon=1e-9)[0], atol=2e-3)
-    none, _ = jn.iter_norm(x, iterations=0, epsilon=0.0)
+    many, _ = jn.zoo.iter_norm(mild, iterations=12, epsilon=1e-9)
+    np.testing.assert_allclose(many, jn.zoo.decorrelated_batch_norm(mild, epsilon=1e-9)[0], atol=2e-3)
+    none, _ = jn.zoo.iter_norm(x, iterations=0, epsilon=0.0)
     centred = np.asarray(x, np.float64) - np.asarray(x, np.float64).mean(0)
     np.testing.assert_allclose(none, centred / np.sqrt((centred**2).mean(0).sum()), rtol=1e-4, atol=1e-5)
 
 
 def test_zca_is_symmetric_and_groups_stay_apart(rng):
     x = jnp.asarray(correlated(rng, 60, 4))
-    y, measured = jn.decorrelated_batch_norm(x, group_size=2)
+    y, measured = jn.zoo.decorrelated_batch_norm(x, group_size=2)
     np.testing.assert_allclose(measured.matrix, np.swapaxes(measured.matrix, 1, 2), atol=1e-6)
-    alone, _ = jn.decorrelated_batch_norm(x[:, 2:])
+    alone, _ = jn.zoo.decorrelated_batch_norm(x[:, 2:])
     np.testing.assert_allclose(y[:, 2:], alone, atol=1e-5)
     assert np.abs(covariance_of(y)[:2, 2:]).max() > 1e-2
 
@@ -62,8 +62,8 @@ def test_zca_is_symmetric_and_groups_stay_apart(rng):
 def test_groups_of_one_are_batch_normalization(rng):
     x = jnp.asarray(correlated(rng, 20, 3))
     want, _ = jn.batch_norm(x)
-    np.testing.assert_allclose(jn.decorrelated_batch_norm(x, group_size=1)[0], want, atol=1e-5)
-    np.testing.assert_allclose(jn.iter_norm(x, group_size=1)[0], want, atol=1e-5)
+    np.testing.assert_allclose(jn.zoo.decorrelated_batch_norm(x, group_size=1)[0], want, atol=1e-5)
+    np.testing.assert_allclose(jn.zoo.iter_norm(x, group_size=1)[0], want, atol=1e-5)
 
 
 def test_repeated_eigenvalues_have_a_derivative(rng, x64):
@@ -72,7 +72,7 @@ def test_repeated_eigenvalues_have_a_derivative(rng, x64):
     along = jnp.asarray(rng.standard_normal(x.shape))
 
     def f(x):
-        return jn.decorrelated_batch_norm(x, epsilon=1e-3)[0]
+        return jn.zoo.decorrelated_batch_norm(x, epsilon=1e-3)[0]
 
     @jax.jit
     def run(x):
@@ -135,11 +135,11 @@ def test_running_covariances(cls, rng):
 
 def test_errors():
     with pytest.raises(ValueError, match=r"iter_norm: group_size=3 must divide the number of features F = 4"):
-        jn.iter_norm(jnp.ones((2, 4)), group_size=3)
-    pairs = jn.DecorrelatedBatchNorm(2).initial_stats((4,))
+        jn.zoo.iter_norm(jnp.ones((2, 4)), group_size=3)
+    pairs = jn.zoo.DecorrelatedBatchNorm(2).initial_stats((4,))
     with pytest.raises(ValueError, match=r"decorrelated_batch_norm: stats.matrix must have shape \(G, d, d\) = \(1, 4"):
-        jn.decorrelated_batch_norm(jnp.ones((2, 4)), stats=pairs)
+        jn.zoo.decorrelated_batch_norm(jnp.ones((2, 4)), stats=pairs)
     with pytest.raises(ValueError, match=r"IterNorm: iterations must be zero or more, got -1"):
-        jn.IterNorm(iterations=-1)
+        jn.zoo.IterNorm(iterations=-1)
     with pytest.raises(ValueError, match=r"LSTM: norm.input: IterNorm\(.* Use BatchNorm"):
-        jn.LSTM(4, norm=jn.IterNorm())
+        jn.LSTM(4, norm=jn.zoo.IterNorm())

@@ -33,8 +33,8 @@ class Model(nn.Module):
         x = nn.LayerNorm(name="norm")(x)
         x = nn.MultiHeadDotProductAttention(num_heads=2, name="attention")(x)
         x = nn.RNN(nn.OptimizedLSTMCell(5), name="theirs")(x)
-        x = nn.Bidirectional(jl.RNN(jn.ln_lstm(4, learn_carry=True)), jl.RNN(jn.MinGRU(3)), name="ours")(x)
-        x = jl.Reparametrized(jl.RNN(jn.SLSTM(4, heads=2)), jn.WeightNorm(), name="unit")(x)
+        x = nn.Bidirectional(jl.RNN(jn.ln_lstm(4, learn_carry=True)), jl.RNN(jn.zoo.MinGRU(3)), name="ours")(x)
+        x = jl.Reparametrized(jl.RNN(jn.zoo.SLSTM(4, heads=2)), jn.WeightNorm(), name="unit")(x)
         return nn.Dense(3, name="scale")(x)
 
 

@@ -88,10 +88,10 @@ def test_weights_of_normalizers(case):
 
 
 def test_kernels_of_normalizers(key):
-    params = jn.CosineNorm(4, use_scale=True).init(key, 3)
+    params = jn.zoo.CosineNorm(4, use_scale=True).init(key, 3)
     assert by_name(optim.decay_mask(params)) == {"kernel": True, "scale": False}
     assert by_name(optim.muon_dimensions(params)) == {"kernel": ((0,), (1,))}
-    params = jn.Highway().init(key, 4)
+    params = jn.zoo.Highway().init(key, 4)
     check(params, {"kernel": (0, 2)})
 
 
@@ -104,10 +104,12 @@ def test_weights_of_weight_normalizers(case, key, rng):
 
 WRAPPED = (
     jn.Reparametrized(jn.ln_lstm(4), jn.WeightNorm()),
-    jn.Reparametrized(jn.lstm(4), jn.BoundedWeightNorm("gain_bounded")),
-    jn.bounded_weight_norm_lstm(4),
-    jn.Reparametrized(jn.Zoneout(jn.gru(4), rate=0.1), {"recurrent": jn.CentredWeightNorm(learn_scale=True)}),
-    jn.Zoneout(jn.weight_norm_lstm(4), rate=0.1),
+    jn.Reparametrized(jn.lstm(4), jn.weight_norms.BoundedWeightNorm("gain_bounded")),
+    jn.zoo.bounded_weight_norm_lstm(4),
+    jn.Reparametrized(
+        jn.Zoneout(jn.gru(4), rate=0.1), {"recurrent": jn.weight_norms.CentredWeightNorm(learn_scale=True)}
+    ),
+    jn.Zoneout(jn.zoo.weight_norm_lstm(4), rate=0.1),
 )
 
 
@@ -119,7 +121,7 @@ def test_wrapped_cells(cell):
 
 
 def test_stacks_and_directions(key):
-    cells = (jn.ln_lstm(4), jn.SLSTM(4, heads=2))
+    cells = (jn.ln_lstm(4), jn.zoo.SLSTM(4, heads=2))
     params = [shapes_of(cells[0]), jn.Directions(*map(shapes_of, cells))]
     check(
         params,
@@ -136,7 +138,7 @@ def test_stacks_and_directions(key):
 
 @pytest.mark.parametrize(
     "cell",
-    [jn.MinGRU(3, use_bias=False), jn.MinLSTM(3, use_bias=False), jn.MUT2(3), jn.MUT1(3), jn.Elman(3)],
+    [jn.zoo.MinGRU(3, use_bias=False), jn.zoo.MinLSTM(3, use_bias=False), jn.zoo.MUT2(3), jn.zoo.MUT1(3), jn.Elman(3)],
     ids=lambda cell: type(cell).__name__,
 )
 def test_cells_that_say_little_of_their_layout(cell):

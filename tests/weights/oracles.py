@@ -82,13 +82,13 @@ def spectral_norm(kernel, u, v, scale=None, axis=None):
 def of_spec(spec: Any, params: Any, state: Any) -> np.ndarray:
     """The kernel that a spec must make, from the equation of its paper."""
     kernel = np.asarray(params.kernel, np.float64)
-    if isinstance(spec, jn.UnitRows):
+    if isinstance(spec, jn.weight_norms.UnitRows):
         return weight_norm(kernel, None, spec.axis)
     if isinstance(spec, jn.WeightNorm):
         return weight_norm(kernel, params.scale, spec.axis)
-    if isinstance(spec, jn.BoundedWeightNorm):
+    if isinstance(spec, jn.weight_norms.BoundedWeightNorm):
         return bounded_weight_norm(kernel, state.rho, params.scale, spec.axis)
-    if isinstance(spec, jn.CentredWeightNorm):
+    if isinstance(spec, jn.weight_norms.CentredWeightNorm):
         scale = params.scale if spec.learn_scale else spec.scale_init
         return centred_weight_norm(kernel, scale, spec.axis, spec.epsilon)
     if isinstance(spec, jn.WeightStandardization):

@@ -33,7 +33,7 @@ def test_a_model_layer_by_layer(rng):
     kernels, x = kernels_of(rng, (6, 5), (5, 4), (4, 3)), rng.standard_normal((20, 6)) * 2 + 1
     layers = [(dense(v), jnp.tanh) for v in kernels]
     for options in ({}, {"init_scale": 0.3, "epsilon": 1e-2}):
-        found = jax.jit(lambda x, options=options: jn.data_dependent_init(layers, x, **options))(
+        found = jax.jit(lambda x, options=options: jn.weight_norms.data_dependent_init(layers, x, **options))(
             jnp.asarray(x, jnp.float32)
         )
         for got, want in zip(found, oracle(kernels, x, **options), strict=True):
@@ -43,7 +43,7 @@ def test_a_model_layer_by_layer(rng):
 
 def test_every_pre_activation_has_mean_zero_and_variance_one(rng):
     kernels, x = kernels_of(rng, (6, 5), (5, 4)), jnp.asarray(rng.standard_normal((50, 6)) ** 3, jnp.float32)
-    found = jn.data_dependent_init([(dense(v), jax.nn.relu) for v in kernels], x)
+    found = jn.weight_norms.data_dependent_init([(dense(v), jax.nn.relu) for v in kernels], x)
     for v, (g, b) in zip(kernels, found, strict=True):
         y = jnp.matmul(x, jn.weight_norm(v, g)) + b[None]
         np.testing.assert_allclose(y.mean(0), np.zeros(v.shape[1]), atol=1e-5)
@@ -59,7 +59,7 @@ def test_convolutions_measure_over_positions_too(rng):
         numbers = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(x, jn.weight_norm(kernel), (1, 1), "VALID", dimension_numbers=numbers)
 
-    ((g, b),) = jn.data_dependent_init([(convolve, jax.nn.relu)], images)
+    ((g, b),) = jn.weight_norms.data_dependent_init([(convolve, jax.nn.relu)], images)
     t = np.asarray(convolve(images), np.float64).reshape(-1, 4)
     np.testing.assert_allclose(g, 1 / t.std(0), rtol=1e-4)
     np.testing.assert_allclose(b, -t.mean(0) / t.std(0), rtol=1e-3, atol=1e-4)
@@ -67,7 +67,9 @@ def test_convolutions_measure_over_positions_too(rng):
 
 def test_gates_are_units_of_two_axes(rng):
     kernels, x = kernels_of(rng, (6, 4, 3)), rng.standard_normal((7, 5, 6))
-    ((g, b),) = jn.data_dependent_init([(dense(kernels[0]), jnp.tanh)], jnp.asarray(x, jnp.float32), feature_axes=2)
+    ((g, b),) = jn.weight_norms.data_dependent_init(
+        [(dense(kernels[0]), jnp.tanh)], jnp.asarray(x, jnp.float32), feature_axes=2
+    )
     ((want_g, want_b),) = oracle(kernels, x)
     assert g.shape == b.shape == (4, 3)
     np.testing.assert_allclose(g, want_g, rtol=1e-4)
@@ -78,8 +80,8 @@ def test_padding_reaches_nothing(rng):
     kernels, x = kernels_of(rng, (6, 5), (5, 4)), jnp.asarray(rng.standard_normal((8, 6)), jnp.float32)
     layers = [(dense(v), jnp.tanh) for v in kernels]
     real = jnp.arange(8) < 5
-    padded = jn.data_dependent_init(layers, jnp.where(real[:, None], x, jnp.nan), where=real)
-    alone = jn.data_dependent_init(layers, x[:5])
+    padded = jn.weight_norms.data_dependent_init(layers, jnp.where(real[:, None], x, jnp.nan), where=real)
+    alone = jn.weight_norms.data_dependent_init(layers, x[:5])
     for a, b in zip(jax.tree.leaves(padded), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -87,23 +89,25 @@ def test_padding_reaches_nothing(rng):
 def test_a_mapped_batch_counts_as_one(rng):
     kernels, x = kernels_of(rng, (6, 5), (5, 4)), jnp.asarray(rng.standard_normal((8, 6)), jnp.float32)
     layers = [(dense(v), jnp.tanh) for v in kernels]
-    mapped = jax.vmap(lambda x: jn.data_dependent_init(layers, x, axis_name="parts"), axis_name="parts")(
+    mapped = jax.vmap(lambda x: jn.weight_norms.data_dependent_init(layers, x, axis_name="parts"), axis_name="parts")(
         x.reshape(2, 4, 6)
     )
-    for a, b in zip(jax.tree.leaves(mapped), jax.tree.leaves(jn.data_dependent_init(layers, x)), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(mapped), jax.tree.leaves(jn.weight_norms.data_dependent_init(layers, x)), strict=True
+    ):
         np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-5)
 
 
 def test_units_without_spread_keep_their_scale():
     layers = [(lambda x: x, jnp.tanh)]
-    ((g, b),) = jn.data_dependent_init(layers, jnp.asarray([[3.0, 1.0], [3.0, 5.0]]), init_scale=2.0)
+    ((g, b),) = jn.weight_norms.data_dependent_init(layers, jnp.asarray([[3.0, 1.0], [3.0, 5.0]]), init_scale=2.0)
     np.testing.assert_allclose(g, [2.0, 1.0], rtol=1e-6)
     np.testing.assert_allclose(b, [-6.0, -3.0], rtol=1e-6)
 
 
 def test_low_precision_keeps_its_dtype(rng):
     kernels, x = kernels_of(rng, (6, 5)), jnp.asarray(rng.standard_normal((20, 6)), jnp.bfloat16)
-    ((g, b),) = jn.data_dependent_init([(dense(kernels[0].astype(jnp.bfloat16)), jnp.tanh)], x)
+    ((g, b),) = jn.weight_norms.data_dependent_init([(dense(kernels[0].astype(jnp.bfloat16)), jnp.tanh)], x)
     assert g.dtype == b.dtype == jnp.bfloat16
     ((want_g, _),) = oracle(kernels, x)
     np.testing.assert_allclose(np.asarray(g, np.float64), want_g, rtol=3e-2)

@@ -91,14 +91,14 @@ LAYERS = {
         {"kernel": (0,), "recurrent": (0,)},
     ),
     "a cell with heads": (
-        lambda: jl.RNN(jn.SLSTM(4, heads=2)),
-        lambda r: jx.RNN(jn.SLSTM(4, heads=2), INPUTS, rngs=r),
+        lambda: jl.RNN(jn.zoo.SLSTM(4, heads=2)),
+        lambda r: jx.RNN(jn.zoo.SLSTM(4, heads=2), INPUTS, rngs=r),
         SEQUENCE,
         {"kernel": (0,), "recurrent": (1,)},
     ),
     "a cell of layers": (
-        lambda: jl.RNN(jn.RecurrentHighway(4, depth=3)),
-        lambda r: jx.RNN(jn.RecurrentHighway(4, depth=3), INPUTS, rngs=r),
+        lambda: jl.RNN(jn.zoo.RecurrentHighway(4, depth=3)),
+        lambda r: jx.RNN(jn.zoo.RecurrentHighway(4, depth=3), INPUTS, rngs=r),
         SEQUENCE,
         {"kernel": (0,), "recurrent": (1,)},
     ),
@@ -119,7 +119,7 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 def test_linen(name, rng, key):
     make, _, shape, axes = LAYERS[name]
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
-    plain, wrapped = make(), jl.Reparametrized(make(), jn.UnitRows())
+    plain, wrapped = make(), jl.Reparametrized(make(), jn.weight_norms.UnitRows())
     with lenient():
         variables = cases.randomize(wrapped.init(key, x), rng)
         params = variables["params"]
@@ -148,7 +148,7 @@ def test_nnx(name, rng):
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     plain = make(nnx.Rngs(0))
     nnx.update(plain, cases.randomize(nnx.state(plain, nnx.Param), rng))
-    wrapped = jx.Reparametrized(plain, jn.UnitRows())
+    wrapped = jx.Reparametrized(plain, jn.weight_norms.UnitRows())
     with lenient():
         got = nnx.jit(lambda module, x: module(x))(wrapped, x)
         gradient = nnx.to_pure_dict(nnx.grad(lambda module: jnp.sum(jnp.sin(module(x))))(wrapped))
@@ -166,7 +166,7 @@ def test_nnx(name, rng):
 
 def test_rows_of_an_embedding(rng, key):
     tokens = jnp.asarray([[0, 3, 1]])
-    wrapped = jl.Reparametrized(nn.Embed(6, 4), {"embedding": jn.UnitRows()})
+    wrapped = jl.Reparametrized(nn.Embed(6, 4), {"embedding": jn.weight_norms.UnitRows()})
     close(jnp.linalg.norm(wrapped.init_with_output(key, tokens)[0], axis=-1), np.ones((1, 3)))
     wrapped = jx.Reparametrized(nnx.Embed(6, 4, rngs=nnx.Rngs(0)), {"embedding": jn.WeightNorm()})
     assert wrapped.scale.embedding.shape == (6,)
@@ -179,9 +179,9 @@ def test_rows_of_an_embedding(rng, key):
     "spec",
     [
         jn.WeightNorm(),
-        jn.BoundedWeightNorm(),
-        jn.BoundedWeightNorm("gain_bounded"),
-        jn.CentredWeightNorm(learn_scale=True),
+        jn.weight_norms.BoundedWeightNorm(),
+        jn.weight_norms.BoundedWeightNorm("gain_bounded"),
+        jn.weight_norms.CentredWeightNorm(learn_scale=True),
         jn.WeightStandardization(),
         jn.SpectralNorm(),
     ],
@@ -253,16 +253,16 @@ def test_stacked_layers_are_those_of_the_bias_or_refused(rng, key):
 def test_cells_know_their_own_layout(key):
     for cell, shapes in (
         (jn.lstm(4), {"kernel": (4, 4), "recurrent": (4, 4)}),
-        (jn.SLSTM(4, heads=2), {"kernel": (4, 4), "recurrent": (2, 4, 2)}),
-        (jn.RecurrentHighway(4, depth=3), {"kernel": (2, 4), "recurrent": (3, 2, 4)}),
+        (jn.zoo.SLSTM(4, heads=2), {"kernel": (4, 4), "recurrent": (2, 4, 2)}),
+        (jn.zoo.RecurrentHighway(4, depth=3), {"kernel": (2, 4), "recurrent": (3, 2, 4)}),
         (jn.Zoneout(jn.gru(4), rate=0.1), {"kernel": (3, 4), "recurrent": (3, 4)}),
     ):
         params = jn.Reparametrized(cell, jn.WeightNorm()).init(key, in_features=5)
         assert {name: scale.shape for name, scale in params.scale.items()} == shapes
     named = {"block": jn.WeightNorm(), "gates": jn.WeightNorm(), "mix": jn.WeightNorm()}
-    params = jn.Reparametrized(jn.BlockGRU(4, blocks=2), named).init(key, in_features=5)
+    params = jn.Reparametrized(jn.zoo.BlockGRU(4, blocks=2), named).init(key, in_features=5)
     assert [params.scale[name].shape for name in named] == [(2, 2), (2, 3, 2), (4,)]
     message = r"Reparametrized.init: IndRNN does not say over which axes of 'recurrent', which has shape \(4,\), the in"
     with pytest.raises(ValueError, match=message):
-        jn.Reparametrized(jn.IndRNN(4), jn.WeightNorm()).init(key, in_features=5)
-    assert jn.Reparametrized(jn.IndRNN(4), {"kernel": jn.WeightNorm()}).init(key, in_features=5).scale
+        jn.Reparametrized(jn.zoo.IndRNN(4), jn.WeightNorm()).init(key, in_features=5)
+    assert jn.Reparametrized(jn.zoo.IndRNN(4), {"kernel": jn.WeightNorm()}).init(key, in_features=5).scale

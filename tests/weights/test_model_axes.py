@@ -48,7 +48,7 @@ def model_params(rng, key):
 
 def test_a_whole_model_in_linen(rng, key):
     params, x = model_params(rng, key)
-    wrapped = jl.Reparametrized(Model(), jn.UnitRows())
+    wrapped = jl.Reparametrized(Model(), jn.weight_norms.UnitRows())
     with lenient():
         got = wrapped.apply({"params": {"module": params}}, x)
         close(got, Model().apply({"params": normalized(params, AXES)}, x))
@@ -63,7 +63,7 @@ def test_what_a_model_says_is_a_rule_for_optimizers(rng, key):
         params = module.init(key, x)["params"]
         axes = jl.kernel_axes(module, key, x)
     close(project(params, axis=axes), normalized(params, {"kernel": (0, 1)}))
-    cell = jn.SLSTM(4, heads=2)
+    cell = jn.zoo.SLSTM(4, heads=2)
     params = cases.randomize(cell.init(key, in_features=3), rng)
     for made in (project(params, axis=cell.kernel_axes), project(params)):
         close(made.recurrent, unit_vectors(params.recurrent, (1,)))
@@ -85,7 +85,7 @@ def test_masks_over_a_whole_model(rng, key):
 
 
 def test_scales_named_by_their_kernels_are_no_kernels(rng, key):
-    for cell in (jn.Reparametrized(jn.lstm(4), jn.WeightNorm()), jn.NormPropLSTM(4)):
+    for cell in (jn.Reparametrized(jn.lstm(4), jn.WeightNorm()), jn.zoo.NormPropLSTM(4)):
         params = cases.randomize(cell.init(key, in_features=3), rng)
         made = project(params)
         jax.tree.map(np.testing.assert_array_equal, made.scale, params.scale)
@@ -117,7 +117,7 @@ def test_axes_by_name_and_by_function(rng, key):
     for axis in (told, rule):
         close(project(params, axis=axis), normalized(params, want))
         with lenient():
-            wrapped = jl.Reparametrized(Model(), jn.UnitRows(), axis=axis)
+            wrapped = jl.Reparametrized(Model(), jn.weight_norms.UnitRows(), axis=axis)
             got = wrapped.apply({"params": {"module": params}}, x)
             close(got, Model().apply({"params": normalized(params, want)}, x))
             scale = jl.Reparametrized(Model(), jn.WeightNorm(), axis=axis).init(key, x)["params"]["scale"]
@@ -221,7 +221,7 @@ def test_attention_by_its_names(rng):
 
 
 def test_gates_beside_a_recurrent_kernel(rng, key):
-    for cell in (jn.lstm(4), jn.ln_gru(4), jn.ligru(4)):
+    for cell in (jn.lstm(4), jn.ln_gru(4), jn.zoo.ligru(4)):
         params = cell.init(key, in_features=4)
         made = project({"cell": params})["cell"]
         close(made.kernel, unit_vectors(params.kernel, (0,)))

@@ -47,18 +47,18 @@ def test_spectral_norm_is_that_of_torch(rng, torch, x64, iterations):
     layer = torch.nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=iterations)
     inside = layer.parametrizations.weight[0]
     u, v = (np.asarray(vector) for vector in (inside._u, inside._v))
-    state = jn.SpectralState(jnp.asarray(u), jnp.asarray(v))
+    state = jn.weight_norms.SpectralState(jnp.asarray(u), jnp.asarray(v))
     spec, params = jn.SpectralNorm(), jn.KernelParams(jnp.asarray(w))
     layer.eval()
     np.testing.assert_allclose(spec(params, state).T, layer.weight.detach(), rtol=1e-10)
     layer.train()
     torch.sin(layer(torch.tensor(x))).sum().backward()
     u, v = (np.asarray(vector) for vector in (inside._u, inside._v))
-    after = jn.SpectralState(jnp.asarray(u), jnp.asarray(v))
+    after = jn.weight_norms.SpectralState(jnp.asarray(u), jnp.asarray(v))
     gradient = jax.grad(lambda w: jnp.sum(jnp.sin(x @ spec(jn.KernelParams(w), after))))(jnp.asarray(w))
     np.testing.assert_allclose(gradient.T, layer.parametrizations.weight.original.grad, rtol=1e-9, atol=1e-12)
     # torch replaces u before v, the paper v before u: from the same u on the next u is the same.
-    ours = jn.power_iteration(jnp.asarray(w), after, iterations=iterations)
+    ours = jn.weight_norms.power_iteration(jnp.asarray(w), after, iterations=iterations)
     layer.weight  # noqa: B018  # makes the iterations of another step
     np.testing.assert_allclose(ours.u, np.asarray(inside._u), rtol=1e-9)
 
@@ -103,7 +103,7 @@ def test_spectral_norm_is_that_of_flax_haiku_and_keras(rng, linen):
     haiku, keras = import_peer("haiku", "bench"), import_peer("keras")
     w, x = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((5, 3), (4, 5)))
     u = jnp.asarray(rng.standard_normal((1, 3)), jnp.float32)
-    state = jn.SpectralState(u[0], jnp.zeros(5))
+    state = jn.weight_norms.SpectralState(u[0], jnp.zeros(5))
 
     def ours(w):
         return jnp.matmul(x, jn.spectral_norm(w, state, iterations=2)[0])
@@ -139,7 +139,7 @@ def test_unit_rows_are_those_of_keras(rng):
     kernel = jnp.asarray(rng.standard_normal((3, 2, 2, 4)), jnp.float32)
     with lenient():
         want = keras.constraints.UnitNorm(axis=(0, 1, 2))(kernel)
-    np.testing.assert_allclose(jn.unit_rows(kernel), want, rtol=1e-5)
+    np.testing.assert_allclose(jn.weight_norms.unit_rows(kernel), want, rtol=1e-5)
 
 
 def test_row_12_zero_weights_have_finite_gradients():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from jaxnorm.weights import direction
+from jaxnorm.weight_norms import direction
 from tests import cases
 from tests.weights import oracles
 

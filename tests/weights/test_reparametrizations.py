@@ -45,32 +45,32 @@ def test_without_an_axis_the_last_one_is_that_of_the_units(rng):
         ((2, 2, 2, 3, 4), (0, 1, 2, 3)),
     ):
         kernel = float32(rng.standard_normal(shape))
-        np.testing.assert_array_equal(jn.unit_rows(kernel), jn.unit_rows(kernel, axis=axis))
-        lengths = jn.unit_lengths(kernel)
+        np.testing.assert_array_equal(jn.weight_norms.unit_rows(kernel), jn.weight_norms.unit_rows(kernel, axis=axis))
+        lengths = jn.weight_norms.unit_lengths(kernel)
         inputs = oracles.input_axes(None, len(shape))
         assert lengths.shape == tuple(size for a, size in enumerate(shape) if a not in inputs)
         np.testing.assert_allclose(lengths, np.sqrt((np.asarray(kernel) ** 2).sum(inputs)), rtol=1e-6)
     gates = float32(rng.standard_normal((5, 4, 3)))
-    apart = jax.vmap(jn.unit_rows, in_axes=1, out_axes=1)(gates)
-    np.testing.assert_allclose(jn.unit_rows(gates, axis=0), apart, rtol=1e-6)
+    apart = jax.vmap(jn.weight_norms.unit_rows, in_axes=1, out_axes=1)(gates)
+    np.testing.assert_allclose(jn.weight_norms.unit_rows(gates, axis=0), apart, rtol=1e-6)
 
 
 def test_three_axes_have_to_be_named(rng, key):
     """They may be gates (I, G, H), a one-dimensional convolution (k, I, O), or attention in either order."""
     kernel = float32(rng.standard_normal((3, 4, 6)))
-    state = jn.SpectralState(jnp.ones(6), jnp.ones(12))
+    state = jn.weight_norms.SpectralState(jnp.ones(6), jnp.ones(12))
     message = (
         r": kernel has three axes, \(3, 4, 6\), which do not say where .*axis=0 for gates .*axis=\(0, 1\) for a one"
     )
     functions = {
         "weight_norm": jn.weight_norm,
-        "bounded_weight_norm": lambda kernel, **more: jn.bounded_weight_norm(kernel, jnp.ones(()), **more),
-        "centred_weight_norm": jn.centred_weight_norm,
+        "bounded_weight_norm": lambda kernel, **more: jn.weight_norms.bounded_weight_norm(kernel, jnp.ones(()), **more),
+        "centred_weight_norm": jn.weight_norms.centred_weight_norm,
         "weight_standardization": jn.weight_standardization,
-        "unit_rows": jn.unit_rows,
-        "unit_lengths": jn.unit_lengths,
+        "unit_rows": jn.weight_norms.unit_rows,
+        "unit_lengths": jn.weight_norms.unit_lengths,
         "spectral_norm": lambda kernel, **more: jn.spectral_norm(kernel, state, iterations=0, **more),
-        "power_iteration": lambda kernel, **more: jn.power_iteration(kernel, state, **more),
+        "power_iteration": lambda kernel, **more: jn.weight_norms.power_iteration(kernel, state, **more),
     }
     for name, function in functions.items():
         with pytest.raises(ValueError, match=r"^(power_iteration|" + name + ")" + message):
@@ -78,11 +78,11 @@ def test_three_axes_have_to_be_named(rng, key):
         function(kernel, axis=(0, 1))
     for spec in (
         jn.WeightNorm(),
-        jn.BoundedWeightNorm(),
-        jn.CentredWeightNorm(),
+        jn.weight_norms.BoundedWeightNorm(),
+        jn.weight_norms.CentredWeightNorm(),
         jn.WeightStandardization(),
         jn.SpectralNorm(),
-        jn.UnitRows(),
+        jn.weight_norms.UnitRows(),
     ):
         with pytest.raises(ValueError, match=type(spec).__name__ + "|unit_lengths"):
             spec.init(kernel, key)
@@ -96,33 +96,37 @@ def test_three_axes_have_to_be_named(rng, key):
 
 def test_bounded_weight_norm_has_the_mean_length_of_the_first_kernel(rng):
     kernel = rng.standard_normal((5, 3, 2))
-    spec = jn.BoundedWeightNorm(axis=0)
+    spec = jn.weight_norms.BoundedWeightNorm(axis=0)
     params, state = spec.init(float32(kernel))
     rho = np.linalg.norm(kernel, axis=0).mean()
     np.testing.assert_allclose(state.rho, rho, rtol=1e-6)
     assert params.scale is None
     later = params._replace(kernel=params.kernel * 9.0)  # training makes v longer, never w
-    np.testing.assert_allclose(jn.unit_lengths(spec(later, state), axis=0), np.full((3, 2), rho), rtol=1e-6)
+    np.testing.assert_allclose(
+        jn.weight_norms.unit_lengths(spec(later, state), axis=0), np.full((3, 2), rho), rtol=1e-6
+    )
 
 
 def test_bounded_gains_keep_their_length_together(rng):
     kernel = rng.standard_normal((5, 4))
-    spec = jn.BoundedWeightNorm("gain_bounded")
+    spec = jn.weight_norms.BoundedWeightNorm("gain_bounded")
     params, state = spec.init(float32(kernel))
     np.testing.assert_allclose(state.rho, np.linalg.norm(kernel), rtol=1e-6)
     w = spec(params._replace(scale=float32([5.0, -1.0, 0.0, 2.0])), state)
     np.testing.assert_allclose(np.linalg.norm(w), np.linalg.norm(kernel), rtol=1e-6)
-    np.testing.assert_allclose(jn.unit_lengths(w) / state.rho, np.abs([5.0, -1.0, 0.0, 2.0]) / np.sqrt(30), rtol=1e-6)
+    np.testing.assert_allclose(
+        jn.weight_norms.unit_lengths(w) / state.rho, np.abs([5.0, -1.0, 0.0, 2.0]) / np.sqrt(30), rtol=1e-6
+    )
 
 
 def test_bounded_gains_that_are_all_zero_give_zero(rng):
     kernel, rho = float32(rng.standard_normal((5, 4))), jnp.float32(2.0)
 
     def total(kernel, scale):
-        return jnp.sum(jnp.sin(jn.bounded_weight_norm(kernel, rho, scale)))
+        return jnp.sum(jnp.sin(jn.weight_norms.bounded_weight_norm(kernel, rho, scale)))
 
     gradients = jax.grad(total, argnums=(0, 1))(kernel, jnp.zeros(4))
-    assert not jn.bounded_weight_norm(kernel, rho, jnp.zeros(4)).any()
+    assert not jn.weight_norms.bounded_weight_norm(kernel, rho, jnp.zeros(4)).any()
     assert not any(leaf.any() for leaf in gradients)
 
 
@@ -131,16 +135,20 @@ def test_bounded_gains_that_are_all_zero_give_zero(rng):
 
 def test_centred_weight_norm_of_the_paper_and_of_its_code(rng):
     kernel = 1e-5 * rng.standard_normal((4, 3))  # so short that an epsilon shows
-    params, _ = jn.CentredWeightNorm().init(float32(kernel))
+    params, _ = jn.weight_norms.CentredWeightNorm().init(float32(kernel))
     paper, code = (oracles.centred_weight_norm(kernel, *of) for of in ((1.0,), (1.414, None, 1e-5)))
-    np.testing.assert_allclose(jn.CentredWeightNorm()(params), paper, rtol=1e-4)
-    np.testing.assert_allclose(jn.CentredWeightNorm(scale_init=1.414, epsilon=1e-5)(params), code, rtol=1e-4)
+    np.testing.assert_allclose(jn.weight_norms.CentredWeightNorm()(params), paper, rtol=1e-4)
+    np.testing.assert_allclose(
+        jn.weight_norms.CentredWeightNorm(scale_init=1.414, epsilon=1e-5)(params), code, rtol=1e-4
+    )
     assert np.abs(paper - code).max() > 0.1
-    np.testing.assert_allclose(jn.unit_lengths(jn.CentredWeightNorm()(params)), np.ones(3), rtol=1e-5)
+    np.testing.assert_allclose(
+        jn.weight_norms.unit_lengths(jn.weight_norms.CentredWeightNorm()(params)), np.ones(3), rtol=1e-5
+    )
 
 
 def test_a_learned_scale_begins_where_it_is_told(rng):
-    spec = jn.CentredWeightNorm(0, learn_scale=True, scale_init=1.414)
+    spec = jn.weight_norms.CentredWeightNorm(0, learn_scale=True, scale_init=1.414)
     params, _ = spec.init(float32(rng.standard_normal((5, 4, 2))))
     np.testing.assert_array_equal(params.scale, np.full((4, 2), np.float32(1.414)))
 
@@ -149,7 +157,7 @@ def test_standardization_is_centred_weight_norm_times_a_root(rng):
     kernel = float32(rng.standard_normal((3, 2, 4, 5)))
     for ddof, root in ((0, np.sqrt(24)), (1, np.sqrt(23))):
         standardized = jn.weight_standardization(kernel, epsilon=0.0, ddof=ddof)
-        np.testing.assert_allclose(standardized, root * jn.centred_weight_norm(kernel), rtol=1e-5)
+        np.testing.assert_allclose(standardized, root * jn.weight_norms.centred_weight_norm(kernel), rtol=1e-5)
 
 
 def test_standardization_divides_by_deviation_plus_epsilon(rng):

@@ -53,7 +53,7 @@ def test_inference_repeats_the_kernel_of_the_last_training_step(rng, key):
     params, state = spec.init(kernel, key)
     trained, after = jn.spectral_norm(kernel, state)
     np.testing.assert_allclose(spec(params, after), trained, rtol=1e-6)
-    np.testing.assert_array_equal(jn.power_iteration(kernel, after, iterations=0).u, after.u)
+    np.testing.assert_array_equal(jn.weight_norms.power_iteration(kernel, after, iterations=0).u, after.u)
     np.testing.assert_array_equal(spec.advance(params, state).u, after.u)
 
 

@@ -1,0 +1,182 @@
+"""What the cells have in common: their fields, the weights and statistics of their sites, and their carries.
+
+A cell adds weights of its own, the verbs ``prepare``, ``project``, ``recur`` and ``step``, and its equations.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, ClassVar, cast
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, DTypeLike
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.base import Key, Ready, Sites, Timed
+from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.no_module import NoModule
+from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.norms.identity import Identity
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame(NoModule, abc.ABC):
+    """The common part of cells; not a cell itself.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for all sites of the cell, or Sites(...) with one for each that is named.
+      use_bias: whether there are biases.
+      kernel_init: initializer of the input kernels, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of the cell state where there is one (None: at least float32), else of h (None: the compute dtype).
+    """
+
+    hidden_features: int
+    _: dataclasses.KW_ONLY
+    norm: Normalizer | Sites = Identity()
+    use_bias: bool = True
+    kernel_init: GatesInitializer = initializers.lecun_normal
+    learn_carry: bool = False
+    initial_noise: float = 0.0
+    max_steps: int = 1
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
+    carry_dtype: DTypeLike | None = None
+
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0})
+    """The axes over which the inputs of a unit lie, for each kernel, by its name among the weights."""
+    gate_count: ClassVar[int] = 1
+    """How many pre-activations there are for each hidden feature."""
+    has_sites: ClassVar[tuple[str, ...]] = ()
+    """Where a normalizer that is given for all sites stands."""
+    more_sites: ClassVar[tuple[str, ...]] = ()
+    """Where a normalizer may stand besides, if it is named."""
+    carry_type: ClassVar[Any]
+    """The NamedTuple of the state; its entry h is among them."""
+    wide_entries: ClassVar[tuple[str, ...]] = ()
+    """Entries of the carry that are kept in at least float32, as sums over many steps."""
+    scales_candidate: ClassVar[bool] = False
+    """Whether ``step`` multiplies the candidate by ``ready.candidate_scale`` if there is one."""
+
+    def __post_init__(self) -> None:
+        where = type(self).__name__
+        base.check_common(where, self)
+        base.settle_dtypes(self)
+        object.__setattr__(self, "norm", base.resolve_sites(where, self.norm, self.has_sites, self.more_sites))
+
+    @property
+    def sites(self) -> Sites:
+        """The normalizers at all sites."""
+        return cast(Sites, self.norm)  # __post_init__ made it so
+
+    @property
+    def out_features(self) -> int:
+        """Number of features of the outputs."""
+        return self.hidden_features
+
+    def site_shapes(self) -> Sites:
+        """The features that a normalizer sees at each site."""
+        gates = (self.gate_count, self.hidden_features)
+        return Sites(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
+
+    def carry_features(self) -> dict[str, int]:
+        """The size of each entry of the carry."""
+        return dict.fromkeys(self.carry_type._fields, self.hidden_features)
+
+    def init(self, key: Key, in_features: int) -> Any:
+        """Fresh weights for inputs with ``in_features`` features."""
+        where = f"{type(self).__name__}.init"
+        _validate.key(where, "key", key)
+        return _draw(self, key, _validate.positive_int(where, "in_features", in_features))
+
+    @abc.abstractmethod
+    def draw(self, key: Key, in_features: int) -> Any:
+        """The weights; :meth:`init` compiles this."""
+
+    def draw_gates(self, name: str, init: Any, key: Key, shape: tuple[int, int]) -> Array:
+        """A kernel (I, G, H), each gate drawn apart."""
+        where = f"{type(self).__name__}.init"
+        return initializers.blocks(where, name, init, key, shape, self.gate_count, self.param_dtype)
+
+    def draw_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
+        """Kernels W (I, G, H) and U (H, G, H); without an initializer for U both are parts of one kernel of [x, h]."""
+        hidden = self.hidden_features
+        input_key, recurrent_key = jax.random.split(key)
+        if recurrent_init is None:
+            both = self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features + hidden, hidden))
+            return both[:in_features], both[in_features:]
+        return (
+            self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            self.draw_gates("recurrent_init", recurrent_init, recurrent_key, (hidden, hidden)),
+        )
+
+    def fresh_norms(self) -> Sites:
+        """Weights of the normalizers at all sites."""
+        return base.site_params(self.sites, self.site_shapes(), self.param_dtype)
+
+    def fresh_carry(self) -> Any:
+        """The weights of the initial carry; None where it is not learned."""
+        if not self.learn_carry:
+            return None
+        return self.carry_type(**{name: jnp.zeros((n,), self.param_dtype) for name, n in self.carry_features().items()})
+
+    def initial_stats(self, dtype: DTypeLike | None = None) -> Sites:
+        """Running statistics with ``max_steps`` rows; None: in the dtype of the weights, at least float32."""
+        wide = dtype or statistics_dtype(self.param_dtype)
+        return base.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
+
+    def initial_carry(
+        self,
+        batch_shape: tuple[int, ...],
+        *,
+        params: Any | None = None,
+        key: Key | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Any:
+        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one.
+
+        ``dtype`` is that of the outputs. None: that of the cell, else that of the weights (``params``, else
+        ``param_dtype``), so that a call on inputs of the dtype of the weights returns a carry of the same dtypes.
+        """
+        where = f"{type(self).__name__}.initial_carry"
+        batch_shape = _validate.sizes(where, "batch_shape", batch_shape)
+        if key is not None:
+            _validate.key(where, "key", key)
+        learned = base.learned_carry(where, params)
+        weights = self.param_dtype if params is None else params.kernel.dtype
+        compute = jnp.dtype(dtype or self.dtype or weights)
+        entries = {}
+        for name, size in self.carry_features().items():
+            if name in self.wide_entries:
+                entry_dtype = self.carry_dtype or statistics_dtype(compute)
+            else:
+                entry_dtype = compute if self.wide_entries else self.carry_dtype or compute
+            start = None if learned is None else getattr(learned, name)
+            entries[name] = base.initial_entry(start, (*batch_shape, size), entry_dtype)
+        entries["h"] = base.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
+        carry: Any | Timed = base.timed(self.carry_type(**entries), batch_shape, self.max_steps)
+        return carry
+
+    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
+        """Nothing is random for a whole sequence: the weights as they are."""
+        return ready
+
+    def fold(self, stats: Sites, moments: Sites) -> Sites:
+        """Folds the moments of a call into running statistics, by the rule of each site's normalizer."""
+        return base.fold_sites(self.sites, stats, moments)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _draw(cell: Frame, key: Key, in_features: int) -> Any:
+    return cell.draw(key, in_features)

@@ -1,0 +1,1 @@
+"""The pre-activations of gates: products, norms, biases."""

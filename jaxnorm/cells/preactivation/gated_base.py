@@ -1,0 +1,65 @@
+"""What the relatives of LSTM and GRU have in common: gates side by side, two products, one bias after all norms."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.cell_base import Frame
+from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.preactivation import gates, products
+from jaxnorm.cells.preactivation.gates import ReadyGates
+
+
+@dataclasses.dataclass(frozen=True)
+class Gated(Frame):
+    """The common part of cells with gates side by side; not a cell itself.
+
+    Attributes:
+      gate_groups: how many consecutive gates share statistics.
+      recurrent_init: initializer of U, drawn for each gate apart; a tuple gives one for each gate.
+    """
+
+    _: dataclasses.KW_ONLY
+    gate_groups: tuple[int, ...] = (1,)
+    recurrent_init: GatesInitializer = initializers.orthogonal
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        gates.check_groups(type(self).__name__, self.gate_groups, self.gate_count)
+
+    def draw_gated(self, key: Key, in_features: int, gate: int = 0, start: float | Initializer = 0.0) -> dict[str, Any]:
+        """The weights by name; ``start`` (a number or an initializer) is what the bias of one gate begins with."""
+        hidden = self.hidden_features
+        input_key, recurrent_key = jax.random.split(key)
+        norm = self.fresh_norms()
+        first = initializers.filled(start, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
+        bias = jnp.zeros((self.gate_count, hidden), self.param_dtype).at[gate].set(first)
+        return {
+            "kernel": self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            "recurrent": self.draw_gates(
+                "recurrent_init", self.recurrent_init, recurrent_key, (self.out_features, hidden)
+            ),
+            "bias": bias if self.use_bias else None,
+            "norm": norm if self.use_bias else gates.shift_last_norm(self.sites, norm, gate, first),
+            "carry": self.fresh_carry(),
+        }
+
+    def prepare(self, params: Any, dtype: DTypeLike | None = None) -> ReadyGates:
+        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
+        return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
+
+    def project(
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        where_from = f"{type(self).__name__}.project"
+        return gates.project(where_from, ready, self.sites, self.gate_groups, xs, stats, where)
+
+    def recur(self, ready: ReadyGates, carry: Any) -> Float[Array, "*B GH"]:
+        """The recurrent product a_t, in at least float32."""
+        return products.matmul(carry.h, ready.recurrent)

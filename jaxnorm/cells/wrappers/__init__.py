@@ -1,0 +1,1 @@
+"""Cells around cells: regularizers and reparametrizations."""

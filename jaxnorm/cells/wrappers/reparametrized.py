@@ -1,0 +1,222 @@
+"""Any cell with normalized kernels: a weight normalizer makes them once a sequence, before the loop."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast, final
+
+import jax
+
+from jaxnorm import _objects, _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, DTypeLike
+from jaxnorm.cells.base import Carry, Key, Ready
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.wrappers.base import Around, known_axes
+from jaxnorm.weight_norms.base import (
+    FixedState,
+    KernelParams,
+    WeightNormalizer,
+    axis_is_open,
+    check_weight_normalizer,
+    with_axis,
+)
+from jaxnorm.weight_norms.bounded_weight_norm import BoundedWeightNorm
+from jaxnorm.weight_norms.weight_norm import WeightNorm
+
+Named: TypeAlias = tuple[tuple[str, WeightNormalizer], ...]
+
+
+class ReparametrizedParams(NamedTuple):
+    """The weights of a :class:`Reparametrized` cell."""
+
+    cell: Any
+    """The weights of the cell; v of the papers in the place of each normalized kernel."""
+    scale: dict[str, Array]
+    """The scales g, by the name of their kernel."""
+    state: dict[str, Any]
+    """What stays as it began (rho of bounded weight normalization), by the name of the kernel; has gradient zero."""
+
+    @property
+    def kernel(self) -> Array:
+        """The input kernel as it is trained."""
+        return cast(Array, self.cell.kernel)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Reparametrized(Around):
+    """A cell around a cell, with kernels that a weight normalizer makes of the trained ones.
+
+    ``prepare`` normalizes, once a sequence; in the loop the cell is the one inside. In Flax modules there is
+    ``Reparametrized`` of ``jaxnorm.linen`` and ``jaxnorm.nnx`` for any module; this one is a cell like any other, in
+    plain JAX too.
+
+    Attributes:
+      cell: the cell inside.
+      kernels: a weight normalizer for ``kernel`` and ``recurrent``; or several by the name of a weight of the cell,
+        ``{"recurrent": WeightNorm()}``. One without ``axis`` gets that of the inputs, as the cell lays them out
+        (``cell.kernel_axes``).
+
+    Raises:
+      TypeError: the cell is no cell, or a weight normalizer none.
+      ValueError: the state of a weight normalizer moves in training, or it is given no name; in ``init``: it has no
+        axis, and the cell does not say where the inputs lie, as of the recurrent vector of :class:`IndRNN`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.Reparametrized(jaxnorm.lstm(4), {"recurrent": jaxnorm.WeightNorm()})
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jax.tree.map(jnp.shape, params.scale)
+      {'recurrent': (4, 4)}
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 4)
+
+    Notes:
+      A state that stays (rho) is among the weights, so that they are all there is to keep; its gradient is zero, and
+      an optimizer with weight decay must leave it out, as ``jaxnorm.optim.decay_mask`` does. One that moves (of
+      spectral normalization) belongs to the ``Reparametrized`` of Flax, which has a place for it.
+    """
+
+    kernels: WeightNormalizer | Mapping[str, WeightNormalizer] | Named
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given: Any = self.kernels
+        if not isinstance(given, Mapping | tuple):
+            check_weight_normalizer("Reparametrized", "kernels", given)
+            given = {"kernel": given, "recurrent": given}
+        named = tuple(sorted(dict(given).items()))
+        if not named:
+            raise ValueError('Reparametrized: kernels is empty. Name a weight: {"recurrent": WeightNorm()}.')
+        for name, spec in named:
+            check_weight_normalizer("Reparametrized", f"kernels[{name!r}]", spec)
+            if not isinstance(spec, FixedState):
+                raise ValueError(
+                    f"Reparametrized: the state of {spec!r} moves in training, for which a cell has no place. Use "
+                    "jaxnorm.linen.Reparametrized or jaxnorm.nnx.Reparametrized, or call it yourself before unroll."
+                )
+        object.__setattr__(self, "kernels", named)
+
+    @property
+    def named(self) -> Named:
+        """The weight normalizers with the names of their kernels, in the order of the names."""
+        return cast(Named, self.kernels)  # __post_init__ made it so
+
+    def _at(self, name: str, spec: WeightNormalizer) -> WeightNormalizer:
+        """The weight normalizer with the axis of the inputs, which the cell knows."""
+        axis = known_axes(self.cell).get(name)
+        return spec if axis is None else with_axis(spec, axis)
+
+    def init(self, key: Key, in_features: int) -> ReparametrizedParams:
+        """Fresh weights of the cell inside, taken apart."""
+        _validate.key("Reparametrized.init", "key", key)
+        cell_key, kernels_key = jax.random.split(key)
+        params = self.cell.init(cell_key, in_features)
+        scale, state = {}, {}
+        for (name, spec), one in zip(self.named, jax.random.split(kernels_key, len(self.named)), strict=True):
+            if not isinstance(getattr(params, name, None), jax.Array):
+                raise ValueError(
+                    f"Reparametrized.init: {type(self.cell).__name__} has no weight {name!r}, only {params._fields}."
+                )
+            spec = self._at(name, spec)
+            if axis_is_open(spec) and getattr(params, name).ndim != 2:
+                raise ValueError(
+                    f"Reparametrized.init: {type(self.cell).__name__} does not say over which axes of {name!r}, which "
+                    f"has shape {getattr(params, name).shape}, the inputs of a unit lie. Give {type(spec).__name__} an "
+                    "axis, or name other weights."
+                )
+            weights, kept = spec.init(getattr(params, name), one)
+            params = params._replace(**{name: weights.kernel})
+            if weights.scale is not None:
+                scale[name] = weights.scale
+            if kept != ():
+                state[name] = kept
+        return ReparametrizedParams(params, scale, state)
+
+    def initial_carry(
+        self,
+        batch_shape: tuple[int, ...],
+        *,
+        params: ReparametrizedParams | None = None,
+        key: Key | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Carry:
+        """That of the cell inside."""
+        if params is not None and not isinstance(params, ReparametrizedParams):
+            raise TypeError(
+                f"Reparametrized.initial_carry: params must be ReparametrizedParams, got {_objects.describe(params)}. "
+                f"{_objects.restore(params, 'params', 'ReparametrizedParams', 'cell.init(key, in_features)')}"
+            )
+        inner = None if params is None else params.cell
+        return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
+
+    def prepare(self, params: ReparametrizedParams, dtype: DTypeLike | None = None) -> Ready:
+        """Makes the kernels, and prepares the cell inside with them."""
+        kernels = {}
+        for name, spec in self.named:
+            weights = KernelParams(getattr(params.cell, name), params.scale.get(name))
+            kernels[name] = self._at(name, spec)(weights, jax.lax.stop_gradient(params.state.get(name, ())))
+        return self.cell.prepare(params.cell._replace(**kernels), dtype)
+
+
+def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
+    r"""The weight-normalized LSTM: each unit of each gate has its own length and direction, at both kernels.
+
+    .. math::
+       v &= g_x \odot \frac{x_t W_v}{\lVert W_v \rVert} + g_h \odot \frac{h_{t-1} U_v}{\lVert U_v \rVert} + b_v
+            \quad \text{for each unit of } i, f, g, o \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
+
+    The scales start at the lengths of the initial kernels, so that it starts as the plain LSTM: the paper does not say
+    how an LSTM's weights start.
+
+    Args:
+      hidden_features: H.
+      **options: further fields of :class:`LSTM`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> jaxnorm.zoo.weight_norm_lstm(8).init(jax.random.key(0), in_features=3).scale["kernel"].shape
+      (4, 8)
+
+    Reference:
+      T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868, eq. 2, at the kernels of an LSTM.
+    """
+    return Reparametrized(LSTM(hidden_features, **options), WeightNorm())
+
+
+def bounded_weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
+    r"""The LSTM with bounded weight normalization: all units of a kernel have one length that stays.
+
+    .. math::
+       v &= \rho_x \frac{x_t W_v}{\lVert W_v \rVert} + \rho_h \frac{h_{t-1} U_v}{\lVert U_v \rVert} + b_v
+            \quad \text{for each unit of } i, f, g, o \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
+
+    with :math:`\rho` the mean length of the initial weights of the units of a kernel, which start as the plain LSTM's.
+
+    Args:
+      hidden_features: H.
+      **options: further fields of :class:`LSTM`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> params = jaxnorm.zoo.bounded_weight_norm_lstm(8).init(jax.random.key(0), in_features=3)
+      >>> params.scale, round(float(params.state["recurrent"].rho), 3)  # orthogonal: all lengths are one
+      ({}, 1.0)
+
+    Notes:
+      The paper says that it helps LSTMs in translation and does not write the cell out; where it acts is taken from
+      weight normalization.
+
+    Reference:
+      E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018, arXiv:1803.01814, section on bounded weight
+      normalization.
+    """
+    return Reparametrized(LSTM(hidden_features, **options), BoundedWeightNorm())

@@ -1,0 +1,1 @@
+"""What converters share: arrays, files, names, and cells and norms taken apart."""

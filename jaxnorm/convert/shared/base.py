@@ -1,0 +1,143 @@
+"""What all converters return, how it is run, and the checks that they share."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from jaxnorm import _objects
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Float, PyTree
+from jaxnorm.cells.base import Cell
+from jaxnorm.engine.stacks import Directions, bidirectional
+from jaxnorm.engine.unroll import Unrolled, unroll
+
+
+class Imported(NamedTuple):
+    """Weights of another library, ready for use.
+
+    ``spec`` is a cell, a normalizer or a weight normalizer, ``params`` its weights, ``stats`` running statistics or
+    the state of a weight normalizer (``()`` where there are none). Of a recurrent layer with two directions they are
+    ``Directions``, of one with several layers tuples with one entry for each. ``notes`` say what the source has beside
+    its weights and what therefore is for the caller to do, such as dropout or another order of axes.
+    """
+
+    spec: Any
+    params: PyTree
+    stats: PyTree = ()
+    notes: tuple[str, ...] = ()
+
+
+def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | None = None, **options: Any) -> Unrolled:
+    """Runs what was imported from a recurrent layer, of one or several layers, in one or both directions.
+
+    Args:
+      spec: ``Imported.spec``: a cell, ``Directions`` of two cells, or a tuple with such an entry for each layer.
+      params: the weights, in the same structure.
+      xs: inputs, as for :func:`jaxnorm.unroll`.
+      carry: states before the first step, in the same structure; None starts anew.
+      **options: ``lengths``, ``where``, ``time_axis`` and others, as for :func:`jaxnorm.unroll`.
+
+    Returns:
+      Unrolled with the outputs of the last layer, and carry and moments in the structure of ``spec``.
+
+    Raises:
+      TypeError: there is something else than cells.
+      ValueError: the numbers of layers differ.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> from jaxnorm import convert
+      >>> both = jaxnorm.Directions(jaxnorm.gru(2), jaxnorm.gru(2))
+      >>> weights = jaxnorm.Directions(*(cell.init(jax.random.key(k), 3) for k, cell in enumerate(both)))
+      >>> convert.run(both, weights, jnp.ones((5, 1, 3))).outputs.shape
+      (5, 1, 4)
+    """
+    if isinstance(spec, Directions):
+        return bidirectional(spec, params, xs, carry=carry, **options)
+    if isinstance(spec, tuple):
+        states = (None,) * len(spec) if carry is None else carry
+        if not len(spec) == len(params) == len(states):
+            raise ValueError(
+                f"convert.run: spec has {len(spec)} layers, params {len(params)}, carry {len(states)}. "
+                "All must have one entry for each layer."
+            )
+        results = []
+        for layer, weights, state in zip(spec, params, states, strict=True):
+            results.append(run(layer, weights, xs, carry=state, **options))
+            xs = results[-1].outputs
+        return Unrolled(xs, tuple(r.carry for r in results), tuple(r.moments for r in results))
+    if not _objects.is_one(spec, Cell):
+        raise TypeError(
+            f"convert.run: spec must be a cell, Directions of cells or a tuple of them, got {_objects.describe(spec)}. "
+            f"{_objects.advise(spec, _objects.CELL)} A normalizer is called itself: spec(params, x, stats)."
+        )
+    return unroll(spec, params, xs, carry=carry, **options)
+
+
+INITIAL = (
+    "forget_bias", "input_bias", "update_bias", "kernel_init", "recurrent_init", "projection_init", "scale_init",
+    "bias_init",
+)  # fmt: skip
+NEUTRAL = frozenset((*INITIAL, "dtype", "param_dtype", "carry_dtype", "axis_name"))
+"""Fields of specs on which the weights, and what they compute, do not depend."""
+
+
+def differences(spec: Any, other: Any, neutral: frozenset[str] = NEUTRAL) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two specs of one type compute different things."""
+    return {
+        field.name: (getattr(spec, field.name), getattr(other, field.name))
+        for field in dataclasses.fields(spec)
+        if field.name not in neutral and getattr(spec, field.name) != getattr(other, field.name)
+    }
+
+
+def settle(where: str, made: Any, spec: Any, neutral: frozenset[str] = NEUTRAL) -> Any:
+    """The spec that the source stands for, or the one that the caller gave if it computes the same."""
+    if spec is None:
+        return made
+    check_spec(where, spec)
+    if type(spec) is not type(made):
+        raise ValueError(f"{where}: spec is {spec!r}, but the weights are those of {made!r}. Leave spec out.")
+    for name, (given, found) in differences(spec, made, neutral).items():
+        raise ValueError(
+            f"{where}: spec has {name}={given!r}, but the weights are those of {name}={found!r}. Leave spec out, and "
+            "change the result: weights of a normalizer, for example, are not in the source."
+        )
+    return spec
+
+
+def refuse(where: str, what: str, why: str) -> NoReturn:
+    """Raises the one error for what has no counterpart."""
+    raise ValueError(f"{where}: {what} cannot be represented: {why}")
+
+
+def require_same(where: str, spec: Any, only: Any, neutral: frozenset[str] = NEUTRAL) -> None:
+    """Refuses a spec unless it computes the only thing that the other library does."""
+    if type(spec) is not type(only):
+        refuse(where, f"{spec!r}", f"the layer there is {only!r}.")
+    for name, (given, there) in differences(spec, only, neutral).items():
+        refuse(where, f"{name}={given!r}", f"the layer there has {there!r}.")
+
+
+def check_spec(where: str, spec: Any) -> None:
+    """Raises TypeError unless there is a spec, or a tuple or Directions of some."""
+    if isinstance(spec, tuple) and spec:
+        for each in spec:
+            check_spec(where, each)
+    elif not _objects.is_spec(spec):
+        _objects.refuse(where, "spec", spec, _objects.SPEC)
+
+
+def check_mapping(where: str, name: str, value: Any, what: str) -> None:
+    """Raises TypeError unless there is a dict."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{where}: {name} must be a dict, {what}, got {_objects.describe(value)}.")
+
+
+def check_module(where: str, module: Any, library: str, noun: str) -> None:
+    """Raises TypeError unless there is a live module of a library."""
+    if isinstance(module, type) or not any(base.__module__.startswith(library) for base in type(module).__mro__):
+        raise TypeError(
+            f"{where}: module must be {noun}, got {_objects.describe(module)}, which is no module that has a "
+            "counterpart. Pass the live module; specs go to export."
+        )

@@ -1,0 +1,162 @@
+"""Cells made of kernels that were read, and kernels taken out of cells, with all checks; no library knows more."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm.cells.base import Sites
+from jaxnorm.cells.elman import Elman, ElmanParams
+from jaxnorm.cells.gru import GRU, GRUParams
+from jaxnorm.cells.lstm import LSTM, LSTMParams
+from jaxnorm.convert.shared.arrays import Host, to_device, to_numpy
+from jaxnorm.convert.shared.base import NEUTRAL, refuse, settle
+from jaxnorm.engine.arguments.checks import check_params
+from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU, ResetBeforeGRUParams
+from jaxnorm.zoo.cells.lstm.projected_lstm import ProjectedLSTM, ProjectedLSTMParams
+
+PLAIN = NEUTRAL | {"gate_groups", "update_gate", "max_steps"}
+"""Fields that make no difference to a cell without normalizers, or only to the sign of its weights (update_gate)."""
+
+
+class Parts(NamedTuple):
+    """The arrays of a plain cell; gates in our order, z of a GRU as the part of the old state that is kept."""
+
+    kernel: Host
+    recurrent: Host
+    bias: Host | None = None
+    recurrent_bias: Host | None = None
+    projection: Host | None = None
+
+
+CellSpec: TypeAlias = LSTM | ProjectedLSTM | GRU | ResetBeforeGRU | Elman
+
+
+def lstm(where: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:
+    """A plain LSTM."""
+    kernel, recurrent, bias = parts[:3]
+    made = LSTM(recurrent.shape[-1], use_bias=bias is not None, param_dtype=kernel.dtype)
+    cell = settle(where, made, spec, PLAIN)
+    return cell, LSTMParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
+
+
+def projected_lstm(
+    where: str, parts: Parts, projection: Host, spec: Any = None
+) -> tuple[ProjectedLSTM, ProjectedLSTMParams]:
+    """A plain LSTM with a recurrent projection."""
+    kernel, recurrent, bias = parts[:3]
+    hidden, projected = projection.shape
+    made = ProjectedLSTM(hidden, projected, use_bias=bias is not None, param_dtype=kernel.dtype)
+    cell = settle(where, made, spec, PLAIN)
+    arrays = (to_device(kernel), to_device(recurrent), to_device(projection), _maybe(bias))
+    return cell, ProjectedLSTMParams(*arrays, Sites())
+
+
+def gru(where: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
+    """A plain GRU with the reset gate after the product."""
+    made = GRU(parts.recurrent.shape[-1], use_bias=parts.bias is not None, param_dtype=parts.kernel.dtype)
+    cell = settle(where, made, spec, PLAIN)
+    if cell.update_gate == "renew":
+        parts = turned(parts)
+    kernel, recurrent, bias, recurrent_bias = parts[:4]
+    return cell, GRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), _maybe(recurrent_bias), Sites())
+
+
+def reset_before_gru(
+    where: str, parts: Parts, spec: Any = None, update_gate: Any = "keep"
+) -> tuple[ResetBeforeGRU, ResetBeforeGRUParams]:
+    """A plain GRU with the reset gate before the product; the parts are those of the given convention for z."""
+    use_bias, dtype = parts.bias is not None, parts.kernel.dtype
+    made = ResetBeforeGRU(parts.recurrent.shape[-1], update_gate=update_gate, use_bias=use_bias, param_dtype=dtype)
+    cell = settle(where, made, spec, PLAIN)
+    if cell.update_gate != update_gate:
+        parts = turned(parts)
+    kernel, recurrent, bias = parts[:3]
+    return cell, ResetBeforeGRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
+
+
+def elman(where: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
+    """A plain Elman cell."""
+    kernel, recurrent, bias = parts[:3]
+    made = Elman(recurrent.shape[-1], activation=activation, use_bias=bias is not None, param_dtype=kernel.dtype)
+    cell = settle(where, made, spec, PLAIN)
+    return cell, ElmanParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
+
+
+def parts_of(where: str, cell: CellSpec, params: Any) -> Parts:
+    """The arrays of a cell, which must be a plain one with nothing that a plain cell elsewhere has no place for."""
+    same = {name: getattr(cell, name) for name in ("activation", "projected_features") if hasattr(cell, name)}
+    plain = type(cell)(hidden_features=cell.hidden_features, use_bias=cell.use_bias, **same)
+    for field in dataclasses.fields(cell):
+        value = getattr(cell, field.name)
+        if field.name not in PLAIN and value != getattr(plain, field.name):
+            refuse(where, f"{field.name}={value!r}", "the layer there has nothing like it.")
+    check_params(cell, params, where)
+    if params.carry is not None:
+        refuse(where, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
+    parts = all_parts(params)
+    return turned(parts) if getattr(cell, "update_gate", "keep") == "renew" else parts
+
+
+def all_parts(params: Any) -> Parts:
+    """The kernels and biases among the weights of any cell."""
+    arrays = (getattr(params, name, None) for name in Parts._fields)
+    return Parts(*(None if array is None else to_numpy(array) for array in arrays))  # type: ignore[arg-type]
+
+
+def turned(parts: Parts) -> Parts:
+    """The same GRU with the other meaning of z: the sign of what goes into it, and nothing else, is turned."""
+    signs = np.asarray([[1.0], [-1.0], [1.0]])
+    return Parts(*(None if part is None else part * signs.astype(part.dtype) for part in parts))  # type: ignore[arg-type]
+
+
+def candidate_bias_only(where: str, parts: Parts) -> Parts:
+    """A GRU whose recurrent bias is zero but for the candidate: elsewhere the two biases are one sum."""
+    if parts.bias is None or parts.recurrent_bias is None:
+        return parts
+    bias, recurrent_bias = parts.bias.copy(), parts.recurrent_bias.copy()
+    bias[:2] += recurrent_bias[:2]
+    recurrent_bias[:2] = 0
+    return parts._replace(bias=bias, recurrent_bias=recurrent_bias)
+
+
+def add_biases(first: Host | None, second: Host | None) -> Host | None:
+    """The sum of two biases, either of which may be missing."""
+    if first is None or second is None:
+        return second if first is None else first
+    return np.asarray(first + second)
+
+
+def zeros_for_none(part: Host | None, like: Host) -> Host:
+    """A bias, or zeros where the layer there has one and the cell here has none."""
+    return np.zeros(like.shape[1:], like.dtype) if part is None else part
+
+
+def _maybe(part: Host | None) -> Any:
+    return None if part is None else to_device(part)
+
+
+def activation_named(where: str, name: str) -> Callable[..., Any]:
+    """The function of an Elman cell by the name that other libraries give it."""
+    known: dict[str, Callable[..., Any]] = {
+        "tanh": jnp.tanh,
+        "relu": jax.nn.relu,
+        "sigmoid": jax.nn.sigmoid,
+        "elu": jax.nn.elu,
+        "softplus": jax.nn.softplus,
+    }
+    if name not in known:
+        refuse(where, f"the activation {name!r}", f"known by name are {', '.join(known)}.")
+    return known[name]
+
+
+def name_of(where: str, activation: Callable[..., Any], names: tuple[str, ...]) -> str:
+    """The name of an Elman cell's function, among those that the other library has."""
+    for name in names:
+        if activation_named(where, name) is activation:
+            return name
+    refuse(where, f"activation={activation!r}", f"the layer there has {', '.join(names)} only.")

@@ -1,0 +1,216 @@
+"""The layouts that Flax linen and NNX have in common: their cells and normalizers by names of arrays and attributes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnorm.cells.elman import Elman
+from jaxnorm.cells.gru import GRU
+from jaxnorm.cells.lstm import LSTM
+from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared.arrays import Arrays, Host
+from jaxnorm.convert.shared.base import Imported, refuse
+from jaxnorm.convert.shared.cells import Parts
+
+NAMES = norms.Names("scale", "bias", "mean", "var")
+ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
+LAYERS: dict[Any, tuple[str, ...]] = {
+    LSTM: ("ii", "hi", "if", "hf"),
+    GRU: ("ir", "hr", "iz", "hz"),
+    Elman: ("i", "h"),
+}
+"""Layers that only cells of one kind have; the last of them tells where a cell lies in a model."""
+TANH = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
+SIGMOID = (jax.nn.sigmoid, jax.lax.logistic)
+
+
+def cell_kind(arrays: Arrays) -> Any:
+    """The class of the cell that the names stand for, or None."""
+    if "dense_h/kernel" in arrays:
+        hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
+        return {4: LSTM, 3: GRU, 1: Elman}.get(columns // hidden)
+    for kind, layers in LAYERS.items():
+        if any(f"{layer}/kernel" in arrays for layer in layers):
+            return kind
+    ends = {"dense_h": "a cell"} | {layers[-1]: f"a cell like {kind.__name__}" for kind, layers in LAYERS.items()}
+    deeper = {prefix: name for end, name in ends.items() for prefix in arrays.prefixes(f"{end}/kernel")}
+    if deeper:
+        arrays.point_to(deeper)
+    return None
+
+
+def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
+    """A plain cell; ``module`` says, where there is one, which functions it has."""
+    where, notes = arrays.where, _check_cell(arrays.where, module)
+    parts = _dense(arrays, kind) if "dense_h/kernel" in arrays else _gates(arrays, ORDER[kind])
+    arrays.finish()
+    if kind is LSTM:
+        return Imported(*cells.lstm(where, parts, spec), (), notes)
+    if kind is GRU:
+        if parts.recurrent_bias is None:
+            parts = parts._replace(recurrent_bias=np.zeros_like(parts.bias))
+        return Imported(*cells.gru(where, parts, spec), (), notes)
+    if module is None and not isinstance(spec, Elman):
+        hidden = parts.recurrent.shape[-1]
+        raise ValueError(
+            f"{where}: the names of arrays do not tell the nonlinearity of a SimpleCell. Pass the module, or "
+            f"spec=jaxnorm.Elman({hidden}, activation=jnp.tanh)."
+        )
+    activation = spec.activation if module is None else module.activation_fn
+    activation = jnp.tanh if activation in TANH else activation
+    return Imported(*cells.elman(where, parts, activation, spec), (), notes)
+
+
+def _check_cell(where: str, module: Any) -> tuple[str, ...]:
+    if module is None:
+        return ()
+    name = type(module).__name__
+    if name != "SimpleCell":
+        for attribute, known in (("gate_fn", SIGMOID), ("activation_fn", TANH)):
+            if getattr(module, attribute) not in known:
+                refuse(where, f"{name} with another {attribute}", "the gates here are sigmoids, the rest is tanh.")
+    elif module.residual:
+        refuse(where, "SimpleCell with residual=True", "an Elman cell adds no old state before its nonlinearity.")
+    notes = computed_in(module)
+    if module.carry_init is not jax.nn.initializers.zeros:
+        notes += ("carry_init: the cell there does not begin with zeros; pass carry=...",)
+    return notes
+
+
+def computed_in(module: Any) -> tuple[str, ...]:
+    """A note where a module computes in a dtype of its own."""
+    if module.dtype is None or jnp.dtype(module.dtype) == jnp.float32:
+        return ()
+    return (f"dtype={jnp.dtype(module.dtype).name}: give the cell this dtype, a normalizer such inputs",)
+
+
+def _dense(arrays: Arrays, kind: Any) -> Parts:
+    """All gates in one kernel: bias beside the recurrent kernel in an LSTM, beside the other in the rest."""
+    order = ORDER[kind]
+    arrays.expect(("dense_i/kernel", "dense_h/kernel", "dense_h/bias" if kind is LSTM else "dense_i/bias"))
+    hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
+    inputs, _ = arrays.matrix("dense_i/kernel", "(I, G H)")
+    symbols = f"{len(order)} H"
+    kernel = arrays.take("dense_i/kernel", (inputs, columns), f"(I, {symbols})")
+    recurrent = arrays.take("dense_h/kernel", (hidden, columns), f"(H, {symbols})")
+    bias = arrays.take("dense_h/bias" if kind is LSTM else "dense_i/bias", (columns,), f"({symbols},)")
+    return Parts(
+        layouts.kernel_from_columns(kernel, order),
+        layouts.kernel_from_columns(recurrent, order),
+        layouts.bias_from_vector(bias, order),
+    )
+
+
+def _gates(arrays: Arrays, order: str) -> Parts:
+    """A kernel for each gate; one for all in an Elman cell, whose arrays are called i and h."""
+    letters = ("",) if order == "h" else tuple(order)
+    biased = "h" if order == "ifgo" else "i"
+    kernels = (f"{side}{letter}/kernel" for side in "ih" for letter in letters)
+    arrays.expect((*kernels, *(f"{biased}{letter}/bias" for letter in letters)), ("hn/bias",) if order == "rzn" else ())
+    hidden, _ = arrays.matrix(f"h{letters[0]}/kernel", "(H, H)")
+    inputs, _ = arrays.matrix(f"i{letters[0]}/kernel", "(I, H)")
+
+    def stacked(side: str, leaf: str, shape: tuple[int, ...], symbols: str) -> Host:
+        found = [arrays.take(f"{side}{letter}/{leaf}", shape, symbols) for letter in letters]
+        return found[0] if order == "h" else np.stack(found, axis=-2)
+
+    parts = Parts(
+        stacked("i", "kernel", (inputs, hidden), "(I, H)"),
+        stacked("h", "kernel", (hidden, hidden), "(H, H)"),
+        stacked(biased, "bias", (hidden,), "(H,)"),
+    )
+    if order == "rzn" and "hn/bias" in arrays:  # at the candidate only; elsewhere the two biases are one sum
+        recurrent_bias = np.zeros((3, hidden), parts.kernel.dtype)
+        recurrent_bias[2] = arrays.take("hn/bias", (hidden,), "(H,)")
+        parts = parts._replace(recurrent_bias=recurrent_bias)
+    return parts
+
+
+def export_cell(where: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
+    """The arrays of a plain cell by name; ``dense`` for all gates in one kernel."""
+    parts = cells.parts_of(where, cell, params)
+    order = ORDER[type(cell)]
+    if isinstance(cell, GRU):
+        parts = cells.candidate_bias_only(where, parts)
+    bias = cells.zeros_for_none(parts.bias, parts.kernel)
+    biased = "h" if isinstance(cell, LSTM) else "i"
+    if dense:
+        if parts.recurrent_bias is not None and np.any(parts.recurrent_bias[2]):
+            refuse(where, "the recurrent bias of the candidate of a GRU", "nnx.GRUCell has none. Set it to zero.")
+        return {
+            "dense_i/kernel": layouts.kernel_to_columns(parts.kernel, order),
+            "dense_h/kernel": layouts.kernel_to_columns(parts.recurrent, order),
+            f"dense_{biased}/bias": layouts.bias_to_vector(bias, order),
+        }
+    letters = ("",) if order == "h" else tuple(order)
+    found = {}
+    for gate, letter in enumerate(letters):
+        at = () if order == "h" else (gate,)
+        found[f"i{letter}/kernel"] = parts.kernel[(slice(None), *at)]
+        found[f"h{letter}/kernel"] = parts.recurrent[(slice(None), *at)]
+        found[f"{biased}{letter}/bias"] = bias[at] if at else bias
+    if isinstance(cell, GRU):
+        found["hn/bias"] = cells.zeros_for_none(parts.recurrent_bias, parts.kernel)[2]
+    return found
+
+
+def describe_norm(where: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[str, ...]]:
+    """The spec of a normalizer of Flax."""
+    name = type(module).__name__
+    if name not in ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm"):
+        raise TypeError(
+            f"{where}: {name} is no module that has a counterpart. Pass an LSTMCell, OptimizedLSTMCell, GRUCell, "
+            "SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."
+        )
+    if getattr(module, "axis_index_groups", None) is not None:
+        refuse(where, f"{name} with axis_index_groups", "statistics here span whole named axes.")
+    options = {"epsilon": module.epsilon, "use_scale": module.use_scale, "axis_name": module.axis_name}
+    if name == "RMSNorm":
+        return norms.RMSNorm(_row_axis(where, module), **options), ()
+    options["use_bias"] = module.use_bias
+    if name == "LayerNorm":
+        return norms.LayerNorm(_row_axis(where, module), **options), ()
+    if name == "BatchNorm":
+        notes = () if module.axis == -1 else (f"axis={module.axis}: the features are on the last axis here",)
+        return norms.BatchNorm(momentum=module.momentum, **options), notes
+    if name == "GroupNorm":
+        if getattr(module, "reduction_axes", None) is not None:
+            options["axis"] = module.reduction_axes
+        groups = module.num_groups
+        if module.group_size is not None:
+            groups = arrays.shape("scale" if module.use_scale else "bias")[0] // module.group_size
+        return norms.GroupNorm(groups, **options), ()
+    if module.feature_axes not in (-1, (-1,)):
+        refuse(where, f"InstanceNorm with feature_axes={module.feature_axes}", "there is one axis of features.")
+    return norms.InstanceNorm(**options), ()
+
+
+def _row_axis(where: str, module: Any) -> Any:
+    if module.feature_axes != module.reduction_axes:
+        refuse(
+            where,
+            f"{type(module).__name__} with feature_axes={module.feature_axes} and "
+            f"reduction_axes={module.reduction_axes}",
+            "scale and bias lie along the reduced axes here.",
+        )
+    axes = module.reduction_axes
+    return tuple(axes) if isinstance(axes, list | tuple) else axes
+
+
+def rnn_notes(module: Any) -> tuple[str, ...]:
+    """What an RNN around a cell does that is an argument of ``unroll`` here."""
+    notes = [] if module.time_major else ["time_major=False: pass time_axis=-2"]
+    if module.reverse:
+        notes.append("reverse=True: pass reverse=True; outputs stay at the places of their inputs, as with keep_order")
+    return tuple(notes)
+
+
+def export_norm(where: str, spec: Any, params: Any, stats: Any) -> dict[str, Host]:
+    """The arrays of a normalizer by name."""
+    if isinstance(spec, norms.RMSNorm):
+        norms.refuse_unlike(where, spec, fraction=1.0, use_bias=False)
+    if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):
+        norms.refuse_unlike(where, spec, feature_axis=-1)
+    return norms.arrays_of(where, spec, params, stats, NAMES)

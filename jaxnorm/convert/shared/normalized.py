@@ -1,0 +1,58 @@
+"""Normalized cells made of arrays that were read, and their arrays: layer normalization of both products and of c."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxnorm.convert.shared import layouts
+from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
+from jaxnorm.convert.shared.base import NEUTRAL, refuse, require_same
+from jaxnorm.engine.arguments.checks import check_params
+from jaxnorm.norms.base import Affine
+
+NEUTRAL_TO_NORMS = NEUTRAL | {"max_steps"}
+"""Fields on which weights and function do not depend where the normalizers have no running statistics."""
+
+
+def take_kernels(arrays: Arrays, order: str) -> tuple[Host, Host]:
+    """``kernel`` (I, G H) and ``recurrent_kernel`` (H, G H) as kernels in our order of gates."""
+    gates = len(order)
+    hidden, _ = arrays.matrix("recurrent_kernel", f"(H, {gates} H)")
+    inputs, _ = arrays.matrix("kernel", f"(I, {gates} H)")
+    kernel = arrays.take("kernel", (inputs, gates * hidden), f"(I, {gates} H)")
+    recurrent = arrays.take("recurrent_kernel", (hidden, gates * hidden), f"(H, {gates} H)")
+    return layouts.kernel_from_columns(kernel, order), layouts.kernel_from_columns(recurrent, order)
+
+
+def take_bias(arrays: Arrays, name: str, order: str, hidden: int) -> Host:
+    """A vector (G H,) as one for each gate."""
+    vector = arrays.take(name, (len(order) * hidden,), f"({len(order)} H,)")
+    return layouts.bias_from_vector(vector, order)
+
+
+def affine(scale: Host, bias: Host | None = None) -> Affine:
+    """Weights of a layer normalization."""
+    return Affine(to_device(scale), None if bias is None else to_device(bias))
+
+
+def checked(where: str, spec: Any, preset: Callable[..., Any], params: Any) -> Any:
+    """The weights of a cell that computes what the preset does, with nothing that the layer there has no place for."""
+    require_same(where, spec, preset(spec.hidden_features, use_bias=spec.use_bias), NEUTRAL_TO_NORMS)
+    check_params(spec, params, where)
+    if params.carry is not None:
+        refuse(where, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
+    return params
+
+
+def kernels_of(params: Any, order: str) -> dict[str, Host]:
+    """``kernel`` and ``recurrent_kernel`` in the given order of gates."""
+    return {
+        "kernel": layouts.kernel_to_columns(to_numpy(params.kernel), order),
+        "recurrent_kernel": layouts.kernel_to_columns(to_numpy(params.recurrent), order),
+    }
+
+
+def vector_of(array: Any, order: str) -> Host:
+    """One for each gate as a vector (G H,)."""
+    return layouts.bias_to_vector(np.array(array), order)

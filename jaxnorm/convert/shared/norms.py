@@ -1,0 +1,105 @@
+"""Normalizers made of arrays that were read, and the arrays of normalizers, by the names of any library."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnorm import _objects
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
+from jaxnorm.convert.shared.base import Imported, refuse
+from jaxnorm.norms.base import Affine
+from jaxnorm.norms.batch_norm import BatchNorm as BatchNorm
+from jaxnorm.norms.core.moments import Moments
+from jaxnorm.norms.group_norm import GroupNorm as GroupNorm
+from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
+from jaxnorm.norms.layer_norm import LayerNorm as LayerNorm
+from jaxnorm.norms.rms_norm import RMSNorm as RMSNorm
+
+NormSpec = LayerNorm | RMSNorm | GroupNorm | InstanceNorm | BatchNorm
+KINDS = (LayerNorm, RMSNorm, GroupNorm, InstanceNorm, BatchNorm)
+
+FEATURES_LAST = "features are on the last axis here: move axis 1 of its inputs to the end"
+"""A note on normalizers of libraries that keep features on axis 1 (or 0 of an example)."""
+
+
+class Names(NamedTuple):
+    """What a library calls the arrays of a normalizer."""
+
+    scale: str
+    bias: str
+    mean: str = ""
+    var: str = ""
+
+
+def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: tuple[str, ...] = ()) -> Imported:
+    """Weights and running statistics for a spec; ``count`` stands for the number of elements, which nobody records."""
+    if not isinstance(spec, KINDS):
+        raise TypeError(
+            f"{arrays.where}: spec must be one of {', '.join(kind.__name__ for kind in KINDS)}, got "
+            f"{_objects.describe(spec)}. Names of arrays do not tell epsilon, axes and groups."
+        )
+    wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
+    if isinstance(spec, BatchNorm):
+        wanted += [names.mean, names.var]
+    arrays.expect(wanted)
+    shape = arrays.shape(wanted[0]) if wanted else ()
+    params = Affine(
+        *(
+            to_device(arrays.take(name, shape, f"that of {wanted[0]}")) if used else None
+            for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias))
+        )
+    )
+    stats: Any = ()
+    if isinstance(spec, BatchNorm):
+        refuse_unlike(arrays.where, spec, debias=False)  # it would weigh the first batch by a count that nobody records
+        mean, var = (to_device(arrays.take(name, shape, f"that of {wanted[0]}")) for name in (names.mean, names.var))
+        stats = Moments(mean, var, jnp.asarray(count, jnp.float32))
+    if isinstance(spec, GroupNorm) and shape and shape[0] % spec.num_groups:
+        raise ValueError(
+            f"{arrays.where}: spec has num_groups={spec.num_groups}, which does not divide the F = {shape[0]} features."
+        )
+    arrays.finish("They belong to no normalizer with use_scale, use_bias and kind of the spec.")
+    return Imported(spec, params, stats, notes)
+
+
+def arrays_of(where: str, spec: Any, params: Any, stats: Any, names: Names) -> dict[str, Host]:
+    """The arrays of a normalizer by name."""
+    if not isinstance(spec, KINDS):
+        kinds = ", ".join(kind.__name__ for kind in KINDS)
+        refuse(where, repr(spec), f"of normalizers only {kinds} have a counterpart there.")
+    if not isinstance(params, Affine):
+        raise TypeError(f"{where}: params must be Affine(scale, bias), got {type(params).__name__}.")
+    found: dict[str, Any] = {}
+    for name, value, used in (
+        (names.scale, params.scale, spec.use_scale),
+        (names.bias, params.bias, spec.use_bias),
+    ):
+        if (value is not None) != used:
+            raise ValueError(f"{where}: {spec!r} does not fit the {name} of params, {value}. Do both belong together?")
+        if used:
+            found[name] = value
+    if isinstance(spec, BatchNorm):
+        refuse_unlike(where, spec, debias=False)
+        if not isinstance(stats, Moments):
+            raise TypeError(f"{where}: stats must be the running Moments of {spec!r}, got {stats!r}.")
+        found |= {names.mean: stats.mean, names.var: stats.var}
+    elif stats not in ((), None):
+        raise TypeError(f"{where}: {type(spec).__name__} has no running statistics, got stats={stats!r}.")
+    shapes = {np.shape(value) for value in found.values()}
+    if len(shapes) > 1:
+        raise ValueError(f"{where}: the arrays of {spec!r} have different shapes, {sorted(shapes)}.")
+    return {name: to_numpy(value) for name, value in found.items()}
+
+
+def refuse_unlike(where: str, spec: Any, **only: Any) -> None:
+    """Refuses a spec unless the given fields have the only values that the other library can have."""
+    for field in dataclasses.fields(spec):
+        if field.name in only and getattr(spec, field.name) != only[field.name]:
+            refuse(
+                where,
+                f"{type(spec).__name__} with {field.name}={getattr(spec, field.name)!r}",
+                f"the layer there knows {field.name}={only[field.name]!r} only.",
+            )

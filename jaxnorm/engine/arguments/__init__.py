@@ -1,0 +1,1 @@
+"""What is checked and derived before a loop begins."""

@@ -1,0 +1,58 @@
+"""How what a loop carries is spread over devices: a loop needs the same types before and after a step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxnorm._typing import Array, DType
+from jaxnorm.engine.loops.scan import Given
+
+
+def vary_alike(given: Given, where: Array | None) -> Given:
+    """Inside ``shard_map``: everything varies over the same mesh axes."""
+    axes = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves((given, where))))
+    varied: Given = jax.tree.map(lambda leaf: _vary(leaf, axes), given)
+    return varied
+
+
+def shard_alike(xs: Array, axis: int, tree: Any, lead: int = 0) -> Any:
+    """On a mesh with explicit axes: arrays are spread over devices as the examples of the inputs are.
+
+    Args:
+      xs: the inputs.
+      axis: their time axis.
+      tree: arrays with the axes of the batch.
+      lead: number of axes before those.
+    """
+    spec = jax.typeof(xs).sharding.spec
+    batch = (*spec[:axis], *spec[axis + 1 : -1])
+    return jax.tree.map(lambda leaf: _shard(leaf, xs, (*(None,) * lead, *batch)), tree)
+
+
+def zeros_beside(xs: Array, features: tuple[int, ...], dtype: DType) -> Array:
+    """Zeros with other features for each of the inputs, spread over devices like these."""
+    zeros = jnp.zeros((*xs.shape[:-1], *features), dtype)
+    return _vary(_shard(zeros, xs, jax.typeof(xs).sharding.spec[:-1]), _varying(xs))
+
+
+def _varying(leaf: Array) -> frozenset[Any]:
+    axes: frozenset[Any] = jax.typeof(leaf).manual_axis_type.varying
+    return axes
+
+
+def _vary(leaf: Array, axes: frozenset[Any]) -> Array:
+    missing = tuple(sorted(axes - _varying(leaf)))
+    return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+
+def _shard(leaf: Array, like: Array, spec: tuple[Any, ...]) -> Array:
+    """Brings an array to where ``spec`` says for its first axes, on the mesh of another."""
+    if not any(spec):
+        return leaf
+    whole = PartitionSpec(*spec, *(None,) * (leaf.ndim - len(spec)))  # type: ignore[no-untyped-call]
+    sharding = NamedSharding(jax.typeof(like).sharding.mesh, whole)
+    moved: Array = jax.reshard(leaf, sharding)  # type: ignore[no-untyped-call]
+    return moved

@@ -1,0 +1,1 @@
+"""The loops over time, forward and backward."""

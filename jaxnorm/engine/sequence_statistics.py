@@ -1,0 +1,82 @@
+"""Batch statistics of whole sequences for a norm of the input product, taken before the loop."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm._typing import Array, Bool, Float, Integer, PyTree
+from jaxnorm.cells.base import Cell, Sites, check_cell, compute_dtype
+from jaxnorm.engine.arguments.checks import check_inputs, check_lengths, check_mask, check_params
+from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
+from jaxnorm.norms.core.moments import is_moments
+from jaxnorm.norms.core.rows import lay_in_order
+
+
+def sequence_statistics(
+    cell: Cell,
+    params: PyTree,
+    xs: Float[Array, "T *B I"],
+    *,
+    lengths: Integer[Array, "*B"] | None = None,
+    where: Bool[Array, "T *B"] | None = None,
+) -> Sites:
+    r"""The statistics of a cell's input product over the batch and all real steps together.
+
+    .. math::
+       \mu_k = \frac1n \sum_i \sum_{t \le T_i} (x_t W)_{i,k}, \qquad
+       \sigma_k^2 = \frac1n \sum_i \sum_{t \le T_i} \bigl((x_t W)_{i,k} - \mu_k\bigr)^2
+
+    with n the number of real steps. Handed to :func:`unroll` as ``stats`` they make batch normalization of the
+    input product sequence-wise, with gradients that go through them; to ``cell.fold`` they are the moments of a call.
+
+    Args:
+      cell: a cell whose norm at the site ``input`` has batch statistics, and no other one.
+      params: its weights.
+      xs: inputs, time first.
+      lengths: number of real steps of each example.
+      where: True on real steps; masked ones may hold anything, NaN included.
+
+    Returns:
+      Sites(input=Moments) with one row.
+
+    Raises:
+      ValueError: the cell has batch statistics elsewhere, or none at its input.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.laurent_bn_lstm(4, max_steps=1)
+      >>> params, xs = cell.init(jax.random.key(0), 3), jax.random.normal(jax.random.key(1), (6, 2, 3))
+      >>> stats = jaxnorm.sequence_statistics(cell, params, xs, lengths=jnp.array([6, 4]))
+      >>> stats.input.count.tolist()
+      [10.0]
+      >>> out = jaxnorm.unroll(cell, params, xs, lengths=jnp.array([6, 4]), stats=stats)
+      >>> running = cell.fold(cell.initial_stats(), stats)
+
+    Notes:
+      The input product is made twice, here and in the loop. Steps must be known to their end: not for language models.
+
+    Reference:
+      C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
+      arXiv:1510.01378, sequence-wise normalization.
+    """
+    check_cell("sequence_statistics", "cell", cell)
+    check_inputs("sequence_statistics", "xs", xs)
+    check_params(cell, params, "sequence_statistics")
+    initial: Any = jax.eval_shape(cell.initial_stats)
+    with_statistics = [name for name, site in zip(Sites._fields, initial, strict=True) if jax.tree.leaves(site)]
+    if with_statistics != ["input"] or not is_moments(initial.input):
+        raise ValueError(
+            "sequence_statistics: only the norm at the site 'input' may have batch statistics, mean and variance, got "
+            f"those at {with_statistics}. A norm in the loop cannot wait for the last step."
+        )
+    lengths = check_lengths("sequence_statistics", "lengths", lengths, xs.shape[1:-1])
+    where = check_mask("sequence_statistics", "where", where, xs.shape[:-1], "xs")
+    if lengths is not None:
+        real = real_steps(clip_lengths(lengths, xs.shape[0]), xs.shape[0])
+        where = real if where is None else where & real
+    if where is not None:
+        xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
+    ready = cell.prepare(params, compute_dtype(cell, params, xs.dtype))
+    _, measured = cell.project(ready, xs, None, where)
+    return Sites(input=lay_in_order(measured.input, 1))

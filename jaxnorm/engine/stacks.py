@@ -1,0 +1,223 @@
+"""Several cells: one upon the other, and in both directions. Callers of :func:`unroll`, nothing more."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _objects, _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.base import Cell, check_cell
+from jaxnorm.engine.arguments.checks import check_inputs, check_mask
+from jaxnorm.engine.unroll import Unrolled, unroll
+
+
+def _each(where: str, name: str, value: Any | None, count: int) -> Sequence[Any]:
+    """One entry for each cell; None for each if there is none."""
+    if value is None:
+        return (None,) * count
+    if not isinstance(value, list | tuple) or (hasattr(value, "_fields") and not isinstance(value, Directions)):
+        raise TypeError(
+            f"{where}: {name} must be a list or tuple with one entry for each of the {count} cells, got "
+            f"{_objects.describe(value)}. {_advise_several(name, value)}"
+        )
+    if len(value) != count:
+        raise ValueError(f"{where}: {name} has {len(value)} entries, expected one for each of the {count} cells.")
+    return tuple(value)
+
+
+def _advise_several(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        line = "[cell.init(key, size) for cell, size in ...]"
+        return f"A checkpoint that was read back: flax.serialization.from_state_dict({line}, {name})."
+    return f"Write [{name}, ...]."
+
+
+def check_cells(where: str, cells: Any) -> None:
+    """Raises TypeError unless there is a list or tuple of cells."""
+    if not isinstance(cells, list | tuple):
+        raise TypeError(
+            f"{where}: cells must be a list or tuple of cell specs such as (ln_lstm(128), ln_lstm(128)), got "
+            f"{_objects.describe(cells)}. Write [cell] for a single one."
+        )
+    for number, cell in enumerate(cells):
+        check_cell(where, f"cells[{number}]", cell)
+
+
+def stack(
+    cells: Sequence[Cell],
+    params: Sequence[PyTree],
+    xs: Float[Array, "..."],
+    *,
+    carry: Sequence[PyTree] | None = None,
+    stats: Sequence[PyTree] | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    **options: Any,
+) -> Unrolled:
+    """Runs several cells one upon the other: the outputs of each are the inputs of the next.
+
+    Args:
+      cells: the cells, the one nearest to the input first.
+      params: the weights of each; cell k takes ``cells[k - 1].out_features`` features.
+      xs: inputs, as for :func:`unroll`.
+      carry: one carry a cell; None starts anew.
+      stats: running statistics of each cell; None measures.
+      key: randomness; each cell gets its own.
+      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and what belongs to the schedule, as for
+        :func:`unroll`.
+
+    Returns:
+      Unrolled with the outputs of the last cell, and tuples of the carries and moments of all.
+
+    Raises:
+      ValueError: there is no cell, or a sequence has another length than ``cells``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cells = (jaxnorm.ln_lstm(4), jaxnorm.ln_gru(2))
+      >>> params = [cell.init(jax.random.key(0), size) for cell, size in zip(cells, (3, 4))]
+      >>> out = jaxnorm.stack(cells, params, jnp.ones((5, 1, 3)))
+      >>> out.outputs.shape, len(out.carry)
+      ((5, 1, 2), 2)
+    """
+
+    def after(layer: int, given: Array, outputs: Array) -> Array:
+        return outputs
+
+    return run_layers("stack", after, cells, params, xs, carry, stats, key, options)
+
+
+def run_layers(
+    where: str,
+    after: Callable[[int, Array, Array], Array],
+    cells: Sequence[Cell],
+    params: Sequence[PyTree],
+    xs: Array,
+    carry: Sequence[PyTree] | None,
+    stats: Sequence[PyTree] | None,
+    key: Any,
+    options: dict[str, Any],
+) -> Unrolled:
+    """Runs cells in turn; ``after(layer, given, outputs)`` makes of a layer's inputs and outputs what the next gets."""
+    check_cells(where, cells)
+    if key is not None:
+        _validate.key(where, "key", key)
+    count = len(cells)
+    if count == 0:
+        raise ValueError(f"{where}: cells is empty. Pass at least one cell.")
+    keys = (None,) * count if key is None else jax.random.split(key, count)
+    carries, moments = [], []
+    for layer, (cell, weights, state, running, cell_key) in enumerate(
+        zip(
+            cells,
+            _each(where, "params", params, count),
+            _each(where, "carry", carry, count),
+            _each(where, "stats", stats, count),
+            keys,
+            strict=True,
+        )
+    ):
+        out = unroll(cell, weights, xs, carry=state, stats=running, key=cell_key, **options)
+        xs = after(layer, xs, out.outputs)
+        carries.append(out.carry)
+        moments.append(out.moments)
+    return Unrolled(xs, tuple(carries), tuple(moments))
+
+
+class Directions(NamedTuple):
+    """One thing for each direction."""
+
+    forward: Any
+    backward: Any
+
+
+def concatenate(forward: Float[Array, "..."], backward: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The features of both directions side by side."""
+    return jnp.concatenate([forward, backward], axis=-1)
+
+
+def bidirectional(
+    cells: Sequence[Cell],
+    params: Sequence[PyTree],
+    xs: Float[Array, "..."],
+    *,
+    carry: Sequence[PyTree] | None = None,
+    reset: Bool[Array, "..."] | None = None,
+    stats: Sequence[PyTree] | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    time_axis: int = 0,
+    merge: Callable[[Array, Array], Array] = concatenate,
+    **options: Any,
+) -> Unrolled:
+    """Runs one cell from the first step to the last and another from the last to the first.
+
+    Args:
+      cells: the cell for each direction, forward first.
+      params: the weights of each.
+      xs: inputs, as for :func:`unroll`.
+      carry: the state of each before its first step; None starts anew.
+      reset: True at the first step of every sequence, as for a forward run; for the other direction it is moved to
+        the last step of the sequence before.
+      stats: running statistics of each; None measures.
+      key: randomness; each direction gets its own.
+      time_axis: the axis of time.
+      merge: makes one output of both; concatenates features unless given.
+      **options: ``lengths``, ``where`` and what belongs to the schedule, as for :func:`unroll`.
+
+    Returns:
+      Unrolled with merged outputs, and Directions of carries and moments.
+
+    Raises:
+      ValueError: a sequence does not have two entries.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cells = (jaxnorm.ln_lstm(4), jaxnorm.ln_lstm(4))
+      >>> params = [cell.init(jax.random.key(k), 3) for k, cell in enumerate(cells)]
+      >>> jaxnorm.bidirectional(cells, params, jnp.ones((5, 1, 3))).outputs.shape
+      (5, 1, 8)
+    """
+    if "reverse" in options:
+        raise TypeError("bidirectional: reverse is not an option here. Swap the two cells instead.")
+    check_cells("bidirectional", cells)
+    if key is not None:
+        _validate.key("bidirectional", "key", key)
+    both = _each("bidirectional", "cells", cells, 2)
+    weights = _each("bidirectional", "params", params, 2)
+    states = _each("bidirectional", "carry", carry, 2)
+    running = _each("bidirectional", "stats", stats, 2)
+    keys = (None, None) if key is None else jax.random.split(key)
+    check_inputs("bidirectional", "xs", xs)
+    reset = check_mask("bidirectional", "reset", reset, xs.shape[:-1], "xs")
+    ends = None if reset is None else _sequence_ends(reset, time_axis)
+    results = Directions(
+        *(
+            unroll(
+                both[k],
+                weights[k],
+                xs,
+                carry=states[k],
+                stats=running[k],
+                key=keys[k],
+                reset=ends if k else reset,
+                reverse=bool(k),
+                time_axis=time_axis,
+                **options,
+            )
+            for k in range(2)
+        )
+    )
+    return Unrolled(
+        merge(results.forward.outputs, results.backward.outputs),
+        Directions(*(r.carry for r in results)),
+        Directions(*(r.moments for r in results)),
+    )
+
+
+def _sequence_ends(reset: Array, time_axis: int) -> Array:
+    """Moves each sequence start to the last step of the sequence before it."""
+    starts = jnp.moveaxis(reset, time_axis, 0)
+    ends = jnp.concatenate([starts[1:], jnp.zeros_like(starts[:1])])
+    return jnp.moveaxis(ends, 0, time_axis)

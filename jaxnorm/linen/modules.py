@@ -1,0 +1,381 @@
+"""Flax linen modules around the specs: they declare variables, call the core and write back what changed.
+
+A module serves every normalizer and every cell. Weights lie in the collection ``"params"`` under the names of their
+fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics in ``"batch_stats"`` beside them
+(``norm`` / ``input`` / ``mean``, ``var`` and ``count``). Cells that draw masks (:class:`jaxnorm.Zoneout` and the like)
+draw them from the stream ``"dropout"``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax
+from flax.core import freeze
+
+from jaxnorm import _validate
+from jaxnorm._names import cell_template, from_names, norm_template, to_names
+from jaxnorm._paths import option_finder, paths
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.base import Carry, Cell, check_cell
+from jaxnorm.cells.wrappers import base
+from jaxnorm.engine.arguments.checks import check_inputs, check_steps
+from jaxnorm.engine.arguments.lengths import flip_steps
+from jaxnorm.engine.unroll import Keys, unroll
+from jaxnorm.linen.population_statistics import rule
+from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
+from jaxnorm.norms.core.moments import statistics_dtype
+
+Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
+"""Names of mesh or logical axes for variables: ``{"kernel": (None, None, "model")}``."""
+
+PARAMS, STATS, MASKS = "params", "batch_stats", "dropout"
+SITES = "norm"
+"""Where a cell's running statistics lie: beside the weights of its normalizers."""
+
+
+class Norm(nn.Module):
+    """Any normalizer as a linen module.
+
+    Attributes:
+      spec: the normalizer, for example ``BatchNorm()``.
+      use_running_average: whether running statistics are used (True) or those of the batch, which then update them.
+        May be given here or in the call; normalizers without running statistics need neither.
+      param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves both
+        to the normalizer.
+      partitioning: names of mesh axes for weights, ``{"scale": ("model",)}``, as with ``nn.with_partitioning``.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
+      >>> module = jaxnorm.linen.Norm(jaxnorm.BatchNorm(momentum=0.5))
+      >>> x = jnp.array([[1.0], [3.0]])
+      >>> variables = module.init(jax.random.key(0), x, use_running_average=True)
+      >>> y, updates = module.apply(variables, x, use_running_average=False, mutable=["batch_stats"])
+      >>> updates["batch_stats"]["mean"]
+      Array([1.], dtype=float32)
+    """
+
+    spec: Normalizer
+    use_running_average: bool | None = None
+    param_dtype: DTypeLike | None = None
+    partitioning: Partitioning = freeze({})
+
+    def __post_init__(self) -> None:
+        check_normalizer("Norm", "spec", self.spec)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "..."],
+        use_running_average: bool | None = None,
+        *,
+        mask: Bool[Array, "..."] | None = None,
+    ) -> Float[Array, "..."]:
+        """Normalizes ``x``.
+
+        Args:
+          x: data.
+          use_running_average: see the class.
+          mask: True on real data, broadcastable to ``x``; masked elements give zeros and reach no statistic.
+
+        Returns:
+          An array like ``x``.
+        """
+        check_data("Norm", "x", x, mask)
+        shape = self.spec.param_shape(x.shape)
+        dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
+        wide = {name: statistics_dtype(given) for name, given in dtype.items()}
+        params = _weights(self, norm_template(self.spec, shape), lambda _: self.spec.init(shape, **dtype))
+        stats = _Statistics(self, self.spec.initial_stats(shape, **wide))
+        use_running = stats.exist and nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        if use_running:
+            return self.spec(params, x, stats.value, mask)[0]
+        y, measured = self.spec.train(params, x, stats.value, mask)
+        stats.update(lambda running: rule(self, self.spec, running).fold(running, measured))
+        return y
+
+
+class RNN(nn.Module):
+    r"""A cell over whole sequences, with the arguments and the results of ``flax.linen.RNN``.
+
+    Attributes:
+      cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+      time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
+      return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
+      reverse: whether sequences are processed from their last real step to the first.
+      keep_order: whether outputs of a reversed run stay at the places of their inputs; otherwise they come in the
+        order of processing, with padding still at the end.
+      use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
+        which then update them. May be given here or in the call; other cells need neither.
+      deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw them
+        (False). May be given here or in the call; without either the spec says it.
+      engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+      partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. A variable is named by its
+        path (``norm_cell_scale``) or by the end of it (``scale`` for those at all sites).
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
+      >>> rnn = jaxnorm.linen.RNN(jaxnorm.bn_lstm(4, max_steps=6))
+      >>> xs = jax.random.normal(jax.random.key(0), (2, 6, 3))  # batch, time, features
+      >>> variables = rnn.init(jax.random.key(1), xs, use_running_average=True)
+      >>> ys, updates = rnn.apply(variables, xs, use_running_average=False, mutable=["batch_stats"])
+      >>> ys.shape, updates["batch_stats"]["norm"]["cell"]["mean"].shape
+      ((2, 6, 4), (6, 4))
+    """
+
+    cell: Cell
+    time_major: bool = False
+    return_carry: bool = False
+    reverse: bool = False
+    keep_order: bool = False
+    use_running_average: bool | None = None
+    deterministic: bool | None = None
+    engine: Mapping[str, Any] = freeze({})
+    partitioning: Partitioning = freeze({})
+
+    def __post_init__(self) -> None:
+        check_cell("RNN", "cell", self.cell)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        inputs: Float[Array, "..."],
+        *,
+        initial_carry: Carry | None = None,
+        init_key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+        seq_lengths: Integer[Array, "*B"] | None = None,
+        mask: Bool[Array, "..."] | None = None,
+        reset: Bool[Array, "..."] | None = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+        reverse: bool | None = None,
+        keep_order: bool | None = None,
+        use_running_average: bool | None = None,
+        deterministic: bool | None = None,
+    ) -> Any:
+        r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
+
+        Args:
+          inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
+            number of axes, also none.
+          initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
+          init_key: randomness for noise on the initial state, where a cell has it; masks are drawn from the stream
+            ``"dropout"``, as is the noise of cells that have both and get no ``init_key``.
+          seq_lengths: number of real steps of each example (\*batch). Outputs after them are zero, and an example of
+            length zero returns its carry as it came.
+          mask: True on real steps, laid out like ``inputs`` without features.
+          reset: True where the carry is replaced by the initial one before the step, laid out like ``mask``.
+          return_carry: see the class.
+          time_major: see the class.
+          reverse: see the class.
+          keep_order: see the class.
+          use_running_average: see the class.
+          deterministic: see the class.
+
+        Returns:
+          ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
+        """
+        return_carry, time_major, reverse, keep_order = (
+            own if given is None else given
+            for own, given in (
+                (self.return_carry, return_carry),
+                (self.time_major, time_major),
+                (self.reverse, reverse),
+                (self.keep_order, keep_order),
+            )
+        )
+        check_inputs("RNN", "inputs", inputs)
+        time_axis = 0 if time_major else inputs.ndim - 2
+        masks = {"mask": mask, "reset": reset}
+        check_steps("RNN", inputs, time_axis, seq_lengths, masks, initial_carry, self.cell)
+        if init_key is not None:
+            _validate.key("RNN", "init_key", init_key)
+        params = _cell_weights(self, inputs.shape[-1])
+        stats = _Statistics(self, {SITES: self.cell.initial_stats()})
+        use_running = stats.exist and nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        cell, key = _cell_and_key(self, deterministic)
+        outputs, carry, moments = unroll(
+            cell,
+            params,
+            inputs,
+            carry=initial_carry,
+            lengths=seq_lengths,
+            where=mask,
+            reset=reset,
+            stats=stats.value[SITES] if use_running else None,
+            key=key if init_key is None else init_key if key is None else Keys(init_key, key),
+            reverse=reverse,
+            time_axis=time_axis,
+            **self.engine,
+        )
+        if not use_running:
+            _fold_cell(self, stats, moments)
+        if reverse and not keep_order:
+            outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
+        return (carry, outputs) if return_carry else outputs
+
+
+class RNNCell(nn.RNNCellBase):
+    """One step of a cell, for ``flax.linen.RNN``, ``flax.linen.Bidirectional`` and ``flax.linen.scan``.
+
+    Inside ``flax.linen.RNN`` a cell with batch statistics needs its collection carried from step to step:
+    ``nn.RNN(RNNCell(cell, use_running_average=False), variable_carry="batch_stats")``, for initialization (without
+    ``initial_carry``: the variables are made where that driver asks for the carry) and for training, with
+    ``mutable=["batch_stats"]``. For inference either keep both, nothing changes then, or give
+    ``variable_broadcast=("params", "batch_stats")`` in place of ``variable_carry``. In training each step updates the
+    row of its own time step. Steps that share a row (all beyond ``max_steps``) update it one after the other, where
+    :class:`RNN` pools them first.
+    :class:`RNN` is the faster of the two: it makes the input products of all steps at once.
+
+    A cell that draws masks needs the stream ``"dropout"`` in ``split_rngs`` of that driver. With ``True`` there
+    (``nn.RNN(RNNCell(cell), split_rngs={"params": False, "dropout": True})``) each step draws anew, as it has to be for
+    masks of each step (Zoneout, RecurrentDropout); masks that belong to a whole sequence are drawn anew at each step,
+    too. With ``False`` all steps have the same masks, as it has to be for those (VariationalDropout, DropConnect,
+    RecurrentDropout with ``per="sequence"``). Cells with masks of both kinds need :class:`RNN`.
+
+    Attributes:
+      cell: the spec of the cell; it has the dtypes and initializers.
+      use_running_average: whether cells with batch statistics use the running ones; other cells need nothing.
+      deterministic: whether cells that draw masks compute expectations instead; None leaves it to the spec.
+      partitioning: names of mesh axes for weights, see :class:`RNN`.
+
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
+      >>> rnn = nn.RNN(jaxnorm.linen.RNNCell(jaxnorm.ln_lstm(4)))
+      >>> ys, variables = rnn.init_with_output(jax.random.key(0), jnp.ones((2, 6, 3)))
+      >>> ys.shape, sorted(variables["params"]["cell"])
+      ((2, 6, 4), ['bias', 'kernel', 'norm', 'recurrent'])
+    """
+
+    cell: Cell
+    use_running_average: bool | None = None
+    deterministic: bool | None = None
+    partitioning: Partitioning = freeze({})
+
+    def __post_init__(self) -> None:
+        check_cell("RNNCell", "cell", self.cell)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+        """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
+        params = _cell_weights(self, inputs.shape[-1])
+        stats = _Statistics(self, {SITES: self.cell.initial_stats()})
+        use_running = stats.exist and nn.merge_param("use_running_average", self.use_running_average, None)
+        cell, key = _cell_and_key(self, None)
+        outputs, new, moments = unroll(
+            cell,
+            params,
+            inputs[None],
+            carry=carry,
+            stats=stats.value[SITES] if use_running else None,
+            key=key,
+            schedule="plain",
+        )
+        if not use_running:
+            _fold_cell(self, stats, moments)
+        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+
+    @nn.nowrap
+    def initialize_carry(self, rng: PRNGKeyArray | Shaped[Array, "2"] | None, input_shape: tuple[int, ...]) -> Carry:
+        r"""The carry before the first step, for inputs of the given shape (\*batch, features).
+
+        Where the initial carry is learned the module must be bound, as it is inside ``flax.linen.RNN``; the carry of
+        an unbound module is the one that training starts from.
+        """
+        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
+        params = None
+        if self.scope is not None:
+            stored = self.variables.get(PARAMS)
+            if stored:
+                params = from_names(cell_template(self.cell, input_shape[-1]), nn.meta.unbox(stored))
+            stats = to_names({SITES: self.cell.initial_stats()})
+            if self.is_mutable_collection(STATS):
+                for name in stats:
+                    if not self.has_variable(STATS, name):
+                        self.put_variable(STATS, name, stats[name])
+        return self.cell.initial_carry(input_shape[:-1], params=params, key=rng)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """Inputs have one feature axis."""
+        return 1
+
+
+def _cell_weights(module: Any, in_features: int) -> PyTree:
+    cell = module.cell
+    return _weights(module, cell_template(cell, in_features), lambda key: cell.init(key, in_features))
+
+
+def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
+    """The cell as it is asked for, in training or at test time, and a key if it draws masks."""
+    cell: Cell = module.cell
+    if module.deterministic is not None or deterministic is not None:
+        value = nn.merge_param("deterministic", module.deterministic, deterministic)
+        cell = base.deterministic(cell, value=value)
+    return cell, module.make_rng(MASKS) if base.draws(cell) else None
+
+
+def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> PyTree:
+    """Declares the weights, a variable for each field, and returns them in their own structure."""
+    partition = option_finder(type(module).__name__, module.partitioning, [path for path, _ in paths(template)])
+
+    def boxed(key: Any) -> dict[str, Any]:
+        def box(path: Any, leaf: Array) -> Any:
+            axes = partition(tuple(entry.key for entry in path))
+            return leaf if axes is None else nn.Partitioned(leaf, names=axes)
+
+        weights: dict[str, Any] = jax.tree_util.tree_map_with_path(box, to_names(init(key)))
+        return weights
+
+    names = list(to_names(template))
+    missing = any(not module.has_variable(PARAMS, name) for name in names)
+    # All are drawn at once, so that the weights are those of ``cell.init`` with this key.
+    fresh = boxed(module.make_rng(PARAMS)) if missing and module.is_mutable_collection(PARAMS) else None
+
+    def declare(name: str) -> Any:
+        return module.param(name, lambda key: (boxed(key) if fresh is None else fresh)[name])
+
+    return from_names(template, {name: declare(name) for name in names})
+
+
+class _Statistics:
+    """The running statistics of a module: variables for each field, read and written in their own structure."""
+
+    def __init__(self, module: Any, initial: PyTree) -> None:
+        start = to_names(initial)
+        if start and not module.is_mutable_collection(STATS) and not module.has_variable(STATS, next(iter(start))):
+            raise ValueError(
+                f"{type(module).__name__}: there are no {STATS!r} here, and none can be made. Pass the variables of "
+                f"init to apply; inside flax.linen.RNN also "
+                f"give variable_carry={STATS!r} (or, for inference only, variable_broadcast=('params', {STATS!r}))."
+            )
+        self._initializing = module.is_initializing()
+        self._initial = initial
+        self._variables = {name: module.variable(STATS, name, lambda name=name: start[name]) for name in start}
+
+    @property
+    def exist(self) -> bool:
+        return bool(self._variables)
+
+    @property
+    def value(self) -> PyTree:
+        return from_names(self._initial, {name: variable.value for name, variable in self._variables.items()})
+
+    def update(self, change: Callable[[PyTree], PyTree]) -> None:
+        """Writes changed statistics back; initialization changes none."""
+        if self._variables and not self._initializing:
+            changed = to_names(change(self.value))
+            for name, variable in self._variables.items():
+                variable.value = changed[name]
+
+
+def _fold_cell(module: Any, stats: _Statistics, moments: PyTree) -> None:
+    """Folds what a call measured."""
+    stats.update(lambda running: {SITES: rule(module, module.cell, running).fold(running[SITES], moments)})

@@ -1,0 +1,75 @@
+"""Over which axes the inputs of a unit lie, as the layers of an NNX model say it; the public name is in ``nnx``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from jaxnorm._kernel_axes import contracted
+from jaxnorm._paths import Path
+from jaxnorm._typing import Axis
+from jaxnorm.cells.base import Cell
+from jaxnorm.cells.wrappers.base import known_axes
+
+
+def kernel_axes(module: nnx.Module) -> dict[str, Axis]:
+    """The axes over which the inputs of a unit lie, for each kernel of a model, as its layers lay them out.
+
+    For ``axis`` of the transformations of ``jaxnorm.optim``, which see arrays only. ``Reparametrized`` finds them
+    itself.
+
+    Args:
+      module: the model.
+
+    Returns:
+      Axes by the name of the kernel, its path joined by underscores. Kernels that a layer of another kind holds, or
+      that ``nnx.vmap`` has stacked, are missing.
+
+    Example:
+      >>> import jaxnorm.nnx
+      >>> from flax import nnx
+      >>> model = nnx.MultiHeadAttention(2, in_features=3, qkv_features=8, decode=False, rngs=nnx.Rngs(0))
+      >>> jaxnorm.nnx.kernel_axes(model)
+      {'key_kernel': (0,), 'out_kernel': (0, 1), 'query_kernel': (0,), 'value_kernel': (0,)}
+    """
+    return {"_".join(path): axis for path, axis in layer_axes(module).items()}
+
+
+def layer_axes(module: nnx.Module) -> dict[Path, Axis]:
+    """The same by path."""
+    found: dict[Path, Axis] = {}
+    for path, layer in nnx.iter_graph(module):
+        if isinstance(layer, nnx.Module):
+            at = tuple(map(str, path))
+            found.update({(*at, *inside): axis for inside, axis in _axes_of(layer).items()})
+    return found
+
+
+def _axes_of(layer: Any) -> Mapping[Path, Axis]:
+    """The axes over which the inputs of a unit lie in the kernels of one layer."""
+    if isinstance(getattr(layer, "cell", None), Cell):
+        return {(name,): axis for name, axis in known_axes(layer.cell).items()}
+    if isinstance(layer, nnx.Embed):
+        return {("embedding",): (-1,)}
+    axes, ndim = _axes_and_ndim(layer)
+    return {("kernel",): axes} if axes and layer.kernel.get_value().ndim == ndim else {}
+
+
+def _axes_and_ndim(layer: Any) -> tuple[tuple[int, ...], int]:
+    """The axes of the inputs in the kernel of one layer, and how many axes it has; none if that is not known."""
+    match layer:
+        case nnx.Linear():
+            return (0,), 2
+        case nnx.LinearGeneral():
+            batch, inputs = len(layer.batch_axis), len(layer.in_features)
+            return tuple(range(batch, batch + inputs)), batch + inputs + len(layer.out_features)
+        case nnx.Conv():
+            ndim = len(layer.kernel_shape)
+            return tuple(range(ndim - 1)), ndim
+        case nnx.ConvTranspose():
+            ndim = len(layer.kernel_size) + 2
+            outputs = ndim - 2 if layer.transpose_kernel else ndim - 1
+            return tuple(a for a in range(ndim) if a != outputs), ndim
+        case nnx.Einsum():
+            return contracted(layer.einsum_str), len(layer.kernel_shape)
+    return (), 0

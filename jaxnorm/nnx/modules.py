@@ -1,0 +1,372 @@
+"""Flax NNX modules around the specs: they declare variables, call the core and write back what changed.
+
+A module serves every normalizer and every cell. Weights are ``nnx.Param`` under the names of their fields
+(``rnn.kernel``, ``rnn.norm.input.scale``), running statistics ``nnx.BatchStat`` beside them (``rnn.norm.input.mean``).
+No random numbers are stored, ``rngs`` of a constructor only initializes; but for an :class:`RNNCell` that draws masks.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.core import freeze
+
+from jaxnorm import _validate
+from jaxnorm._names import norm_template
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
+from jaxnorm.cells.base import Carry, Cell, check_cell
+from jaxnorm.engine.arguments.checks import check_inputs, check_steps
+from jaxnorm.engine.arguments.lengths import flip_steps
+from jaxnorm.engine.unroll import unroll
+from jaxnorm.nnx import variables
+from jaxnorm.nnx.variables import SITES, Metadata
+from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
+from jaxnorm.norms.core.moments import statistics_dtype
+
+Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
+
+
+class Norm(variables.OfNorm, nnx.Module):
+    """Any normalizer as an NNX module.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
+      >>> module = jaxnorm.nnx.Norm(jaxnorm.BatchNorm(momentum=0.5), 1)
+      >>> y = module(jnp.array([[1.0], [3.0]]))
+      >>> module.mean[...]
+      Array([1.], dtype=float32)
+      >>> module.eval()  # from now on the running statistics
+      >>> module(jnp.array([[1.0], [3.0]])).round(1).tolist()
+      [[0.0], [2.0]]
+    """
+
+    def __init__(
+        self,
+        spec: Normalizer,
+        num_features: int | tuple[int, ...],
+        *,
+        use_running_average: bool | None = False,
+        param_dtype: DTypeLike | None = None,
+        **metadata: Metadata,
+    ) -> None:
+        """Declares the variables.
+
+        Args:
+          spec: the normalizer, for example ``BatchNorm()``.
+          num_features: number of features, or the shape of scale, bias and statistics (``spec.param_shape``).
+          use_running_average: whether running statistics are used (True) or those of the batch, which then update
+            them. ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without running statistics ignore it.
+          param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves
+            both to the normalizer.
+          **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
+        """
+        check_normalizer("Norm", "spec", spec)
+        self.spec = spec
+        self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
+        self.use_running_average = use_running_average
+        dtype = {} if param_dtype is None else {"dtype": param_dtype}
+        wide = {name: statistics_dtype(given) for name, given in dtype.items()}
+        params, running = spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape, **wide)
+        variables.declare(self, params, running, metadata)
+
+    def __call__(
+        self,
+        x: Float[Array, "..."],
+        use_running_average: bool | None = None,
+        *,
+        mask: Bool[Array, "..."] | None = None,
+    ) -> Float[Array, "..."]:
+        """Normalizes ``x``.
+
+        Args:
+          x: data.
+          use_running_average: overrides the attribute.
+          mask: True on real data, broadcastable to ``x``; masked elements give zeros and reach no statistic.
+
+        Returns:
+          An array like ``x``.
+
+        Raises:
+          ValueError: ``x`` has other features than the module, or nothing says whether to use running statistics.
+        """
+        check_data("Norm", "x", x, mask)
+        shape = self.spec.param_shape(x.shape)
+        if shape != self.param_shape:
+            raise ValueError(
+                f"Norm: x with shape {x.shape} has features of shape {shape}, but the module was made for "
+                f"{self.param_shape}. Pass num_features={shape} to the constructor."
+            )
+        params = variables.read(self, norm_template(self.spec, shape))
+        running = variables.statistics(self)
+        if variables.use_running(self, running, use_running_average):
+            return self.spec(params, x, running, mask)[0]
+        y, measured = self.spec.train(params, x, running, mask)
+        variables.write(self, self.spec.fold(running, measured))
+        return y
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Sets what ``nnx.view`` asks for."""
+        variables.set_view(self, use_running_average)
+
+
+class RNN(variables.OfCell, nnx.Module):
+    """A cell over whole sequences, with the arguments and the results of ``flax.nnx.RNN``.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
+      >>> from flax import nnx
+      >>> rnn = jaxnorm.nnx.RNN(jaxnorm.bn_lstm(4, max_steps=6), 3, rngs=nnx.Rngs(0))
+      >>> rnn(jnp.ones((2, 6, 3))).shape  # batch, time, features
+      (2, 6, 4)
+      >>> rnn.norm.cell.mean.shape, rnn.norm.cell.scale.shape
+      ((6, 4), (4,))
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        in_features: int,
+        *,
+        time_major: bool = False,
+        return_carry: bool = False,
+        reverse: bool = False,
+        keep_order: bool = False,
+        use_running_average: bool | None = False,
+        deterministic: bool | None = None,
+        engine: Mapping[str, Any] = freeze({}),
+        rngs: Randomness,
+        **metadata: Metadata,
+    ) -> None:
+        r"""Draws the weights.
+
+        Args:
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+          in_features: number of input features.
+          time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
+          return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
+          reverse: whether sequences are processed from their last real step to the first.
+          keep_order: whether outputs of a reversed run stay at the places of their inputs; otherwise they come in the
+            order of processing, with padding still at the end.
+          use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
+            which then update them. ``train()``, ``eval()`` and ``nnx.view`` switch it; other cells ignore it.
+          deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw
+            them (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
+          engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+          rngs: draws the weights, with one key of the stream ``params``; not stored.
+          **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. A variable
+            is named by its path (``norm_cell_scale_metadata``) or by the end of it (``scale_metadata`` for those at all
+            sites). The recurrent kernel may also be named as in Flax, ``recurrent_kernel_metadata``.
+        """
+        check_cell("RNN", "cell", cell)
+        self.cell = cell
+        self.in_features = in_features
+        self.time_major = time_major
+        self.return_carry = return_carry
+        self.reverse = reverse
+        self.keep_order = keep_order
+        self.use_running_average = use_running_average
+        self.deterministic = deterministic
+        self.engine = freeze(engine)
+        variables.declare(
+            self,
+            cell.init(variables.key("RNN", rngs, "params"), in_features),
+            {SITES: cell.initial_stats()},
+            metadata,
+        )
+
+    def __call__(
+        self,
+        inputs: Float[Array, "..."],
+        *,
+        initial_carry: Carry | None = None,
+        seq_lengths: Integer[Array, "*B"] | None = None,
+        mask: Bool[Array, "..."] | None = None,
+        reset: Bool[Array, "..."] | None = None,
+        return_carry: bool | None = None,
+        time_major: bool | None = None,
+        reverse: bool | None = None,
+        keep_order: bool | None = None,
+        use_running_average: bool | None = None,
+        deterministic: bool | None = None,
+        rngs: Randomness | None = None,
+    ) -> Any:
+        r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
+
+        Args:
+          inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
+            number of axes, also none.
+          initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
+          seq_lengths: number of real steps of each example (\*batch). Outputs after them are zero, and an example of
+            length zero returns its carry as it came.
+          mask: True on real steps, laid out like ``inputs`` without features.
+          reset: True where the carry is replaced by the initial one before the step, laid out like ``mask``.
+          return_carry: see the constructor.
+          time_major: see the constructor.
+          reverse: see the constructor.
+          keep_order: see the constructor.
+          use_running_average: see the constructor.
+          deterministic: overrides the attribute.
+          rngs: randomness for cells that need it: a key, or an NNX stream (``dropout`` for cells that draw masks, else
+            ``carry`` for noise on the initial state).
+
+        Returns:
+          ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
+        """
+        return_carry, time_major, reverse, keep_order = (
+            own if given is None else given
+            for own, given in (
+                (self.return_carry, return_carry),
+                (self.time_major, time_major),
+                (self.reverse, reverse),
+                (self.keep_order, keep_order),
+            )
+        )
+        check_inputs("RNN", "inputs", inputs)
+        time_axis = 0 if time_major else inputs.ndim - 2
+        masks = {"mask": mask, "reset": reset}
+        check_steps("RNN", inputs, time_axis, seq_lengths, masks, initial_carry, self.cell)
+        running = variables.running(self)
+        use_running = variables.use_running(self, running, use_running_average)
+        cell = variables.switched(self, deterministic)
+        outputs, carry, moments = unroll(
+            cell,
+            variables.weights(self),
+            inputs,
+            carry=initial_carry,
+            lengths=seq_lengths,
+            where=mask,
+            reset=reset,
+            stats=running if use_running else None,
+            key=variables.mask_key(self, cell, rngs, "carry"),
+            reverse=reverse,
+            time_axis=time_axis,
+            **self.engine,
+        )
+        if not use_running:
+            variables.fold_cell(self, running, moments)
+        if reverse and not keep_order:
+            outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
+        return (carry, outputs) if return_carry else outputs
+
+    def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
+        """Sets what ``nnx.view`` asks for."""
+        variables.set_view(self, use_running_average, deterministic)
+
+
+class RNNCell(variables.OfCell, nnx.RNNCellBase):
+    """One step of a cell, for ``flax.nnx.RNN``, ``flax.nnx.Bidirectional`` and ``flax.nnx.scan``.
+
+    A cell with batch statistics updates the row of its own time step at each step. Steps that share a row (all beyond
+    ``max_steps``) update it one after the other, where :class:`RNN` pools them first. :class:`RNN` is the faster of
+    the two: it makes the input products of all steps at once.
+
+    A cell that draws masks keeps a copy of the stream ``dropout`` of its ``rngs``, as ``flax.nnx.Dropout`` does. In
+    ``flax.nnx.RNN`` each step then draws anew, as it has to be for masks of each step (Zoneout, RecurrentDropout);
+    masks that belong to a whole sequence are drawn anew at each step, too. With ``broadcast_rngs="dropout"`` there, and
+    ``rngs`` that have a stream of that name, all steps have the same masks, as it has to be for those
+    (VariationalDropout, DropConnect, RecurrentDropout with ``per="sequence"``). Cells with masks of both kinds need
+    :class:`RNN`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
+      >>> from flax import nnx
+      >>> rnn = nnx.RNN(jaxnorm.nnx.RNNCell(jaxnorm.ln_lstm(4), 3, rngs=nnx.Rngs(0)))
+      >>> rnn(jnp.ones((2, 6, 3))).shape
+      (2, 6, 4)
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        in_features: int,
+        *,
+        use_running_average: bool | None = False,
+        deterministic: bool | None = None,
+        rngs: Randomness,
+        **metadata: Metadata,
+    ) -> None:
+        """Draws the weights.
+
+        Args:
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+          in_features: number of input features.
+          use_running_average: see :class:`RNN`.
+          deterministic: see :class:`RNN`.
+          rngs: draws the weights, with one key of the stream ``params``; only cells that draw masks keep any of it.
+          **metadata: metadata of variables, see :class:`RNN`.
+        """
+        check_cell("RNNCell", "cell", cell)
+        self.cell = cell
+        self.in_features = in_features
+        self.use_running_average = use_running_average
+        self.deterministic = deterministic
+        variables.declare(
+            self,
+            cell.init(variables.key("RNNCell", rngs, "params"), in_features),
+            {SITES: cell.initial_stats()},
+            metadata,
+        )
+        variables.keep_stream(self, rngs)
+
+    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+        """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
+        running = variables.running(self)
+        use_running = variables.use_running(self, running, None)
+        cell = variables.switched(self, None)
+        outputs, new, moments = unroll(
+            cell,
+            variables.weights(self),
+            inputs[None],
+            carry=carry,
+            stats=running if use_running else None,
+            key=variables.mask_key(self, cell, getattr(self, "rngs", None), None),
+            schedule="plain",
+        )
+        if not use_running:
+            variables.fold_cell(self, running, moments)
+        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+
+    def initialize_carry(
+        self,
+        input_shape: tuple[int, ...],
+        rngs: Randomness | None = None,
+        carry_init: Initializer | None = None,
+    ) -> Carry:
+        r"""The carry before the first step.
+
+        Args:
+          input_shape: the shape of the inputs of a step (\*batch, features).
+          rngs: randomness for cells that need it and for ``carry_init``: a key, or an NNX stream (``carry``).
+          carry_init: draws the entries of the carry in place of the cell, each by a key of its own.
+
+        Returns:
+          The carry.
+
+        Raises:
+          ValueError: ``carry_init`` is given without ``rngs``.
+        """
+        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
+        key = None if rngs is None else variables.key("RNNCell.initialize_carry", rngs, "carry")
+        if carry_init is None:
+            return self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
+        if key is None:
+            raise ValueError("RNNCell.initialize_carry: carry_init needs randomness, but rngs is None. Pass rngs too.")
+        entries, structure = jax.tree.flatten(
+            self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
+        )
+        drawn = [  # a count of steps is not drawn
+            carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
+            for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)
+        ]
+        return jax.tree.unflatten(structure, drawn)
+
+    @property
+    def num_feature_axes(self) -> int:
+        """Inputs have one feature axis."""
+        return 1
+
+    def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
+        """Sets what ``nnx.view`` asks for."""
+        variables.set_view(self, use_running_average, deterministic)

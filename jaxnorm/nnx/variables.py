@@ -1,0 +1,163 @@
+"""Variables of NNX modules: trees of weights and statistics laid down under their names, read and written back."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+from flax import nnx
+
+from jaxnorm import _validate
+from jaxnorm._names import cell_template, fill
+from jaxnorm._paths import option_finder, paths
+from jaxnorm._typing import Array, PyTree
+from jaxnorm.cells.base import Cell
+from jaxnorm.cells.wrappers import base
+
+Metadata: TypeAlias = Mapping[str, Any]
+
+MASKS = "dropout"
+"""The stream that masks are drawn from."""
+
+SITES = "norm"
+"""Where a cell's running statistics lie: beside the weights of its normalizers."""
+
+
+def key(caller: str, rngs: Any, stream: str) -> Array:
+    """One key: the given one, or the next one of a stream."""
+    if isinstance(rngs, nnx.Rngs):
+        rngs = rngs[stream]
+    one: Array = rngs() if isinstance(rngs, nnx.RngStream) else rngs
+    _validate.key(caller, "rngs", one)
+    return one
+
+
+def switched(module: Any, deterministic: bool | None) -> Cell:
+    """The cell in training or at test time: as the call says, else as the attribute says, else as the spec says."""
+    value = module.deterministic if deterministic is None else deterministic
+    cell: Cell = module.cell
+    return cell if value is None else base.deterministic(cell, value=value)
+
+
+def mask_key(module: nnx.Module, cell: Cell, rngs: Any, other: str | None) -> Array | None:
+    """A key of the stream ``dropout`` for a cell that draws masks; for others one of another stream, if any."""
+    draws = base.draws(cell)
+    if draws and rngs is None:
+        where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
+        raise ValueError(
+            f"{type(module).__name__}: {type(cell).__name__} draws masks and needs randomness, but there are no rngs. "
+            f"Pass rngs {where}, or set deterministic=True or call eval() for evaluation."
+        )
+    stream = MASKS if draws else other
+    return None if rngs is None or stream is None else key(type(module).__name__, rngs, stream)
+
+
+def keep_stream(module: Any, rngs: Any) -> None:
+    """Keeps a copy of the stream ``dropout``, for a cell that draws masks in calls that bring no randomness."""
+    if not base.draws(base.deterministic(module.cell, value=False)):
+        return
+    stream = rngs[MASKS] if isinstance(rngs, nnx.Rngs) else rngs
+    if isinstance(stream, nnx.RngStream):
+        module.rngs = stream.fork()
+
+
+def declare(module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata]) -> None:
+    """Makes a variable for each leaf, under its names."""
+    suffix = "_metadata"
+    alias = {"recurrent_kernel": "recurrent"}
+    unknown = [name for name in metadata if not name.endswith(suffix)]
+    if unknown:
+        raise TypeError(f"{type(module).__name__}: unexpected argument {unknown[0]!r}.")
+    named = {name.removesuffix(suffix): value for name, value in metadata.items()}
+    leaves = paths(params)
+    find = option_finder(
+        type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]
+    )
+    for path, leaf in leaves:
+        _place(module, path, nnx.Param(leaf, **(find(path) or {})))
+    for path, leaf in paths(stats):
+        _place(module, path, nnx.BatchStat(leaf))
+
+
+def _place(module: Any, path: tuple[str, ...], variable: nnx.Variable[Array]) -> None:
+    *branches, last = path
+    for name in branches:
+        if not hasattr(module, name):
+            setattr(module, name, nnx.Dict())
+        module = getattr(module, name)
+    setattr(module, last, variable)
+
+
+def _variable(module: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        module = getattr(module, name)
+    return module
+
+
+def read(module: nnx.Module, template: PyTree) -> PyTree:
+    """The values of variables in the structure of ``template``."""
+    return fill(template, lambda path: _variable(module, path)[...])
+
+
+def write(module: nnx.Module, stats: PyTree) -> None:
+    for path, leaf in paths(stats):
+        _variable(module, path).set_value(leaf)
+
+
+def weights(module: Any) -> PyTree:
+    return read(module, cell_template(module.cell, module.in_features))
+
+
+class OfCell:
+    """What a module around a cell says of it."""
+
+    spec_name = "cell"
+
+    def empty_statistics(self) -> PyTree:
+        """Statistics before any data, in the structure of the variables."""
+        module: Any = self
+        return {SITES: module.cell.initial_stats()}
+
+
+class OfNorm:
+    """What a module around a normalizer says of it."""
+
+    spec_name = "spec"
+
+    def empty_statistics(self) -> PyTree:
+        """Statistics before any data, in the structure of the variables."""
+        module: Any = self
+        return module.spec.initial_stats(module.param_shape)
+
+
+def statistics(module: Any) -> PyTree:
+    """The running statistics of a module, in the structure of its variables."""
+    return read(module, module.empty_statistics())
+
+
+def running(module: Any) -> PyTree:
+    return statistics(module)[SITES]
+
+
+def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:
+    """Folds what a call measured."""
+    write(module, {SITES: module.cell.fold(running, moments)})
+
+
+def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
+    """Whether running statistics are used: as the call says, else as the attribute says; never where there are none."""
+    if not jax.tree.leaves(stats):
+        return False
+    use = module.use_running_average if given is None else given
+    if use is None:
+        raise ValueError(
+            f"{type(module).__name__}: nothing says whether to use running statistics. Pass use_running_average to the "
+            "constructor or to the call, or call train() or eval()."
+        )
+    return bool(use)
+
+
+def set_view(module: Any, use_running_average: bool | None, deterministic: bool | None = None) -> None:
+    if use_running_average is not None:
+        module.use_running_average = use_running_average
+    if deterministic is not None:
+        module.deterministic = deterministic

@@ -1,0 +1,74 @@
+"""What the specs of the batch family share: statistics of each feature over the axes of the batch."""
+
+import dataclasses
+from typing import Any, NoReturn
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import DTypeLike
+from jaxnorm.norms import base
+from jaxnorm.norms.base import HasAffine, Stats, TrainsByMeasuring
+from jaxnorm.norms.core import running as running_statistics
+from jaxnorm.norms.core.moments import feature_last_axes, initial_moments
+
+
+class BatchSpec(HasAffine, TrainsByMeasuring):
+    """Weights, statistics and checks of a spec with fields such as ``axis``, ``epsilon``, ``momentum``, ``use_scale``.
+
+    A spec without ``ddof`` folds the variance as it was measured; one without ``axis_name`` spans no devices.
+    """
+
+    def __post_init__(self) -> None:
+        spec: Any = self
+        name, fields = type(self).__name__, {field.name for field in dataclasses.fields(spec)}
+        if getattr(spec, "axis", None) is not None:
+            object.__setattr__(self, "axis", base.normalize_axis(name, spec.axis))
+        if isinstance(getattr(spec, "axis_name", None), list):
+            object.__setattr__(self, "axis_name", tuple(spec.axis_name))
+        if "epsilon" in fields:
+            _validate.epsilon(name, spec.epsilon)
+        if "momentum" in fields:
+            base.check_running_rule(name, spec.momentum, getattr(spec, "ddof", 0))
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the data along the axes that are not reduced."""
+        spec: Any = self
+        reduced = feature_last_axes(type(self).__name__, spec.axis, len(shape))
+        return tuple(size for a, size in enumerate(shape) if a not in reduced)
+
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
+        """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
+        return initial_moments(shape, dtype)
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """Applies :func:`jaxnorm.fold` with the momentum (and ``ddof`` and ``debias``) of the spec."""
+        spec: Any = self
+        rule = {name: getattr(spec, name) for name in ("ddof", "debias") if hasattr(spec, name)}
+        return running_statistics.fold(running, measured, momentum=spec.momentum, **rule)
+
+    def check_site(self, where: str) -> None:
+        """Only ``axis=None`` (all but the last) fits a site."""
+        spec: Any = self
+        if getattr(spec, "axis", None) is not None:
+            raise ValueError(
+                f"{where}: {self!r} cannot be used inside a cell, where the batch is all axes but the last. "
+                "Leave axis at None."
+            )
+
+
+def refuse_site(where: str, spec: object) -> None:
+    """Refuses a site for normalizers that need running statistics in training, which no site hands them."""
+    raise ValueError(
+        f"{where}: {spec!r} cannot be used inside a cell: it looks at running statistics in training, and a cell "
+        "measures. Use BatchNorm()."
+    )
+
+
+def refuse_measuring(spec: object) -> NoReturn:
+    """Refuses a call without statistics, for normalizers that need running ones in training."""
+    name = type(spec).__name__
+    raise ValueError(
+        f"{name}: stats is None, but this normalizer looks at running statistics in training too. Call "
+        "train(params, x, running) with running = initial_stats(shape) or what fold gave; for inference pass stats."
+    )

@@ -1,0 +1,43 @@
+"""Normalizers of weights: maps from kernel to kernel, made once a sequence."""
+
+from jaxnorm.weight_norms.base import KernelParams as KernelParams
+from jaxnorm.weight_norms.base import WeightNormalizer as WeightNormalizer
+from jaxnorm.weight_norms.bounded_weight_norm import BoundedState as BoundedState
+from jaxnorm.weight_norms.bounded_weight_norm import BoundedWeightNorm as BoundedWeightNorm
+from jaxnorm.weight_norms.bounded_weight_norm import bounded_weight_norm as bounded_weight_norm
+from jaxnorm.weight_norms.centered_weight_norm import CentredWeightNorm as CentredWeightNorm
+from jaxnorm.weight_norms.centered_weight_norm import centred_weight_norm as centred_weight_norm
+from jaxnorm.weight_norms.data_dependent import data_dependent_init as data_dependent_init
+from jaxnorm.weight_norms.spectral_norm import SpectralNorm as SpectralNorm
+from jaxnorm.weight_norms.spectral_norm import SpectralState as SpectralState
+from jaxnorm.weight_norms.spectral_norm import power_iteration as power_iteration
+from jaxnorm.weight_norms.spectral_norm import spectral_norm as spectral_norm
+from jaxnorm.weight_norms.unit_norm import UnitRows as UnitRows
+from jaxnorm.weight_norms.unit_norm import unit_rows as unit_rows
+from jaxnorm.weight_norms.weight_norm import WeightNorm as WeightNorm
+from jaxnorm.weight_norms.weight_norm import unit_lengths as unit_lengths
+from jaxnorm.weight_norms.weight_norm import weight_norm as weight_norm
+from jaxnorm.weight_norms.weight_standardization import WeightStandardization as WeightStandardization
+from jaxnorm.weight_norms.weight_standardization import weight_standardization as weight_standardization
+
+__all__ = [
+    "BoundedState",
+    "BoundedWeightNorm",
+    "CentredWeightNorm",
+    "KernelParams",
+    "SpectralNorm",
+    "SpectralState",
+    "UnitRows",
+    "WeightNorm",
+    "WeightNormalizer",
+    "WeightStandardization",
+    "bounded_weight_norm",
+    "centred_weight_norm",
+    "data_dependent_init",
+    "power_iteration",
+    "spectral_norm",
+    "unit_lengths",
+    "unit_rows",
+    "weight_norm",
+    "weight_standardization",
+]

@@ -1,0 +1,132 @@
+"""Bounded weight normalization: weight normalization whose lengths cannot grow."""
+
+import dataclasses
+from typing import Literal, final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, Float
+from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.weight_norms import base
+from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.direction import polar, unit
+
+MODES = ("scalar", "gain_bounded")
+
+
+class BoundedState(NamedTuple):
+    """What a :class:`BoundedWeightNorm` keeps fixed: rho, a scalar in at least float32, not trained."""
+
+    rho: Float[Array, ""]
+
+
+def bounded_weight_norm(
+    kernel: Float[Array, "..."],
+    rho: Float[Array, ""],
+    scale: Float[Array, "..."] | None = None,
+    *,
+    axis: Axis | None = None,
+) -> Float[Array, "..."]:
+    r"""Gives all output units the length rho, or lengths that together have the length rho.
+
+    .. math::
+       w_i = \rho \, \frac{v_i}{\lVert v_i \rVert_2}
+       \qquad \text{or, with a scale g,} \qquad
+       w_i = \rho \, \frac{g_i}{\lVert g \rVert_2} \, \frac{v_i}{\lVert v_i \rVert_2}
+
+    for each output unit i. Only the first is in the paper; the second is what one file of the authors' code computes.
+
+    Args:
+      kernel: v, of any shape.
+      rho: a number, fixed for the layer.
+      scale: g, one number for each unit: the shape of the kernel without ``axis``. None is the first form.
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+
+    Returns:
+      An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating.
+      ValueError: an axis is out of range, named twice, or not named with three axes; or ``scale`` does not have one
+        number for each unit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> v = jnp.array([[3.0, 0.0], [4.0, 2.0]])
+      >>> jaxnorm.weight_norms.bounded_weight_norm(v, jnp.array(5.0)).round().astype(int).tolist()
+      [[3, 0], [4, 5]]
+      >>> jaxnorm.weight_norms.bounded_weight_norm(v, jnp.array(50.0), jnp.array([3.0, 4.0])).round().astype(int).tolist()
+      [[18, 0], [24, 40]]
+
+    Notes:
+      A unit with v = 0 gives w = 0, with gradient zero; so does every unit where g = 0. Another file of the authors'
+      code also writes :math:`v / \lVert v \rVert` back into v at each call. That changes no value here; to do so, use
+      ``jaxnorm.optim.project_weights``.
+
+    Reference:
+      E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters: efficient and accurate normalization schemes in deep
+      networks", 2018, arXiv:1803.01814, section on bounded weight normalization.
+    """
+    axes, units = base.unit_axes("bounded_weight_norm", kernel, axis)
+    _validate.floating("bounded_weight_norm", "rho", rho)
+    dtype = statistics_dtype(kernel.dtype)
+    direction = unit(kernel.astype(dtype), axes) * rho.astype(dtype)
+    if scale is not None:
+        _validate.floating("bounded_weight_norm", "scale", scale)
+        shape = [kernel.shape[a] for a in units]
+        hint = "The bound is on all units together, so each needs its own number."
+        _validate.shape("bounded_weight_norm", "scale", scale.shape, shape, "of the units", hint)
+        scale = unit(scale.astype(dtype), tuple(range(scale.ndim)))
+    return base.rescale("bounded_weight_norm", direction, scale, units, kernel.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class BoundedWeightNorm(FixedState):
+    """The spec of :func:`bounded_weight_norm`; rho is its state, so no optimizer trains it.
+
+    Attributes:
+      mode: "scalar", the paper's form: all units have the length rho, the mean length of the units of the given kernel.
+        "gain_bounded", the form of one file of the authors' code: a scale is trained whose own length is held at its
+        initial value, rho; the given kernel is kept.
+      axis: the axes over which the inputs of a unit lie; see :func:`bounded_weight_norm`.
+
+    Raises:
+      ValueError: another mode.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> spec = jaxnorm.weight_norms.BoundedWeightNorm()
+      >>> params, state = spec.init(jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 4.0]]))
+      >>> state.rho.tolist()  # of 2 and 4
+      3.0
+      >>> spec(params, state)[3].tolist()
+      [1.5, 3.0]
+    """
+
+    mode: Literal["scalar", "gain_bounded"] = "scalar"
+    _: dataclasses.KW_ONLY
+    axis: Axis | None = None
+
+    def __post_init__(self) -> None:
+        _validate.choice("BoundedWeightNorm", "mode", self.mode, MODES)
+        object.__setattr__(self, "axis", base.settle_axis("BoundedWeightNorm", self.axis))
+
+    def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
+        """The kernel, with the lengths of its units as scale in the mode "gain_bounded"; and rho."""
+        axes, units = base.unit_axes("BoundedWeightNorm.init", kernel, self.axis)
+        length, _ = polar(kernel.astype(statistics_dtype(kernel.dtype)), axes)
+        if self.mode == "scalar":
+            return KernelParams(kernel), BoundedState(jnp.mean(length))
+        total, _ = polar(length, tuple(range(length.ndim)))
+        scale = length.reshape([kernel.shape[a] for a in units]).astype(kernel.dtype)
+        return KernelParams(kernel, scale), BoundedState(total.reshape(()))
+
+    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
+        """Applies :func:`bounded_weight_norm`."""
+        kernel, scale = base.kernel_params(params, "BoundedWeightNorm")
+        rho = base.state_of(state, BoundedState, "BoundedWeightNorm").rho
+        return bounded_weight_norm(kernel, rho, scale, axis=self.axis)

@@ -1,0 +1,96 @@
+"""Data-dependent initialization of a model, layer by layer, for weight-normalized layers."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm.norms.base import Affine
+from jaxnorm.norms.core.moments import align, moments
+
+Layer: TypeAlias = tuple[Callable[[Array], Array], Callable[[Array], Array]]
+"""What comes before scale and bias, and what comes after them."""
+
+
+def data_dependent_init(
+    layers: Sequence[Layer],
+    x: Float[Array, "..."],
+    *,
+    feature_axes: int = 1,
+    init_scale: float = 1.0,
+    epsilon: float = 0.0,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Affine, ...]:
+    r"""Chooses scale and bias of every layer so that its pre-activations are standardized on one batch.
+
+    .. math::
+       t = \frac{v \cdot x}{\lVert v \rVert_2}, \qquad
+       g = \frac{1}{\sqrt{\operatorname{var}[t] + \epsilon}}, \qquad b = -g \operatorname{mean}[t], \qquad
+       y = \phi(g t + b)
+
+    for each output unit, over the batch (and over all positions of an image or sequence), with the biased variance;
+    y is the x of the next layer.
+
+    Args:
+      layers: for each layer two functions: of x to t, and :math:`\phi`, of the standardized pre-activations to the x of
+        the next layer. Pooling, dropout, residuals and the like stand in either.
+      x: one batch, as it comes to the first layer.
+      feature_axes: number of trailing axes of t along which the units lie: 1 for (\*batch, O), 2 for gates
+        (\*batch, G, H).
+      init_scale: multiplies g and b.
+      epsilon: added to the variance, inside the root. The paper and its first code have none, the authors' TensorFlow
+        code 1e-10.
+      where: True on real examples; its axes are the first ones of every t. Others may hold anything, NaN included.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      ``Affine(scale, bias)`` for each layer, with g and b in the shape of the units and the dtype of t.
+
+    Raises:
+      ValueError: a t has no batch, or an argument is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> v = jnp.array([[2.0], [0.0]])
+      >>> layers = [(lambda x: x @ jaxnorm.weight_norm(v), jax.nn.relu)]
+      >>> (first,) = jaxnorm.weight_norms.data_dependent_init(layers, jnp.array([[1.0, 5.0], [5.0, 6.0]]))
+      >>> first.scale.tolist(), first.bias.tolist()  # of t = 1, 5
+      ([0.5], [-1.5])
+
+    Notes:
+      A unit whose t is the same for the whole batch gets the scale ``init_scale`` where epsilon is zero. With mean-only
+      batch normalization after the layer take g alone: the mean goes away there. Not meant for recurrent kernels, which
+      see their own outputs; those keep the length of their usual initial values.
+
+    Reference:
+      T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868, eqs. 5 and 6.
+    """
+    name = "data_dependent_init"
+    _validate.epsilon(name, epsilon)
+    axes = _validate.positive_int(name, "feature_axes", feature_axes)
+    found: list[Affine] = []
+    for before, after in layers:
+        t = before(x)
+        _validate.floating(name, "t", t)
+        if t.ndim <= axes:
+            raise ValueError(
+                f"{name}: t of layer {len(found)} must have a batch before its {axes} feature axes, got shape "
+                f"{t.shape}. Let every layer keep the batch."
+            )
+        mask = None if where is None else where.reshape(where.shape + (1,) * (t.ndim - where.ndim))
+        units = tuple(range(t.ndim - axes, t.ndim))
+        measured = moments(t, axis=tuple(range(t.ndim - axes)), where=mask, axis_name=axis_name)
+        one, square = jnp.ones((), measured.var.dtype), measured.var + jnp.asarray(epsilon, measured.var.dtype)
+        constant = square == 0
+        scale = jnp.asarray(init_scale, square.dtype) * jnp.where(
+            constant, one, lax.rsqrt(jnp.where(constant, one, square))
+        )
+        bias = -scale * measured.mean
+        found.append(Affine(scale.astype(t.dtype), bias.astype(t.dtype)))
+        wide = t.astype(scale.dtype) * align(scale, t.ndim, units) + align(bias, t.ndim, units)
+        x = after(wide.astype(t.dtype))
+    return tuple(found)

@@ -1,0 +1,81 @@
+"""Unit rows: each output unit has weights of length one."""
+
+import dataclasses
+from typing import final
+
+from jaxnorm._typing import Array, Axis, Float
+from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.weight_norms import base
+from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.direction import unit
+
+
+def unit_rows(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float[Array, "..."]:
+    r"""Divides the weights of each output unit by their length.
+
+    .. math:: w = \frac{v}{\lVert v \rVert_2}
+
+    for each output unit: the projection on the oblique manifold of Huang et al., whose kernels have one row for each
+    unit (here it is a column).
+
+    Args:
+      kernel: v, of any shape.
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+
+    Returns:
+      An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: ``kernel`` is not floating.
+      ValueError: an axis is out of range, named twice, or not named with three axes.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.weight_norms.unit_rows(jnp.array([[3.0, 0.0], [4.0, 0.0]]))
+      Array([[0.6, 0. ],
+             [0.8, 0. ]], dtype=float32)
+
+    Notes:
+      No epsilon, as in the paper. A unit without weights stays zero, with gradient zero. The gradient with respect to
+      v is orthogonal to v.
+
+    Reference:
+      L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,
+      arXiv:1710.02338.
+    """
+    axes, _ = base.unit_axes("unit_rows", kernel, axis)
+    return unit(kernel.astype(statistics_dtype(kernel.dtype)), axes).astype(kernel.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class UnitRows(FixedState):
+    """The spec of :func:`unit_rows`: the constraint as a reparametrization.
+
+    ``jaxnorm.optim.project_weights`` puts it on the weights themselves instead, after the update.
+
+    Attributes:
+      axis: the axes over which the inputs of a unit lie; see :func:`unit_rows`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> spec = jaxnorm.weight_norms.UnitRows()
+      >>> params, state = spec.init(jnp.array([[0.0], [4.0]]))
+      >>> spec(params, state).tolist()
+      [[0.0], [1.0]]
+    """
+
+    axis: Axis | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", base.settle_axis("UnitRows", self.axis))
+
+    def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
+        """The kernel as it is; no state."""
+        base.unit_axes("UnitRows.init", kernel, self.axis)
+        return KernelParams(kernel), ()
+
+    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
+        """Applies :func:`unit_rows`."""
+        return unit_rows(base.kernel_params(params, "UnitRows").kernel, axis=self.axis)

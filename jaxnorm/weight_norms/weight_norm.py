@@ -1,0 +1,111 @@
+"""Weight normalization: length and direction of the weights of each output unit are trained apart."""
+
+import dataclasses
+from typing import final
+
+from jaxnorm._typing import Array, Axis, Float
+from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.weight_norms import base
+from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.direction import polar, unit
+
+
+def weight_norm(
+    kernel: Float[Array, "..."], scale: Float[Array, "..."] | None = None, *, axis: Axis | None = None
+) -> Float[Array, "..."]:
+    r"""Gives the weights of each output unit a length of their own.
+
+    .. math:: w = g \, \frac{v}{\lVert v \rVert_2}
+
+    for each output unit, with v its part of ``kernel`` and g its ``scale``.
+
+    Args:
+      kernel: v, of any shape.
+      scale: g, one number for each unit: the shape of the kernel without ``axis``. None means one.
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+
+    Returns:
+      An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: ``kernel`` or ``scale`` is not floating.
+      ValueError: an axis is out of range, named twice, or not named with three axes; or ``scale`` does not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> v = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 3.0]])
+      >>> jaxnorm.weight_norm(v, jnp.array([10.0, 7.0])).tolist()
+      [[5.0, 0.0], [5.0, 0.0], [5.0, 0.0], [5.0, 7.0]]
+
+    Notes:
+      No epsilon, as in the paper. A unit with v = 0 gives w = 0, with gradient zero. The gradient with respect to v is
+      orthogonal to v, so that a step of gradient descent only lengthens v.
+
+    Reference:
+      T. Salimans, D. P. Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate Training of Deep
+      Neural Networks", 2016, arXiv:1602.07868, eqs. 2 and 3.
+    """
+    axes, units = base.unit_axes("weight_norm", kernel, axis)
+    direction = unit(kernel.astype(statistics_dtype(kernel.dtype)), axes)
+    return base.rescale("weight_norm", direction, scale, units, kernel.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class WeightNorm(FixedState):
+    """The spec of :func:`weight_norm`.
+
+    The scale begins as the length of the given kernel, so that taking a kernel apart changes no function;
+    :func:`data_dependent_init` gives other initial scales.
+
+    Attributes:
+      axis: the axes over which the inputs of a unit lie; see :func:`weight_norm`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> spec = jaxnorm.WeightNorm()
+      >>> params, state = spec.init(jnp.ones((4, 1)))
+      >>> params.scale.tolist()
+      [2.0]
+      >>> spec(params._replace(scale=jnp.array([10.0])), state).ravel().tolist()
+      [5.0, 5.0, 5.0, 5.0]
+    """
+
+    axis: Axis | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", base.settle_axis("WeightNorm", self.axis))
+
+    def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
+        """The kernel, and the lengths of its units as scale; no state."""
+        return KernelParams(kernel, unit_lengths(kernel, axis=self.axis)), ()
+
+    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
+        """Applies :func:`weight_norm`."""
+        kernel, scale = base.kernel_params(params, "WeightNorm")
+        return weight_norm(kernel, scale, axis=self.axis)
+
+
+def unit_lengths(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float[Array, "..."]:
+    r"""The length of the weights of each output unit, :math:`\lVert v \rVert_2`.
+
+    Args:
+      kernel: v, of any shape.
+      axis: the axes over which the inputs of a unit lie; see :func:`weight_norm`.
+
+    Returns:
+      An array of the shape of ``kernel`` without ``axis``, in its dtype; computed in at least float32.
+
+    Raises:
+      TypeError: ``kernel`` is not floating.
+      ValueError: an axis is out of range, named twice, or not named with three axes.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.weight_norms.unit_lengths(jnp.array([[3.0, 0.0], [4.0, 2.0]])).tolist()
+      [5.0, 2.0]
+    """
+    axes, units = base.unit_axes("unit_lengths", kernel, axis)
+    length, _ = polar(kernel.astype(statistics_dtype(kernel.dtype)), axes)
+    return length.reshape([kernel.shape[a] for a in units]).astype(kernel.dtype)

@@ -1,0 +1,114 @@
+"""Weight standardization: the weights of each output unit have mean zero and variance one."""
+
+import dataclasses
+import math
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, Float
+from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.weight_norms import base
+from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.direction import centred, unit
+
+
+def weight_standardization(
+    kernel: Float[Array, "..."], *, axis: Axis | None = None, epsilon: float = 1e-5, ddof: int = 0
+) -> Float[Array, "..."]:
+    r"""Standardizes the weights of each output unit.
+
+    .. math::
+       w = \frac{v - \bar v}{\sigma + \epsilon}, \qquad \sigma^2 = \frac{1}{n - \text{ddof}} \sum_j (v_j - \bar v)^2
+
+    for each output unit, with v its part of ``kernel``, :math:`\bar v` the mean of that over its n inputs j.
+
+    Args:
+      kernel: v, of any shape.
+      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
+        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+      epsilon: added to the standard deviation, outside the root.
+      ddof: 0 is the biased standard deviation, 1 the unbiased one of the authors' PyTorch code.
+
+    Returns:
+      An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: ``kernel`` is not floating.
+      ValueError: an axis is out of range, named twice, or not named with three axes; epsilon is negative, ddof is
+        neither 0 nor 1, or a unit has no more inputs than ddof.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> v = jnp.array([[1.0], [3.0], [5.0]])
+      >>> jaxnorm.weight_standardization(v, ddof=1).round(3).ravel().tolist()
+      [-1.0, 0.0, 1.0]
+
+    Notes:
+      There is no gain: the layer is meant to be followed by a normalizer, which has one. A unit whose weights are all
+      equal gives w = 0; its gradient is finite, divided by epsilon as the equation has it, and zero where epsilon is
+      zero. The gradient with respect to v has mean zero for each unit.
+
+    Reference:
+      S. Qiao, H. Wang, C. Liu, W. Shen, A. Yuille, "Micro-Batch Training with Batch-Channel Normalization and Weight
+      Standardization", 2019, arXiv:1903.10520. The authors' code has the biased standard deviation in TensorFlow and
+      the unbiased one in PyTorch.
+    """
+    _validate.epsilon("weight_standardization", epsilon)
+    _check_ddof("weight_standardization", ddof)
+    axes, _ = base.unit_axes("weight_standardization", kernel, axis)
+    count = math.prod(kernel.shape[a] for a in axes)
+    if count <= ddof:
+        raise ValueError(
+            f"weight_standardization: a unit of kernel with shape {kernel.shape} has {count} inputs along axis={axis}, "
+            f"but ddof={ddof} needs more. Name other axes, or use ddof=0."
+        )
+    # sigma is the length divided by this root.
+    root = math.sqrt(count - ddof)
+    direction = unit(centred(kernel.astype(statistics_dtype(kernel.dtype)), axes), axes, epsilon * root)
+    return (direction * jnp.asarray(root, direction.dtype)).astype(kernel.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class WeightStandardization(FixedState):
+    """The spec of :func:`weight_standardization`.
+
+    Attributes:
+      axis: the axes over which the inputs of a unit lie; see :func:`weight_standardization`.
+      epsilon: added to the standard deviation, outside the root.
+      ddof: 0 is the biased standard deviation, 1 the unbiased one.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> spec = jaxnorm.WeightStandardization()
+      >>> params, state = spec.init(jnp.array([[1.0], [3.0]]))
+      >>> spec(params, state).round(3).tolist()
+      [[-1.0], [1.0]]
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-5
+    ddof: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", base.settle_axis("WeightStandardization", self.axis))
+        _validate.epsilon("WeightStandardization", self.epsilon)
+        _check_ddof("WeightStandardization", self.ddof)
+
+    def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
+        """The kernel as it is; no state."""
+        base.unit_axes("WeightStandardization.init", kernel, self.axis)
+        return KernelParams(kernel), ()
+
+    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
+        """Applies :func:`weight_standardization`."""
+        kernel = base.kernel_params(params, "WeightStandardization").kernel
+        return weight_standardization(kernel, axis=self.axis, epsilon=self.epsilon, ddof=self.ddof)
+
+
+def _check_ddof(where: str, ddof: int) -> None:
+    if ddof not in (0, 1):
+        raise ValueError(f"{where}: ddof must be 0 or 1, got {ddof!r}.")

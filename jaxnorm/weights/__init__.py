@@ -1,1 +1,0 @@
-"""Weight normalizers: kernel to kernel, one a file, once a sequence."""

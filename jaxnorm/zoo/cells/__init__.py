@@ -1,0 +1,1 @@
+"""Cells of single papers."""

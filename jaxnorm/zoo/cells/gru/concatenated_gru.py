@@ -1,0 +1,229 @@
+"""The GRU of DreamerV3: input and state are normalized together before one product makes all gates."""
+
+import dataclasses
+from typing import Any, ClassVar, final
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.cell_base import Frame
+from jaxnorm.cells.gru import GRUCarry
+from jaxnorm.cells.gru_derivative import new_state
+from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.preactivation import products
+from jaxnorm.cells.preactivation.products import Kernel
+from jaxnorm.norms.base import affine_of
+from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.norms.identity import Identity
+from jaxnorm.norms.rms_norm import RMSNorm
+
+GATES = 3
+UPDATE = 1
+
+
+class ConcatenatedGRUParams(NamedTuple):
+    """The weights of a :class:`ConcatenatedGRU`; gates in the order r z n, features in the order [x, h]."""
+
+    kernel: Float[Array, "I 3 H"]
+    recurrent: Float[Array, "H 3 H"]
+    bias: Float[Array, "3 H"] | None
+    norm: Sites
+    """The scale at the site ``input`` has the features of x and of h, (I + H)."""
+    carry: GRUCarry | None = None
+
+
+class ReadyConcatenated(NamedTuple):
+    """The weights as a sequence needs them: the scale is part of the kernels, a bias of the norm part of b."""
+
+    kernel: Float[Array, "I GH"]
+    recurrent: Kernel
+    bias: Float[Array, " GH"] | None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ConcatenatedGRU(Frame):
+    r"""Gated recurrent unit of the normalized concatenation of input and state.
+
+    .. math::
+       r, z, n' &= N([x_t, h_{t-1}]) \begin{bmatrix} W \\ U \end{bmatrix} + b \\
+       n &= \tanh(\sigma(r) \odot n') \\
+       h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot n
+
+    with root-mean-square normalization :math:`N` (site ``input``). The reset gate multiplies the whole candidate. The
+    product of all inputs is still made before the loop:
+
+    .. math:: N(v) K = \frac{v (\operatorname{diag}(s) K)}{\sqrt{(|x_t|^2 + |h_{t-1}|^2)/(I + H) + \epsilon}}
+
+    so that x gives its product and its sum of squares, and a step adds those of h.
+
+    Attributes:
+      hidden_features: H.
+      norm: RMSNorm, or Sites(input=...).
+      use_bias: whether there is b.
+      update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
+        added at run time.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
+        ``kernel_init``.
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, the normalizer is another one, or ``update_bias`` has no bias to be in.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.ConcatenatedGRU(2, norm=jaxnorm.RMSNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape, params.norm.input.scale.shape
+      ((5, 1, 2), (5,))
+
+    Notes:
+      The projected inputs are kept in at least float32, for the sum of squares among them. All inputs and a state of
+      zero give the bias, with finite gradients, without epsilon too.
+
+    Reference:
+      D. Hafner, J. Pasukonis, J. Ba, T. Lillicrap, "Mastering Diverse Domains through World Models", 2023,
+      arXiv:2301.04104; the ``GRU`` of its published code.
+    """
+
+    _: dataclasses.KW_ONLY
+    update_bias: float | Initializer = 0.0
+    recurrent_init: GatesInitializer | None = None
+
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input",)
+    carry_type: ClassVar[type[GRUCarry]] = GRUCarry
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        norm = self.sites.input
+        whole = isinstance(norm, RMSNorm) and norm.fraction == 1.0 and norm.axis_name is None
+        if norm != Identity() and not whole:
+            raise ValueError(
+                f"ConcatenatedGRU: norm must be RMSNorm() with fraction=1 and no axis_name, got {norm!r}. It acts on "
+                "[x, h] before the product, which only a sum of squares lets one take apart."
+            )
+        if self.update_bias != 0.0 and not self.use_bias:
+            raise ValueError(
+                f"ConcatenatedGRU: update_bias={self.update_bias} is where a bias starts, but use_bias is False."
+            )
+
+    def draw(self, key: Key, in_features: int) -> ConcatenatedGRUParams:
+        """The weights; ``init`` compiles this."""
+        hidden, dtype = self.hidden_features, self.param_dtype
+        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
+        update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
+        bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(update)
+        return ConcatenatedGRUParams(
+            kernel=kernel,
+            recurrent=recurrent,
+            bias=bias if self.use_bias else None,
+            norm=Sites(input=self.sites.input.init((in_features + hidden,), dtype)),
+            carry=self.fresh_carry(),
+        )
+
+    def prepare(self, params: ConcatenatedGRUParams, dtype: DTypeLike | None = None) -> ReadyConcatenated:
+        """Multiplies the scale into the kernels, a bias of the norm by them, merges gates with features and casts."""
+        kernel, recurrent = products.merge_gates(params.kernel), products.merge_gates(params.recurrent)
+        bias = None if params.bias is None else products.merge_gates(params.bias)
+        if self.sites.input != Identity():
+            scale, shift = affine_of(params.norm.input, "ConcatenatedGRU")
+            both = jnp.concatenate([kernel, recurrent]).astype(statistics_dtype(kernel.dtype))
+            if shift is not None:
+                bias = products.add_biases(bias, shift.astype(both.dtype) @ both)
+            if scale is not None:
+                both = both * scale.astype(both.dtype)[:, None]
+            inputs = kernel.shape[0]
+            kernel, recurrent = both[:inputs].astype(kernel.dtype), both[inputs:].astype(recurrent.dtype)
+        if dtype or self.dtype:
+            kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)
+        return ReadyConcatenated(kernel, Kernel(recurrent), bias)
+
+    def project(
+        self,
+        ready: ReadyConcatenated,
+        xs: Float[Array, "T *B I"],
+        stats: Sites | None,
+        where: Bool[Array, "T *B"] | None,
+    ) -> tuple[Float[Array, "T *B GH1"], Sites]:
+        """The input products of all steps and, as the last feature, the sum of squares of the inputs."""
+        products.check_features("ConcatenatedGRU.project", xs, ready.kernel)
+        zs = products.matmul(xs, ready.kernel)
+        squares = jnp.sum(jnp.square(xs.astype(zs.dtype)), axis=-1, keepdims=True)
+        return jnp.concatenate([zs, squares], axis=-1), Sites()
+
+    def recur(self, ready: ReadyConcatenated, carry: GRUCarry) -> Float[Array, "*B GH"]:
+        """The recurrent product a_t, in at least float32."""
+        return products.matmul(carry.h, ready.recurrent)
+
+    def step(
+        self,
+        ready: ReadyConcatenated,
+        carry: GRUCarry,
+        z_t: Float[Array, "*B GH1"],
+        a_t: Float[Array, "*B GH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+        """The norm of both, gates, candidate and output of one step."""
+        h = carry.h.astype(a_t.dtype)
+        v = z_t[..., :-1] + a_t
+        if isinstance(self.sites.input, RMSNorm):
+            squares = z_t[..., -1:] + jnp.sum(jnp.square(h), axis=-1, keepdims=True)
+            v = v * _inverse_root(squares / (ready.kernel.shape[0] + self.hidden_features), self.sites.input.epsilon)
+        r, z, n = jnp.split(base.add_bias(v, ready.bias), GATES, axis=-1)
+        h = new_state(r, -z, jnp.zeros_like(n), n, h)
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites()
+
+
+def _inverse_root(mean_square: Array, epsilon: float) -> Array:
+    """1 / sqrt(mean_square + epsilon), and zero, with gradient zero, where that is zero."""
+    square = mean_square + epsilon
+    still = square == 0
+    return jnp.where(still, jnp.zeros((), square.dtype), lax.rsqrt(jnp.where(still, jnp.ones_like(square), square)))
+
+
+def dreamer_v3_gru(hidden_features: int, *, epsilon: float = 1e-4, **options: Any) -> ConcatenatedGRU:
+    r"""The generic GRU of DreamerV3.
+
+    .. math::
+       r, n', z &= RMS([x_t, h_{t-1}]; s) K + b \\
+       h_t &= \sigma(z - 1) \odot \tanh(\sigma(r) \odot n') + (1 - \sigma(z - 1)) \odot h_{t-1}
+
+    The kernel starts truncated normal with variance 1 / (I + H), b at zero, and at -1 for z, the gain s at one.
+
+    Args:
+      hidden_features: H.
+      epsilon: added to the mean square, inside the root.
+      **options: further fields of :class:`ConcatenatedGRU`.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jax, jaxnorm
+      >>> jaxnorm.zoo.dreamer_v3_gru(2).init(jax.random.key(0), in_features=3).bias.tolist()  # r z n
+      [[0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]
+
+    Notes:
+      The -1 is part of b here, a constant there: the same function. The source orders [h, x] and r n z, and sets h to
+      zero where an episode begins, which is ``reset`` of :func:`jaxnorm.unroll`. For the recurrent core of its world
+      model see ``dreamer_v3_block_gru``.
+
+    Reference:
+      D. Hafner, J. Pasukonis, J. Ba, T. Lillicrap, "Mastering Diverse Domains through World Models", 2023,
+      arXiv:2301.04104; code danijar/dreamerv3, ``embodied/jax/nets.py``, ``GRU``.
+    """
+    _validate.epsilon("dreamer_v3_gru", epsilon)
+    defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "update_bias": -1.0}
+    return ConcatenatedGRU(hidden_features, **(defaults | options))

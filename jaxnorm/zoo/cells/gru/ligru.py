@@ -1,0 +1,195 @@
+"""The light gated recurrent unit: no reset gate, ReLU, and a normalizer on the input branch."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, final
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.cell_base import Frame
+from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.preactivation import gates, products
+from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.norms.batch_norm import BatchNorm
+
+GATES = 2
+UPDATE = 0
+
+
+class LiGRUCarry(NamedTuple):
+    """The state of a LiGRU: hidden state h."""
+
+    h: Float[Array, "*B H"]
+
+
+class LiGRUParams(NamedTuple):
+    """The weights of a :class:`LiGRU`; gates in the order z n."""
+
+    kernel: Float[Array, "I 2 H"]
+    recurrent: Float[Array, "H 2 H"]
+    bias: Float[Array, "2 H"] | None
+    norm: Sites
+    carry: LiGRUCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LiGRU(NamedActivation, Frame):
+    r"""Light gated recurrent unit with normalizers.
+
+    .. math::
+       z, n &= N_s\bigl(N_x(x_t W) + N_h(h_{t-1} U)\bigr) + b \\
+       h_t &= \sigma(z) \odot h_{t-1} + (1 - \sigma(z)) \odot \phi(n)
+
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and :math:`N_s` (``summed``). The
+    paper has batch normalization at the site input only, which is outside of the loop, and :math:`\phi` = ReLU.
+
+    Attributes:
+      hidden_features: H.
+      norm: the normalizer of the site input, or Sites(...) with one for each that is named.
+      activation: the nonlinearity :math:`\phi` of the candidate.
+      gate_groups: how many consecutive gates (order z n) share statistics: (1, 1) each alone, (2,) both.
+      use_bias: whether there is b, added after all norms.
+      update_bias: initial value of b for the update gate z, a number or an initializer. Without b it is added to the
+        initial bias of the last norm before the gates, if that has one.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of U (H, H), in the same way.
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.LiGRU(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Reference:
+      M. Ravanelli, P. Brakel, M. Omologo, Y. Bengio, "Light Gated Recurrent Units for Speech Recognition", 2018,
+      arXiv:1803.10225.
+    """
+
+    _: dataclasses.KW_ONLY
+    activation: Callable[[Array], Array] = jax.nn.relu
+    gate_groups: tuple[int, ...] = (1, 1)
+    update_bias: float | Initializer = 0.0
+    recurrent_init: GatesInitializer = initializers.orthogonal
+
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input",)
+    more_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
+    carry_type: ClassVar[type[LiGRUCarry]] = LiGRUCarry
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        gates.check_groups("LiGRU", self.gate_groups, GATES)
+
+    def draw(self, key: Key, in_features: int) -> LiGRUParams:
+        """The weights; ``init`` compiles this."""
+        hidden = self.hidden_features
+        input_key, recurrent_key = jax.random.split(key)
+        start = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
+        norm = self.fresh_norms()
+        return LiGRUParams(
+            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            recurrent=self.draw_gates("recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden)),
+            bias=jnp.zeros((GATES, hidden), self.param_dtype).at[UPDATE].set(start) if self.use_bias else None,
+            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, start),
+            carry=self.fresh_carry(),
+        )
+
+    def prepare(self, params: LiGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
+        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
+        return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
+
+    def project(
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        return gates.project("LiGRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
+
+    def recur(self, ready: ReadyGates, carry: LiGRUCarry) -> Float[Array, "*B GH"]:
+        """The recurrent product a_t, in at least float32."""
+        return products.matmul(carry.h, ready.recurrent)
+
+    def step(
+        self,
+        ready: ReadyGates,
+        carry: LiGRUCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[LiGRUCarry, Float[Array, "*B H"], Sites]:
+        """Gate, candidate and output of one step."""
+        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
+        z, n = jnp.split(total, GATES, axis=-1)
+        n = self.activation(n)
+        h = n + sigmoid(z) * (carry.h.astype(n.dtype) - n)
+        return LiGRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
+
+
+def ligru(
+    hidden_features: int,
+    *,
+    epsilon: float = 1e-5,
+    momentum: float | None = 0.9,
+    debias: bool = True,
+    axis_name: str | tuple[str, ...] | None = None,
+    **options: Any,
+) -> LiGRU:
+    r"""The light gated recurrent unit with batch normalization of the input branch.
+
+    .. math::
+       z &= \sigma(BN(x_t W_z) + h_{t-1} U_z) \\
+       \hat h_t &= \text{ReLU}(BN(x_t W_h) + h_{t-1} U_h) \\
+       h_t &= z \odot h_{t-1} + (1 - z) \odot \hat h_t
+
+    The norm's bias does the work of b, which is left out. All normalization happens outside of the loop. For each gate
+    apart W starts uniform within :math:`1/\sqrt I`, U orthogonal; scales start at one, biases at zero.
+
+    Args:
+      hidden_features: H.
+      epsilon: added to the variance, inside the root.
+      momentum: weight of the old running statistics; None for the exact average.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
+      axis_name: name or names of mapped axes that the batch spans.
+      **options: further fields of :class:`LiGRU`, ``norm=LayerNorm()`` for example.
+
+    Returns:
+      The cell.
+
+    Example:
+      >>> import jaxnorm
+      >>> jaxnorm.zoo.ligru(8).norm == jaxnorm.zoo.LiGRU(8, norm=jaxnorm.BatchNorm(momentum=0.9, debias=True)).norm
+      True
+
+    Notes:
+      In training each step is normalized over its own batch; the running statistics are pooled over time
+      (``max_steps=1``). For statistics over all steps and examples at once hand those of
+      :func:`jaxnorm.sequence_statistics` to :func:`jaxnorm.unroll`; they need the whole sequence.
+
+    Reference:
+      M. Ravanelli, P. Brakel, M. Omologo, Y. Bengio, "Light Gated Recurrent Units for Speech Recognition", 2018,
+      arXiv:1803.10225. Initial values are those of its code, mravanelli/pytorch-kaldi, ``neural_networks.py``,
+      ``liGRU``.
+    """
+    norm = Sites(input=BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name))
+    defaults: dict[str, Any] = {"norm": norm, "use_bias": False, "kernel_init": initializers.uniform_fan_in}
+    return LiGRU(hidden_features, **(defaults | options))

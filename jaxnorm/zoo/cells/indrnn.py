@@ -1,0 +1,174 @@
+"""The independently recurrent network: every hidden unit sees its own past only."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.preactivation.centering import centre
+from jaxnorm.cells.preactivation.ungated_base import Ungated
+from jaxnorm.norms.core.moments import statistics_dtype
+
+
+class IndRNNCarry(NamedTuple):
+    """The state of an IndRNN: hidden state h."""
+
+    h: Float[Array, "*B H"]
+
+
+class IndRNNParams(NamedTuple):
+    """The weights of an :class:`IndRNN`."""
+
+    kernel: Float[Array, "I H"]
+    recurrent: Float[Array, " H"]
+    """One number for each unit: u."""
+    bias: Float[Array, " H"] | None
+    norm: Sites
+    carry: IndRNNCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class IndRNN(NamedActivation, Ungated):
+    r"""Independently recurrent network with normalizers.
+
+    .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(u \odot h_{t-1})) + b\bigr)
+
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and :math:`N_c` (``cell``, the
+    argument of the nonlinearity). There is no recurrent matrix, and no matrix product in the loop. A normalizer over
+    features at the sites ``recurrent`` and ``cell`` makes the units depend on each other; over the batch it does not.
+
+    Attributes:
+      hidden_features: H.
+      norm: the normalizer of the site input, or Sites(...) with one for each that is named.
+      activation: the nonlinearity :math:`\phi`.
+      use_bias: whether there is b.
+      kernel_init: initializer of W (I, H).
+      recurrent_init: initializer of u (H,).
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of h; None means the compute dtype. Sums and statistics are computed in at least float32.
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.IndRNN(2)
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Notes:
+      With ReLU h grows like :math:`u^T` over T steps: keep u within the bound of :func:`clip_indrnn`. That of the
+      fused implementation of haste is ``IndRNN(H, activation=jnp.tanh, kernel_init=glorot_normal,
+      recurrent_init=initializers.Uniform(-0.5, 0.5))``. The range of the default initializer, U(0, 1), and the bound
+      are as we remember the paper.
+
+    Reference:
+      S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, "Independently Recurrent Neural Network (IndRNN): Building A Longer and
+      Deeper RNN", 2018, arXiv:1803.04831.
+    """
+
+    _: dataclasses.KW_ONLY
+    activation: Callable[[Array], Array] = jax.nn.relu
+    recurrent_init: Initializer = initializers.Uniform(0.0, 1.0)
+
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0})  # each unit has one recurrent weight
+    has_sites: ClassVar[tuple[str, ...]] = ("input",)
+    more_sites: ClassVar[tuple[str, ...]] = ("recurrent", "cell")
+    carry_type: ClassVar[type[IndRNNCarry]] = IndRNNCarry
+
+    def draw(self, key: Key, in_features: int) -> IndRNNParams:
+        """The weights; ``init`` compiles this."""
+        hidden, dtype = self.hidden_features, self.param_dtype
+        input_key, recurrent_key = jax.random.split(key)
+        return IndRNNParams(
+            kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
+            recurrent=self.recurrent_init(recurrent_key, (hidden,), dtype),
+            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
+            norm=self.fresh_norms(),
+            carry=self.fresh_carry(),
+        )
+
+    def prepare(self, params: IndRNNParams, dtype: DTypeLike | None = None) -> IndRNNParams:
+        """Centres the kernel where that saves a mean, and casts it; u is used in at least float32."""
+        kernel = centre(self.sites.input, (1,), params.kernel).astype(dtype or self.dtype or params.kernel.dtype)
+        return params._replace(kernel=kernel, recurrent=params.recurrent.astype(statistics_dtype(kernel.dtype)))
+
+    def recur(self, ready: IndRNNParams, carry: IndRNNCarry) -> Float[Array, "*B H"]:
+        """What each unit gets from its own past, in at least float32."""
+        u = ready.recurrent
+        return carry.h.astype(u.dtype) * jnp.broadcast_to(u, carry.h.shape)
+
+    def step(
+        self,
+        ready: IndRNNParams,
+        carry: IndRNNCarry,
+        z_t: Float[Array, "*B H"],
+        a_t: Float[Array, "*B H"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[IndRNNCarry, Float[Array, "*B H"], Sites]:
+        """Sum, nonlinearity and output of one step."""
+        norm, p = self.sites, ready.norm
+        s = base.UNKNOWN if stats_t is None else stats_t
+        r, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, a_t, s.recurrent, where_t)
+        a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
+        h = self.activation(base.add_bias(a_hat, ready.bias))
+        return (
+            IndRNNCarry(h.astype(carry.h.dtype)),
+            h.astype(ready.kernel.dtype),
+            Sites(recurrent=m_recurrent, cell=m_cell),
+        )
+
+
+def clip_indrnn(recurrent: Float[Array, "..."], *, steps: int, gamma: float) -> Float[Array, "..."]:
+    r"""Keeps the recurrent weights of an :class:`IndRNN` within the bound for sequences of a given length.
+
+    .. math:: |u| \le \gamma^{1 / T}
+
+    so that what a step passes to the one T steps later is multiplied by no more than :math:`\gamma` in all, where the
+    slope of the nonlinearity is at most one. Nothing calls it by itself: apply it after each update of the weights.
+
+    Args:
+      recurrent: u, of any shape.
+      steps: T, the number of steps of the longest dependence.
+      gamma: :math:`\gamma`, above zero.
+
+    Returns:
+      An array of the same shape and dtype.
+
+    Raises:
+      ValueError: ``steps`` or ``gamma`` is not positive.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.zoo.clip_indrnn(jnp.array([-3.0, 0.5, 1.2]), steps=2, gamma=1.21)
+      Array([-1.1,  0.5,  1.1], dtype=float32)
+
+    Notes:
+      The bound is as we remember the paper. A normalizer at the sites recurrent and cell changes what a step passes on;
+      the bound says nothing then.
+
+    Reference:
+      S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, 2018, arXiv:1803.04831.
+    """
+    _validate.floating("clip_indrnn", "recurrent", recurrent)
+    _validate.positive_int("clip_indrnn", "steps", steps)
+    _validate.positive("clip_indrnn", "gamma", gamma)
+    bound = gamma ** (1.0 / steps)
+    return jnp.clip(recurrent, -bound, bound)

@@ -1,0 +1,101 @@
+"""The minimal GRU: gates that see the input only, so that all steps can run at once."""
+
+import dataclasses
+from typing import ClassVar, final
+
+from jax.nn import sigmoid
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.zoo.cells.linear.base import LinearFrame
+
+GATES = 2
+UPDATE = 0
+
+
+class MinGRUCarry(NamedTuple):
+    """The state of a MinGRU: hidden state h."""
+
+    h: Float[Array, "*B H"]
+
+
+class MinGRUParams(NamedTuple):
+    """The weights of a :class:`MinGRU`; gates in the order z n."""
+
+    kernel: Float[Array, "I 2 H"]
+    bias: Float[Array, "2 H"] | None
+    norm: Sites
+    carry: MinGRUCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MinGRU(LinearFrame):
+    r"""Minimal gated recurrent unit with a normalizer.
+
+    .. math::
+       z, n &= N_x(x_t W) + b \\
+       h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot n
+
+    with the normalizer :math:`N_x` (site ``input``). Gates depend on the input alone: there is no recurrent kernel, all
+    but one multiplication and one addition is done for all steps at once, and all steps can run in parallel.
+
+    Attributes:
+      hidden_features: H.
+      norm: the normalizer of the site input, or Sites(input=...).
+      candidate: ``"linear"`` takes n as above; ``"positive"`` takes :math:`g(n)`, the paper's form for computing with
+        logarithms, :math:`g(v) = v + \tfrac12` for :math:`v \ge 0`, else :math:`\sigma(v)`. h stays positive then, if
+        the first one is.
+      gate_groups: how many consecutive gates (order z n) share statistics: (1, 1) each alone, (2,) all.
+      use_bias: whether there is b.
+      update_bias: initial value of b for the update gate z (which renews), a number or an initializer. Without b
+        it is added to the initial bias of the norm, if that has one.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
+
+    Raises:
+      ValueError: a size is not positive, a word is unknown, or a normalizer does not fit the site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.MinGRU(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> xs = jax.random.normal(jax.random.key(1), (5, 1, 3))  # T, B, I
+      >>> outputs = jaxnorm.unroll(cell, params, xs, schedule="parallel").outputs
+      >>> bool(jnp.allclose(outputs, jaxnorm.unroll(cell, params, xs).outputs, atol=1e-6))
+      True
+
+    Notes:
+      All steps at once (``unroll(..., schedule="parallel")``) are equal to stepping, also from a carry that is handed
+      in: it is h itself and never goes through g again. The scan needs no logarithms to be safe: decays lie in [0, 1],
+      nothing is divided by them, and a product of many of them that is too small for the dtype is rightly zero.
+
+    Reference:
+      L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadegh, "Were RNNs All We Needed?", 2024, arXiv:2410.01201.
+      The equations are as we remember the paper; a third-party port agrees with them.
+    """
+
+    _: dataclasses.KW_ONLY
+    gate_groups: tuple[int, ...] = (1, 1)
+    update_bias: float | Initializer = 0.0
+
+    gate_count: ClassVar[int] = GATES
+    carry_type: ClassVar[type[MinGRUCarry]] = MinGRUCarry
+    params_type: ClassVar[type[MinGRUParams]] = MinGRUParams
+
+    def draw(self, key: Key, in_features: int) -> MinGRUParams:
+        """The weights; ``init`` compiles this."""
+        params: MinGRUParams = self.draw_with(key, in_features, UPDATE, self.update_bias)
+        return params
+
+    def mix(self, *pre_activations: Float[Array, "*B H"]) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
+        """1 - z and z; as the logistic function of -z and z neither loses digits near zero."""
+        (z,) = pre_activations
+        return sigmoid(-z), sigmoid(z)

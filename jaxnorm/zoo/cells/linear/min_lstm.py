@@ -1,0 +1,103 @@
+"""The minimal LSTM: gates that see the input only, so that all steps can run at once."""
+
+import dataclasses
+from typing import ClassVar, final
+
+from jax.nn import log_sigmoid, sigmoid
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.zoo.cells.linear.base import LinearFrame
+
+GATES = 3
+FORGET = 1
+
+
+class MinLSTMCarry(NamedTuple):
+    """The state of a MinLSTM: hidden state h."""
+
+    h: Float[Array, "*B H"]
+
+
+class MinLSTMParams(NamedTuple):
+    """The weights of a :class:`MinLSTM`; gates in the order i f n."""
+
+    kernel: Float[Array, "I 3 H"]
+    bias: Float[Array, "3 H"] | None
+    norm: Sites
+    carry: MinLSTMCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MinLSTM(LinearFrame):
+    r"""Minimal long short-term memory with a normalizer.
+
+    .. math::
+       i, f, n &= N_x(x_t W) + b \\
+       h_t &= \frac{\sigma(f)}{\sigma(f) + \sigma(i)} \odot h_{t-1} + \frac{\sigma(i)}{\sigma(f) + \sigma(i)} \odot n
+
+    with the normalizer :math:`N_x` (site ``input``). Gates depend on the input alone: there is no recurrent kernel, all
+    but one multiplication and one addition is done for all steps at once, and all steps can run in parallel.
+
+    Attributes:
+      hidden_features: H.
+      norm: the normalizer of the site input, or Sites(input=...).
+      candidate: ``"linear"`` takes n as above; ``"positive"`` takes :math:`g(n)`, the paper's form for computing with
+        logarithms, :math:`g(v) = v + \tfrac12` for :math:`v \ge 0`, else :math:`\sigma(v)`. h stays positive then, if
+        the first one is.
+      gate_groups: how many consecutive gates (order i f n) share statistics: (1, 1, 1) each alone, (3,) all.
+      use_bias: whether there is b.
+      forget_bias: initial value of b for the forget gate f, a number or an initializer. Without b
+        it is added to the initial bias of the norm, if that has one.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
+
+    Raises:
+      ValueError: a size is not positive, a word is unknown, or a normalizer does not fit the site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.MinLSTM(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> xs = jax.random.normal(jax.random.key(1), (5, 1, 3))  # T, B, I
+      >>> outputs = jaxnorm.unroll(cell, params, xs, schedule="parallel").outputs
+      >>> bool(jnp.allclose(outputs, jaxnorm.unroll(cell, params, xs).outputs, atol=1e-6))
+      True
+
+    Notes:
+      All steps at once (``unroll(..., schedule="parallel")``) are equal to stepping, also from a carry that is handed
+      in: it is h itself and never goes through g again. The scan needs no logarithms to be safe: decays lie in [0, 1],
+      nothing is divided by them, and a product of many of them that is too small for the dtype is rightly zero.
+      The quotients are taken without dividing: both gates may be too small for the dtype.
+
+    Reference:
+      L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadegh, "Were RNNs All We Needed?", 2024, arXiv:2410.01201.
+      The equations are as we remember the paper; a third-party port agrees with them.
+    """
+
+    _: dataclasses.KW_ONLY
+    gate_groups: tuple[int, ...] = (1, 1, 1)
+    forget_bias: float | Initializer = 0.0
+
+    gate_count: ClassVar[int] = GATES
+    carry_type: ClassVar[type[MinLSTMCarry]] = MinLSTMCarry
+    params_type: ClassVar[type[MinLSTMParams]] = MinLSTMParams
+
+    def draw(self, key: Key, in_features: int) -> MinLSTMParams:
+        """The weights; ``init`` compiles this."""
+        params: MinLSTMParams = self.draw_with(key, in_features, FORGET, self.forget_bias)
+        return params
+
+    def mix(self, *pre_activations: Float[Array, "*B H"]) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
+        """Both gates over their sum: the logistic function of the difference of their logarithms, which is finite."""
+        i, f = pre_activations
+        difference = log_sigmoid(i) - log_sigmoid(f)
+        return sigmoid(-difference), sigmoid(difference)

@@ -1,0 +1,111 @@
+"""Long short-term memory with one gate for what is kept and what comes in, and a normalizer at each of its sites."""
+
+import dataclasses
+from typing import ClassVar, final
+
+import jax.numpy as jnp
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.lstm import LSTMCarry
+from jaxnorm.cells.lstm_derivative import cell_state, output
+from jaxnorm.cells.preactivation import gates
+from jaxnorm.cells.preactivation.gated_base import Gated
+from jaxnorm.cells.preactivation.gates import ReadyGates
+
+GATES = 3
+INPUT = 0
+
+
+class CoupledLSTMParams(NamedTuple):
+    """The weights of a :class:`CoupledLSTM`; gates in the order i g o."""
+
+    kernel: Float[Array, "I 3 H"]
+    recurrent: Float[Array, "H 3 H"]
+    bias: Float[Array, "3 H"] | None
+    norm: Sites
+    carry: LSTMCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class CoupledLSTM(Gated):
+    r"""LSTM with coupled input and forget gate (CIFG), and normalizers.
+
+    .. math::
+       i, g, o &= N_s\bigl(N_x(x_t W) + N_h(h_{t-1} U)\bigr) + b \\
+       c_t &= (1 - \sigma(i)) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+       h_t &= \sigma(o) \odot \tanh(N_c(c_t))
+
+    The gate that has weights is the input gate, and the forget gate is one minus it. Libraries that keep the forget
+    gate and take the input gate as one minus it have the same model with the sign of that pre-activation turned. The
+    normalizers are :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if it is
+    named, :math:`N_s` (``summed``). The carried c is raw.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      gate_groups: how many consecutive gates (order i g o) share statistics: (3,) all, (1, 1, 1) each alone.
+      forget_bias: what the pre-activation of the forget gate begins with, a number or an initializer: b of the input
+        gate starts at its negative.
+        Without b that is the start of the bias of the last norm before the gates, if that has one.
+      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      carry_dtype: of c; None means at least float32.
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.CoupledLSTM(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Reference:
+      K. Greff, R. Srivastava, J. Koutnik, B. Steunebrink, J. Schmidhuber, "LSTM: A Search Space Odyssey", 2017,
+      arXiv:1503.04069, the variant CIFG (there with peepholes, which are not here).
+    """
+
+    _: dataclasses.KW_ONLY
+    gate_groups: tuple[int, ...] = (GATES,)
+    forget_bias: float | Initializer = 1.0
+
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
+    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
+
+    def draw(self, key: Key, in_features: int) -> CoupledLSTMParams:
+        """The weights; ``init`` compiles this."""
+
+        def opposite(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+            return -initializers.filled(self.forget_bias, key, shape, dtype)
+
+        return CoupledLSTMParams(**self.draw_gated(key, in_features, INPUT, opposite))
+
+    def step(
+        self,
+        ready: ReadyGates,
+        carry: LSTMCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
+        """Gates, cell state and output of one step."""
+        s = base.UNKNOWN if stats_t is None else stats_t
+        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
+        i, g, o = jnp.split(total, GATES, axis=-1)
+        # The logistic function of -i is one minus that of i.
+        c = cell_state(i, -i, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
+        c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
+        h = output(o, c_hat).astype(carry.h.dtype)
+        return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

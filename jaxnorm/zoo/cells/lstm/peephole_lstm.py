@@ -1,0 +1,126 @@
+"""Long short-term memory whose gates see the cell state, with a normalizer at each of its sites."""
+
+import dataclasses
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.lstm import LSTMCarry
+from jaxnorm.cells.lstm_derivative import cell_state, output
+from jaxnorm.cells.preactivation import gates
+from jaxnorm.cells.preactivation.gated_base import Gated
+from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.norms.core.moments import statistics_dtype
+
+GATES = 4
+FORGET = 1
+PEEPHOLES = 3
+
+
+class PeepholeLSTMParams(NamedTuple):
+    """The weights of a :class:`PeepholeLSTM`; gates in the order i f g o, peepholes in the order i f o."""
+
+    kernel: Float[Array, "I 4 H"]
+    recurrent: Float[Array, "H 4 H"]
+    peephole: Float[Array, "3 H"]
+    bias: Float[Array, "4 H"] | None
+    norm: Sites
+    carry: LSTMCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class PeepholeLSTM(Gated):
+    r"""LSTM with diagonal peepholes from the cell state to the gates, and normalizers.
+
+    .. math::
+       i', f', g', o' &= N_s\bigl(N_x(x_t W) + N_h(h_{t-1} U)\bigr) + b \\
+       i &= \sigma(i' + p_i \odot c_{t-1}), \qquad f = \sigma(f' + p_f \odot c_{t-1}) \\
+       c_t &= f \odot c_{t-1} + i \odot \tanh(g') \\
+       o &= \sigma(o' + p_o \odot c_t) \\
+       h_t &= o \odot \tanh(N_c(c_t))
+
+    The output gate sees the new c. All peepholes see it raw, and what they add is not normalized. The normalizers are
+    :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if it is named,
+    :math:`N_s` (``summed``).
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
+      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
+      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      peephole_init: initializer of the three peepholes (3, H). Zeros make an LSTM without them of the fresh cell.
+      carry_dtype: of c; None means at least float32.
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.PeepholeLSTM(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Reference:
+      F. Gers, N. Schraudolph, J. Schmidhuber, "Learning Precise Timing with LSTM Recurrent Networks", 2002; in the
+      form of A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013, arXiv:1308.0850.
+    """
+
+    _: dataclasses.KW_ONLY
+    gate_groups: tuple[int, ...] = (GATES,)
+    forget_bias: float | Initializer = 1.0
+    peephole_init: Initializer = jax.nn.initializers.zeros
+
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
+    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
+
+    def draw(self, key: Key, in_features: int) -> PeepholeLSTMParams:
+        """The weights; ``init`` compiles this."""
+        gates_key, peephole_key = jax.random.split(key)
+        return PeepholeLSTMParams(
+            **self.draw_gated(gates_key, in_features, FORGET, self.forget_bias),
+            peephole=self.peephole_init(peephole_key, (PEEPHOLES, self.hidden_features), self.param_dtype),
+        )
+
+    def prepare(self, params: PeepholeLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
+        """As for all gates; ``more`` are the peepholes, in at least float32."""
+        peephole = params.peephole.astype(statistics_dtype(params.peephole.dtype))
+        return super().prepare(params, dtype)._replace(more=peephole)
+
+    def step(
+        self,
+        ready: ReadyGates,
+        carry: LSTMCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
+        """Gates with their peepholes, cell state and output of one step."""
+        s = base.UNKNOWN if stats_t is None else stats_t
+        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
+        i, f, g, o = jnp.split(total, GATES, axis=-1)
+
+        def seen(peephole: int, c: Array) -> Array:
+            return base.align(ready.more[peephole], c) * c
+
+        before = carry.c.astype(total.dtype)
+        c = cell_state(i + seen(0, before), f + seen(1, before), g, before, ready.scale_of_candidate(total))
+        c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
+        h = output(o + seen(2, c), c_hat).astype(carry.h.dtype)
+        return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

@@ -1,0 +1,162 @@
+"""Long short-term memory whose output is projected to fewer features before it is fed back."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.lstm_derivative import cell_state, output
+from jaxnorm.cells.preactivation import gates, products
+from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.gated_base import Gated
+from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.products import Kernel
+
+GATES = 4
+FORGET = 1
+
+
+class ProjectedLSTMCarry(NamedTuple):
+    """The state of a projected LSTM: cell state c with H features, projected hidden state h with P."""
+
+    c: Float[Array, "*B H"]
+    h: Float[Array, "*B P"]
+
+
+class ProjectedLSTMParams(NamedTuple):
+    """The weights of a :class:`ProjectedLSTM`; gates in the order i f g o."""
+
+    kernel: Float[Array, "I 4 H"]
+    recurrent: Float[Array, "P 4 H"]
+    projection: Float[Array, "H P"]
+    bias: Float[Array, "4 H"] | None
+    norm: Sites
+    carry: ProjectedLSTMCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ProjectedLSTM(Gated):
+    r"""LSTM with a recurrent projection (LSTMP), and normalizers.
+
+    .. math::
+       i, f, g, o &= N_s\bigl(N_x(x_t W) + N_h(h_{t-1} U)\bigr) + b \\
+       c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
+       m_t &= \sigma(o) \odot \tanh(N_c(c_t)) \\
+       h_t &= N_p(m_t P)
+
+    c has H features; h, which is put out and fed back, has P. The normalizers are :math:`N_x` (site ``input``),
+    :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if they are named, :math:`N_s` (``summed``) and
+    :math:`N_p` (``projection``). The carried c is raw. Without normalizers this is ``torch.nn.LSTM(proj_size=P)``.
+
+    Attributes:
+      hidden_features: H, the size of c.
+      projected_features: P, the size of h and of the outputs.
+      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
+      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
+      recurrent_init: initializer of U, drawn for each gate (P, H) apart; a tuple gives one for each gate.
+      projection_init: initializer of the projection (H, P).
+      carry_dtype: of c; None means at least float32.
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.ProjectedLSTM(4, 2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> out = jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3)))
+      >>> out.outputs.shape, out.carry.c.shape  # (T, B, P), (B, H)
+      ((5, 1, 2), (1, 4))
+
+    Notes:
+      The paper has peepholes and, beside the projection that is fed back, room for one that is not; neither is here.
+      It has no normalizers: on c they stand as in the LN-LSTM, on the projection they are a choice of this library.
+
+    Reference:
+      H. Sak, A. Senior, F. Beaufays, "Long Short-Term Memory Based Recurrent Neural Network Architectures for Large
+      Vocabulary Speech Recognition", 2014, arXiv:1402.1128.
+    """
+
+    projected_features: int
+    _: dataclasses.KW_ONLY
+    gate_groups: tuple[int, ...] = (GATES,)
+    forget_bias: float | Initializer = 1.0
+    projection_init: Initializer = initializers.lecun_normal
+
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0, "projection": 0})
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    more_sites: ClassVar[tuple[str, ...]] = ("summed", "projection")
+    carry_type: ClassVar[type[ProjectedLSTMCarry]] = ProjectedLSTMCarry
+    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    scales_candidate: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _validate.positive_int("ProjectedLSTM", "projected_features", self.projected_features)
+
+    @property
+    def out_features(self) -> int:
+        """P, the number of features of h."""
+        return self.projected_features
+
+    def site_shapes(self) -> Sites:
+        """The features that a normalizer sees at each site."""
+        return super().site_shapes()._replace(projection=(self.projected_features,))
+
+    def carry_features(self) -> dict[str, int]:
+        """The size of each entry of the carry."""
+        return {"c": self.hidden_features, "h": self.projected_features}
+
+    def draw(self, key: Key, in_features: int) -> ProjectedLSTMParams:
+        """The weights; ``init`` compiles this."""
+        gates_key, projection_key = jax.random.split(key)
+        shape = (self.hidden_features, self.projected_features)
+        return ProjectedLSTMParams(
+            **self.draw_gated(gates_key, in_features, FORGET, self.forget_bias),
+            projection=self.projection_init(projection_key, shape, self.param_dtype),
+        )
+
+    def prepare(self, params: ProjectedLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
+        """As for all gates; ``more`` is the projection."""
+        ready = super().prepare(params, dtype)
+        projection = products.ready_kernel(self.sites.projection, (1,), params.projection, dtype or self.dtype)
+        return ready._replace(more=Kernel(projection))
+
+    def step(
+        self,
+        ready: ReadyGates,
+        carry: ProjectedLSTMCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[ProjectedLSTMCarry, Float[Array, "*B P"], Sites]:
+        """Gates, cell state, and projected output of one step."""
+        norm, p = self.sites, ready.norm
+        s = base.UNKNOWN if stats_t is None else stats_t
+        total, measured = gates.total(ready, norm, self.gate_groups, z_t, a_t, stats_t, where_t)
+        i, f, g, o = jnp.split(total, GATES, axis=-1)
+        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
+        c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c, s.cell, where_t)
+        m = output(o, c_hat)
+        m_p = products.matmul(m, ready.more)
+        projected = after_centring(norm.projection)
+        h, m_projection = base.normalize_features(projected, p.projection, m_p, s.projection, where_t)
+        h = h.astype(carry.h.dtype)
+        measured = measured._replace(cell=m_cell, projection=m_projection)
+        return ProjectedLSTMCarry(c.astype(carry.c.dtype), h), h, measured

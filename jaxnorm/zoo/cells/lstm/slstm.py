@@ -1,0 +1,224 @@
+"""The sLSTM: exponential gates with a stabilizer, and heads that do not see one another's past."""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+from jax.nn import log_sigmoid, sigmoid
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.cell_base import Frame
+from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.preactivation import gates, products
+from jaxnorm.cells.preactivation.centering import centre
+from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.products import Kernel, add_biases, gather_bias, merge_gates
+from jaxnorm.norms.base import Params
+from jaxnorm.norms.identity import Identity
+
+GATES = 4
+FORGET = 1
+
+
+class SLSTMCarry(NamedTuple):
+    """The state of an sLSTM: cell state c, normalizer n, stabilizer m, hidden state h. n = 0 marks the beginning."""
+
+    c: Float[Array, "*B H"]
+    n: Float[Array, "*B H"]
+    m: Float[Array, "*B H"]
+    h: Float[Array, "*B H"]
+
+
+class SLSTMParams(NamedTuple):
+    """The weights of an :class:`SLSTM` with N heads of S = H / N units; gates in the order i f z o."""
+
+    kernel: Float[Array, "I 4 H"]
+    recurrent: Float[Array, "N S 4 S"]
+    bias: Float[Array, "4 H"] | None
+    norm: Sites
+    carry: SLSTMCarry | None = None
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class SLSTM(Frame):
+    r"""sLSTM of the xLSTM, with normalizers.
+
+    .. math::
+       i, f, z, o &= N_s\bigl(N_x(x_t W) + N_h(h_{t-1} R)\bigr) + b \\
+       m_t &= \max(i, \; m_{t-1} + \log \sigma(f)), \qquad m_t = i \text{ at the first step} \\
+       i', f' &= \exp(i - m_t), \; \exp(m_{t-1} + \log \sigma(f) - m_t) \\
+       c_t &= f' \odot c_{t-1} + i' \odot \tanh(z), \qquad n_t = f' \odot n_{t-1} + i' \\
+       h_t &= \sigma(o) \odot N_c(c_t / n_t)
+
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_s` (``summed``) and
+    :math:`N_c` (``cell``). R is block-diagonal: the units of a head see what their own head put out. m keeps the
+    exponentials at one or below and cancels from h.
+
+    The published block normalizes the outputs of each head after the cell; that is :class:`GroupNorm` with as many
+    groups as heads on the outputs, and no part of the cell.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for the sites input and recurrent, or Sites(...) with one for each that is named.
+      heads: N; must divide H.
+      gate_groups: how many consecutive gates (order i f z o) share statistics: (4,) all of them, over all heads,
+        (1, 1, 1, 1) each gate alone.
+      use_bias: whether there is b, added after all norms.
+      forget_bias: initial value of b for the forget gate, a number or an initializer, which is called with the shape
+        (N, S). Without b it is added to the initial bias of the last norm before the gates, if that has one.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      recurrent_init: initializer of R (S, S), in the same way, for each head apart.
+      learn_carry: whether the initial carry is a parameter (zero at first).
+      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
+      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      dtype: of the products, of h and of the outputs; None promotes inputs and weights.
+      param_dtype: of the weights.
+      carry_dtype: of c, n and m; None means at least float32. Gates and statistics are computed in at least float32.
+
+    Raises:
+      ValueError: a size is not positive, ``heads`` does not divide H, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.SLSTM(4, heads=2)
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> out = jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3)))
+      >>> per_head = jaxnorm.GroupNorm(2, axis=-1, use_bias=False)
+      >>> y, _ = per_head(per_head.init((4,)), out.outputs)
+      >>> y.shape, params.recurrent.shape  # (T, B, H), (N, S, 4, S)
+      ((5, 1, 4), (2, 2, 4, 2))
+
+    Notes:
+      The first step is found for each unit of each example by n = 0, so that it comes right after resets and in ragged
+      batches too; the published code asks whether all of n is zero, which is the same at the start of a whole batch.
+      From then on n is at least one: nothing is divided by zero.
+
+    Reference:
+      M. Beck, K. Pöppel, M. Spanring, A. Auer, O. Prudnikova, M. Kopp, G. Klambauer, J. Brandstetter, S. Hochreiter,
+      "xLSTM: Extended Long Short-Term Memory", 2024, arXiv:2405.04517. Initial values are those of the published code,
+      without its convolution before the gates i and f.
+    """
+
+    _: dataclasses.KW_ONLY
+    heads: int = 1
+    gate_groups: tuple[int, ...] = (GATES,)
+    forget_bias: float | Initializer = initializers.PowerLaw()
+    kernel_init: GatesInitializer = initializers.small_normal
+    recurrent_init: GatesInitializer = jax.nn.initializers.zeros
+
+    kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 1})
+    gate_count: ClassVar[int] = GATES
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    more_sites: ClassVar[tuple[str, ...]] = ("summed", "cell")
+    carry_type: ClassVar[type[SLSTMCarry]] = SLSTMCarry
+    wide_entries: ClassVar[tuple[str, ...]] = ("c", "n", "m")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        gates.check_groups("SLSTM", self.gate_groups, GATES)
+        _validate.positive_int("SLSTM", "heads", self.heads)
+        if self.hidden_features % self.heads:
+            raise ValueError(
+                f"SLSTM: heads must divide hidden_features = {self.hidden_features}, got {self.heads}. "
+                "Each head has as many units as the others."
+            )
+
+    def draw(self, key: Key, in_features: int) -> SLSTMParams:
+        """The weights; ``init`` compiles this."""
+        hidden, heads, dtype = self.hidden_features, self.heads, self.param_dtype
+        size = hidden // heads
+        input_key, recurrent_key = jax.random.split(key)
+        start = initializers.filled(self.forget_bias, jax.random.fold_in(key, 2), (heads, size), dtype).reshape(hidden)
+        norm = self.fresh_norms()
+
+        def head(key: Key) -> Array:
+            return self.draw_gates("recurrent_init", self.recurrent_init, key, (size, size))
+
+        return SLSTMParams(
+            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            recurrent=jax.vmap(head)(jax.random.split(recurrent_key, heads)),
+            bias=jnp.zeros((GATES, hidden), dtype).at[FORGET].set(start) if self.use_bias else None,
+            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, FORGET, start),
+            carry=self.fresh_carry(),
+        )
+
+    def prepare(self, params: SLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
+        """Merges gates with features, gathers biases, centres the input kernel (where that saves a mean) and casts.
+
+        The mean of a product over several heads is that of no kernel in blocks: R stays as it is.
+        """
+        target = dtype or self.dtype or params.kernel.dtype
+
+        def gathered(site: str, bias: Array | None = None) -> tuple[Params, Array | None]:
+            weights = jax.tree.map(merge_gates, getattr(params.norm, site))
+            return gather_bias(getattr(self.sites, site), weights, bias)
+
+        bias = None if params.bias is None else merge_gates(params.bias)
+        input_weights, after_input = gathered("input")
+        recurrent_weights, after_recurrent = gathered("recurrent")
+        summed_weights, summed_bias = gathered("summed", bias)
+        before_sum = add_biases(after_input, after_recurrent)
+        if self.sites.summed == Identity():
+            before_sum, summed_bias = add_biases(before_sum, summed_bias), None
+        kernel = centre(self.sites.input, self.gate_groups, merge_gates(params.kernel))
+        return ReadyGates(
+            kernel=kernel.astype(target),
+            recurrent=Kernel(merge_gates(params.recurrent).astype(target)),
+            norm=Sites(input_weights, recurrent_weights, params.norm.cell, summed_weights),
+            bias=before_sum,
+            input_bias=None,
+            recurrent_bias=None,
+            recurrent_out=None,
+            summed_bias=summed_bias,
+        )
+
+    def project(
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        return gates.project("SLSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
+
+    def recur(self, ready: ReadyGates, carry: SLSTMCarry) -> Float[Array, "*B GH"]:
+        """The recurrent product a_t of each head with its own kernel, in at least float32."""
+        a_t = products.block_matmul(carry.h, ready.recurrent)
+        by_head = a_t.reshape(*a_t.shape[:-1], GATES, -1)  # N heads, G gates, S units
+        return jnp.swapaxes(by_head, -3, -2).reshape(*carry.h.shape[:-1], GATES * self.hidden_features)
+
+    def step(
+        self,
+        ready: ReadyGates,
+        carry: SLSTMCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B GH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[SLSTMCarry, Float[Array, "*B H"], Sites]:
+        """Gates, stabilizer, cell state, normalizer and output of one step."""
+        norm, groups, p = self.sites, self.gate_groups, ready.norm
+        s = base.UNKNOWN if stats_t is None else stats_t
+        r, m_recurrent = gates.normalize(norm.recurrent, groups, p.recurrent, a_t, s.recurrent, where_t, centred=False)
+        total = z_t.astype(r.dtype) + r
+        total, m_summed = gates.normalize(norm.summed, groups, p.summed, total, s.summed, where_t, centred=False)
+        i, f, z, o = jnp.split(base.add_bias(total, ready.summed_bias), GATES, axis=-1)
+
+        c, n, m = (entry.astype(total.dtype) for entry in (carry.c, carry.n, carry.m))
+        kept = m + log_sigmoid(f)
+        m = jnp.where(n == 0, i, jnp.maximum(i, kept))
+        i = jnp.exp(i - m)
+        f = jnp.exp(jnp.minimum(kept - m, 0.0))  # above zero at a first step only, where it multiplies nothing
+        c = f * c + i * jnp.tanh(z)
+        n = f * n + i
+        c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c / n, s.cell, where_t)
+        h = (sigmoid(o) * c_hat).astype(carry.h.dtype)
+        c, n, m = (entry.astype(carry.c.dtype) for entry in (c, n, m))
+        return SLSTMCarry(c, n, m, h), h, Sites(recurrent=m_recurrent, summed=m_summed, cell=m_cell)

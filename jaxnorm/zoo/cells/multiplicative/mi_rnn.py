@@ -1,0 +1,138 @@
+"""The simple recurrent network with multiplicative integration, with a normalizer at each of its sites."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar, final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.elman import ElmanCarry
+from jaxnorm.cells.preactivation import products
+from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.products import Kernel
+from jaxnorm.cells.preactivation.ungated_base import Ungated
+from jaxnorm.zoo.cells.multiplicative import integration
+from jaxnorm.zoo.cells.multiplicative.integration import IntegrationParams, ReadyIntegration
+
+
+class MIRNNParams(NamedTuple):
+    """The weights of a :class:`MIRNN`."""
+
+    kernel: Float[Array, "I H"]
+    recurrent: Float[Array, "H H"]
+    integration: IntegrationParams
+    bias: Float[Array, " H"] | None
+    norm: Sites
+    carry: ElmanCarry | None = None
+
+
+class ReadyMIRNN(NamedTuple):
+    """The weights as a sequence needs them: kernels centred and cast, the bias among the vectors."""
+
+    kernel: Float[Array, "I H"]
+    recurrent: Kernel
+    integration: ReadyIntegration
+    norm: Sites
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MIRNN(NamedActivation, Ungated):
+    r"""Simple recurrent network with multiplicative integration, and normalizers.
+
+    .. math::
+       w &= N_x(x_t W), \qquad u = N_h(h_{t-1} U) \\
+       h_t &= \phi(\alpha \odot w \odot u + \beta_1 \odot u + \beta_2 \odot w + b)
+
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``): both sides are normalized first
+    and integrated then.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      activation: the nonlinearity :math:`\phi`.
+      alpha_init: initial value of :math:`\alpha`.
+      beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
+      beta2_init: initial value of :math:`\beta_2`; None leaves the term out. Without both it is the form that the paper
+        calls MI-simple.
+      kernel_init: initializer of W (I, H).
+      recurrent_init: initializer of U (H, H).
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.MIRNN(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Notes:
+      In the paper the initial values of the vectors are hyper-parameters of each task; 1, 1/2 and 1/2 are those of
+      public re-implementations. That normalization comes before the integration is also taken from those.
+
+    Reference:
+      Y. Wu, S. Zhang, Y. Zhang, Y. Bengio, R. Salakhutdinov, "On Multiplicative Integration with Recurrent Neural
+      Networks", 2016, arXiv:1606.06630.
+    """
+
+    _: dataclasses.KW_ONLY
+    activation: Callable[[Array], Array] = jnp.tanh
+    alpha_init: float = 1.0
+    beta1_init: float | None = 0.5
+    beta2_init: float | None = 0.5
+    recurrent_init: Initializer = initializers.orthogonal
+
+    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
+
+    def draw(self, key: Key, in_features: int) -> MIRNNParams:
+        """The weights; ``init`` compiles this."""
+        hidden, dtype = self.hidden_features, self.param_dtype
+        input_key, recurrent_key = jax.random.split(key)
+        return MIRNNParams(
+            kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
+            recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
+            integration=integration.fresh((hidden,), self.alpha_init, self.beta1_init, self.beta2_init, dtype),
+            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
+            norm=self.fresh_norms(),
+            carry=self.fresh_carry(),
+        )
+
+    def prepare(self, params: MIRNNParams, dtype: DTypeLike | None = None) -> ReadyMIRNN:
+        """Centres the kernels where that saves a mean, and casts them; gathers the vectors of the integration."""
+        dtype = dtype or self.dtype
+        kernel = products.ready_kernel(self.sites.input, (1,), params.kernel, dtype)
+        recurrent = products.ready_kernel(self.sites.recurrent, (1,), params.recurrent, dtype)
+        by = integration.prepare(params.integration, params.bias)
+        return ReadyMIRNN(kernel, Kernel(recurrent), by, params.norm)
+
+    def recur(self, ready: ReadyMIRNN, carry: ElmanCarry) -> Float[Array, "*B H"]:
+        """The recurrent product a_t, in at least float32."""
+        return products.matmul(carry.h, ready.recurrent)
+
+    def step(
+        self,
+        ready: ReadyMIRNN,
+        carry: ElmanCarry,
+        z_t: Float[Array, "*B H"],
+        a_t: Float[Array, "*B H"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[ElmanCarry, Float[Array, "*B H"], Sites]:
+        """Integration, nonlinearity and output of one step."""
+        s = base.UNKNOWN if stats_t is None else stats_t
+        norm = after_centring(self.sites.recurrent)
+        u, m_recurrent = base.normalize_features(norm, ready.norm.recurrent, a_t, s.recurrent, where_t)
+        h = self.activation(integration.integrate(z_t, u, ready.integration))
+        return ElmanCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(recurrent=m_recurrent)

@@ -1,0 +1,1 @@
+"""The mutated architectures of Jozefowicz et al."""

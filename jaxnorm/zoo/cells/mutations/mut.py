@@ -1,0 +1,240 @@
+"""The three architectures that a search over ten thousand found best, with normalizers on both of their sides."""
+
+import dataclasses
+from typing import ClassVar, Literal, final
+
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Bool, Float
+from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.gru import GRUCarry
+from jaxnorm.cells.gru_derivative import mixed_state
+from jaxnorm.cells.preactivation import products
+from jaxnorm.zoo.cells.gru import two_stages
+from jaxnorm.zoo.cells.mutations.base import GATES, Mutation, ReadyMUT
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MUT1(Mutation):
+    r"""The first mutation: the update gate sees the input alone, the candidate the input without weights.
+
+    .. math::
+       z &= \sigma(N_x(x_t W_z) + b_z) \\
+       r &= \sigma(N_x(x_t W_r) + N_h(h_{t-1} U_r) + b_r) \\
+       n &= \tanh(N_h((r \odot h_{t-1}) U_n) + \tanh(x_t) + b_n) \\
+       h_t &= z \odot n + (1 - z) \odot h_{t-1}
+
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``), which see each gate alone.
+    x stands beside h, so I = H; with ``raw_input="projected"`` :math:`\tanh(N_x(x_t W_n))` takes its place.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      raw_input: whether the candidate gets x itself, or a product of it.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate that has a
+        product (r, z, and n with "projected").
+      recurrent_init: initializer of U, drawn for r and n (H, H) apart; a tuple gives one for each.
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site; by ``init`` if the
+        inputs do not have H features.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.MUT1(3, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 3)
+
+    Notes:
+      z multiplies the new candidate, the other way round than in the GRU of the same paper. The equations were compared
+      with a public re-implementation, not with the paper; it has a bias inside of the hyperbolic tangent of a projected
+      x, which is not here. The paper has no normalizers.
+
+    Reference:
+      R. Jozefowicz, W. Zaremba, I. Sutskever, "An Empirical Exploration of Recurrent Network Architectures", 2015.
+    """
+
+    _: dataclasses.KW_ONLY
+    raw_input: Literal["raw", "projected"] = "raw"
+
+    recurrent_gates: ClassVar[str] = "rn"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _validate.choice("MUT1", "raw_input", self.raw_input, ("raw", "projected"))
+
+    @property
+    def input_gates(self) -> str:
+        """The candidate has an input product only if it is asked for."""
+        return "rz" if self.raw_input == "raw" else GATES
+
+    def input_side(self, gate: str, z: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
+        """The candidate sees the hyperbolic tangent."""
+        return jnp.tanh(z) if gate == "n" else z
+
+    def step(
+        self,
+        ready: ReadyMUT,
+        carry: GRUCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B RH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+        """Gates, the product of the candidate, and output of one step."""
+        r_x, z, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
+        h = carry.h.astype(a_t.dtype)
+        r_h, m_r = self.recurrent_side(ready, "r", a_t, stats_t, where_t)
+        r = sigmoid(r_x + r_h)
+        n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[0]), stats_t, where_t)
+        h = mixed_state(-z, n_h + n_x, h)
+        return (
+            GRUCarry(h.astype(carry.h.dtype)),
+            h.astype(ready.kernel.dtype),
+            Sites(recurrent=two_stages.stack_moments(m_r, m_n, axis=-2)),
+        )
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MUT2(Mutation):
+    r"""The second mutation: the reset gate sees the input without weights.
+
+    .. math::
+       z &= \sigma(N_x(x_t W_z) + N_h(h_{t-1} U_z) + b_z) \\
+       r &= \sigma(x_t + N_h(h_{t-1} U_r) + b_r) \\
+       n &= \tanh(N_h((r \odot h_{t-1}) U_n) + N_x(x_t W_n) + b_n) \\
+       h_t &= z \odot n + (1 - z) \odot h_{t-1}
+
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``), which see each gate alone.
+    x stands beside h, so I = H; with ``raw_input="projected"`` :math:`N_x(x_t W_r)` takes its place.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      raw_input: whether the reset gate gets x itself, or a product of it.
+      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate that has a
+        product (z, n, and before them r with "projected").
+      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each (r, z, n).
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site; by ``init`` if the
+        inputs do not have H features.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.MUT2(2, norm=jaxnorm.LayerNorm(), raw_input="projected")
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Notes:
+      As for :class:`MUT1`.
+
+    Reference:
+      R. Jozefowicz, W. Zaremba, I. Sutskever, "An Empirical Exploration of Recurrent Network Architectures", 2015.
+    """
+
+    _: dataclasses.KW_ONLY
+    raw_input: Literal["raw", "projected"] = "raw"
+
+    gates_of_h: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _validate.choice("MUT2", "raw_input", self.raw_input, ("raw", "projected"))
+
+    @property
+    def input_gates(self) -> str:
+        """The reset gate has an input product only if it is asked for."""
+        return "zn" if self.raw_input == "raw" else GATES
+
+    def step(
+        self,
+        ready: ReadyMUT,
+        carry: GRUCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B RH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+        """Gates, the product of the candidate, and output of one step."""
+        r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
+        h = carry.h.astype(a_t.dtype)
+        a_r, a_z = jnp.split(a_t, 2, axis=-1)
+        z_h, m_z = self.recurrent_side(ready, "z", a_z, stats_t, where_t)
+        r_h, m_r = self.recurrent_side(ready, "r", a_r, stats_t, where_t)
+        r = sigmoid(r_x + r_h)
+        n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[0]), stats_t, where_t)
+        h = mixed_state(-(z_x + z_h), n_h + n_x, h)
+        measured = Sites(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MUT3(Mutation):
+    r"""The third mutation: the update gate sees the hyperbolic tangent of the state.
+
+    .. math::
+       z &= \sigma(N_x(x_t W_z) + N_h(\tanh(h_{t-1}) U_z) + b_z) \\
+       r &= \sigma(N_x(x_t W_r) + N_h(h_{t-1} U_r) + b_r) \\
+       n &= \tanh(N_h((r \odot h_{t-1}) U_n) + N_x(x_t W_n) + b_n) \\
+       h_t &= z \odot n + (1 - z) \odot h_{t-1}
+
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``), which see each gate alone.
+
+    Attributes:
+      hidden_features: H.
+      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each (r, z, n).
+
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+
+    Raises:
+      ValueError: a size is not positive, or a normalizer does not fit a site.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.zoo.MUT3(2, norm=jaxnorm.LayerNorm())
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
+      (5, 1, 2)
+
+    Notes:
+      As for :class:`MUT1`. Three products follow each other in a step.
+
+    Reference:
+      R. Jozefowicz, W. Zaremba, I. Sutskever, "An Empirical Exploration of Recurrent Network Architectures", 2015.
+    """
+
+    def step(
+        self,
+        ready: ReadyMUT,
+        carry: GRUCarry,
+        z_t: Float[Array, "*B GH"],
+        a_t: Float[Array, "*B RH"],
+        stats_t: Sites | None,
+        where_t: Bool[Array, "*B"] | None,
+        key_t: Key | None,
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+        """Gates, two more products, and output of one step."""
+        r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
+        h = carry.h.astype(a_t.dtype)
+        z_h, m_z = self.recurrent_side(ready, "z", products.matmul(jnp.tanh(h), ready.later[0]), stats_t, where_t)
+        r_h, m_r = self.recurrent_side(ready, "r", a_t, stats_t, where_t)
+        r = sigmoid(r_x + r_h)
+        n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[1]), stats_t, where_t)
+        h = mixed_state(-(z_x + z_h), n_h + n_x, h)
+        measured = Sites(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured

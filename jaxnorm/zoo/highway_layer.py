@@ -1,0 +1,185 @@
+"""Highway layers: feed-forward, with a gate between a transformation of the input and the input itself."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import final
+
+import jax
+import jax.numpy as jnp
+from jax.nn import sigmoid
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm.cells import base, initializers
+from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.preactivation import gates, products
+from jaxnorm.cells.preactivation.products import merge_gates
+from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
+from jaxnorm.norms.core.moments import masked, statistics_dtype
+from jaxnorm.norms.identity import Identity
+
+GATES = 2
+TRANSFORM = 1
+
+
+def highway(
+    x: Float[Array, "*B F"],
+    kernel: Float[Array, "F 2 F"],
+    bias: Float[Array, "2 F"] | None = None,
+    *,
+    activation: Callable[[Array], Array] = jnp.tanh,
+) -> Float[Array, "*B F"]:
+    r"""Applies a highway layer.
+
+    .. math::
+       h, t &= x W + b \\
+       y &= \phi(h) \odot \sigma(t) + x \odot (1 - \sigma(t))
+
+    Args:
+      x: inputs.
+      kernel: W; gates in the order h t.
+      bias: b, or None.
+      activation: the nonlinearity :math:`\phi`.
+
+    Returns:
+      y in the dtype of ``x``. The gate is computed in at least float32.
+
+    Raises:
+      TypeError: ``x``, ``kernel`` or ``bias`` is not floating.
+      ValueError: shapes do not fit together.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> x = jnp.array([[1.0, -2.0]])
+      >>> closed = jnp.array([[0.0, 0.0], [-50.0, -50.0]])
+      >>> jaxnorm.zoo.highway(x, jnp.zeros((2, 2, 2)), closed)  # with the gate closed x passes
+      Array([[ 1., -2.]], dtype=float32)
+
+    Reference:
+      R. Srivastava, K. Greff, J. Schmidhuber, "Highway Networks", 2015, arXiv:1505.00387; "Training Very Deep
+      Networks", 2015, arXiv:1507.06228. With the coupled gate, C = 1 - T.
+    """
+    _check("highway", x, kernel)
+    if bias is not None:
+        _validate.floating("highway", "bias", bias)
+        _validate.shape("highway", "bias", bias.shape, kernel.shape[1:], "(2, F)", "One row for h, one for the gate t.")
+    total = products.matmul(x, merge_gates(kernel))
+    return _between(x, base.add_bias(total, None if bias is None else merge_gates(bias)), activation)
+
+
+class HighwayParams(NamedTuple):
+    """The weights of a :class:`Highway` layer; gates in the order h t."""
+
+    kernel: Float[Array, "F 2 F"]
+    bias: Float[Array, "2 F"] | None
+    norm: Params
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class Highway(NamedActivation):
+    r"""A highway layer with a normalizer.
+
+    .. math:: h, t = N(x W) + b, \qquad y = \phi(h) \odot \sigma(t) + x \odot (1 - \sigma(t))
+
+    with the normalizer N for each of the two products alone. Called like a normalizer: it gives what it measured, too.
+
+    Attributes:
+      norm: the normalizer N.
+      activation: the nonlinearity :math:`\phi`.
+      transform_bias: initial value of b for the gate t. Negative lets the input pass; the papers have -1 to -3, the
+        deeper the network the lower. Without b it is that of the bias of the normalizer, if that has one.
+      use_bias: whether there is b.
+      kernel_init: initializer of W, drawn for h and t (F, F) apart; a tuple gives one for each.
+      param_dtype: of the weights.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> layer = jaxnorm.zoo.Highway(norm=jaxnorm.LayerNorm())
+      >>> params = layer.init(jax.random.key(0), 3)
+      >>> y, _ = layer(params, jnp.ones((5, 3)))
+      >>> y.shape
+      (5, 3)
+
+    Notes:
+      Rows with ``where`` False may hold anything, come out as zeros and take no part in statistics. The papers have no
+      normalizers.
+
+    Reference:
+      R. Srivastava, K. Greff, J. Schmidhuber, 2015, arXiv:1505.00387 and arXiv:1507.06228.
+    """
+
+    _: dataclasses.KW_ONLY
+    norm: Normalizer = Identity()
+    activation: Callable[[Array], Array] = jnp.tanh
+    transform_bias: float = -1.0
+    use_bias: bool = True
+    kernel_init: Initializer | tuple[Initializer, ...] = initializers.lecun_normal
+    param_dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self) -> None:
+        check_normalizer("Highway", "norm", self.norm)
+        self.norm.check_site("Highway: norm")
+        object.__setattr__(self, "param_dtype", jnp.dtype(self.param_dtype))
+
+    def init(self, key: Key, features: int) -> HighwayParams:
+        """Fresh weights for inputs with F features."""
+        _validate.key("Highway.init", "key", key)
+        _validate.positive_int("Highway.init", "features", features)
+        shape, dtype = (GATES, features), self.param_dtype
+        norm = self.norm.init(shape, dtype)
+        if not self.use_bias and getattr(norm, "bias", None) is not None:
+            norm = norm._replace(bias=norm.bias.at[TRANSFORM].add(self.transform_bias))
+        square = (features, features)
+        return HighwayParams(
+            kernel=initializers.blocks("Highway.init", "kernel_init", self.kernel_init, key, square, GATES, dtype),
+            bias=jnp.zeros(shape, dtype).at[TRANSFORM].set(self.transform_bias) if self.use_bias else None,
+            norm=norm,
+        )
+
+    def initial_stats(self, features: int, dtype: DTypeLike | None = None) -> Stats:
+        """Running statistics of the normalizer before any data; None: as wide as the weights, at least float32."""
+        return self.norm.initial_stats((GATES, features), dtype or statistics_dtype(self.param_dtype))
+
+    def __call__(
+        self,
+        params: HighwayParams,
+        x: Float[Array, "*B F"],
+        stats: Stats | None = None,
+        where: Bool[Array, "*B"] | None = None,
+    ) -> tuple[Float[Array, "*B F"], Stats]:
+        """Output and what the normalizer measured; with ``stats`` these are used."""
+        _check("Highway", x, params.kernel)
+        if where is not None:
+            _validate.boolean("Highway", "where", where)
+            _validate.shape("Highway", "where", where.shape, x.shape[:-1], "(*B)", "One word for each row of x.")
+        rows = None if where is None else where[..., None]
+        x = masked(x, rows)
+        norm = jax.tree.map(merge_gates, params.norm)
+        total = products.matmul(x, merge_gates(params.kernel))
+        total, measured = gates.normalize(self.norm, (1, 1), norm, total, stats, where, centred=False)
+        bias = None if params.bias is None else merge_gates(params.bias)
+        return masked(_between(x, base.add_bias(total, bias), self.activation), rows), measured
+
+    def fold(self, stats: Stats, measured: Stats) -> Stats:
+        """Folds what a call measured into running statistics, by the rule of the normalizer."""
+        return self.norm.fold(stats, measured)
+
+
+def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Array:
+    """Between the transformed input and the input, where the gate says."""
+    # Not jnp.promote_types, which strict promotion forbids.
+    wide = x.astype(max(total.dtype, statistics_dtype(x.dtype), key=lambda dtype: dtype.itemsize))
+    h, t = jnp.split(total.astype(wide.dtype), GATES, axis=-1)
+    return (wide + sigmoid(t) * (activation(h) - wide)).astype(x.dtype)
+
+
+def _check(where: str, x: Array, kernel: Array) -> None:
+    """Raises unless the layer leaves the number of features as it is and both are real."""
+    _validate.floating(where, "x", x)
+    _validate.floating(where, "kernel", kernel)
+    features = x.shape[-1] if x.ndim else 1
+    expected = (features, GATES, features)
+    _validate.shape(where, "kernel", kernel.shape, expected, "(F, 2, F)", "F is the number of features of x.")

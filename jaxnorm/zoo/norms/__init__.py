@@ -1,0 +1,1 @@
+"""Normalizers of single papers."""

@@ -1,0 +1,62 @@
+"""Batch normalization by another measure of spread than the standard deviation: what L1, Top-k, range norms share."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName
+from jaxnorm.norms.core.moments import (
+    Moments,
+    align,
+    apply_affine,
+    as_moments,
+    centered,
+    feature_last_axes,
+    full_mask,
+    masked,
+    statistics_dtype,
+)
+from jaxnorm.norms.core.quotient import quotient
+
+Estimate: TypeAlias = Callable[[Array, Array | None, tuple[int, ...], Array], Array]
+"""(deviations, zero where masked; mask; reduced axes; count) -> an estimate of the standard deviation, axes kept."""
+
+
+def scaled_batch_norm(
+    name: str,
+    x: Array,
+    scale: Array | None,
+    bias: Array | None,
+    *,
+    estimate: Estimate,
+    moments: Moments | None,
+    axis: Axis | None,
+    epsilon: float,
+    where: Array | None,
+    axis_name: AxisName | None,
+) -> tuple[Array, Moments]:
+    """``scale * (x - mean) / (s + epsilon) + bias`` with an estimate s, and Moments whose ``var`` is its square.
+
+    Given statistics are used in place of what would be measured: s is the root of their ``var``.
+    """
+    _validate.floating(name, "x", x)
+    _validate.epsilon(name, epsilon)
+    axes = feature_last_axes(name, axis, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    mask = full_mask(name, x, where)
+    if moments is None:
+        mean, deviation, count = centered(x, mask, axes, axis_name)
+        spread = estimate(deviation, mask, axes, count)
+        moments = as_moments(mean, jnp.square(spread), count, axes)
+    else:
+        dtype = statistics_dtype(x.dtype)
+        mean, var = (align(m, x.ndim, kept).astype(dtype) for m in (moments.mean, moments.var))
+        _validate.broadcastable(name, "moments.mean", mean.shape, x.shape)
+        deviation = masked(x.astype(dtype), mask) - mean
+        positive = var > 0  # the root has no derivative at zero
+        spread = jnp.where(positive, jnp.sqrt(jnp.where(positive, var, 1.0)), 0.0)
+    y = quotient(deviation, spread + jnp.asarray(epsilon, deviation.dtype))
+    y = apply_affine(name, y, scale, bias, kept)
+    return masked(y, mask).astype(x.dtype), moments

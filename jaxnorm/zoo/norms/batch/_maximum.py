@@ -1,0 +1,57 @@
+"""Largest values over array axes and named ones, with derivatives that work under every transformation."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm._typing import Array, AxisName
+from jaxnorm.norms.core.moments import masked, sum_over
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def maximum_over(data: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
+    """The largest element along ``axes`` (kept with size 1) and over named axes; zero where there is none.
+
+    The derivative goes in equal parts to all elements that attain the maximum, also on other devices.
+    """
+    lowest = jnp.asarray(-jnp.inf, data.dtype)
+    top = jnp.max(data if where is None else jnp.where(where, data, lowest), axis=axes, keepdims=True, initial=-jnp.inf)
+    if axis_name is not None:
+        top = lax.pmax(top, axis_name)  # type: ignore[no-untyped-call]
+    return jnp.where(top == lowest, jnp.zeros((), data.dtype), top)
+
+
+@maximum_over.defjvp
+def _maximum_over_jvp(
+    axes: tuple[int, ...], axis_name: AxisName | None, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Array, Array]:
+    data, where = primals
+    top = maximum_over(data, where, axes, axis_name)
+    # The largest itself may be some roundings below: a compiler may compute the data anew, and otherwise, here.
+    few = 8 * jnp.finfo(data.dtype).eps  # type: ignore[no-untyped-call]
+    attained = data >= top - jnp.asarray(few, data.dtype) * jnp.abs(top)
+    if where is not None:
+        attained = attained & where
+    number = sum_over(attained.astype(data.dtype), axes, axis_name)
+    change = sum_over(masked(tangents[0], attained), axes, axis_name)
+    return top, change / jnp.maximum(number, jnp.ones((), data.dtype))
+
+
+def largest_sum_over(data: Array, k: int, axes: tuple[int, ...], axis_name: AxisName | None) -> tuple[Array, Array]:
+    """The sum of the k largest elements along ``axes`` and over named axes, and how many elements there were for it.
+
+    Elements must not be negative; masked ones are zeros. Axes are kept with size 1.
+    """
+    kept = tuple(a for a in range(data.ndim) if a not in axes)
+    rows = data.transpose(*kept, *axes).reshape(*(data.shape[a] for a in kept), -1)
+    top, _ = lax.top_k(rows, min(k, rows.shape[-1]))
+    names = () if axis_name is None else (axis_name,) if isinstance(axis_name, str) else axis_name
+    for name in names:
+        # The k largest of all are among the k largest of each member.
+        together = jnp.moveaxis(lax.all_gather(top, name), 0, -2).reshape(*top.shape[:-1], -1)
+        top, _ = lax.top_k(together, min(k, together.shape[-1]))
+    shape = tuple(1 if a in axes else size for a, size in enumerate(data.shape))
+    return jnp.sum(top, axis=-1).reshape(shape), jnp.asarray(top.shape[-1], data.dtype)

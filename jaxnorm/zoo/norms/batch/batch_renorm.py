@@ -1,0 +1,268 @@
+"""Batch renormalization, and the schedule of its limits."""
+
+import dataclasses
+import math
+from typing import final
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float, Int, Shaped
+from jaxnorm.norms import base, batch_norm
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core import running as running_statistics
+from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
+from jaxnorm.norms.core.moments import Moments, align, apply_affine, feature_last_axes, full_mask, masked, spread
+from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.standardize import standardize_batch
+
+
+def renorm_limits(
+    step: int | Int[Array, ""],
+    *,
+    start: int = 5_000,
+    r_end: int = 40_000,
+    d_end: int = 25_000,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""The limits of batch renormalization at a training step: first those of batch normalization, then relaxed.
+
+    .. math::
+       r(t) = 1 + (r_{max} - 1) \, c\!\left(\frac{t - start}{r_{end} - start}\right), \qquad
+       d(t) = d_{max} \, c\!\left(\frac{t - start}{d_{end} - start}\right), \qquad c(a) = \min(\max(a, 0), 1)
+
+    Args:
+      step: number of the training step, a number or a traced integer.
+      start: until this step the limits are 1 and 0.
+      r_end: from this step on the first limit is ``r_max``.
+      d_end: from this step on the second limit is ``d_max``.
+      r_max: the last value of the first limit.
+      d_max: the last value of the second limit.
+
+    Returns:
+      The two limits, to be passed as ``r_max`` and ``d_max`` to :func:`batch_renorm`.
+
+    Raises:
+      ValueError: an end does not lie after ``start``, or a last value is out of range.
+
+    Example:
+      >>> import jaxnorm
+      >>> [tuple(float(limit) for limit in jaxnorm.zoo.renorm_limits(step)) for step in (0, 15_000, 50_000)]
+      [(1.0, 0.0), (1.5714285373687744, 2.5), (3.0, 5.0)]
+
+    Reference:
+      S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, section 4; the defaults are the values given there,
+      read from an excerpt, and that the limits grow linearly is our reading of "gradually".
+    """
+    _check_limits("renorm_limits", r_max, d_max)
+    for name, end in (("r_end", r_end), ("d_end", d_end)):
+        if end <= start:
+            raise ValueError(f"renorm_limits: {name} must lie after start={start}, got {end}. Pass a later step.")
+    now = jnp.asarray(step, jnp.result_type(float))
+
+    def share(end: int) -> Array:
+        return jnp.clip((now - start) / (end - start), 0.0, 1.0)
+
+    return 1.0 + (r_max - 1.0) * share(r_end), d_max * share(d_end)
+
+
+def batch_renorm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    running: Moments,
+    r_max: float | int | Shaped[Array, ""] = 3.0,
+    d_max: float | int | Shaped[Array, ""] = 5.0,
+    axis: Axis | None = None,
+    epsilon: float = 1e-3,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "..."], Moments]:
+    r"""Normalizes each feature over the batch, and corrects towards running statistics, in training.
+
+    .. math::
+       \sigma_B = \sqrt{\operatorname{var}_B + \epsilon}, \qquad
+       r = \operatorname{clip}(\sigma_B / \sigma, 1/r_{max}, r_{max}), \qquad
+       d = \operatorname{clip}((\mu_B - \mu) / \sigma, -d_{max}, d_{max}), \qquad
+       y = \text{scale} \cdot \left(\frac{x - \mu_B}{\sigma_B} \, r + d\right) + \text{bias}
+
+    where :math:`\mu, \sigma` are the running mean and standard deviation. No gradient flows through r and d. Without
+    limits (``r_max`` and ``d_max`` infinite) the output is that of inference; with 1 and 0 it is batch normalization.
+    Inference is ``batch_norm(x, scale, bias, moments=running, epsilon=epsilon)``.
+
+    Args:
+      x: data of any shape.
+      scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      running: running statistics, as :meth:`BatchRenorm.fold` makes them; :math:`\sigma^2 = \text{var} + \epsilon`.
+      r_max: the largest factor, a number or a traced array of at least 1; see :func:`renorm_limits`.
+      d_max: the largest shift, a number or a traced array of at least 0.
+      axis: the axes over which statistics are taken; None means all but the last.
+      epsilon: added to the variance, inside the root.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
+      Moments that were measured, for :meth:`BatchRenorm.fold`.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: a limit is out of range, shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> running = jaxnorm.Moments(jnp.array([1.0]), jnp.array([4.0]), jnp.array(9.0))
+      >>> x = jnp.array([[2.0], [6.0]])  # mean 4, deviation 2: r = 1 and d = 3/2
+      >>> y, measured = jaxnorm.zoo.batch_renorm(x, running=running, r_max=3.0, d_max=1.0, epsilon=0.0)
+      >>> y.tolist()
+      [[0.0], [2.0]]
+
+    Notes:
+      A feature that is constant over the batch, and a batch of one, give ``scale * d + bias``, with finite gradients.
+      Further than about 1e19 from their mean, data have an infinite variance in float32: r and d are at their limits.
+
+    Reference:
+      S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, Algorithm 1.
+    """
+    _validate.floating("batch_renorm", "x", x)
+    _validate.epsilon("batch_renorm", epsilon)
+    _check_limits("batch_renorm", r_max, d_max)
+    axes = feature_last_axes("batch_renorm", axis, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    mask = full_mask("batch_renorm", x, where)
+    x_hat, measured = standardize_batch(x, Extent(axes, axis_name), None, None, where=mask, epsilon=epsilon)
+    dtype = x_hat.dtype
+    var, old_mean, old_var = (
+        align(leaf.astype(dtype), x.ndim, kept) for leaf in (measured.var, running.mean, running.var)
+    )
+    _validate.broadcastable("batch_renorm", "running.mean", old_mean.shape, x.shape)
+    small = jnp.asarray(epsilon, dtype)
+    sigma, old_sigma = jnp.sqrt(var + small), jnp.sqrt(old_var + small)
+    # Taken of the data, not of the mean, which has been rounded: far from zero that is what counts.
+    number = statistics.count_over(x, mask, axes, axis_name)
+    moved = statistics.average(statistics.sum_over(masked(x.astype(dtype) - old_mean, mask), axes, axis_name), number)
+    r_limit, d_limit = jnp.asarray(r_max, dtype), jnp.asarray(d_max, dtype)
+    r = lax.stop_gradient(jnp.clip(sigma / old_sigma, 1.0 / r_limit, r_limit))
+    d = lax.stop_gradient(jnp.clip(moved / old_sigma, -d_limit, d_limit))
+    y = x_hat * r + d
+    y = apply_affine("batch_renorm", y, scale, bias, kept)
+    return masked(y, mask).astype(x.dtype), measured
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class BatchRenorm(BatchSpec):
+    r"""The spec of :func:`batch_renorm`; in training it looks at running statistics, so call ``train``.
+
+    Attributes:
+      axis: the axes over which statistics are taken; None means all but the last.
+      epsilon: added to the variance, inside the root.
+      momentum: weight of the old running mean and standard deviation.
+      r_max: the largest factor; infinite for no limit. ``train`` takes another one, also a traced one.
+      d_max: the largest shift; infinite for no limit. ``train`` takes another one, also a traced one.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.BatchRenorm(epsilon=0.0)
+      >>> params, running = norm.init((1,)), norm.initial_stats((1,))
+      >>> limits = dict(zip(("r_max", "d_max"), jaxnorm.zoo.renorm_limits(0)))  # at first: batch normalization
+      >>> y, measured = norm.train(params, jnp.array([[2.0], [6.0]]), running, **limits)
+      >>> running = norm.fold(running, measured)  # after the step
+      >>> y.tolist(), running.mean.round(3), running.var.round(4)
+      ([[-1.0], [1.0]], Array([0.04], dtype=float32), Array([1.0201], dtype=float32))
+
+    Note:
+      The moving averages are those of mean and standard deviation, as in the paper, while the statistics of all
+      normalizers hold a variance: ``fold`` averages :math:`\sqrt{\text{var} + \epsilon}` and stores its square less
+      epsilon, so that inference divides by the average. Fresh statistics (variance 1) stand for a deviation of
+      :math:`\sqrt{1 + \epsilon}`, where the paper begins with 1. The step itself sees the averages from before it.
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-3
+    momentum: float = 0.99
+    r_max: float = 3.0
+    d_max: float = 5.0
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_limits("BatchRenorm", self.r_max, self.d_max)
+        if self.momentum is None:
+            raise ValueError("BatchRenorm: momentum must be a number in [0.0, 1.0], got None. The paper has 0.99.")
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Inference with the given running statistics; training is :meth:`train`."""
+        if stats is None:
+            refuse_measuring(self)
+        scale, bias = base.affine_of(params, "BatchRenorm")
+        return batch_norm.batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
+
+    def train(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        running: Stats,
+        where: Bool[Array, "..."] | None = None,
+        *,
+        r_max: float | int | Shaped[Array, ""] | None = None,
+        d_max: float | int | Shaped[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`batch_renorm`; limits that are None are those of the spec."""
+        scale, bias = base.affine_of(params, "BatchRenorm")
+        return batch_renorm(
+            x,
+            scale,
+            bias,
+            running=running,
+            r_max=self.r_max if r_max is None else r_max,
+            d_max=self.d_max if d_max is None else d_max,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """Moves the averages of mean and standard deviation; entries with count zero stay as they are."""
+        measured = running_statistics.pool_parts(running, measured)
+
+        def with_deviation(m: Moments) -> Moments:
+            return m._replace(var=jnp.sqrt(m.var + jnp.asarray(self.epsilon, m.var.dtype)))
+
+        folded = running_statistics.fold(with_deviation(running), with_deviation(measured), momentum=self.momentum)
+        var = jnp.maximum(jnp.square(folded.var) - jnp.asarray(self.epsilon, folded.var.dtype), 0.0)
+        return folded._replace(var=jnp.where(spread(measured.count, var) > 0, var, running.var))
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: a cell hands on no running statistics in training."""
+        refuse_site(where, self)
+
+
+def _check_limits(where: str, r_max: object, d_max: object) -> None:
+    """Checks limits that are numbers; traced ones are the caller's."""
+    for name, value, low in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
+        if isinstance(value, int | float):
+            _validate.in_range(where, name, float(value), low, math.inf)

@@ -1,0 +1,84 @@
+"""Batch normalization with running statistics in training too."""
+
+import dataclasses
+from typing import final
+
+from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_norm import batch_norm
+from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FrozenBatchNorm(BatchSpec):
+    r"""Batch normalization whose statistics never change: one affine map a feature, in training and inference.
+
+    .. math:: y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
+
+    with the running :math:`\mu, \sigma^2` that are handed in, for fine-tuning with small batches. The function under it
+    is ``batch_norm(x, scale, bias, moments=running)``; scale and bias may be trained. To freeze a cell with batch
+    statistics no spec is needed: pass its running statistics to ``unroll(..., stats=running)`` in training too.
+
+    Attributes:
+      axis: the axes over which the statistics were taken; None means all but the last.
+      epsilon: added to the variance, inside the root.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.FrozenBatchNorm(epsilon=0.0)
+      >>> running = jaxnorm.Moments(jnp.array([1.0]), jnp.array([4.0]), jnp.array(9.0))
+      >>> y, same = norm.train(norm.init((1,)), jnp.array([[1.0], [5.0]]), running)
+      >>> y.tolist(), norm.fold(running, same) is running
+      ([[0.0], [2.0]], True)
+
+    Reference:
+      S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 2: its inference network, trained.
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Normalizes by the given statistics."""
+        if stats is None:
+            refuse_measuring(self)
+        scale, bias = base.affine_of(params, "FrozenBatchNorm")
+        return batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
+
+    def train(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        running: Stats,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """The same as the call with ``running``; nothing is measured."""
+        return self(params, x, running, where)
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """The running statistics as they are."""
+        return running
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: a cell measures in training; hand it running statistics instead."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell. Use BatchNorm(), and pass unroll(..., stats=running) in "
+            "training too."
+        )

@@ -1,0 +1,238 @@
+"""Batch normalization with its activation, whose backward pass works from the output: the input need not be kept."""
+
+import dataclasses
+from functools import partial
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm.norms.core.moments import (
+    Moments,
+    aligned_param,
+    count_over,
+    feature_last_axes,
+    full_mask,
+    masked,
+    normalize,
+    statistics_dtype,
+    sum_over,
+)
+from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.standardize import inverse_deviation, standardize_batch
+
+
+def in_place_batch_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    moments: Moments | None = None,
+    axis: Axis | None = None,
+    slope: float = 0.01,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "..."], Moments]:
+    r"""Normalizes each feature over the batch and activates it, keeping only the output for the backward pass.
+
+    .. math:: \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad
+       z = \phi(\text{scale} \cdot \hat x + \text{bias}), \qquad \phi(a) = \max(a, \text{slope} \cdot a)
+
+    with the moments of batch normalization and a leaky rectifier, which can be inverted. Differentiation keeps z, which
+    the next layer keeps anyway, and finds
+
+    .. math:: \hat x = \frac{\phi^{-1}(z) - \text{bias}}{\text{scale}}
+
+    again from it, where :func:`jaxnorm.batch_norm` and an activation keep an array or two of their own. Values and
+    derivatives are the same.
+
+    Args:
+      x: data of any shape.
+      scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      moments: statistics to normalize with; None measures them from ``x``.
+      axis: the axes over which statistics are taken; None means all but the last.
+      slope: that of the leaky rectifier below zero, in (0, 1]; 1 leaves the activation out.
+      epsilon: added to the variance, inside the root.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      z, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments that were measured,
+      or those that were passed in.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: the slope is not in (0, 1], shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> z, measured = jaxnorm.zoo.in_place_batch_norm(jnp.array([[1.0], [3.0]]), slope=0.5, epsilon=0.0)
+      >>> z.tolist(), measured.mean.tolist()
+      ([[-0.5], [1.0]], [2.0])
+
+    Notes:
+      What is recovered from z is as exact as z: in bfloat16 gradients carry its rounding, magnified below zero by
+      1/slope. A feature whose scale is exactly zero cannot be recovered; the gradient of that scale is zero then, so it
+      stays zero. (The paper keeps scales positive.) Given ``moments`` are constants and nothing is recovered. The paper
+      is rendered from memory.
+
+    Reference:
+      S. Rota Bulò, L. Porzi, P. Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of DNNs",
+      2018, arXiv:1712.02616.
+    """
+    _validate.floating("in_place_batch_norm", "x", x)
+    _validate.epsilon("in_place_batch_norm", epsilon)
+    _check_slope("in_place_batch_norm", slope)
+    axes = feature_last_axes("in_place_batch_norm", axis, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    mask = full_mask("in_place_batch_norm", x, where)
+    dtype = statistics_dtype(x.dtype)
+    one, zero = jnp.ones((1,) * x.ndim, dtype), jnp.zeros((1,) * x.ndim, dtype)
+    factor = one if scale is None else aligned_param("in_place_batch_norm", "scale", scale, x.shape, kept, dtype)
+    summand = zero if bias is None else aligned_param("in_place_batch_norm", "bias", bias, x.shape, kept, dtype)
+    if moments is not None:
+        y = normalize(masked(x, mask).astype(dtype), moments, factor, summand, axis=axes, epsilon=epsilon)
+        return masked(_leaky(slope, y), mask).astype(x.dtype), moments
+    z, *measured = _activated(_How(axes, axis_name, epsilon, slope), x, mask, factor, summand)
+    return z, Moments(*measured)
+
+
+class _How(NamedTuple):
+    """What is static: the axes of the batch, epsilon, and the slope of the activation."""
+
+    axes: tuple[int, ...]
+    axis_name: AxisName | None
+    epsilon: float
+    slope: float
+
+
+def _check_slope(where: str, slope: float) -> None:
+    _validate.in_range(where, "slope", slope, 0.0, 1.0)
+    if slope == 0.0:
+        raise ValueError(f"{where}: slope must be above 0, got 0: a ReLU cannot be inverted. Use for example 0.01.")
+
+
+def _leaky(slope: float, a: Array) -> Array:
+    return jnp.where(a >= 0, a, slope * a)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _activated(
+    how: _How, x: Array, where: Array | None, scale: Array, bias: Array
+) -> tuple[Array, Array, Array, Array]:
+    """z, mean, variance and count."""
+    extent = Extent(how.axes, how.axis_name)
+    y, measured = standardize_batch(x, extent, scale, bias, where=where, epsilon=how.epsilon)
+    return masked(_leaky(how.slope, y), where).astype(x.dtype), *measured
+
+
+@_activated.defjvp
+def _activated_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The derivative in terms of the output; ``jax.checkpoint`` sees to it that nothing else is kept."""
+    x, where, scale, bias = primals
+    z, mean, var, count = _activated(how, *primals)
+    inverse = inverse_deviation(x, Extent(how.axes, how.axis_name), where=where, epsilon=how.epsilon)
+    recover = jax.checkpoint(partial(_tangents, how))
+    changes = recover(z, where, scale, bias, inverse, (tangents[0], *tangents[2:]))
+    return (z, mean, var, count), (*changes, jnp.zeros_like(count))
+
+
+def _tangents(
+    how: _How, z: Array, where: Array | None, scale: Array, bias: Array, inverse: Array, along: tuple[Array, ...]
+) -> tuple[Array, Array, Array]:
+    """The changes of z, mean and variance along those of x, scale and bias."""
+    dtype = scale.dtype
+    count = jnp.maximum(count_over(z, where, how.axes, how.axis_name), jnp.ones((), dtype))
+
+    def mean(data: Array) -> Array:
+        return sum_over(data, how.axes, how.axis_name) / count
+
+    a = z.astype(dtype)
+    rising = a >= 0
+    a = jnp.where(rising, a, a / how.slope)
+    lost = scale == 0
+    x_hat = jnp.where(lost, 0.0, (a - bias) / jnp.where(lost, jnp.ones((), dtype), scale))
+    x_hat = masked(x_hat, where)
+    t = masked(along[0].astype(dtype), where)
+    shift, stretch = mean(t), mean(x_hat * t)
+    change = scale * inverse * (t - shift - x_hat * stretch) + along[1] * x_hat + along[2]
+    change = masked(jnp.where(rising, change, how.slope * change), where)
+    squeeze = partial(jnp.squeeze, axis=how.axes)
+    return change.astype(z.dtype), squeeze(shift), squeeze(2.0 * stretch / inverse)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class InPlaceBatchNorm(BatchSpec):
+    """The spec of :func:`in_place_batch_norm`, with the rule by which its running statistics move.
+
+    Attributes:
+      axis: the axes over which statistics are taken; None means all but the last.
+      slope: that of the leaky rectifier below zero; 1 leaves the activation out.
+      epsilon: added to the variance, inside the root.
+      momentum: weight of the old running statistics; None for the exact average over everything seen.
+      ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1).
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.InPlaceBatchNorm(slope=0.5, momentum=0.5)
+      >>> params, running = norm.init((1,)), norm.initial_stats((1,))
+      >>> z, measured = norm(params, jnp.array([[1.0], [3.0]]))
+      >>> z.round(2).tolist(), norm.fold(running, measured).mean.tolist()
+      ([[-0.5], [1.0]], [1.0])
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    slope: float = 0.01
+    epsilon: float = 1e-5
+    momentum: float | None = 0.99
+    ddof: int = 0
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_slope("InPlaceBatchNorm", self.slope)
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`in_place_batch_norm`; returns the output and the measured (or the given) Moments."""
+        scale, bias = base.affine_of(params, "InPlaceBatchNorm")
+        return in_place_batch_norm(
+            x,
+            scale,
+            bias,
+            moments=stats,
+            axis=self.axis,
+            slope=self.slope,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+
+    def check_site(self, where: str) -> None:
+        """Refuses sites: a cell has its own activations."""
+        raise ValueError(f"{where}: {self!r} cannot be used inside a cell, which activates by itself. Use BatchNorm().")

@@ -1,0 +1,194 @@
+"""Batch normalization by mean absolute, largest, or k largest deviations."""
+
+import dataclasses
+import math
+from functools import partial
+from typing import Literal, TypeAlias, final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm.norms.core.moments import Moments, sum_over
+from jaxnorm.zoo.norms.batch._deviation import scaled_batch_norm
+from jaxnorm.zoo.norms.batch._maximum import largest_sum_over, maximum_over
+
+Deviation: TypeAlias = Literal["l1", "l_infinity", "top_k"]
+_DEVIATIONS = ("l1", "l_infinity", "top_k")
+_L1 = math.sqrt(math.pi / 2.0)
+_LARGEST = (1.0 + math.sqrt(math.pi * math.log(4.0))) / math.sqrt(8.0)
+
+
+def lp_batch_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    deviation: Deviation = "l1",
+    k: int = 10,
+    moments: Moments | None = None,
+    axis: Axis | None = None,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "..."], Moments]:
+    r"""Normalizes each feature over the batch, by absolute deviations from the mean in place of squared ones.
+
+    .. math::
+       y = \text{scale} \cdot \frac{x - \mu}{s + \epsilon} + \text{bias}, \qquad
+       s_{L1} = \sqrt{\tfrac{\pi}{2}} \, \operatorname{mean}_i |x_i - \mu|, \qquad
+       s_{L\infty} = C_n \max_i |x_i - \mu|, \qquad
+       s_{top\,k} = C_n \operatorname{mean}_{k\ \text{largest}} |x_i - \mu|, \qquad
+       C_n = \frac{1 + \sqrt{\pi \ln 4}}{\sqrt{8 \ln n}}
+
+    where i runs over the n elements of ``axis`` (over those with ``where`` True only, and over all members of
+    ``axis_name``). The constants make s an estimate of the standard deviation of normal data.
+
+    Args:
+      x: data of any shape.
+      scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      deviation: which deviations make up s: "l1", "l_infinity" or "top_k".
+      k: how many are the largest ones in "top_k"; of fewer than k elements all.
+      moments: statistics to normalize with; None measures them from ``x``.
+      axis: the axes over which statistics are taken; None means all but the last.
+      epsilon: added to s.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
+      Moments that were measured or passed in. Their ``var`` holds :math:`s^2`, the estimate of the variance, so that
+      :func:`jaxnorm.fold`, :func:`jaxnorm.population` and the others treat it as one.
+
+    Raises:
+      TypeError: an array is not floating, ``where`` not boolean, or k not an integer.
+      ValueError: an unknown word, shapes that do not fit, an axis out of range, or ``axis_name`` not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> x = jnp.array([[0.0], [2.0], [4.0]])
+      >>> y, measured = jaxnorm.zoo.lp_batch_norm(x, epsilon=0.0)  # the mean absolute deviation is 4/3
+      >>> y[:, 0].round(3), measured.var.round(2)
+      (Array([-1.197,  0.   ,  1.197], dtype=float32), Array([2.79], dtype=float32))
+
+    Notes:
+      A feature that is constant over the batch, a batch of one and a batch without a real element give ``bias``, with
+      finite gradients; with ``epsilon=0`` a constant feature is 0/0. For one element :math:`C_n` is that of two. For
+      normal data :math:`C_n \max` is too large by 35 to 45 percent for n from 32 to 65536, and with k = 10 s is 0.87
+      to 1.32 of the standard deviation: outputs do not have variance one. The derivative of the maximum goes in equal
+      parts to all elements that attain it. The equations have no epsilon; the published code adds it to s, as here, and
+      averages the inverse of s while training, where we average its square.
+
+    Reference:
+      E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm Matters", 2018, arXiv:1803.01814;
+      the constants are those of the authors' code.
+    """
+    _validate.choice("lp_batch_norm", "deviation", deviation, _DEVIATIONS)
+    k = _validate.positive_int("lp_batch_norm", "k", k)
+    return scaled_batch_norm(
+        "lp_batch_norm",
+        x,
+        scale,
+        bias,
+        estimate=partial(_estimate, deviation=deviation, k=k, axis_name=axis_name),
+        moments=moments,
+        axis=axis,
+        epsilon=epsilon,
+        where=where,
+        axis_name=axis_name,
+    )
+
+
+def _estimate(
+    data: Array,
+    where: Array | None,
+    axes: tuple[int, ...],
+    count: Array,
+    *,
+    deviation: Deviation,
+    k: int,
+    axis_name: AxisName | None,
+) -> Array:
+    absolute = jnp.abs(data)
+    one = jnp.ones((), count.dtype)
+    if deviation == "l1":
+        return _L1 * sum_over(absolute, axes, axis_name) / jnp.maximum(count, one)
+    factor = _LARGEST / jnp.sqrt(jnp.log(jnp.maximum(count, 2.0 * one)))
+    if deviation == "l_infinity":
+        return factor * maximum_over(absolute, where, axes, axis_name)
+    total, size = largest_sum_over(absolute, k, axes, axis_name)
+    return factor * total / jnp.maximum(jnp.minimum(count, size), one)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class LpBatchNorm(BatchSpec):
+    """The spec of :func:`lp_batch_norm`.
+
+    Attributes:
+      axis: the axes over which statistics are taken; None means all but the last.
+      deviation: which deviations are measured: "l1", "l_infinity" or "top_k".
+      k: how many are the largest ones in "top_k"; the experiments of the paper have 10.
+      epsilon: added to the estimate of the standard deviation.
+      momentum: weight of the old running statistics; None for the average over everything seen, for which estimates
+        are pooled as if they were variances.
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.LpBatchNorm(deviation="l_infinity")
+      >>> y, measured = norm(norm.init((1,)), jnp.array([[1.0], [3.0]]))
+      >>> bool(jnp.isclose(measured.var[0], (1 + (jnp.pi * jnp.log(4.0)) ** 0.5) ** 2 / (8 * jnp.log(2.0))))
+      True
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    deviation: Deviation = "l1"
+    k: int = 10
+    epsilon: float = 1e-5
+    momentum: float | None = 0.99
+    debias: bool = False
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _validate.choice("LpBatchNorm", "deviation", self.deviation, _DEVIATIONS)
+        _validate.positive_int("LpBatchNorm", "k", self.k)
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`lp_batch_norm`; returns the output and the measured (or the given) Moments."""
+        scale, bias = base.affine_of(params, "LpBatchNorm")
+        return lp_batch_norm(
+            x,
+            scale,
+            bias,
+            deviation=self.deviation,
+            k=self.k,
+            moments=stats,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )

@@ -1,0 +1,133 @@
+"""Batch normalization that subtracts the mean and divides by nothing."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm.norms.core.moments import (
+    Moments,
+    align,
+    apply_affine,
+    as_moments,
+    centered,
+    feature_last_axes,
+    full_mask,
+    masked,
+    statistics_dtype,
+)
+
+
+def mean_only_batch_norm(
+    x: Float[Array, "..."],
+    bias: Float[Array, "..."] | None = None,
+    *,
+    moments: Moments | None = None,
+    axis: Axis | None = None,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "..."], Moments]:
+    r"""Subtracts from each feature its mean over the batch.
+
+    .. math:: y = x - \mu + \text{bias}
+
+    Args:
+      x: data of any shape; in the paper the product with a weight-normalized kernel.
+      bias: summand for each feature, as in :func:`jaxnorm.batch_norm`. None means zero.
+      moments: statistics to normalize with, of which only the mean is used; None measures them from ``x``.
+      axis: the axes over which the mean is taken; None means all but the last.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      The centered array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments
+      that were measured or passed in. The measured ``var`` is one: nothing is divided.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> y, measured = jaxnorm.zoo.mean_only_batch_norm(jnp.array([[1.0], [5.0]]))
+      >>> y.tolist(), measured.mean.tolist(), measured.var.tolist()
+      ([[-2.0], [2.0]], [3.0], [1.0])
+
+    Reference:
+      T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868.
+    """
+    _validate.floating("mean_only_batch_norm", "x", x)
+    axes = feature_last_axes("mean_only_batch_norm", axis, x.ndim)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    mask = full_mask("mean_only_batch_norm", x, where)
+    if moments is None:
+        mean, y, count = centered(x, mask, axes, axis_name)
+        seen = jnp.broadcast_to((count > 0).astype(mean.dtype), mean.shape)
+        moments = as_moments(mean, seen, count, axes)
+    else:
+        dtype = statistics_dtype(x.dtype)
+        mean = align(moments.mean, x.ndim, kept).astype(dtype)
+        _validate.broadcastable("mean_only_batch_norm", "moments.mean", mean.shape, x.shape)
+        y = masked(x.astype(dtype), mask) - mean
+    y = apply_affine("mean_only_batch_norm", y, None, bias, kept)
+    return masked(y, mask).astype(x.dtype), moments
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MeanOnlyBatchNorm(BatchSpec):
+    """The spec of :func:`mean_only_batch_norm`; its weights are ``Affine(None, bias)``.
+
+    Attributes:
+      axis: the axes over which the mean is taken; None means all but the last.
+      momentum: weight of the old running mean; None for the exact average over everything seen.
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`.
+      use_bias: whether there is a bias.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.MeanOnlyBatchNorm()
+      >>> y, measured = norm(norm.init((1,)), jnp.array([[1.0], [5.0]]))
+      >>> y.tolist(), measured.mean.tolist()
+      ([[-2.0], [2.0]], [3.0])
+
+    Note:
+      The default momentum is that of the paper's code. Of running statistics only the mean is used.
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    momentum: float | None = 0.9
+    debias: bool = False
+    use_bias: bool = True
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``Affine(None, bias)``, the bias of the given shape."""
+        return base.init_affine("MeanOnlyBatchNorm", shape, dtype, None, self.bias_init if self.use_bias else None)
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`mean_only_batch_norm`; returns the output and the measured (or the given) Moments."""
+        scale, bias = base.affine_of(params, "MeanOnlyBatchNorm")
+        if scale is not None:
+            raise ValueError(
+                f"MeanOnlyBatchNorm: params.scale must be None, got an array of shape {scale.shape}. Nothing is scaled "
+                "here; take the weights from init(shape)."
+            )
+        return mean_only_batch_norm(x, bias, moments=stats, axis=self.axis, where=where, axis_name=self.axis_name)

@@ -1,0 +1,196 @@
+"""Batch normalization by moving averages, in training too."""
+
+import dataclasses
+from typing import final
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_norm import batch_norm
+from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
+from jaxnorm.norms.core.moments import (
+    Moments,
+    align,
+    feature_last_axes,
+    full_mask,
+    masked,
+    normalize,
+    spread,
+    statistics_dtype,
+)
+
+
+def momentum_batch_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    running: Moments,
+    momentum: float = 0.9,
+    through_batch: bool = True,
+    axis: Axis | None = None,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "..."], Moments]:
+    r"""Normalizes each feature by the moving averages that include this batch.
+
+    .. math::
+       \mu = b \, \mu_r + (1 - b) \, \mu_B, \qquad \sigma^2 = b \, \sigma^2_r + (1 - b) \, \sigma^2_B, \qquad
+       y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
+
+    with running statistics r, statistics B of the batch and momentum b: what :func:`jaxnorm.fold` makes of the two.
+    Statistics for each time step of sequences (T, B, F) are ``axis=1`` with running ones of shape (T, F).
+
+    Args:
+      x: data of any shape.
+      scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      running: running statistics before this batch; no gradient flows into them.
+      momentum: weight of the running statistics.
+      through_batch: whether the gradient flows through the statistics of the batch; if not, they are constants.
+      axis: the axes over which statistics are taken; None means all but the last.
+      epsilon: added to the variance, inside the root.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
+      Moments of the batch, to be folded with the same momentum.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: momentum is out of range, shapes do not fit, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> running = jaxnorm.Moments(jnp.array([4.0]), jnp.array([3.0]), jnp.array(2.0))
+      >>> x = jnp.array([[1.0], [3.0]])  # mean 2, variance 1: the averages are 3 and 2
+      >>> y, measured = jaxnorm.zoo.momentum_batch_norm(x, running=running, momentum=0.5, epsilon=0.0)
+      >>> y[:, 0].round(3), measured.mean.tolist()
+      (Array([-1.414,  0.   ], dtype=float32), [2.0])
+
+    Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
+      With momentum 0 it is batch normalization, with 1 its inference. Where nothing is measured the running statistics
+      serve alone.
+
+    Reference:
+      S. Glinskis, "Final Project", 2017, a course report: character models with moving averages, b = 0.9. Whether they
+      entered the training there is our conclusion from its losses; averages for inference only are
+      ``BatchNorm(momentum=0.9)``, in cells also for each step.
+    """
+    _validate.floating("momentum_batch_norm", "x", x)
+    _validate.epsilon("momentum_batch_norm", epsilon)
+    _validate.in_range("momentum_batch_norm", "momentum", momentum, 0.0, 1.0)
+    axes = feature_last_axes("momentum_batch_norm", axis, x.ndim)
+    mask = full_mask("momentum_batch_norm", x, where)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    running = Moments(*(lax.stop_gradient(leaf).astype(statistics_dtype(x.dtype)) for leaf in running))
+    old_mean = align(running.mean, x.ndim, kept)
+    _validate.broadcastable("momentum_batch_norm", "running.mean", old_mean.shape, x.shape)
+    # Relative to the running mean: a mean far from zero would be rounded, the distance between two of them is not.
+    data = masked(x.astype(old_mean.dtype) - old_mean, mask)
+    moved = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
+    seen = jnp.broadcast_to(spread(moved.count, moved.mean) > 0, moved.mean.shape)
+    measured = moved._replace(mean=jnp.where(seen, running.mean + moved.mean, 0.0))
+    batch = moved if through_batch else jax.tree.map(lax.stop_gradient, moved)
+    mixed = Moments(
+        (1.0 - momentum) * batch.mean,
+        jnp.where(seen, momentum * running.var + (1.0 - momentum) * batch.var, running.var),
+        batch.count,
+    )
+    y = normalize(data, mixed, scale, bias, axis=axes, epsilon=epsilon)
+    return masked(y, mask).astype(x.dtype), measured
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class MomentumBatchNorm(BatchSpec):
+    """The spec of :func:`momentum_batch_norm`; in training it looks at running statistics, so call ``train``.
+
+    Attributes:
+      axis: the axes over which statistics are taken; None means all but the last.
+      epsilon: added to the variance, inside the root.
+      momentum: weight of the old running statistics, in training and in ``fold``.
+      through_batch: whether the gradient flows through the statistics of the batch.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.MomentumBatchNorm(momentum=0.5)
+      >>> params, running = norm.init((1,)), norm.initial_stats((1,))
+      >>> x = jnp.array([[1.0], [3.0]])
+      >>> y, measured = norm.train(params, x, running)
+      >>> running = norm.fold(running, measured)
+      >>> bool(jnp.allclose(y, norm(params, x, running)[0]))  # training used these averages
+      True
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    through_batch: bool = True
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.momentum is None:
+            raise ValueError(
+                "MomentumBatchNorm: momentum must be a number in [0.0, 1.0], got None. The report has 0.9."
+            )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Inference with the given running statistics; training is :meth:`train`."""
+        if stats is None:
+            refuse_measuring(self)
+        scale, bias = base.affine_of(params, "MomentumBatchNorm")
+        return batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
+
+    def train(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        running: Stats,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`momentum_batch_norm`."""
+        scale, bias = base.affine_of(params, "MomentumBatchNorm")
+        return momentum_batch_norm(
+            x,
+            scale,
+            bias,
+            running=running,
+            momentum=self.momentum,
+            through_batch=self.through_batch,
+            axis=self.axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: a cell hands on no running statistics in training."""
+        refuse_site(where, self)

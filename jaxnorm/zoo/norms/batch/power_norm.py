@@ -1,0 +1,294 @@
+"""Power normalization: a quadratic mean over the batch, with a backward pass of its own."""
+
+import dataclasses
+from functools import partial
+from typing import Any, final
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._reverse_mode import for_reverse_mode
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
+from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, spread, sum_over, to_running, toward
+from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.standardize import standardize
+
+
+class PowerStats(NamedTuple):
+    """Running statistics of :class:`PowerNorm`.
+
+    ``square`` is the running quadratic mean of each feature (phi), ``correction`` what the backward pass has gathered
+    (nu), ``count`` the number of batches behind both.
+    """
+
+    square: Float[Array, " F"]
+    correction: Float[Array, " F"]
+    count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
+
+
+def power_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    stats: PowerStats | None = None,
+    training: bool = False,
+    num_groups: int = 1,
+    feature_axis: int = -1,
+    epsilon: float = 1e-5,
+    backward_momentum: float = 0.9,
+    warmup: int = 10000,
+    where: Bool[Array, "..."] | None = None,
+) -> tuple[Float[Array, "..."], PowerStats]:
+    r"""Divides each feature by its root mean square over the batch, or by a running one; nothing is subtracted.
+
+    First each row is divided by the root mean square of each group of its features,
+    :math:`\hat x = x / \sqrt{\mathrm{mean}_g(x^2) + \epsilon}`. Then, with the mean over the m rows of the batch,
+
+    .. math:: q = \frac1m \sum_n \hat x_n^2, \qquad z = \frac{\hat x}{\sqrt{s + \epsilon}}, \qquad
+       y = \text{scale} \cdot z + \text{bias}
+
+    where s is q in the first ``warmup`` training steps and the running :math:`\phi` after them and in inference. The
+    backward pass of training is not the derivative of this. For an incoming gradient g of z it is
+
+    .. math:: \tilde g = g - (1 - a) \, \nu \, z, \qquad \frac{\partial L}{\partial \hat x} :=
+       \frac{\tilde g}{\sqrt{q + \epsilon}}, \qquad \nu \leftarrow \nu + \frac1m \sum_n \tilde g_n z_n
+
+    with the running correction :math:`\nu` and the momentum a of the backward pass; q is that of the batch, after the
+    warm-up too.
+
+    Args:
+      x: data of any shape; all axes but that of the features are rows.
+      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      stats: running statistics. None is a first training step: q, and a correction of zero.
+      training: with ``stats``, whether this is a training step, as above, or inference by ``stats.square``.
+      num_groups: number of consecutive groups of features in the first division.
+      feature_axis: the axis of the features.
+      epsilon: added to the quadratic means, inside the roots.
+      backward_momentum: a, in [0, 1].
+      warmup: number of training steps that normalize by the batch.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+
+    Returns:
+      The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and in training
+      ``PowerStats(q, 0, 1)`` (count 0 without a real row), for the fold of :class:`PowerNorm`; else ``stats``.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: ``num_groups`` does not divide the features, ``training`` lacks ``stats``, or shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> y, measured = jaxnorm.zoo.power_norm(jnp.array([[1.0, 0.0], [0.0, 2.0]]), epsilon=1e-12)
+      >>> y.round(2).tolist(), measured.square.round(2).tolist()
+      ([[1.409999966621399, 0.0], [0.0, 1.409999966621399]], [1.0, 1.0])
+
+    Notes:
+      What jax.grad returns for ``stats.correction`` in training is the amount by which the backward pass lets it grow
+      (it is no derivative); :meth:`PowerNorm.correct` adds it. Where nobody differentiates with respect to running
+      statistics, as in the Flax modules, the correction stays zero, and so does that term of the backward pass.
+      Reverse mode only, and no ``axis_name``: a backward pass of one's own cannot gather over mapped axes.
+
+    Reference:
+      S. Shen, Z. Yao, A. Gholami, M. Mahoney, K. Keutzer, "PowerNorm", 2020, arXiv:2003.07845; as in the published
+      code.
+    """
+    _validate.floating("power_norm", "x", x)
+    _validate.epsilon("power_norm", epsilon)
+    _validate.in_range("power_norm", "backward_momentum", backward_momentum, 0.0, 1.0)
+    if training and stats is None:
+        raise ValueError("power_norm: training=True needs the running statistics as stats. Leave it out without them.")
+    _, feature = base.group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
+    mask = full_mask("power_norm", x, where)
+    split, members, last = base.in_groups(x, mask, num_groups, (feature,), feature)
+    data = standardize(split, Extent(last), where=members, epsilon=epsilon, center=False).reshape(x.shape)
+    rows = tuple(a for a in range(x.ndim) if a != feature)
+
+    def lay(value: Array) -> Array:
+        _validate.shape(
+            "power_norm", "stats", value.shape, (x.shape[feature],), "(F,)", "Are they of the same normalizer?"
+        )
+        return jnp.expand_dims(value.astype(data.dtype), rows)
+
+    if stats is not None and not training:
+        z, measured = masked(data * lax.rsqrt(lay(stats.square) + epsilon), mask), stats
+    else:
+        nothing = jnp.zeros((x.shape[feature],), data.dtype)
+        phi, correction = (lay(nothing), lay(nothing)) if stats is None else (lay(stats.square), lay(stats.correction))
+        by_batch = jnp.asarray(True) if stats is None else stats.count < warmup
+        how = _How(rows, epsilon, 1.0 - backward_momentum)
+        data, correction = for_reverse_mode(_FORWARD_MODE, (data, correction))
+        z, q, count = _scaled(how, data, mask, phi, correction, by_batch)
+        some = (count > 0).astype(data.dtype)
+        some = jnp.squeeze(some, rows) if count.shape[feature] != 1 else some.reshape(())
+        measured = PowerStats(jnp.squeeze(q, rows), jnp.zeros_like(nothing), some)
+    y = apply_affine("power_norm", z, scale, bias, (feature,))
+    return masked(y, mask).astype(x.dtype), measured
+
+
+class _How(NamedTuple):
+    """What is static about the scaling: the axes of rows, epsilon, and the share 1 - a of the correction."""
+
+    rows: tuple[int, ...]
+    epsilon: float
+    share: float
+
+
+_FORWARD_MODE = (
+    "power_norm: its backward pass is no derivative, so there is none in forward mode (jax.jvp, jax.linearize, "
+    "jax.jacfwd). Use reverse mode, such as jax.grad."
+)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scaled(
+    how: _How, x: Array, where: Array | None, phi: Array, correction: Array, by_batch: Array
+) -> tuple[Array, Array, Array]:
+    """z, and the quadratic mean of the batch with the number of rows behind it."""
+    count = count_over(x, where, how.rows, None)
+    q = sum_over(jnp.square(masked(x, where)), how.rows, None) / jnp.maximum(count, jnp.ones((), count.dtype))
+    z = masked(x * lax.rsqrt(jnp.where(by_batch, q, phi) + how.epsilon), where)
+    return z, q, count
+
+
+def _scaled_forward(
+    how: _How, x: Array, where: Array | None, phi: Array, correction: Array, by_batch: Array
+) -> tuple[tuple[Array, Array, Array], Any]:
+    z, q, count = _scaled(how, x, where, phi, correction, by_batch)
+    return (z, q, count), (z, q, count, where, correction)
+
+
+def _scaled_backward(how: _How, kept: Any, gradients: tuple[Array, Array, Array]) -> tuple[Any, ...]:
+    """The published backward pass; the gradient of the correction is the amount by which it grows."""
+    z, q, count, where, correction = kept
+    g = masked(gradients[0] - how.share * correction * z, where)
+    growth = sum_over(g * z, how.rows, None) / jnp.maximum(count, jnp.ones((), count.dtype))
+    return g * lax.rsqrt(q + how.epsilon), None, jnp.zeros_like(q), growth, None
+
+
+_scaled.defvjp(_scaled_forward, _scaled_backward)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class PowerNorm(HasFeatureAxis):
+    """The spec of :func:`power_norm`, with the rule by which its running statistics move.
+
+    Attributes:
+      num_groups: number of consecutive groups of features in the first division.
+      feature_axis: the axis of the features; all others are rows.
+      epsilon: added to the quadratic means, inside the roots.
+      momentum: weight of the old running quadratic mean; the published code has 0.9.
+      backward_momentum: the momentum of the backward pass.
+      warmup: number of training steps that normalize by the batch; all but the last of them average it exactly.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.PowerNorm()
+      >>> params, running = norm.init((2,)), norm.initial_stats((2,))
+      >>> def loss(params, running, x):
+      ...     y, measured = norm.train(params, x, running)
+      ...     return jnp.sum(y), measured
+      >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
+      >>> (_, growth), measured = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, running, x)
+      >>> running = norm.correct(norm.fold(running, measured), growth)
+      >>> running.square.round(2).tolist(), running.correction.round(2).tolist(), running.count.tolist()
+      ([1.0, 1.0], [0.7099999785423279, 0.7099999785423279], 1.0)
+    """
+
+    num_groups: int = 1
+    _: dataclasses.KW_ONLY
+    feature_axis: int = -1
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    backward_momentum: float = 0.9
+    warmup: int = 10000
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("momentum", "backward_momentum"):
+            _validate.in_range("PowerNorm", name, getattr(self, name), 0.0, 1.0)
+
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
+        """Quadratic mean 1, correction 0, no batch."""
+        return PowerStats(jnp.ones(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((), dtype))
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`power_norm`: by the batch, as in a first training step, or in inference by ``stats``."""
+        return self._apply(params, x, stats, where, training=False)
+
+    def train(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        running: Stats,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """A training step: by the batch during the warm-up, by ``running`` after it, with the paper's backward pass."""
+        return self._apply(params, x, running, where, training=True)
+
+    def _apply(
+        self, params: Params, x: Array, stats: Stats | None, where: Array | None, *, training: bool
+    ) -> tuple[Array, Stats]:
+        scale, bias = base.affine_of(params, "PowerNorm")
+        return power_norm(
+            x,
+            scale,
+            bias,
+            stats=stats,
+            training=training,
+            num_groups=self.num_groups,
+            feature_axis=self.feature_axis,
+            epsilon=self.epsilon,
+            backward_momentum=self.backward_momentum,
+            warmup=self.warmup,
+            where=where,
+        )
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        r"""Moves the running quadratic mean; there are no rows for time steps.
+
+        As published: in steps t = 1, 2, ... of the warm-up, but for the last one, first
+        :math:`\phi \leftarrow \phi (t-1)/t + q/t`, and then, in all steps, :math:`\phi \leftarrow a \phi + (1-a) q`.
+        A feature that a batch had no real row of stays.
+        """
+        q, _, some = map(to_running, measured, running)
+        step = running.count + 1.0
+        average = toward(running.square, q, 1.0 / step.astype(q.dtype))
+        # The last step of the warm-up is not averaged, though it normalizes by the batch.
+        square = jnp.where(step < self.warmup, average, running.square)
+        square = toward(square, q, 1.0 - self.momentum)
+        square = jnp.where(spread(some, square) > 0, square, running.square)
+        return PowerStats(square, running.correction, running.count + jnp.max(some))
+
+    def correct(self, running: PowerStats, gradient: PowerStats) -> PowerStats:
+        """Adds what the backward pass gathered: the gradient of a loss with respect to the running statistics."""
+        return running._replace(correction=running.correction + gradient.correction)
+
+    def check_site(self, where: str) -> None:
+        """Refuses sites: their statistics are means and variances."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell, where statistics are means and variances. "
+            "Use BatchNorm()."
+        )

@@ -1,0 +1,168 @@
+"""Batch normalization by a reference batch and the example itself."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_norm import batch_norm
+from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm.norms.core.moments import Moments, align, feature_last_axes, full_mask, masked, merge, normalize, spread
+
+
+def virtual_batch_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    reference: Moments,
+    axis: Axis | None = None,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "..."]:
+    r"""Normalizes each example by the statistics of a reference batch to which that example has been added.
+
+    .. math::
+       \mu = \frac{n \mu_r + e_1}{n + 1}, \qquad
+       \sigma^2 = \frac{n m_2 + e_2}{n + 1} - \mu^2, \qquad
+       y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
+
+    where :math:`\mu_r, m_2` are the means of the reference batch of n examples and of its squares, and :math:`e_1, e_2`
+    those of the example (over its positions, if it has any). Outputs of different examples do not depend on each other.
+
+    Args:
+      x: data with examples on the first axis.
+      scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      reference: statistics of the reference batch at the same place of the network, as :func:`jaxnorm.batch_norm`
+        measures them; gradients flow into them.
+      axis: the axes over which the reference was measured, the first among them; None means all but the last.
+      epsilon: added to the variance, inside the root.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: the first axis is not among ``axis``, or shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> _, reference = jaxnorm.batch_norm(jnp.array([[0.0], [2.0], [4.0]]))
+      >>> y = jaxnorm.zoo.virtual_batch_norm(jnp.array([[2.0], [6.0]]), reference=reference, epsilon=0.0)
+      >>> y.round(3)[:, 0]  # (6 - 3) / sqrt(5)
+      Array([0.   , 1.342], dtype=float32)
+
+    Notes:
+      The variance is computed in the equal form without a difference of squares, :func:`jaxnorm.merge`. Reference and
+      example are weighted by their numbers of real elements, which is n to 1 where all examples have as many. An empty
+      reference leaves the statistics of the example.
+
+    Reference:
+      T. Salimans et al., "Improved Techniques for Training GANs", 2016, arXiv:1606.03498; the equations are those of
+      the authors' code.
+    """
+    _validate.floating("virtual_batch_norm", "x", x)
+    _validate.epsilon("virtual_batch_norm", epsilon)
+    axes = feature_last_axes("virtual_batch_norm", axis, x.ndim)
+    mask = full_mask("virtual_batch_norm", x, where)
+    if 0 not in axes:
+        raise ValueError(f"virtual_batch_norm: axis={axis} must contain 0, the axis of the examples. Move them there.")
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    inner = axes[1:]
+    # Every statistic as an array with the axes of x, so that the two sides of merge have equal shapes.
+    mean, deviation, count = statistics.centered(x, mask, inner, None)
+    var = statistics.sum_over(jnp.square(deviation), inner, None) / jnp.maximum(count, jnp.ones((), count.dtype))
+    own = Moments(mean, var, jnp.broadcast_to(count, mean.shape))
+
+    def along(leaf: Array) -> Array:
+        return jnp.broadcast_to(align(leaf.astype(mean.dtype), x.ndim, kept), mean.shape)
+
+    _validate.broadcastable(
+        "virtual_batch_norm", "reference.mean", align(reference.mean, x.ndim, kept).shape, mean.shape
+    )
+    both = merge(Moments(*(along(leaf) for leaf in (*reference[:2], spread(reference.count, reference.mean)))), own)
+    return masked(normalize(masked(x, mask), both, scale, bias, axis=axes, epsilon=epsilon), mask)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class VirtualBatchNorm(BatchSpec):
+    """The spec of :func:`virtual_batch_norm`: measures a reference batch, and normalizes others with it.
+
+    Attributes:
+      axis: the axes over which statistics are taken, the first among them; None means all but the last.
+      epsilon: added to the variance, inside the root.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the reference batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.VirtualBatchNorm(epsilon=0.0)
+      >>> params = norm.init((1,))
+      >>> _, reference = norm(params, jnp.array([[0.0], [2.0], [4.0]]))  # the reference batch: plain batch norm
+      >>> y, _ = norm(params, jnp.array([[2.0], [6.0]]), reference)
+      >>> y.round(3)[:, 0]
+      Array([0.   , 1.342], dtype=float32)
+
+    Note:
+      In training the reference batch goes through the network too, at each step, and gradients flow through its
+      statistics. Where a module keeps them (``fold``), the last reference batch replaces the one before.
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Without ``stats``: batch normalization of the reference batch; with them: :func:`virtual_batch_norm`."""
+        scale, bias = base.affine_of(params, "VirtualBatchNorm")
+        if stats is None:
+            return batch_norm(
+                x, scale, bias, axis=self.axis, epsilon=self.epsilon, where=where, axis_name=self.axis_name
+            )
+        y = virtual_batch_norm(x, scale, bias, reference=stats, axis=self.axis, epsilon=self.epsilon, where=where)
+        return y, stats
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """The measured reference in place of the old one, which stays where nothing was measured."""
+
+        def latest(old: Array, new: Array, count: Array) -> Array:
+            return jnp.where(spread(count, new) > 0, lax.stop_gradient(new).astype(old.dtype), old)
+
+        count = measured.count
+        one = count if count.ndim == running.count.ndim else jnp.max(count)
+        return Moments(
+            latest(running.mean, measured.mean, count),
+            latest(running.var, measured.var, count),
+            latest(running.count, one, one),
+        )
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: a cell cannot tell the reference batch from others."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell, where statistics are handed in for inference only. Use "
+            "BatchNorm()."
+        )

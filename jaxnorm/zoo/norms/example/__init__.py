@@ -1,0 +1,1 @@
+"""Normalizers of each example by itself."""

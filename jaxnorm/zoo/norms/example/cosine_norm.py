@@ -1,0 +1,163 @@
+"""Cosine normalization: a product with a kernel, divided by both lengths."""
+
+import dataclasses
+from typing import final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
+from jaxnorm.norms import base
+from jaxnorm.norms.core.moments import count_over, full_mask, masked, statistics_dtype
+
+
+class CosineParams(NamedTuple):
+    """The weights of :class:`CosineNorm`; scale is None where the spec has none."""
+
+    kernel: Float[Array, "I F"]
+    scale: Float[Array, ""] | None
+
+
+def cosine_norm(
+    x: Float[Array, "*B I"],
+    kernel: Float[Array, "I F"],
+    scale: Float[Array, ""] | None = None,
+    *,
+    centred: bool = False,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "*B F"]:
+    r"""The cosine of the angle between each example and each column of a kernel, in place of their product.
+
+    .. math:: y_j = \text{scale} \cdot \frac{w_j \cdot x}{\lVert w_j \rVert \lVert x \rVert + \epsilon}
+
+    for the columns w of the kernel; between -1 and 1. With ``centred`` the means of x and of each w over the inputs are
+    subtracted first: Pearson's correlation.
+
+    Args:
+      x: data with I features on the last axis. For a convolution these are the patches.
+      kernel: one column for each of F outputs.
+      scale: one factor for all outputs; None means one. A softmax of cosines needs one well above 1.
+      centred: whether means are subtracted first.
+      epsilon: added to the product of the lengths. With 0 an example or a column of length zero gives zero, with
+        gradient zero.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included: an example has
+        only its real features. An example without any gives zeros.
+
+    Returns:
+      Cosines with the dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: shapes do not fit, or epsilon is negative.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> kernel = jnp.array([[1.0, 0.0], [0.0, 2.0]])
+      >>> jaxnorm.zoo.cosine_norm(jnp.array([[3.0, 4.0]]), kernel, epsilon=0.0)
+      Array([[0.6, 0.8]], dtype=float32)
+
+    Notes:
+      Where a mask varies over features the columns keep their full length; with ``centred`` they keep their full mean.
+      There is no bias. The equations are given here from memory of the paper, the place of epsilon is ours.
+
+    Reference:
+      C. Luo, J. Zhan, L. Wang, Q. Yang, "Cosine Normalization", 2017, arXiv:1702.05870.
+    """
+    _validate.floating("cosine_norm", "x", x)
+    _validate.floating("cosine_norm", "kernel", kernel)
+    _validate.epsilon("cosine_norm", epsilon)
+    if kernel.ndim != 2 or x.shape[-1:] != kernel.shape[:1]:
+        raise ValueError(
+            f"cosine_norm: kernel must have shape (I, F) with I = {x.shape[-1:]} features of x, got {kernel.shape}. "
+            "Outputs are the columns of the kernel."
+        )
+    mask = full_mask("cosine_norm", x, where)
+    dtype = statistics_dtype(x.dtype)
+    data, columns = masked(x.astype(dtype), mask), kernel.astype(dtype)
+    if centred:
+        last = (x.ndim - 1,)
+        count = jnp.maximum(count_over(data, mask, last, None), jnp.ones((), dtype))
+        data = masked(data - jnp.sum(data, axis=-1, keepdims=True) / count, mask)
+        columns = columns - jnp.mean(columns, axis=0, keepdims=True)
+    product = jnp.matmul(data, columns, precision="highest")
+    of_columns = _length(columns, 0).reshape((1,) * (x.ndim - 1) + (-1,))
+    lengths = _length(data, -1) * of_columns + epsilon
+    nothing = lengths == 0
+    y = jnp.where(nothing, 0.0, product / jnp.where(nothing, jnp.ones((), dtype), lengths))
+    if scale is not None:
+        _validate.floating("cosine_norm", "scale", scale)
+        _validate.shape("cosine_norm", "scale", scale.shape, (), "()", "One number serves all outputs.")
+        y = y * scale.astype(dtype)
+    return y.astype(x.dtype)
+
+
+def _length(vectors: Array, axis: int) -> Array:
+    """Euclidean lengths, whose gradient at zero is zero."""
+    square = jnp.sum(jnp.square(vectors), axis=axis, keepdims=True)
+    nothing = square == 0
+    return jnp.where(nothing, 0.0, jnp.sqrt(jnp.where(nothing, jnp.ones((), square.dtype), square)))
+
+
+def lecun_normal(key: PRNGKeyArray | Shaped[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Normal numbers with variance 1/I."""
+    drawn: Array = jax.nn.initializers.lecun_normal()(key, shape, dtype)
+    return drawn
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class CosineNorm:
+    """The spec of :func:`cosine_norm`: a dense layer without bias whose outputs are cosines.
+
+    It maps I features to others, so it is no :class:`jaxnorm.Normalizer` of data in place.
+
+    Attributes:
+      features: F, the number of outputs.
+      centred: whether means are subtracted first.
+      epsilon: added to the product of the lengths.
+      use_scale: whether one learned number multiplies all outputs.
+      scale_init: initial value of the scale.
+      kernel_init: initializer of the kernel (I, F); its size does not matter, its direction does.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> layer = jaxnorm.zoo.CosineNorm(3)
+      >>> params = layer.init(jax.random.key(0), 5)
+      >>> y = layer(params, jnp.ones((2, 5)))
+      >>> y.shape, bool((abs(y) <= 1).all())
+      ((2, 3), True)
+    """
+
+    features: int
+    _: dataclasses.KW_ONLY
+    centred: bool = False
+    epsilon: float = 1e-5
+    use_scale: bool = False
+    scale_init: float = 1.0
+    kernel_init: Initializer = lecun_normal
+
+    def __post_init__(self) -> None:
+        _validate.positive_int("CosineNorm", "features", self.features)
+        _validate.epsilon("CosineNorm", self.epsilon)
+
+    def init(
+        self, key: PRNGKeyArray | Shaped[Array, "2"], in_features: int, dtype: DTypeLike = jnp.float32
+    ) -> CosineParams:
+        """Fresh weights for inputs with ``in_features`` features."""
+        size = _validate.positive_int("CosineNorm.init", "in_features", in_features)
+        scale = (
+            jnp.asarray(_validate.start_value("CosineNorm", "scale_init", self.scale_init), dtype)
+            if self.use_scale
+            else None
+        )
+        return CosineParams(self.kernel_init(key, (size, self.features), dtype), scale)
+
+    def __call__(
+        self, params: CosineParams, x: Float[Array, "*B I"], where: Bool[Array, "..."] | None = None
+    ) -> Float[Array, "*B F"]:
+        """Applies :func:`cosine_norm`."""
+        kernel, scale = base.weights_of(params, CosineParams, "CosineNorm")
+        return cosine_norm(x, kernel, scale, centred=self.centred, epsilon=self.epsilon, where=where)

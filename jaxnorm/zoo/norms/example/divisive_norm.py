@@ -1,0 +1,267 @@
+"""Divisive normalization: means over a neighbourhood in place of the whole layer."""
+
+import dataclasses
+import math
+from typing import TypeAlias, final
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
+
+Window: TypeAlias = int | tuple[int, ...]
+
+
+class DivisiveParams(NamedTuple):
+    """The weights of :class:`DivisiveNorm`; None where the spec has none."""
+
+    scale: Float[Array, " F"] | None
+    bias: Float[Array, " F"] | None
+    learned_sigma: Float[Array, ""] | None
+
+
+def local_deviation(
+    x: Float[Array, "..."],
+    *,
+    window: Window,
+    axis: Axis = -1,
+    feature_axis: int = -1,
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "..."]:
+    r"""The deviation of each element from the mean over a window around it.
+
+    .. math:: v = z - \frac{1}{|A|} \sum_{j \in A} z_j
+
+    :func:`divisive_norm` divides it; the mean of its magnitude, times a small number, is the paper's additional loss
+    ("L1 regularizer").
+
+    Args:
+      x: data of any shape.
+      window: the length of the window A along each of ``axis``, or one length for all.
+      axis: the axes along which the window lies: that of the features (1-D), or those of height and width (2-D).
+      feature_axis: where it is not among ``axis``, the mean runs over all features too.
+      where: True on real data, broadcastable to ``x``. Masked elements count as zeros, like what lies beyond the edge.
+
+    Returns:
+      v, like ``x``, in at least float32; zero where masked.
+
+    Raises:
+      TypeError: ``x`` is not floating, or ``where`` not boolean.
+      ValueError: an axis is out of range, or the window does not fit the axes.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.zoo.local_deviation(jnp.array([3.0, 6.0, 9.0, 0.0]), window=3)
+      Array([ 0.,  0.,  4., -3.], dtype=float32)
+
+    Reference:
+      M. Ren, R. Liao, R. Urtasun, F. H. Sinz, R. S. Zemel, "Normalizing the Normalizers", 2017, arXiv:1611.04520.
+    """
+    _validate.floating("local_deviation", "x", x)
+    where = full_mask("local_deviation", x, where)
+    widths = _widths("local_deviation", x.shape, axis, feature_axis, "window", window)
+    data = masked(x.astype(statistics_dtype(x.dtype)), where)
+    return masked(data - _local_mean(data, widths), where)
+
+
+def divisive_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    window: Window = 30,
+    suppression_window: Window | None = None,
+    sigma: float | Float[Array, ""] = 1.0,
+    axis: Axis = -1,
+    feature_axis: int = -1,
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "..."]:
+    r"""Subtracts a local mean and divides by a local root mean square.
+
+    .. math:: v = z - \frac{1}{|A|} \sum_{j \in A} z_j, \qquad
+       y = \text{scale} \cdot \frac{v}{\sqrt{\sigma^2 + \frac{1}{|B|} \sum_{j \in B} v_j^2}} + \text{bias}
+
+    with windows A (summation) and B (suppression) around each element. Beyond the edge there are zeros and the divisors
+    stay the same, so means near an edge are smaller.
+
+    Args:
+      x: data of any shape.
+      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      window: the length of A along each of ``axis``, or one length for all.
+      suppression_window: that of B; None means that of A.
+      sigma: the constant in the root, which plays the part of epsilon: a number above zero, or a learned one.
+      axis: the axes along which the windows lie: that of the features (1-D), or those of height and width (2-D).
+      feature_axis: where it is not among ``axis``, the means run over all features too.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they count as
+        zeros, like what lies beyond the edge, and the output is zero there.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: an axis is out of range, a window does not fit the axes, sigma is not positive, or shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> y = jaxnorm.zoo.divisive_norm(jnp.array([3.0, 6.0, 9.0, 0.0]), window=3, sigma=0.0001)
+      >>> y.round(2).tolist()[:2], bool(abs(y[2] - 4 / (25 / 3) ** 0.5) < 1e-5)
+      ([0.0, 0.0], True)
+
+    Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from the mean of their window.
+      A window of even length reaches one element further to the right. The published code divides the sum over B by
+      the size of A. Where the windows differ, that is this function with sigma times :math:`\sqrt{|A|/|B|}` and then
+      scale times the same. Where all of v is zero the result is ``bias``.
+
+    Reference:
+      M. Ren, R. Liao, R. Urtasun, F. H. Sinz, R. S. Zemel, "Normalizing the Normalizers", 2017, arXiv:1611.04520.
+    """
+    _validate.floating("divisive_norm", "x", x)
+    where = full_mask("divisive_norm", x, where)
+    if isinstance(sigma, int | float):
+        _check_sigma("divisive_norm", sigma)
+    else:
+        _validate.floating("divisive_norm", "sigma", sigma)
+        _validate.shape("divisive_norm", "sigma", sigma.shape, (), "()", "One number serves all features.")
+    (feature,) = _validate.axes("divisive_norm", feature_axis, x.ndim)
+    of_sum = _widths("divisive_norm", x.shape, axis, feature_axis, "window", window)
+    of_square = of_sum
+    if suppression_window is not None:
+        of_square = _widths("divisive_norm", x.shape, axis, feature_axis, "suppression_window", suppression_window)
+    data = masked(x.astype(statistics_dtype(x.dtype)), where)
+    v = masked(data - _local_mean(data, of_sum), where)
+    square = jnp.square(jnp.asarray(sigma, data.dtype)) + _local_mean(jnp.square(v), of_square)
+    # A learned sigma may come to zero: no division by zero then.
+    nothing = square == 0
+    y = v * jnp.where(nothing, 0.0, lax.rsqrt(jnp.where(nothing, jnp.ones((), square.dtype), square)))
+    y = apply_affine("divisive_norm", y, scale, bias, (feature,))
+    return masked(y, where).astype(x.dtype)
+
+
+def _check_sigma(where: str, sigma: float) -> None:
+    _validate.in_range(where, "sigma", sigma, 0.0, math.inf)
+    if sigma == 0.0 or math.isinf(sigma):
+        raise ValueError(f"{where}: sigma must be above zero and finite, got {sigma!r}. It plays the part of epsilon.")
+
+
+def _widths(
+    where: str, shape: tuple[int, ...], axis: Axis, feature_axis: int, name: str, window: Window
+) -> dict[int, int | None]:
+    """The length of a window along each of its axes, None along an axis that it spans wholly."""
+    given = (axis,) if isinstance(axis, int) else tuple(axis)
+    _validate.axes(where, given, len(shape))
+    lengths = window if isinstance(window, tuple) else (window,) * len(given)
+    if len(lengths) != len(given):
+        raise ValueError(
+            f"{where}: {name}={window} must have a length for each of the {len(given)} axes in axis={axis}. "
+            "Give one number, or as many as axes."
+        )
+    widths: dict[int, int | None] = {
+        a % len(shape): _validate.positive_int(where, name, length) for a, length in zip(given, lengths, strict=True)
+    }
+    (feature,) = _validate.axes(where, feature_axis, len(shape))
+    return widths if feature in widths else {**widths, feature: None}
+
+
+def _local_mean(data: Array, widths: dict[int, int | None]) -> Array:
+    """The sum over a window around each element, over its size; beyond the edges there are zeros."""
+    size = math.prod(data.shape[a] if width is None else width for a, width in widths.items())
+    whole = tuple(a for a, width in widths.items() if width is None)
+    total = jnp.sum(data, axis=whole, keepdims=True) if whole else data
+    lengths = tuple(widths.get(a) or 1 for a in range(data.ndim))
+    padding = tuple(((length - 1) // 2, length // 2) for length in lengths)
+    summed: Array = lax.reduce_window(total, data.dtype.type(0), lax.add, lengths, (1,) * data.ndim, padding)
+    return summed / size
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class DivisiveNorm(HasFeatureAxis, Stateless):
+    """The spec of :func:`divisive_norm`.
+
+    Attributes:
+      window: the length of the summation window along each of ``axis``, or one for all. In the paper 30 units of an
+        LSTM, 60 of a simple recurrent network.
+      suppression_window: that of the suppression window; None means the same.
+      axis: the axes along which the windows lie: that of the features (1-D), or those of height and width (2-D).
+      feature_axis: the axis of scale and bias; where it is not among ``axis`` the means run over all features too.
+      sigma: the constant in the root; 1 in the published code, or 0.01.
+      use_learned_sigma: whether sigma is a weight that starts there.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.DivisiveNorm(3)
+      >>> y, _ = norm(norm.init((4,)), jnp.array([[3.0, 6.0, 9.0, 0.0]]))
+      >>> y.round(2).tolist()[0][:2]
+      [0.0, 0.0]
+    """
+
+    window: Window = 30
+    _: dataclasses.KW_ONLY
+    suppression_window: Window | None = None
+    axis: Axis = -1
+    feature_axis: int = -1
+    sigma: float = 1.0
+    use_learned_sigma: bool = False
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("window", "suppression_window"):
+            value = getattr(self, name)
+            if isinstance(value, list):
+                object.__setattr__(self, name, value := tuple(value))
+            for length in value if isinstance(value, tuple) else () if value is None else (value,):
+                _validate.positive_int("DivisiveNorm", name, length)
+        _check_sigma("DivisiveNorm", self.sigma)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``DivisiveParams(scale, bias, learned_sigma)`` for features of the given shape."""
+        return DivisiveParams(
+            *super().init(shape, dtype), jnp.asarray(self.sigma, dtype) if self.use_learned_sigma else None
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`divisive_norm`; there are no statistics to hand on."""
+        scale, bias, sigma = base.weights_of(params, DivisiveParams, "DivisiveNorm")
+        y = divisive_norm(
+            x,
+            scale,
+            bias,
+            window=self.window,
+            suppression_window=self.suppression_window,
+            sigma=self.sigma if sigma is None else sigma,
+            axis=self.axis,
+            feature_axis=self.feature_axis,
+            where=where,
+        )
+        return y, ()
+
+    def check_site(self, where: str) -> None:
+        """Only ``axis=-1`` with a fixed sigma fits a site."""
+        base.check_last_axis(where, self, self.axis)
+        if self.use_learned_sigma:
+            raise ValueError(
+                f"{where}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "
+                "use_learned_sigma=False."
+            )

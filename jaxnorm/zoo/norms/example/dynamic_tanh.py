@@ -1,0 +1,136 @@
+"""Dynamic Tanh, which stands where a normalizer would."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import HasAffine, Params, Stateless, Stats
+from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
+
+
+class DynamicTanhParams(NamedTuple):
+    """The weights of :class:`DynamicTanh`: the steepness alpha, scale and bias; None where the spec has none."""
+
+    alpha: Float[Array, ""]
+    scale: Float[Array, "..."] | None
+    bias: Float[Array, "..."] | None
+
+
+def dynamic_tanh(
+    x: Float[Array, "..."],
+    alpha: Float[Array, ""],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    axis: Axis = -1,
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "..."]:
+    r"""Squashes each element, with a learned steepness; nothing is measured.
+
+    .. math:: y = \text{scale} \cdot \tanh(\alpha x) + \text{bias}
+
+    Args:
+      x: data of any shape.
+      alpha: the steepness, one number for the layer.
+      scale: factor with the shape of ``x`` along ``axis``, or with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      axis: the axis or axes along which scale and bias lie.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither outputs nor gradients, and the output is zero there.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: shapes do not fit, or an axis is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.zoo.dynamic_tanh(jnp.array([0.0, 2.0, 200.0]), jnp.array(0.5)).round(3)
+      Array([0.   , 0.762, 1.   ], dtype=float32)
+
+    Notes:
+      It takes the place of layer normalization but is none: it has no statistics and is invariant to nothing. Same
+      computation in training and inference.
+
+    Reference:
+      J. Zhu, X. Chen, K. He, Y. LeCun, Z. Liu, "Transformers without Normalization", 2025, arXiv:2503.10622.
+    """
+    _validate.floating("dynamic_tanh", "x", x)
+    _validate.floating("dynamic_tanh", "alpha", alpha)
+    _validate.shape("dynamic_tanh", "alpha", alpha.shape, (), "()", "The steepness is one number for the layer.")
+    axes = _validate.axes("dynamic_tanh", axis, x.ndim)
+    mask = full_mask("dynamic_tanh", x, where)
+    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+    y = jnp.tanh(alpha.astype(data.dtype) * data)
+    y = apply_affine("dynamic_tanh", y, scale, bias, axes)
+    return masked(y, mask).astype(x.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class DynamicTanh(HasAffine, Stateless):
+    """The spec of :func:`dynamic_tanh`.
+
+    Attributes:
+      axis: the axis or axes along which scale and bias lie.
+      alpha_init: initial value of the steepness. The paper has 0.5, and for large language models less the wider the
+        model, more before attention than elsewhere (0.8 and 0.2 with 7 billion weights, 0.2 and 0.05 with 70).
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.DynamicTanh()
+      >>> y, _ = norm(norm.init((2,)), jnp.array([[0.0, 2.0]]))
+      >>> y.round(3)
+      Array([[0.   , 0.762]], dtype=float32)
+    """
+
+    axis: Axis = -1
+    _: dataclasses.KW_ONLY
+    alpha_init: float = 0.5
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", base.normalize_axis("DynamicTanh", self.axis))
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the data along ``axis``; alpha is one number for all of it."""
+        return base.shape_along("DynamicTanh", shape, self.axis)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``DynamicTanhParams(alpha, scale, bias)``: alpha of shape (), the others of the given shape."""
+        return DynamicTanhParams(
+            jnp.asarray(_validate.start_value("DynamicTanh", "alpha_init", self.alpha_init), dtype),
+            *super().init(shape, dtype),
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`dynamic_tanh`; there are no statistics to hand on."""
+        alpha, scale, bias = base.weights_of(params, DynamicTanhParams, "DynamicTanh")
+        return dynamic_tanh(x, alpha, scale, bias, axis=self.axis, where=where), ()
+
+    def check_site(self, where: str) -> None:
+        """Refuses sites: they lay weights out by gates and features, and alpha is one number."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell, where weights have gates and features. Use a normalizer "
+            "such as LayerNorm()."
+        )

@@ -1,0 +1,185 @@
+"""EvoNorm-B0: normalization and activation in one, from statistics of the batch and of single examples."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm.norms.core.moments import (
+    Moments,
+    align,
+    aligned_param,
+    apply_affine,
+    feature_last_axes,
+    full_mask,
+    masked,
+    statistics_dtype,
+)
+from jaxnorm.zoo.norms.example.evo_norm_s0 import EvoNormParams
+
+
+def evo_norm_b0(
+    x: Float[Array, "..."],
+    slope: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    moments: Moments | None = None,
+    axis: Axis | None = None,
+    position_axis: Axis | None = None,
+    epsilon: float = 1e-3,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "..."], Moments]:
+    r"""Divides by the deviation over the batch, or by a line above that of the example where this is larger.
+
+    .. math:: y = \text{scale} \cdot \frac{x}{\max\bigl(\sqrt{\sigma^2_{\text{batch}} + \epsilon},\;
+       v x + \sqrt{\sigma^2_{\text{example}} + \epsilon}\bigr)} + \text{bias}
+
+    with biased variances of each feature, over the batch and its positions, and over the positions of each example.
+    The mean is not subtracted from x. It contains its activation: none follows.
+
+    Args:
+      x: data of any shape, for example (N, height, width, F).
+      slope: v, one number for each feature: an array with the shape of ``x`` along the axes that are kept (or the last
+        of them), or with as many axes as ``x``.
+      scale: factor, shaped like ``slope``. None means one.
+      bias: summand, shaped like ``slope``. None means zero.
+      moments: batch statistics to normalize with, of which the variance counts; None measures them from ``x``.
+      axis: the axes of the batch statistic; None means all but the last.
+      position_axis: the axes of each example's own statistic; None means those of the batch but the first.
+      epsilon: added to both variances, inside the roots.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      The result, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments of the
+      batch that were measured, or those that were passed in.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: no position axis is left, an axis is out of range, shapes do not fit, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, numpy as np
+      >>> x = jnp.array([[[1.0], [3.0]], [[-3.0], [-1.0]]])  # two examples, two positions, one feature
+      >>> y, measured = jaxnorm.zoo.evo_norm_b0(x, jnp.ones(1), epsilon=0.0)
+      >>> np.asarray(y).ravel().round(3), measured.var.tolist()
+      (array([ 0.447,  0.75 , -1.342, -0.447], dtype=float32), [5.0])
+
+    Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
+      With ``epsilon=0`` a feature that is constant over the batch is divided by zero. The published epsilon of this
+      layer is 1e-3 in a widely used implementation, whose formula is the paper's.
+
+    Reference:
+      H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
+    """
+    _validate.floating("evo_norm_b0", "x", x)
+    _validate.epsilon("evo_norm_b0", epsilon)
+    axes = feature_last_axes("evo_norm_b0", axis, x.ndim)
+    positions = axes[1:] if position_axis is None else _validate.axes("evo_norm_b0", position_axis, x.ndim)
+    if not positions:
+        raise ValueError(
+            f"evo_norm_b0: x with shape {x.shape} has no position axis, only the batch axes {axes}: an example of its "
+            "own has no variance then. Use data with height and width, or with time."
+        )
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    mask = full_mask("evo_norm_b0", x, where)
+    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+    slopes = aligned_param("evo_norm_b0", "slope", slope, x.shape, kept, data.dtype)
+    if moments is None:
+        moments = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
+    batch = align(moments.var, x.ndim, kept).astype(data.dtype)
+    _validate.broadcastable("evo_norm_b0", "moments.var", batch.shape, x.shape)
+    example = jnp.expand_dims(statistics.moments(data, axis=positions, where=mask).var, positions)
+    y = data / jnp.maximum(jnp.sqrt(batch + epsilon), slopes * data + jnp.sqrt(example + epsilon))
+    y = apply_affine("evo_norm_b0", y, scale, bias, kept)
+    return masked(y, mask).astype(x.dtype), moments
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class EvoNormB0(BatchSpec):
+    """The spec of :func:`evo_norm_b0`, with the rule by which its running statistics move.
+
+    Attributes:
+      axis: the axes of the batch statistic; None means all but the last. The weights and running statistics have the
+        shape of the data along the others.
+      position_axis: the axes of each example's own statistic; None means those of the batch but the first.
+      epsilon: added to both variances, inside the roots.
+      momentum: weight of the old running statistics; None for the exact average over everything seen.
+      ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1), which is what is published.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      slope_init: initial value of v.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.EvoNormB0(momentum=0.5, ddof=0)
+      >>> params, running = norm.init((1,)), norm.initial_stats((1,))
+      >>> y, measured = norm(params, jnp.array([[[1.0], [3.0]], [[-3.0], [-1.0]]]))
+      >>> norm.fold(running, measured).var.tolist()
+      [3.0]
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    position_axis: Axis | None = None
+    epsilon: float = 1e-3
+    momentum: float | None = 0.9
+    ddof: int = 1
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    slope_init: float = 1.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.position_axis is not None:
+            object.__setattr__(self, "position_axis", base.normalize_axis("EvoNormB0", self.position_axis))
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``EvoNormParams(scale, bias, slope)`` of the given shape."""
+        return EvoNormParams(
+            *super().init(shape, dtype),
+            jnp.full(shape, _validate.start_value("EvoNormB0", "slope_init", self.slope_init), dtype),
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`evo_norm_b0`; returns the output and the measured (or the given) Moments of the batch."""
+        scale, bias, slope = base.weights_of(params, EvoNormParams, "EvoNormB0")
+        return evo_norm_b0(
+            x,
+            slope,
+            scale,
+            bias,
+            moments=stats,
+            axis=self.axis,
+            position_axis=self.position_axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: the features of one step have no positions."""
+        base.refuse_positions(where, self)

@@ -1,0 +1,167 @@
+"""EvoNorm-S0: normalization and activation in one, from the statistics of single examples."""
+
+import dataclasses
+from typing import final
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
+
+
+class EvoNormParams(NamedTuple):
+    """The weights of :class:`EvoNormB0` and :class:`EvoNormS0`; ``slope`` is the v of the paper."""
+
+    scale: Float[Array, "..."] | None
+    bias: Float[Array, "..."] | None
+    slope: Float[Array, "..."]
+
+
+def evo_norm_s0(
+    x: Float[Array, "..."],
+    slope: Float[Array, " F"],
+    scale: Float[Array, " F"] | None = None,
+    bias: Float[Array, " F"] | None = None,
+    *,
+    num_groups: int = 32,
+    axis: Axis | None = None,
+    feature_axis: int = -1,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> Float[Array, "..."]:
+    r"""A swish of the data over the deviation of their group of features.
+
+    .. math:: y = \text{scale}_f \cdot \frac{x \, \sigma(v_f x)}{\sqrt{\mathrm{Var}_{g(f)}(x) + \epsilon}}
+       + \text{bias}_f
+
+    with the logistic function sigma and the biased variance over the features of a group and the other reduced axes.
+    The mean is not subtracted from x. It contains its activation: none follows.
+
+    Args:
+      x: data with features on ``feature_axis``.
+      slope: v, one number a feature, or an array with as many axes as ``x``.
+      scale: one factor a feature, shaped like ``slope``. None means one.
+      bias: summand, shaped like ``slope``. None means zero.
+      num_groups: number of groups; must divide F.
+      axis: the reduced axes, ``feature_axis`` among them; None means all but the first (or the only one).
+      feature_axis: the axis that is split into groups.
+      epsilon: added to the variance, inside the root. With 0 a group without spread gives ``bias``.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: ``num_groups`` does not divide the features, ``axis`` lacks ``feature_axis``, or shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, numpy as np
+      >>> y = jaxnorm.zoo.evo_norm_s0(jnp.array([[-2.0, 0.0, 2.0, 4.0]]), jnp.ones(4), num_groups=2)
+      >>> np.asarray(y).round(3)
+      array([[-0.238,  0.   ,  1.762,  3.928]], dtype=float32)
+
+    Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
+      Same computation in training and inference. Without its activation the paper's layer is the affine map alone.
+
+    Reference:
+      H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
+    """
+    _validate.floating("evo_norm_s0", "x", x)
+    _validate.epsilon("evo_norm_s0", epsilon)
+    axes, feature = base.group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
+    mask = full_mask("evo_norm_s0", x, where)
+    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+    slopes = aligned_param("evo_norm_s0", "slope", slope, x.shape, (feature,), data.dtype)
+    split, members, split_axes = base.in_groups(data, mask, num_groups, axes, feature)
+    measured = moments(split, axis=split_axes, where=members, axis_name=axis_name)
+    square = jnp.expand_dims(measured.var, split_axes) + epsilon
+    # Without epsilon a group that does not vary has no scale: zero, with a zero gradient, instead of infinity.
+    still = square == 0
+    inverse = jnp.where(still, 0.0, lax.rsqrt(jnp.where(still, jnp.ones((), square.dtype), square)))
+    swish = data * jax.nn.sigmoid(slopes * data)
+    y = (base.split_groups(swish, num_groups, feature) * inverse).reshape(x.shape)
+    y = apply_affine("evo_norm_s0", y, scale, bias, (feature,))
+    return masked(y, mask).astype(x.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class EvoNormS0(HasFeatureAxis, Stateless):
+    """The spec of :func:`evo_norm_s0`.
+
+    Attributes:
+      num_groups: number of groups; must divide the number of features.
+      axis: the reduced axes, ``feature_axis`` among them; None means all but the first. Inside a cell use -1.
+      feature_axis: the axis that is split into groups; the weights have its length.
+      epsilon: added to the variance, inside the root.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      slope_init: initial value of v.
+      axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, numpy as np
+      >>> norm = jaxnorm.zoo.EvoNormS0(2)
+      >>> y, _ = norm(norm.init((4,)), jnp.array([[-2.0, 0.0, 2.0, 4.0]]))
+      >>> np.asarray(y).round(3)
+      array([[-0.238,  0.   ,  1.762,  3.928]], dtype=float32)
+    """
+
+    num_groups: int = 32
+    _: dataclasses.KW_ONLY
+    axis: Axis | None = None
+    feature_axis: int = -1
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    slope_init: float = 1.0
+    axis_name: AxisName | None = None
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``EvoNormParams(scale, bias, slope)`` of the given shape."""
+        return EvoNormParams(
+            *super().init(shape, dtype),
+            jnp.full(shape, _validate.start_value("EvoNormS0", "slope_init", self.slope_init), dtype),
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`evo_norm_s0`; there are no statistics to hand on."""
+        scale, bias, slope = base.weights_of(params, EvoNormParams, "EvoNormS0")
+        y = evo_norm_s0(
+            x,
+            slope,
+            scale,
+            bias,
+            num_groups=self.num_groups,
+            axis=self.axis,
+            feature_axis=self.feature_axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+        return y, ()
+
+    def check_site(self, where: str) -> None:
+        """Only ``axis=-1`` fits a site."""
+        base.check_last_axis(where, self, self.axis)

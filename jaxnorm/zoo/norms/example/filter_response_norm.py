@@ -1,0 +1,202 @@
+"""Filter response normalization with its thresholded linear unit."""
+
+import dataclasses
+from functools import partial
+from typing import final
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm.norms.core.moments import (
+    aligned_affine,
+    aligned_param,
+    apply_affine,
+    count_over,
+    full_mask,
+    masked,
+    statistics_dtype,
+    sum_over,
+)
+from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.standardize import standardize
+
+
+class FilterResponseParams(NamedTuple):
+    """The weights of :class:`FilterResponseNorm`; None where the spec has none."""
+
+    scale: Float[Array, " F"] | None
+    bias: Float[Array, " F"] | None
+    threshold: Float[Array, " F"] | None
+    learned_epsilon: Float[Array, ""] | None
+
+
+def filter_response_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, " F"] | None = None,
+    bias: Float[Array, " F"] | None = None,
+    threshold: Float[Array, " F"] | None = None,
+    learned_epsilon: Float[Array, ""] | None = None,
+    *,
+    axis: Axis | None = None,
+    feature_axis: int = -1,
+    epsilon: float = 1e-6,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> Float[Array, "..."]:
+    r"""Divides each feature of each example by its root mean square over positions, then thresholds it.
+
+    .. math:: \nu^2_{n,f} = \frac1S \sum_s x_{n,s,f}^2, \qquad
+       y = \text{scale}_f \cdot \frac{x}{\sqrt{\nu^2 + \epsilon + |\epsilon_l|}} + \text{bias}_f, \qquad
+       z = \max(y, \tau_f)
+
+    over the S positions (height and width) of example n and feature f. The last step is the thresholded linear unit
+    (TLU), the activation that belongs to it: nothing is subtracted before, so a fixed threshold of zero would not do.
+
+    Args:
+      x: data with features on ``feature_axis``, for example (N, height, width, F).
+      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      threshold: tau, shaped like ``scale``; None leaves the TLU out.
+      learned_epsilon: a number whose magnitude is added to ``epsilon``; for data that may have a single position.
+      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the axis of the features; must not be reduced.
+      epsilon: added to the mean square, inside the root. With 0 an all-zero feature gives ``bias`` before the TLU,
+        with gradient zero; not with ``learned_epsilon``.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes over which the positions are spread.
+
+    Returns:
+      z, an array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: ``axis`` contains ``feature_axis``, nothing is left to reduce, epsilon is 0 with ``learned_epsilon``,
+        or shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> x = jnp.array([[[2.0], [-2.0]]])  # one example, two positions, one feature
+      >>> jaxnorm.zoo.filter_response_norm(x, threshold=jnp.array([-0.5])).round(3)
+      Array([[[ 1. ],
+              [-0.5]]], dtype=float32)
+
+    Notes:
+      Same computation in training and inference, nothing depends on the batch. Elsewhere the fixed epsilon is 1e-5;
+      the paper's is 1e-6.
+
+    Reference:
+      S. Singh, S. Krishnan, "Filter Response Normalization Layer", 2020, arXiv:1911.09737.
+    """
+    _validate.floating("filter_response_norm", "x", x)
+    _validate.epsilon("filter_response_norm", epsilon)
+    axes, feature = base.position_axes("filter_response_norm", x.shape, axis, feature_axis)
+    mask = full_mask("filter_response_norm", x, where)
+    if learned_epsilon is None:
+        affine = aligned_affine("filter_response_norm", scale, bias, x, (feature,))
+        y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, center=False)
+    else:
+        _validate.floating("filter_response_norm", "learned_epsilon", learned_epsilon)
+        _validate.shape(
+            "filter_response_norm",
+            "learned_epsilon",
+            learned_epsilon.shape,
+            (),
+            "()",
+            "One number serves all features.",
+        )
+        if epsilon == 0.0:
+            raise ValueError(
+                "filter_response_norm: epsilon must be above 0 where learned_epsilon is given, got 0: what is learned "
+                "may become zero. Pass for example epsilon=1e-6."
+            )
+        data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+        count = jnp.maximum(count_over(data, mask, axes, axis_name), jnp.ones((), data.dtype))
+        mean_square = sum_over(jnp.square(data), axes, axis_name) / count
+        y = data * lax.rsqrt(mean_square + (epsilon + jnp.abs(learned_epsilon.astype(data.dtype))))
+        y = apply_affine("filter_response_norm", y, scale, bias, (feature,))
+    if threshold is not None:
+        y = jnp.maximum(y, aligned_param("filter_response_norm", "threshold", threshold, y.shape, (feature,), y.dtype))
+    return masked(y, mask).astype(x.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FilterResponseNorm(HasFeatureAxis, Stateless):
+    """The spec of :func:`filter_response_norm`.
+
+    Attributes:
+      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the axis of the features; the weights have its length.
+      epsilon: added to the mean square, inside the root.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      use_threshold: whether the thresholded linear unit follows; without it another activation may.
+      use_learned_epsilon: whether the magnitude of a learned number is added to epsilon.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      threshold_init: initial value of the threshold; the paper's zero starts as a ReLU.
+      learned_epsilon_init: initial value of the learned epsilon.
+      axis_name: name or names of mapped axes over which the positions are spread.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.FilterResponseNorm()
+      >>> y, _ = norm(norm.init((1,)), jnp.array([[[2.0], [-2.0]]]))
+      >>> y.round(3)
+      Array([[[1.],
+              [0.]]], dtype=float32)
+    """
+
+    axis: Axis | None = None
+    _: dataclasses.KW_ONLY
+    feature_axis: int = -1
+    epsilon: float = 1e-6
+    use_scale: bool = True
+    use_bias: bool = True
+    use_threshold: bool = True
+    use_learned_epsilon: bool = False
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    threshold_init: float = 0.0
+    learned_epsilon_init: float = 1e-4
+    axis_name: AxisName | None = None
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``FilterResponseParams(scale, bias, threshold, learned_epsilon)`` for features of the given shape."""
+        start = partial(_validate.start_value, "FilterResponseNorm")
+        return FilterResponseParams(
+            *super().init(shape, dtype),
+            jnp.full(shape, start("threshold_init", self.threshold_init), dtype) if self.use_threshold else None,
+            jnp.asarray(start("learned_epsilon_init", self.learned_epsilon_init), dtype)
+            if self.use_learned_epsilon
+            else None,
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`filter_response_norm`; there are no statistics to hand on."""
+        y = filter_response_norm(
+            x,
+            *base.weights_of(params, FilterResponseParams, "FilterResponseNorm"),
+            axis=self.axis,
+            feature_axis=self.feature_axis,
+            epsilon=self.epsilon,
+            where=where,
+            axis_name=self.axis_name,
+        )
+        return y, ()
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: the features of one step have no positions to reduce."""
+        base.refuse_positions(where, self)

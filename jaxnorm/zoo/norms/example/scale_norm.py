@@ -1,0 +1,149 @@
+"""Scale normalization."""
+
+import dataclasses
+import math
+from typing import final
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Affine, Params, Stateless, Stats
+from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
+
+# As in standardize.py: data are scaled by this power of two before they are squared, so that norms up to 1e28 are safe.
+_SCALE = 2.0**-32
+_SMALLEST_SCALED = 1e-7
+
+
+def scale_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    axis: Axis = -1,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> Float[Array, "..."]:
+    r"""Divides each example by its Euclidean norm and multiplies it by one learned number.
+
+    .. math:: y = \text{scale} \cdot \frac{x}{\max(\lVert x \rVert_2, \epsilon)} + \text{bias}
+
+    with the norm over ``axis``. With a scale of the root of the number of features it is RMS normalization.
+
+    Args:
+      x: data of any shape.
+      scale: the factor, one number in the paper; an array with the shape of ``x`` along ``axis``, or with as many axes
+        as ``x``, is taken too. None means one.
+      bias: summand, shaped like ``scale``. None means zero; the paper has none.
+      axis: the axis or axes that share the norm.
+      epsilon: the smallest norm that is divided by; a shorter example is divided by epsilon. With 0 an all-zero
+        example gives ``bias``, with gradient zero.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither norms, outputs nor gradients, and the output is zero there.
+      axis_name: name or names of mapped axes over which the features are spread.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: ``x``, ``scale`` or ``bias`` is not floating, or ``where`` not boolean.
+      ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> jaxnorm.zoo.scale_norm(jnp.array([3.0, 4.0]), jnp.array(10.0)).round(4)
+      Array([6., 8.], dtype=float32)
+
+    Notes:
+      The paper divides by the norm itself; its code bounds the norm from below by 1e-5 (it does not add), as here: the
+      two agree wherever the norm is at least epsilon. Same computation in training and inference.
+
+    Reference:
+      T. Q. Nguyen, J. Salazar, "Transformers without Tears", 2019, arXiv:1910.05895.
+    """
+    _validate.floating("scale_norm", "x", x)
+    _validate.epsilon("scale_norm", epsilon)
+    axes = _validate.axes("scale_norm", axis, x.ndim)
+    mask = full_mask("scale_norm", x, where)
+    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+    power = _SCALE if epsilon == 0.0 or epsilon >= _SMALLEST_SCALED else 1.0
+    data, shortest = data * power, epsilon * power
+    square = sum_over(jnp.square(data), axes, axis_name)
+    long = square > shortest**2
+    inverse = lax.rsqrt(jnp.where(long, square, jnp.ones((), square.dtype)))
+    y = data * jnp.where(long, inverse, 1.0 / shortest if shortest else 0.0)
+    y = apply_affine("scale_norm", y, scale, bias, axes)
+    return masked(y, mask).astype(x.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class ScaleNorm(Stateless):
+    """The spec of :func:`scale_norm`.
+
+    Attributes:
+      axis: the axis or axes that share the norm.
+      epsilon: the smallest norm that is divided by.
+      use_scale: whether there is a scale, one number for all features.
+      use_bias: whether there is a bias, one for each feature; the paper has none.
+      scale_init: initial value of the scale; None for the paper's, the root of the number of features.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes over which the features are spread (the initial scale is then that of the
+        features of one member; give ``scale_init``).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.ScaleNorm()
+      >>> y, _ = norm(norm.init((4,)), jnp.array([[2.0, -2.0, 2.0, -2.0]]))
+      >>> y
+      Array([[ 1., -1.,  1., -1.]], dtype=float32)
+    """
+
+    axis: Axis = -1
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-5
+    use_scale: bool = True
+    use_bias: bool = False
+    scale_init: float | None = None
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", base.normalize_axis("ScaleNorm", self.axis))
+        _validate.epsilon("ScaleNorm", self.epsilon)
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the data along ``axis``; the scale is one number for all of it."""
+        return base.shape_along("ScaleNorm", shape, self.axis)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``Affine(scale, bias)`` with a scale of shape () for features of the given shape."""
+        value = math.sqrt(math.prod(shape)) if self.scale_init is None else self.scale_init
+        scale, _ = base.init_affine("ScaleNorm", (), dtype, value if self.use_scale else None, None)
+        _, bias = base.init_affine("ScaleNorm", shape, dtype, None, self.bias_init if self.use_bias else None)
+        return Affine(scale, bias)
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`scale_norm`; there are no statistics to hand on."""
+        scale, bias = base.affine_of(params, "ScaleNorm")
+        y = scale_norm(x, scale, bias, axis=self.axis, epsilon=self.epsilon, where=where, axis_name=self.axis_name)
+        return y, ()
+
+    def check_site(self, where: str) -> None:
+        """Only ``axis=-1`` without a scale fits a site: sites lay weights out by gates, and one number has none."""
+        base.check_last_axis(where, self, self.axis)
+        if self.use_scale:
+            raise ValueError(
+                f"{where}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "
+                "RMSNorm(), whose scale starts as this one's and then has a value for each feature, or use_scale=False."
+            )

@@ -1,0 +1,1 @@
+"""Normalization propagated in closed form."""

@@ -1,0 +1,140 @@
+"""Normalization propagation: an activation that hands normalized inputs on normalized, without statistics."""
+
+import dataclasses
+from typing import final
+
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
+from jaxnorm.zoo.norms.propagation.activation_moments import (
+    Activation,
+    activation_function,
+    activation_moments,
+    check_activation,
+)
+
+
+def norm_prop(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    activation: Activation = "relu",
+    where: Bool[Array, "..."] | None = None,
+) -> Float[Array, "..."]:
+    r"""Applies an activation, and takes away the mean and the standard deviation that it has under a Gaussian.
+
+    .. math::
+       y = \frac{f(\text{scale} \cdot x + \text{bias}) - m}{s}, \qquad
+       m = E[f(z)], \quad s^2 = \mathrm{Var}[f(z)], \quad z \sim N(0, 1)
+
+    where x are the summed inputs of units whose incoming weights have length one, :math:`x_i = W_i u / |W_i|` for
+    inputs u of mean zero and variance one. Then x has variance one, and y again mean zero and variance one, as far as
+    x is Gaussian: no statistics are measured. For the rectified linear unit m = 0.398942 and s = 0.583819.
+
+    Args:
+      x: summed inputs with features on the last axis, of units with normalized weights.
+      scale: one factor for each feature, or an array with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      activation: f, a name from ``jax.nn`` or an elementwise function; ``x`` must not be activated yet.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; the output is
+        zero there.
+
+    Returns:
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
+
+    Raises:
+      TypeError: ``x``, ``scale`` or ``bias`` is not floating, or ``where`` not boolean.
+      ValueError: shapes do not fit, or the activation has an unknown name.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> [round(value, 3) for value in jaxnorm.zoo.norm_prop(jnp.array([-1.0, 1.0])).tolist()]
+      [-0.683, 1.03]
+
+    Notes:
+      Same computation in training and inference; an example does not see the others. The constants are those of scale
+      one and bias zero, whatever the two become. The equation is the paper's as later papers quote it.
+
+    Reference:
+      D. Arpit, Y. Zhou, B. Kota, V. Govindaraju, "Normalization Propagation", 2016, arXiv:1603.01431.
+    """
+    _validate.floating("norm_prop", "x", x)
+    check_activation("norm_prop", activation)
+    mask = full_mask("norm_prop", x, where)
+    moments = activation_moments(activation)
+    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+    z = apply_affine("norm_prop", data, scale, bias, (x.ndim - 1,))
+    y = (activation_function(activation)(z) - moments.mean) / moments.std
+    return masked(y, mask).astype(x.dtype)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class NormProp(Stateless):
+    """The spec of :func:`norm_prop`.
+
+    Attributes:
+      activation: a name from ``jax.nn`` such as ``"relu"``, or an elementwise function.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale; None for one over the root mean square singular value of the activation's
+        Jacobian, 1/1.21 for the rectified linear unit.
+      bias_init: initial value of the bias.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.NormProp()
+      >>> round(norm.init((1,)).scale.item(), 4)
+      0.8256
+    """
+
+    activation: Activation = "relu"
+    _: dataclasses.KW_ONLY
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float | None = None
+    bias_init: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_activation("NormProp", self.activation)
+
+    @property
+    def axis(self) -> int:
+        """The axis of the features, along which scale and bias lie; nothing is reduced."""
+        return -1
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The length of the last axis."""
+        return base.shape_along("NormProp", shape, -1)
+
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+        """``Affine(scale, bias)`` of the given shape."""
+        scale = self.scale_init
+        if scale is None:
+            scale = 1.0 / activation_moments(self.activation).jacobian
+        return base.init_affine(
+            "NormProp", shape, dtype, scale if self.use_scale else None, self.bias_init if self.use_bias else None
+        )
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`norm_prop`; there are no statistics to hand on."""
+        scale, bias = base.affine_of(params, "NormProp")
+        return norm_prop(x, scale, bias, activation=self.activation, where=where), ()
+
+    def check_site(self, where: str) -> None:
+        """Refuses sites: a cell activates for itself what its normalizers give."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell, since it is an activation. A normalized LSTM takes the "
+            "constants of norm_prop_lstm_variances instead."
+        )

@@ -1,0 +1,226 @@
+"""Batch normalization of whole sequences: statistics of each time step, or of all real steps together."""
+
+import dataclasses
+from typing import final
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _validate
+from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int, Integer
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_norm import batch_norm
+from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm.norms.core.moments import Moments, apply_affine, full_mask, initial_moments, masked, normalize
+from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.rows import lay_in_order
+from jaxnorm.norms.core.standardize import standardize_batch
+
+
+def frame_wise_batch_norm(
+    xs: Float[Array, "T *B F"],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    moments: Moments | None = None,
+    start: int | Int[Array, ""] = 0,
+    epsilon: float = 1e-5,
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "T *B F"], Moments]:
+    r"""Normalizes each feature of each time step over the batch; scale and bias are shared by all steps.
+
+    .. math::
+       \mu_{t,k} = \frac1m \sum_i x_{t,i,k}, \qquad \sigma^2_{t,k} = \frac1m \sum_i (x_{t,i,k} - \mu_{t,k})^2, \qquad
+       y_{t,i,k} = \text{scale}_k \frac{x_{t,i,k} - \mu_{t,k}}{\sqrt{\sigma_{t,k}^2 + \epsilon}} + \text{bias}_k
+
+    Args:
+      xs: sequences, time first and features last.
+      scale: one factor for each feature, or an array with as many axes as ``xs``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      moments: statistics to normalize with, one row for each step; the last row serves all later steps. None measures.
+      start: index of the first step within its sequence, for ``moments`` and a sequence that comes in pieces.
+      epsilon: added to the variance, inside the root.
+      where: True on real data, broadcastable to ``xs``: ``(t < lengths)[:, :, None]`` for padded batches. Masked
+        elements may hold anything, NaN included; they reach neither statistics, outputs nor gradients, and the output
+        is zero there.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      The normalized array, in shape and dtype like ``xs`` (the arithmetic is done in at least float32), and the Moments
+      that were measured, one row for each step, or those that were passed in.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: shapes do not fit, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> xs = jnp.array([[[1.0], [3.0]], [[10.0], [30.0]]])  # two steps of a batch of two
+      >>> ys, rows = jaxnorm.zoo.frame_wise_batch_norm(xs, epsilon=0.0)
+      >>> ys[:, :, 0].tolist(), rows.mean.tolist()
+      ([[-1.0, 1.0], [-1.0, 1.0]], [[2.0], [20.0]])
+
+    Notes:
+      Each step needs no later one, as in language models. A step that no sequence reaches has count zero.
+
+    Reference:
+      C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
+      arXiv:1510.01378, frame-wise normalization.
+    """
+    _validate.floating("frame_wise_batch_norm", "xs", xs)
+    _validate.epsilon("frame_wise_batch_norm", epsilon)
+    if xs.ndim < 2:
+        raise ValueError(
+            f"frame_wise_batch_norm: xs must have a time and a feature axis, (T, *B, F), got shape {xs.shape}."
+        )
+    mask = full_mask("frame_wise_batch_norm", xs, where)
+    if moments is None:
+
+        def each(x_t: Array, where_t: Array | None) -> tuple[Array, Moments]:
+            extent = Extent(tuple(range(x_t.ndim - 1)), axis_name)
+            return standardize_batch(x_t, extent, None, None, where=where_t, epsilon=epsilon)
+
+        every = None if mask is None else jnp.broadcast_to(mask, (xs.shape[0], *mask.shape[1:]))
+        y, measured = jax.vmap(each)(xs, every)
+        y = apply_affine("frame_wise_batch_norm", y, scale, bias, (0, xs.ndim - 1))
+        return masked(y, mask).astype(xs.dtype), measured
+    step = jnp.asarray(start, jnp.int32) + jnp.arange(xs.shape[0], dtype=jnp.int32)
+    row = jnp.minimum(step, moments.mean.shape[0] - 1)
+    rows = Moments(moments.mean[row], moments.var[row], moments.count[row])
+    y = normalize(masked(xs, mask), rows, scale, bias, axis=tuple(range(1, xs.ndim - 1)), epsilon=epsilon)
+    return masked(y, mask), moments
+
+
+def sequence_wise_batch_norm(
+    xs: Float[Array, "T *B F"],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    lengths: Integer[Array, "*B"],
+    moments: Moments | None = None,
+    epsilon: float = 1e-5,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "T *B F"], Moments]:
+    r"""Normalizes each feature over all real steps of all sequences together.
+
+    .. math::
+       n = \sum_i T_i, \qquad \mu_k = \frac1n \sum_i \sum_{t < T_i} x_{t,i,k}, \qquad
+       \sigma^2_k = \frac1n \sum_i \sum_{t < T_i} (x_{t,i,k} - \mu_k)^2
+
+    It is :func:`jaxnorm.batch_norm` with the mask ``t < lengths``, and its spec is ``BatchNorm()``, called with that
+    mask as ``where``.
+
+    Args:
+      xs: padded sequences, time first and features last.
+      scale: one factor for each feature. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      lengths: numbers of real steps of the sequences; the steps after them are padding and may hold anything.
+      moments: statistics to normalize with; None measures them from ``xs``.
+      epsilon: added to the variance, inside the root; code of the authors' group has 1e-6.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Returns:
+      The normalized array, zero in the padding, and the Moments that were measured or passed in.
+
+    Raises:
+      TypeError: an array is not floating.
+      ValueError: shapes do not fit, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> xs = jnp.array([[[1.0], [3.0]], [[5.0], [99.0]]])  # the second sequence has one step
+      >>> ys, measured = jaxnorm.zoo.sequence_wise_batch_norm(xs, lengths=jnp.array([2, 1]))
+      >>> measured.mean.tolist(), measured.count.tolist(), ys[1, 1].tolist()
+      ([3.0], 3.0, [0.0])
+
+    Reference:
+      C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
+      arXiv:1510.01378, sequence-wise normalization.
+    """
+    _validate.floating("sequence_wise_batch_norm", "xs", xs)
+    hint = "lengths has the batch axes of xs."
+    _validate.shape("sequence_wise_batch_norm", "lengths", lengths.shape, xs.shape[1:-1], "(*B)", hint)
+    time = jnp.arange(xs.shape[0], dtype=lengths.dtype).reshape(-1, *(1,) * lengths.ndim)
+    where = (time < lengths[None])[..., None]
+    return batch_norm(xs, scale, bias, moments=moments, epsilon=epsilon, where=where, axis_name=axis_name)
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class FrameWiseBatchNorm(BatchSpec):
+    """The spec of :func:`frame_wise_batch_norm`, with running statistics for each time step.
+
+    Attributes:
+      max_steps: number of rows of running statistics; the last one serves all later steps.
+      epsilon: added to the variance, inside the root.
+      momentum: weight of the old running statistics; None for the exact average over everything seen.
+      ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1).
+      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
+        with the first batch, see :func:`jaxnorm.fold`.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.FrameWiseBatchNorm(max_steps=2, momentum=0.0)
+      >>> xs = jnp.array([[[1.0], [3.0]], [[10.0], [30.0]]])  # time, batch, features
+      >>> ys, rows = norm(norm.init((1,)), xs)
+      >>> norm.fold(norm.initial_stats((1,)), rows).mean.tolist()
+      [[2.0], [20.0]]
+
+    Note:
+      In a cell the same is done by a site: the input site of ``bn_lstm(H, max_steps=...)``, or ``BatchNorm()``.
+    """
+
+    max_steps: int
+    _: dataclasses.KW_ONLY
+    epsilon: float = 1e-5
+    momentum: float | None = 0.99
+    ddof: int = 0
+    debias: bool = False
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _validate.positive_int("FrameWiseBatchNorm", "max_steps", self.max_steps)
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The number of features."""
+        return shape[-1:]
+
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
+        """Mean 0, variance 1, count 0, in ``max_steps`` rows."""
+        return initial_moments((self.max_steps, *shape), dtype, (self.max_steps,))
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`frame_wise_batch_norm`; returns the output and the measured (or the given) rows."""
+        scale, bias = base.affine_of(params, "FrameWiseBatchNorm")
+        return frame_wise_batch_norm(
+            x, scale, bias, moments=stats, epsilon=self.epsilon, where=where, axis_name=self.axis_name
+        )
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """Applies :func:`jaxnorm.fold`, step t to row t; what later steps than the last row measured is pooled."""
+        return super().fold(running, lay_in_order(measured, self.max_steps))
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: a cell sees one step at a time, and keeps the statistics of each step itself."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell. Use BatchNorm(), and the cell's max_steps for statistics "
+            "of each time step."
+        )

@@ -1,0 +1,1 @@
+"""Normalizers that decorrelate features."""

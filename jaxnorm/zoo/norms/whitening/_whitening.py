@@ -1,0 +1,156 @@
+"""What decorrelated batch normalization and IterNorm share: covariances of groups of features, and their statistics."""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
+from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
+from jaxnorm.norms.core.moments import (
+    across,
+    apply_affine,
+    average,
+    centered,
+    full_mask,
+    masked,
+    spread,
+    statistics_dtype,
+    to_running,
+    toward,
+)
+
+Running: TypeAlias = Literal["matrix", "covariance"]
+"""What running statistics average: the whitening matrices of batches, or their covariances."""
+
+
+class WhiteningStats(NamedTuple):
+    """The mean of F features, a matrix (d, d) for each of G groups of them, and the number of rows behind both.
+
+    The matrix is the whitening matrix or the biased covariance, see the field ``running`` of the specs.
+    """
+
+    mean: Float[Array, " F"]
+    matrix: Float[Array, "G d d"]
+    count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
+
+
+class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
+    """Weights, statistics and checks of both specs."""
+
+    def __post_init__(self) -> None:
+        spec: Any = self
+        name = type(self).__name__
+        if isinstance(spec.axis_name, list):
+            object.__setattr__(self, "axis_name", tuple(spec.axis_name))
+        if spec.group_size is not None:
+            _validate.positive_int(name, "group_size", spec.group_size)
+        super().__post_init__()
+        _validate.in_range(name, "momentum", spec.momentum, 0.0, 1.0)
+        _validate.choice(name, "running", spec.running, ("matrix", "covariance"))
+
+    def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
+        """Mean 0, the identity as matrix of each group, count 0."""
+        spec: Any = self
+        features = shape[0]
+        size = spec.group_size or features
+        matrix = jnp.broadcast_to(jnp.eye(size, dtype=dtype), (features // size, size, size))
+        return WhiteningStats(jnp.zeros(features, dtype), matrix, jnp.zeros((), dtype))
+
+    def fold(self, running: Stats, measured: Stats) -> Stats:
+        """Moves the running statistics towards what was measured, if anything was; there are no rows for time steps."""
+        spec: Any = self
+        weight = 1.0 - spec.momentum
+        mean, matrix, n = map(to_running, measured, running)
+        by_group = jnp.broadcast_to(n, (matrix.shape[0],)) > 0
+        seen = jnp.repeat(by_group, matrix.shape[-1])
+        return WhiteningStats(
+            jnp.where(seen, toward(running.mean, mean, weight), running.mean),
+            jnp.where(spread(by_group, matrix), toward(running.matrix, matrix, weight), running.matrix),
+            running.count + jnp.max(n),
+        )
+
+    def check_site(self, where: str) -> None:
+        """Never fits a site: matrices between features cannot be laid out by gates and time steps."""
+        raise ValueError(
+            f"{where}: {self!r} cannot be used inside a cell, whose statistics have gates, features and time steps, "
+            "not matrices. Use BatchNorm()."
+        )
+
+
+def whiten(
+    name: str,
+    x: Float[Array, "..."],
+    scale: Float[Array, " F"] | None,
+    bias: Float[Array, " F"] | None,
+    stats: WhiteningStats | None,
+    inverse_root: Callable[[Array], Array],
+    *,
+    group_size: int | None,
+    feature_axis: int,
+    epsilon: float,
+    running: Running,
+    where: Bool[Array, "..."] | None,
+    axis_name: AxisName | None,
+) -> tuple[Float[Array, "..."], WhiteningStats]:
+    """Subtracts means and multiplies by ``inverse_root(covariance + epsilon)``, measured or given."""
+    _validate.floating(name, "x", x)
+    _validate.epsilon(name, epsilon)
+    _validate.choice(name, "running", running, ("matrix", "covariance"))
+    (feature,) = _validate.axes(name, feature_axis, x.ndim)
+    mask = full_mask(name, x, where)
+    features = x.shape[feature]
+    size = features if group_size is None else _validate.positive_int(name, "group_size", group_size)
+    if features % size:
+        raise ValueError(
+            f"{name}: group_size={size} must divide the number of features F = {features} (axis {feature_axis} of x "
+            f"with shape {x.shape}). Choose a divisor of F."
+        )
+    groups = features // size
+    data = masked(x.astype(statistics_dtype(x.dtype)), mask)
+    moved = jnp.moveaxis(data, feature, -1)
+    rows = moved.reshape(-1, groups, size)
+    real = None if mask is None else _whole_rows(jnp.moveaxis(mask, feature, -1), moved.shape, groups)
+    rows = masked(rows, real)
+    if stats is None:
+        mean, rows, count = centered(rows, real, (0,), axis_name)
+        covariance = _covariance(rows, count, axis_name)
+        covariance = covariance + epsilon * jnp.eye(size, dtype=covariance.dtype)[None]
+        matrix = inverse_root(covariance)
+        stats = WhiteningStats(
+            mean.reshape(features), matrix if running == "matrix" else covariance, count.reshape(count.shape[1:2])
+        )
+        if count.size == 1:
+            stats = stats._replace(count=count.reshape(()))
+    else:
+        _validate.shape(
+            name, "stats.matrix", stats.matrix.shape, (groups, size, size), "(G, d, d)", "Same features and groups?"
+        )
+        mean = stats.mean.astype(rows.dtype).reshape(1, groups, size)
+        matrix = stats.matrix.astype(rows.dtype)
+        matrix = matrix if running == "matrix" else inverse_root(matrix)
+        rows = masked(rows - mean, real)
+    y = jnp.einsum("ngi,gij->ngj", rows, matrix, precision=lax.Precision.HIGHEST)
+    y = jnp.moveaxis(y.reshape(moved.shape), -1, feature)
+    y = apply_affine(name, y, scale, bias, (feature,))
+    if real is not None:
+        kept = jnp.broadcast_to(real, rows.shape).reshape(moved.shape)
+        y = masked(y, jnp.moveaxis(kept, -1, feature))
+    return y.astype(x.dtype), stats
+
+
+def _whole_rows(mask: Array, shape: tuple[int, ...], groups: int) -> Array:
+    """A mask (N, G or 1, 1): a row of a group is real if all its features are."""
+    if mask.shape[-1] == 1:
+        return jnp.broadcast_to(mask, (*shape[:-1], 1)).reshape(-1, 1, 1)
+    whole = jnp.broadcast_to(mask, shape).reshape(-1, groups, shape[-1] // groups)
+    return jnp.all(whole, axis=-1, keepdims=True)
+
+
+def _covariance(deviation: Array, count: Array, axis_name: AxisName | None) -> Array:
+    """The biased covariance (G, d, d) of rows from which their mean has been subtracted."""
+    products = jnp.einsum("ngi,ngj->gij", deviation, deviation, precision=lax.Precision.HIGHEST)
+    return average(across(products, axis_name), count[0][..., None])

@@ -1,0 +1,188 @@
+"""Decorrelated batch normalization: whitening by the inverse root of the covariance (ZCA)."""
+
+import dataclasses
+from functools import partial
+from typing import final
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm.norms import base
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.zoo.norms.whitening import _whitening
+from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats
+
+
+def decorrelated_batch_norm(
+    x: Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    *,
+    stats: WhiteningStats | None = None,
+    group_size: int | None = None,
+    feature_axis: int = -1,
+    epsilon: float = 1e-5,
+    running: Running = "matrix",
+    where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "..."], WhiteningStats]:
+    r"""Removes the correlations of features over the batch, and gives each variance one.
+
+    .. math:: \Sigma = \frac1m \sum_n (x_n - \mu)(x_n - \mu)^\top + \epsilon I, \qquad
+       y_n = \text{scale} \cdot \Sigma^{-1/2} (x_n - \mu) + \text{bias}, \qquad
+       \Sigma^{-1/2} = D \Lambda^{-1/2} D^\top
+
+    with the eigenvectors D and eigenvalues Lambda of the covariance: ZCA whitening, which of all whitenings stays
+    closest to the data. In training leave ``stats`` out: the gradient flows through mean and covariance.
+
+    Args:
+      x: data of any shape; all axes but that of the features are the batch.
+      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      bias: summand, shaped like ``scale``. None means zero.
+      stats: statistics to normalize with; None measures them from ``x``.
+      group_size: d, the number of consecutive features that are whitened together, a divisor of F; None means all.
+      feature_axis: the axis of the features.
+      epsilon: added to the variances (the diagonal of the covariance).
+      running: whether the statistics hold the whitening matrix, as published, or the covariance.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
+        neither statistics, outputs nor gradients. A row of a group counts as real if all its features are, and the
+        output is zero in the others.
+      axis_name: name or names of mapped axes (``vmap``, ``shard_map``) that the batch spans.
+
+    Returns:
+      The whitened array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
+      statistics that were measured, or those that were passed in.
+
+    Raises:
+      TypeError: an array is not floating, or ``where`` not boolean.
+      ValueError: ``group_size`` does not divide the features, shapes do not fit, or ``axis_name`` is not bound.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm, numpy as np
+      >>> x = jnp.array([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0], [-1.0, 1.0]])
+      >>> y, measured = jaxnorm.zoo.decorrelated_batch_norm(x, epsilon=1e-12)
+      >>> np.asarray(y.T @ y / 4).round(3) + 0.0  # their covariance
+      array([[1., 0.],
+             [0., 1.]], dtype=float32)
+
+    Notes:
+      Squares overflow in float32 where data lie further than about 1e19 from their mean.
+      Features that are constant, equal or otherwise dependent, a batch of one and an empty batch have finite values and
+      gradients, given by epsilon; with ``epsilon=0`` they do not. Whitening needs many more rows than features in a
+      group: the fewer, the smaller ``group_size`` should be. The published inference averages whitening matrices.
+
+    Reference:
+      L. Huang, D. Yang, B. Lang, J. Deng, "Decorrelated Batch Normalization", 2018, arXiv:1804.08450.
+    """
+    return _whitening.whiten(
+        "decorrelated_batch_norm",
+        x,
+        scale,
+        bias,
+        stats,
+        partial(_inverse_root, epsilon),
+        group_size=group_size,
+        feature_axis=feature_axis,
+        epsilon=epsilon,
+        running=running,
+        where=where,
+        axis_name=axis_name,
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _inverse_root(epsilon: float, covariance: Float[Array, "G d d"]) -> Float[Array, "G d d"]:
+    return _spectral(epsilon, covariance)[0]
+
+
+def _spectral(epsilon: float, covariance: Array) -> tuple[Array, Array, Array]:
+    """The inverse root, the roots of the eigenvalues, and the eigenvectors."""
+    eigenvalues, vectors = jnp.linalg.eigh(covariance)
+    # No eigenvalue is below epsilon, but for rounding.
+    tiny = float(jnp.finfo(covariance.dtype).tiny)  # type: ignore[no-untyped-call]
+    least = max(epsilon, tiny)
+    roots = jnp.sqrt(jnp.maximum(eigenvalues, jnp.asarray(least, covariance.dtype)))
+    return _product(vectors / roots[..., None, :], jnp.swapaxes(vectors, -1, -2)), roots, vectors
+
+
+@_inverse_root.defjvp
+def _inverse_root_jvp(epsilon: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    r"""The derivative of a function of a symmetric matrix, which repeated eigenvalues do not disturb.
+
+    In the basis of eigenvectors the change of :math:`\Sigma^{-1/2}` is that of :math:`\Sigma`, element by element times
+    the divided difference :math:`-1 / (s_i s_j (s_i + s_j))`, with the roots s of the eigenvalues.
+    """
+    matrix, roots, vectors = _spectral(epsilon, *primals)
+    across = jnp.swapaxes(vectors, -1, -2)
+    rows, columns = roots[..., :, None], roots[..., None, :]
+    change = _product(_product(across, tangents[0]), vectors)
+    change = -change / (rows * columns * (rows + columns))
+    return matrix, _product(_product(vectors, change), across)
+
+
+def _product(a: Array, b: Array) -> Array:
+    product: Array = jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+    return product
+
+
+@final
+@dataclasses.dataclass(frozen=True)
+class DecorrelatedBatchNorm(WhiteningSpec):
+    """The spec of :func:`decorrelated_batch_norm`, with the rule by which its running statistics move.
+
+    Attributes:
+      group_size: the number of consecutive features that are whitened together; None means all.
+      feature_axis: the axis of the features; all others are the batch.
+      epsilon: added to the variances (the diagonal of the covariance).
+      momentum: weight of the old running statistics; the published code has 0.9.
+      running: whether running statistics average whitening matrices, as published, or covariances.
+      use_scale: whether there is a scale.
+      use_bias: whether there is a bias.
+      scale_init: initial value of the scale.
+      bias_init: initial value of the bias.
+      axis_name: name or names of mapped axes that the batch spans.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> norm = jaxnorm.zoo.DecorrelatedBatchNorm(2, momentum=0.5)
+      >>> params, running = norm.init((4,)), norm.initial_stats((4,))
+      >>> y, measured = norm(params, jnp.ones((3, 4)))
+      >>> norm.fold(running, measured).mean.tolist(), running.matrix.shape
+      ([0.5, 0.5, 0.5, 0.5], (2, 2, 2))
+    """
+
+    group_size: int | None = None
+    _: dataclasses.KW_ONLY
+    feature_axis: int = -1
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    running: Running = "matrix"
+    use_scale: bool = True
+    use_bias: bool = True
+    scale_init: float = 1.0
+    bias_init: float = 0.0
+    axis_name: AxisName | None = None
+
+    def __call__(
+        self,
+        params: Params,
+        x: Float[Array, "..."],
+        stats: Stats | None = None,
+        where: Bool[Array, "..."] | None = None,
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Applies :func:`decorrelated_batch_norm`; returns the output and the measured (or the given) statistics."""
+        scale, bias = base.affine_of(params, "DecorrelatedBatchNorm")
+        return decorrelated_batch_norm(
+            x,
+            scale,
+            bias,
+            stats=stats,
+            group_size=self.group_size,
+            feature_axis=self.feature_axis,
+            epsilon=self.epsilon,
+            running=self.running,
+            where=where,
+            axis_name=self.axis_name,
+        )

@@ -1,0 +1,1 @@
+"""The normalized cells of other libraries and papers, as presets."""
