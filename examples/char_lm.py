@@ -29,7 +29,7 @@ import jaxnorm
 
 def make_cell(preset: str, args: argparse.Namespace) -> jaxnorm.Cell:
     """A model by its name; one with statistics for each time step gets a row for each step of a window."""
-    build = getattr(jaxnorm, preset)
+    build = getattr(jaxnorm, preset, None) or getattr(jaxnorm.zoo, preset)
     per_step = "max_steps" in inspect.signature(build).parameters
     # The momentum is that of recurrent batch normalization on Penn Treebank.
     return build(args.hidden, max_steps=args.window, momentum=0.95) if per_step else build(args.hidden)

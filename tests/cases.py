@@ -21,6 +21,9 @@ from tests.cell_cases import MAX_STEPS as MAX_STEPS
 from tests.cell_cases import CellCase as CellCase
 from tests.cell_cases import rows as rows
 
+PUBLIC = {name: getattr(space, name) for space in (jn, jn.weight_norms, jn.zoo) for name in space.__all__}
+"""All that users can import, by its name."""
+
 
 class NormCase(NamedTuple):
     """A normalizer spec, the shape of the data it is tried on, and what it is known to be invariant to."""

@@ -21,13 +21,13 @@ PACKAGE = ROOT / "jaxnorm"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 OUTSIDE_THE_CORE = ("flax", "optax", "chex", "matplotlib")
 LONGEST_FILE = 400
-INDEX = [
-    alias
-    for node in ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
-    if isinstance(node, ast.ImportFrom)
-    for alias in node.names
-]
-PUBLIC = sorted(alias.asname or alias.name for alias in INDEX)
+PUBLIC = {
+    f"{space.__name__}.{name}": getattr(space, name)
+    for space in (jaxnorm, jaxnorm.weight_norms, jaxnorm.zoo)
+    for name in space.__all__
+    if not inspect.ismodule(getattr(space, name))
+}
+"""All that users can import, by its full name."""
 
 
 def run_python(code, *path):
@@ -79,14 +79,14 @@ def test_the_import_check_catches_a_planted_import(tmp_path):
 # ---- loops over time in the engine only
 
 LOOPS = (
+    "engine/loops/associative_scan.py",
     "engine/loops/chunked_vjp.py",
     "engine/loops/chunks.py",
     "engine/loops/scan.py",
-    "engine/loops/associative_scan.py",
     "engine/rows.py",
 )
-"""Over the steps of a chunk, backward; over chunks; over the steps of a chunk, forward; over all steps at once, for
-linear cells; over the rows of statistics, after the steps. Each file has one."""
+"""Over all steps at once, for linear cells; over the steps of a chunk, backward; over chunks; over the steps of a
+chunk, forward; over the rows of statistics, after the steps. Each file has one."""
 
 
 def scans_in(source):
@@ -222,17 +222,26 @@ def test_types_are_shipped():
 # ---- public names
 
 
-def test_the_index_of_the_package_is_written_in_one_form():
-    assert [alias.name for alias in INDEX if alias.name != alias.asname] == []
-    # The last one by the import hook of the suite.
-    modules = ("analysis", "cells", "convert", "engine", "norms", "weights", "linen", "nnx", "optim", "jaxtyping")
-    bound = {name for name in vars(jaxnorm) if not name.startswith("_")} - set(modules)
-    assert sorted(bound) == PUBLIC
+def test_the_core_shows_what_most_users_read():
+    assert len(jaxnorm.__all__) <= 90
+    assert not set(jaxnorm.__all__) & set(jaxnorm.zoo.__all__)
+
+
+@pytest.mark.parametrize("name", ["norms", "weight_norms", "cells", "engine", "zoo", None])
+def test_a_namespace_lists_what_it_shows(name):
+    """Nothing is bound that ``__all__`` does not name, but for modules; and tab completes all of it."""
+    space = getattr(jaxnorm, name) if name else jaxnorm
+    bound = {name for name, item in vars(space).items() if not name.startswith("_") and not inspect.ismodule(item)}
+    assert bound <= set(space.__all__) <= set(dir(space))
+    assert len(set(space.__all__)) == len(space.__all__)
+    source = ast.parse(Path(space.__file__).read_text(encoding="utf-8"))
+    aliases = [alias for node in source.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert [alias.name for alias in aliases if alias.name != alias.asname] == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_name_is_documented(name):
-    item = getattr(jaxnorm, name)
+    item = PUBLIC[name]
     doc = inspect.getdoc(item) or ""
     assert doc, f"{name} has no docstring"
     if inspect.isfunction(item):
@@ -281,18 +290,22 @@ def test_a_converter_has_two_documented_verbs_and_a_page(name):
 
 def test_every_public_name_is_in_the_api_pages():
     pages = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs" / "api").glob("*.md"))
-    listed = set(re.findall(r"^\.\. auto\w+:: jaxnorm\.(\w+)$", pages, re.MULTILINE))
-    assert sorted(set(PUBLIC) - listed - {"initializers"}) == []
+    listed = set(re.findall(r"^\.\. auto\w+:: (jaxnorm(?:\.zoo|\.weight_norms)?\.\w+)$", pages, re.MULTILINE))
+    missing = {name for name in PUBLIC if name not in listed and f"jaxnorm.{name.rpartition('.')[2]}" not in listed}
+    assert missing == set()
     assert "automodule:: jaxnorm.cells.initializers" in pages
-    assert sorted(name for name in listed if not hasattr(jaxnorm, name) and name not in ("linen", "nnx", "optim")) == []
+    assert listed - set(PUBLIC) - {f"jaxnorm.{name}" for name in ("linen", "nnx", "optim")} == set()
 
 
 def test_every_normalizer_cell_and_preset_is_in_readme_with_its_paper():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = [line for line in readme.splitlines() if line.startswith("| `")]
-    specs = [n for n in PUBLIC if dataclasses.is_dataclass(getattr(jaxnorm, n))]
-    presets = [n for n in PUBLIC if getattr(getattr(jaxnorm, n), "__module__", "") == "jaxnorm.cells.presets"]
-    missing = [name for name in specs + presets if not any(f"`{name}`" in row for row in rows)]
+    names = [
+        name.rpartition(".")[2]
+        for name, item in PUBLIC.items()
+        if dataclasses.is_dataclass(item) or getattr(item, "__module__", "") == "jaxnorm.cells.presets"
+    ]
+    missing = [name for name in names if not any(f"`{name}`" in row for row in rows)]
     assert missing == []
     assert [row for row in rows if not re.search(r"\b(19|20)\d\d\b", row) and "Identity" not in row] == []
 

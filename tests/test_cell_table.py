@@ -9,6 +9,7 @@ import jax
 import pytest
 
 import jaxnorm as jn
+from tests import cases
 
 ROOT = Path(__file__).parents[1]
 ADVICE = "add one line for each to docs/_ext/cell_entries.py and run: python docs/_ext/cell_table.py"
@@ -38,7 +39,7 @@ def test_the_page_is_what_the_cells_say(table):
 
 def test_every_entry_is_what_its_name_makes(table):
     for entry in table.ENTRIES:
-        made = getattr(jn, entry.name)
+        made = cases.PUBLIC[entry.name]
         assert type(entry.cell) is (made if isinstance(made, type) else type(entry.cell))
         assert not isinstance(made, type) or type(entry.cell).__name__ == entry.name
         assert table.ENTRIES.count(entry) == 1
@@ -77,7 +78,7 @@ def epsilon_of(cell):
 @pytest.mark.parametrize("cells", [row for row in ROWS if len(row) == 7], ids=lambda row: row[0])
 def test_what_the_page_says_of_an_lstm_is_what_its_preset_is(cells, key):
     name, _, c_hat, carried, forget, epsilon, _ = cells
-    cell = getattr(jn, name.strip("`"))(4)
+    cell = cases.PUBLIC[name.strip("`")](4)
     params = jax.eval_shape(lambda key: cell.init(key, 3), key)
     assert float(epsilon.split(",")[0]) == epsilon_of(cell)
     has_bias = params.bias is not None or cell.sites.summed != jn.Identity()
@@ -90,7 +91,7 @@ def test_what_the_page_says_of_an_lstm_is_what_its_preset_is(cells, key):
 @pytest.mark.parametrize("cells", [row for row in ROWS if len(row) == 6], ids=lambda row: row[0])
 def test_what_the_page_says_of_a_gru_is_what_its_preset_is(cells):
     name, _, candidate, z, epsilon, _ = cells
-    cell = getattr(jn, name.strip("`"))(4)
+    cell = cases.PUBLIC[name.strip("`")](4)
     assert float(epsilon) == epsilon_of(cell)
     assert z.startswith({"keep": "keeps", "renew": "renews"}[cell.update_gate])
     assert ("n_x" in candidate) == (cell.reset == "recurrent")
@@ -99,7 +100,7 @@ def test_what_the_page_says_of_a_gru_is_what_its_preset_is(cells):
 @pytest.mark.parametrize("cells", [row for row in ROWS if len(row) == 4], ids=lambda row: row[0])
 def test_what_the_page_says_of_the_cost_is_what_a_step_does(cells, table):
     for name in re.findall(r"`(\w+)`", cells[0]):
-        products, before, inside = table.work(getattr(jn, name)(4))
+        products, before, inside = table.work(cases.PUBLIC[name](4))
         assert products == 1
         assert sum(map(int, cells[3].split("+"))) == inside, name
         assert sum(map(int, re.findall(r"(\d) over", cells[1]))) == before, name
@@ -108,5 +109,5 @@ def test_what_the_page_says_of_the_cost_is_what_a_step_does(cells, table):
 def test_the_page_has_every_preset_of_its_kind():
     named = {row[0].strip("`") for row in ROWS if len(row) in (6, 7)}
     costs = {name for row in ROWS if len(row) == 4 for name in re.findall(r"`(\w+)`", row[0])}
-    kinds = {name for name in vars(jn) if re.fullmatch(r"(\w+_)?ln_(lstm|gru)|dreamer_gru", name)}
+    kinds = {name for name in cases.PUBLIC if re.fullmatch(r"(\w+_)?ln_(lstm|gru)|dreamer_gru", name)}
     assert named == costs == kinds

@@ -10,7 +10,8 @@ LN = jn.LayerNorm()
 
 
 def _by_name(name: str) -> Callable[..., Any]:
-    return lambda hidden, steps, dtype: getattr(jn, name)(hidden, dtype=dtype)
+    make = getattr(jn if name in jn.__all__ else jn.zoo, name)
+    return lambda hidden, steps, dtype: make(hidden, dtype=dtype)
 
 
 def _block_gru(hidden: int, steps: int, dtype: str) -> Any:

@@ -26,11 +26,11 @@ BATCH, FEATURES = 3, 5
 
 def public_cells() -> list[str]:
     """The names of all public cells, of presets and of functions that make cells of cells."""
-    return sorted(name for name, value in vars(jn).items() if _makes_cells(value))
+    return sorted(name for name, value in {**vars(jn), **vars(jn.zoo)}.items() if _makes_cells(value))
 
 
 def _makes_cells(value: Any) -> bool:
-    if not getattr(value, "__module__", "").startswith("jaxnorm.cells."):
+    if not getattr(value, "__module__", "").startswith(("jaxnorm.cells.", "jaxnorm.zoo.")):
         return False
     if inspect.isfunction(value):
         value = typing.get_type_hints(value).get("return")

@@ -24,8 +24,9 @@ LETTERS = analysis.PerChange("W", "Wc", "w", "X", "Xc", "x")
 
 def public_specs() -> list[str]:
     """The names of all public specs of normalizers, of x or of kernels."""
-    kinds = [value for value in vars(jn).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
-    packages = ("jaxnorm.norms.", "jaxnorm.weight_norms.")
+    names = {**vars(jn), **vars(jn.weight_norms), **vars(jn.zoo)}
+    kinds = [value for value in names.values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
+    packages = ("jaxnorm.norms.", "jaxnorm.weight_norms.", "jaxnorm.zoo.norms.")
     return sorted(kind.__name__ for kind in kinds if kind.__module__.startswith(packages))
 
 

@@ -11,7 +11,7 @@ from .errors import BadInput
 
 PRESETS = tuple(
     name
-    for name, function in vars(jaxnorm).items()
+    for name, function in {**vars(jaxnorm), **vars(jaxnorm.zoo)}.items()
     if inspect.isfunction(function) and next(iter(inspect.signature(function).parameters), "") == "hidden_features"
 )
 """Every model that jaxnorm has by name."""

@@ -1,1 +1,21 @@
 """The loop that runs every cell, and what calls it."""
+
+from jaxnorm.engine.connections import residual_stack as residual_stack
+from jaxnorm.engine.connections import skip_stack as skip_stack
+from jaxnorm.engine.sequence_statistics import sequence_statistics as sequence_statistics
+from jaxnorm.engine.stacks import Directions as Directions
+from jaxnorm.engine.stacks import bidirectional as bidirectional
+from jaxnorm.engine.stacks import stack as stack
+from jaxnorm.engine.unroll import Unrolled as Unrolled
+from jaxnorm.engine.unroll import unroll as unroll
+
+__all__ = [
+    "Directions",
+    "Unrolled",
+    "bidirectional",
+    "residual_stack",
+    "sequence_statistics",
+    "skip_stack",
+    "stack",
+    "unroll",
+]

@@ -99,11 +99,13 @@ def read(module: nnx.Module, template: PyTree) -> PyTree:
 
 
 def write(module: nnx.Module, stats: PyTree) -> None:
+    """Sets the variables that hold a tree of statistics."""
     for path, leaf in paths(stats):
         _variable(module, path).set_value(leaf)
 
 
 def weights(module: Any) -> PyTree:
+    """The weights of the cell that a module holds."""
     return read(module, cell_template(module.cell, module.in_features))
 
 
@@ -135,6 +137,7 @@ def statistics(module: Any) -> PyTree:
 
 
 def running(module: Any) -> PyTree:
+    """The running statistics of a cell, site by site."""
     return statistics(module)[SITES]
 
 
@@ -157,6 +160,7 @@ def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
 
 
 def set_view(module: Any, use_running_average: bool | None, deterministic: bool | None = None) -> None:
+    """Sets what ``train``, ``eval`` and ``set_attributes`` of Flax set, where it is given."""
     if use_running_average is not None:
         module.use_running_average = use_running_average
     if deterministic is not None:

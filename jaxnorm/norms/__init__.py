@@ -1,1 +1,43 @@
 """Normalizers, x -> x: one a file, a plain function and its spec."""
+
+from jaxnorm.norms.base import Affine as Affine
+from jaxnorm.norms.base import Normalizer as Normalizer
+from jaxnorm.norms.batch_norm import BatchNorm as BatchNorm
+from jaxnorm.norms.batch_norm import batch_norm as batch_norm
+from jaxnorm.norms.core.moments import Moments as Moments
+from jaxnorm.norms.core.moments import merge as merge
+from jaxnorm.norms.core.moments import moments as moments
+from jaxnorm.norms.core.moments import normalize as normalize
+from jaxnorm.norms.core.running import fold as fold
+from jaxnorm.norms.core.running import population as population
+from jaxnorm.norms.group_norm import GroupNorm as GroupNorm
+from jaxnorm.norms.group_norm import group_norm as group_norm
+from jaxnorm.norms.identity import Identity as Identity
+from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
+from jaxnorm.norms.instance_norm import instance_norm as instance_norm
+from jaxnorm.norms.layer_norm import LayerNorm as LayerNorm
+from jaxnorm.norms.layer_norm import layer_norm as layer_norm
+from jaxnorm.norms.rms_norm import RMSNorm as RMSNorm
+from jaxnorm.norms.rms_norm import rms_norm as rms_norm
+
+__all__ = [
+    "Affine",
+    "BatchNorm",
+    "GroupNorm",
+    "Identity",
+    "InstanceNorm",
+    "LayerNorm",
+    "Moments",
+    "Normalizer",
+    "RMSNorm",
+    "batch_norm",
+    "fold",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "merge",
+    "moments",
+    "normalize",
+    "population",
+    "rms_norm",
+]

@@ -41,8 +41,8 @@ def project_weights(
       [[0.0], [1.0]]
 
     Notes:
-      Weights of length one from the start need ``jaxnorm.weight_norms.unit_rows`` on the initial ones; the first projection does it
-      otherwise. A unit without weights stays zero.
+      Weights of length one from the start need ``jaxnorm.weight_norms.unit_rows`` on the initial ones; otherwise
+      the first projection does it. A unit without weights stays zero.
 
     Reference:
       L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,

@@ -56,9 +56,10 @@ def bounded_weight_norm(
     Example:
       >>> import jax.numpy as jnp, jaxnorm
       >>> v = jnp.array([[3.0, 0.0], [4.0, 2.0]])
-      >>> jaxnorm.weight_norms.bounded_weight_norm(v, jnp.array(5.0)).round().astype(int).tolist()
+      >>> bounded = jaxnorm.weight_norms.bounded_weight_norm
+      >>> bounded(v, jnp.array(5.0)).round().astype(int).tolist()
       [[3, 0], [4, 5]]
-      >>> jaxnorm.weight_norms.bounded_weight_norm(v, jnp.array(50.0), jnp.array([3.0, 4.0])).round().astype(int).tolist()
+      >>> bounded(v, jnp.array(50.0), jnp.array([3.0, 4.0])).round().astype(int).tolist()
       [[18, 0], [24, 40]]
 
     Notes:

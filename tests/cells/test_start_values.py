@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
+from tests import cases
 
 CUT = 0.8796256610342398
 """Standard deviation of a standard normal variable that is cut at two."""
@@ -194,7 +195,7 @@ SIZES = [(48, 80), (96, 40)]
 def fresh(name, inputs, hidden):
     """The weights of a preset; those inside where its kernels are made of others."""
     options = {"max_steps": 2} if name in ("bn_lstm", "laurent_bn_lstm") else {}
-    params = getattr(jn, name)(hidden, **options).init(jax.random.key(inputs), inputs)
+    params = cases.PUBLIC[name](hidden, **options).init(jax.random.key(inputs), inputs)
     return params.cell if isinstance(params, jn.ReparametrizedParams) else params
 
 
@@ -261,6 +262,6 @@ def test_published_pieces():
 
 
 def test_every_preset_has_a_row():
-    functions = [value for value in vars(jn).values() if inspect.isfunction(value)]
+    functions = [value for value in cases.PUBLIC.values() if inspect.isfunction(value)]
     made = {f.__name__ for f in functions if next(iter(inspect.signature(f).parameters), "") == "hidden_features"}
     assert made == {*STARTS, "dreamer_v3_block_gru"}

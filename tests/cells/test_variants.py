@@ -13,9 +13,9 @@ from tests.cells import variant_oracles
 
 STEPS, BATCH, HIDDEN = 3, 3, 4
 
-CASES = {name: (getattr(jn, name)(HIDDEN), step) for name, step in variant_oracles.STEPS.items()}
+CASES = {name: (cases.PUBLIC[name](HIDDEN), step) for name, step in variant_oracles.STEPS.items()}
 CASES |= {
-    title: (getattr(jn, name)(HIDDEN, **options), step)
+    title: (cases.PUBLIC[name](HIDDEN, **options), step)
     for title, (name, options, step) in variant_oracles.OPTIONS.items()
 }
 
@@ -39,7 +39,7 @@ def test_preset_is_what_its_source_computes(name, x64, rng):
 
 NEED = {"bn_lstm": {"max_steps": 3}, "laurent_bn_lstm": {"max_steps": 3}}
 PAIRS = {
-    kind: {name: getattr(jn, name)(HIDDEN, **NEED.get(name, {})) for name in names}
+    kind: {name: cases.PUBLIC[name](HIDDEN, **NEED.get(name, {})) for name in names}
     for kind, names in {
         "layer-normalized LSTM": ("ln_lstm", *(n for n in variant_oracles.STEPS if n.endswith("lstm"))),
         "normalized LSTM": (
@@ -126,7 +126,7 @@ def test_kernels_start_as_in_the_sources(key):
         "dreamer_gru": (glorot(inputs + hidden, 3 * hidden),) * 2,
     }
     for name, (kernel, recurrent) in expected.items():
-        params = getattr(jn, name)(hidden).init(key, inputs)
+        params = cases.PUBLIC[name](hidden).init(key, inputs)
         np.testing.assert_allclose(deviation(params.kernel), kernel, rtol=0.05, err_msg=name)
         np.testing.assert_allclose(deviation(params.recurrent), recurrent, rtol=0.05, err_msg=name)
     wide = oracles.flat(np.asarray(jn.zoo.tfa_ln_lstm(hidden).init(key, inputs).recurrent))

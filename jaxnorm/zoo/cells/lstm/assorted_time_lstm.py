@@ -86,8 +86,8 @@ class AssortedTimeLSTM(Frame):
       recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
         ``kernel_init``.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`); its norms are its own, so there is no
-    site for another. A learned initial carry is one of c and h.
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`); its norms are its own, so there is
+    no site for another. A learned initial carry is one of c and h.
 
     Raises:
       ValueError: a size is not positive, epsilon is negative, or a normalizer is given.

@@ -58,8 +58,8 @@ class NormPropLSTM(Frame):
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \frac{1}{\sqrt{V_h}} \, \sigma(o) \odot \tanh\Bigl(\frac{g_c \odot c_t}{\sqrt{V_c}}\Bigr)
 
-    The gains are trained; :math:`V_c, V_h` are what :func:`jaxnorm.zoo.norm_prop_lstm_variances` gives for their initial
-    values, and stay. Kernels are normalized once a sequence: a step costs no more than one of the plain LSTM.
+    The gains are trained; :math:`V_c, V_h` are what :func:`jaxnorm.zoo.norm_prop_lstm_variances` gives for their
+    initial values, and stay. Kernels are normalized once a sequence: a step costs no more than one of the plain LSTM.
 
     Attributes:
       hidden_features: H.

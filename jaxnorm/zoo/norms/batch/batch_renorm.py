@@ -9,8 +9,9 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float, Int, Shaped
-from jaxnorm.norms import base, batch_norm
+from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
 from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
@@ -218,7 +219,7 @@ class BatchRenorm(BatchSpec):
         if stats is None:
             refuse_measuring(self)
         scale, bias = base.affine_of(params, "BatchRenorm")
-        return batch_norm.batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
+        return batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
 
     def train(
         self,
