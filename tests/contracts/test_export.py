@@ -142,6 +142,20 @@ def test_choices_by_a_size_that_is_not_known():
     assert chunk_length(64, b, "gpu") == 64
 
 
+@pytest.mark.parametrize("schedule", ["chunked", "plain"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "ln_lstm", "ln_gru"])
+def test_no_switch_by_platform_in_inference(name, schedule):
+    """Converters to other formats know none; the gradient of a kernel has one."""
+    cell = getattr(jn, name)(cases.HIDDEN)
+    params = cell.init(jax.random.key(0), cases.IN_FEATURES)
+
+    def run(params):
+        return jn.unroll(cell, params, jnp.ones((20, 2, cases.IN_FEATURES)), schedule=schedule).outputs
+
+    assert "platform_index" not in str(jax.make_jaxpr(run)(params))
+    assert "platform_index" in str(jax.make_jaxpr(jax.grad(lambda params: jnp.sum(run(params))))(params))
+
+
 @pytest.mark.long
 def test_a_parallel_schedule_and_stacks(rng):
     cell = jn.MinGRU(cases.HIDDEN)
