@@ -4,6 +4,7 @@
 registered. Here that happens where a class is made, so that none can be forgotten.
 """
 
+from contextlib import suppress
 from types import new_class
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ else:
             if not bases:
                 return super().__new__(cls, name, bases, body)
             made = new_class(name, (_Plain,), exec_body=lambda namespace: namespace.update(body))
-            return export.register_namedtuple_serialization(
-                made, serialized_name=f"{made.__module__}.{made.__qualname__}"
-            )
+            # A module that is executed again (importlib.reload) makes its classes anew; the first keep the names.
+            with suppress(ValueError):
+                export.register_namedtuple_serialization(made, serialized_name=f"{made.__module__}.{made.__qualname__}")
+            return made
 
     class NamedTuple(metaclass=_Registering):
         """``typing.NamedTuple``, known to ``jax.export`` by the names of its module and class."""

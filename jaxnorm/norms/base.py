@@ -95,12 +95,17 @@ def check_data(caller: str, name: str, x: Any, mask: Any) -> None:
 
 
 def init_affine(
-    where: str, shape: tuple[int, ...], dtype: DTypeLike, scale_init: float | None, bias_init: float | None
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
+    scale_init: float | None,
+    bias_init: float | None,
+    *,
+    caller: str = "init",
 ) -> Affine:
     """Affine parameters filled with the given values; None leaves one out."""
 
     def full(name: str, value: float | None) -> Array | None:
-        return None if value is None else jnp.full(shape, _validate.start_value(where, name, value), dtype)
+        return None if value is None else jnp.full(shape, _validate.start_value(caller, name, value), dtype)
 
     return Affine(full("scale_init", scale_init), full("bias_init", bias_init))
 
@@ -131,11 +136,11 @@ class HasAffine:
         """``Affine(scale, bias)`` of the given shape."""
         spec: Any = self
         return init_affine(
-            type(self).__name__,
             shape,
             dtype,
             spec.scale_init if spec.use_scale else None,
             spec.bias_init if spec.use_bias else None,
+            caller=type(self).__name__,
         )
 
 

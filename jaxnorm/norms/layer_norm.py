@@ -116,11 +116,11 @@ class LayerNorm(Stateless):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``Affine(scale, bias)`` of the given shape."""
         return base.init_affine(
-            "LayerNorm",
             shape,
             dtype,
             self.scale_init if self.use_scale else None,
             self.bias_init if self.use_bias else None,
+            caller="LayerNorm",
         )
 
     def __call__(

@@ -145,11 +145,11 @@ class RMSNorm(Stateless):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``Affine(scale, bias)`` of the given shape."""
         return base.init_affine(
-            "RMSNorm",
             shape,
             dtype,
             self.scale_init if self.use_scale else None,
             self.bias_init if self.use_bias else None,
+            caller="RMSNorm",
         )
 
     def __call__(

@@ -77,9 +77,18 @@ def test_normalizers(case, rng):
 
 @pytest.mark.parametrize("case", cell_rows(cases.CELLS), ids=str)
 def test_cells(case, rng):
-    """A training step with a free batch; with free time, too, the forward pass and a gradient."""
-    cell, params = case.cell, cases.random_cell_params(case.cell, rng)
-    stats = cell.initial_stats()
+    """A training step with a free batch; with free time, too, the forward pass and a gradient.
+
+    Batch statistics of the two or three examples of a step magnify how a program rounds a division by a number that it
+    does not know, to more than 1e-6 in float32: they are in float64.
+    """
+    with jax.enable_x64(case.batch_statistics):
+        check_cell(case.cell, rng, jnp.float64 if case.batch_statistics else jnp.float32)
+
+
+def check_cell(cell, rng, dtype):
+    params = cases.random_cell_params(cell, rng, dtype=dtype)
+    stats = cell.initial_stats(dtype)
     b, t = export.symbolic_shape("b, t")
 
     def loss(params, xs, lengths, stats):
@@ -87,11 +96,11 @@ def test_cells(case, rng):
         return jnp.sum(jnp.sin(out.outputs)), (out, cell.fold(stats, out.moments))
 
     def free(steps):
-        features = jax.ShapeDtypeStruct((steps, b, cases.IN_FEATURES), jnp.float32)
+        features = jax.ShapeDtypeStruct((steps, b, cases.IN_FEATURES), dtype)
         return features, jax.ShapeDtypeStruct((b,), jnp.int32)
 
     state = begin(params)
-    xs, lengths = cases.random_inputs(rng, 5, (3,)), jnp.array([5, 2, 3], jnp.int32)
+    xs, lengths = cases.random_inputs(rng, 5, (3,), dtype), jnp.array([5, 2, 3], jnp.int32)
     check_reloaded(
         training(loss),
         (shapes(params), shapes(state), *free(5), shapes(stats)),
@@ -140,6 +149,20 @@ def test_choices_by_a_size_that_is_not_known():
     assert chunk_length(t, 32, "cpu") is t
     assert chunk_length(64, b, "cpu") == 8
     assert chunk_length(64, b, "gpu") == 64
+
+
+@pytest.mark.parametrize("schedule", ["chunked", "plain"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "ln_lstm", "ln_gru"])
+def test_no_switch_by_platform_in_inference(name, schedule):
+    """Converters to other formats know none; the gradient of a kernel has one."""
+    cell = getattr(jn, name)(cases.HIDDEN)
+    params = cell.init(jax.random.key(0), cases.IN_FEATURES)
+
+    def run(params):
+        return jn.unroll(cell, params, jnp.ones((20, 2, cases.IN_FEATURES)), schedule=schedule).outputs
+
+    assert "platform_index" not in str(jax.make_jaxpr(run)(params))
+    assert "platform_index" in str(jax.make_jaxpr(jax.grad(lambda params: jnp.sum(run(params))))(params))
 
 
 @pytest.mark.long

@@ -145,9 +145,9 @@ class AssortedTimeLSTM(Frame):
             bias=jnp.zeros(gates, dtype) if self.use_bias else None,
             recurrent_bias=jnp.zeros(gates, dtype) if self.use_bias else None,
             norm=Sites(
-                input=init_affine("AssortedTimeLSTM", gates, dtype, 1.0, 0.0),
-                recurrent=init_affine("AssortedTimeLSTM", gates, dtype, 1.0, 0.0),
-                cell=init_affine("AssortedTimeLSTM", gates[1:], dtype, 1.0, 0.0),
+                input=init_affine(gates, dtype, 1.0, 0.0),
+                recurrent=init_affine(gates, dtype, 1.0, 0.0),
+                cell=init_affine(gates[1:], dtype, 1.0, 0.0),
             ),
             carry=self.fresh_carry(),
         )

@@ -114,7 +114,9 @@ class MeanOnlyBatchNorm(BatchSpec):
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``Affine(None, bias)``, the bias of the given shape."""
-        return base.init_affine("MeanOnlyBatchNorm", shape, dtype, None, self.bias_init if self.use_bias else None)
+        return base.init_affine(
+            shape, dtype, None, self.bias_init if self.use_bias else None, caller="MeanOnlyBatchNorm"
+        )
 
     def __call__(
         self,

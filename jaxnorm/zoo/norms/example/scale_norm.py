@@ -123,8 +123,8 @@ class ScaleNorm(Stateless):
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``Affine(scale, bias)`` with a scale of shape () for features of the given shape."""
         value = math.sqrt(math.prod(shape)) if self.scale_init is None else self.scale_init
-        scale, _ = base.init_affine("ScaleNorm", (), dtype, value if self.use_scale else None, None)
-        _, bias = base.init_affine("ScaleNorm", shape, dtype, None, self.bias_init if self.use_bias else None)
+        scale, _ = base.init_affine((), dtype, value if self.use_scale else None, None, caller="ScaleNorm")
+        _, bias = base.init_affine(shape, dtype, None, self.bias_init if self.use_bias else None, caller="ScaleNorm")
         return Affine(scale, bias)
 
     def __call__(

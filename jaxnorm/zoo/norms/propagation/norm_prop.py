@@ -118,7 +118,11 @@ class NormProp(Stateless):
         if scale is None:
             scale = 1.0 / activation_moments(self.activation).jacobian
         return base.init_affine(
-            "NormProp", shape, dtype, scale if self.use_scale else None, self.bias_init if self.use_bias else None
+            shape,
+            dtype,
+            scale if self.use_scale else None,
+            self.bias_init if self.use_bias else None,
+            caller="NormProp",
         )
 
     def __call__(
