@@ -97,7 +97,8 @@ def _describe_instance(value: Any) -> str:
     if library:
         own = kind.__module__.split(".")[0]
         if own == "jaxnorm":
-            return f"the module {kind.__module__}.{kind.__name__}"
+            space = ".".join(kind.__module__.split(".")[:2])  # where users find it
+            return f"the module {space}.{kind.__name__}"
         return f"{library}'s {kind.__name__}" if own in LIBRARIES else f"{kind.__name__}, a module of {library}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"an array with shape {tuple(value.shape)} and dtype {value.dtype}"
