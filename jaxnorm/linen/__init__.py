@@ -1,4 +1,10 @@
-"""Flax linen modules: generic adapters around any spec."""
+"""Flax linen modules around the specs: they declare variables, call the core and write back what changed.
+
+A module serves every normalizer and every cell. Weights lie in the collection ``"params"`` under the names of their
+fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics in ``"batch_stats"`` beside them
+(``norm`` / ``input`` / ``mean``, ``var`` and ``count``). Cells that draw masks (:class:`jaxnorm.Zoneout` and the like)
+draw them from the stream ``"dropout"``.
+"""
 
 from jaxnorm.linen.kernel_axes import kernel_axes as kernel_axes
 from jaxnorm.linen.modules import RNN as RNN

@@ -1,10 +1,4 @@
-"""Flax linen modules around the specs: they declare variables, call the core and write back what changed.
-
-A module serves every normalizer and every cell. Weights lie in the collection ``"params"`` under the names of their
-fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics in ``"batch_stats"`` beside them
-(``norm`` / ``input`` / ``mean``, ``var`` and ``count``). Cells that draw masks (:class:`jaxnorm.Zoneout` and the like)
-draw them from the stream ``"dropout"``.
-"""
+"""``Norm``, ``RNN`` and ``RNNCell``: one module for all normalizers, one for all cells, one for single steps."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias

@@ -1,9 +1,4 @@
-"""Flax NNX modules around the specs: they declare variables, call the core and write back what changed.
-
-A module serves every normalizer and every cell. Weights are ``nnx.Param`` under the names of their fields
-(``rnn.kernel``, ``rnn.norm.input.scale``), running statistics ``nnx.BatchStat`` beside them (``rnn.norm.input.mean``).
-No random numbers are stored, ``rngs`` of a constructor only initializes; but for an :class:`RNNCell` that draws masks.
-"""
+"""``Norm``, ``RNN`` and ``RNNCell``: one module for all normalizers, one for all cells, one for single steps."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
