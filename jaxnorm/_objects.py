@@ -3,19 +3,21 @@
 Everything is told by names and attributes, so that no library is imported in order to speak of its objects.
 """
 
+import dataclasses
 import functools
 import inspect
 import sys
 import types
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-class Wanted(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Wanted:
     """What an argument has to be: in words, a line that makes one ({} is its size), and the method that tells it."""
 
     noun: str

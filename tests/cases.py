@@ -14,6 +14,7 @@ import numpy as np
 
 import jaxnorm as jn
 from jaxnorm.cells.wrappers.base import change_innermost
+from jaxnorm.norms.core.moments import map_moments
 from tests.cell_cases import CELLS as CELLS
 from tests.cell_cases import HIDDEN as HIDDEN
 from tests.cell_cases import IN_FEATURES as IN_FEATURES
@@ -364,7 +365,7 @@ def random_stats(stats: Any, rng: np.random.Generator) -> Any:
             jnp.ones_like(part.count),
         )
 
-    return jn.norms.moments.map_moments(draw, stats)
+    return map_moments(draw, stats)
 
 
 def random_inputs(

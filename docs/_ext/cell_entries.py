@@ -36,7 +36,7 @@ LSTMS = (
     Entry("tfa_ln_lstm", jn.zoo.tfa_ln_lstm(H), r"v = LN(x W) + LN(h U) + b, \; c_t \leftarrow LN(c_t)", "weights from TensorFlow Addons", "TensorFlow Addons 2019"),
     Entry("fastrnns_ln_lstm", jn.zoo.fastrnns_ln_lstm(H), r"v = LN(x W) + LN(h U), \; c_t \leftarrow LN(c_t)", "weights from PyTorch's example", "PyTorch 2018"),
     Entry("draw_ln_lstm", jn.zoo.draw_ln_lstm(H), r"v = x W + h U + b, \; h_t = o \tanh(LN(c_t))", "the least that is normalized", "Ba, Kiros, Hinton 2016, DRAW"),
-    Entry("contrib_ln_lstm", jn.zoo.contrib_ln_lstm(H), r"v_k = LN(x W_k + h U_k), \; c_t \leftarrow LN(c_t)", "weights from TensorFlow 1", "TensorFlow 1"),
+    Entry("contrib_ln_lstm", jn.zoo.contrib_ln_lstm(H), r"v_k = LN(x W_k + h U_k), \; c_t \leftarrow LN(c_t)", "weights from TensorFlow 1", "TensorFlow 1, 2016"),
     Entry("sketch_rnn_ln_lstm", jn.zoo.sketch_rnn_ln_lstm(H), r"v_k = LN(x W_k + h U_k)", "sketch-rnn, HyperNetworks", "Ha, Dai, Le 2016"),
     Entry("sonnet_ln_lstm", jn.zoo.sonnet_ln_lstm(H), r"v = LN(x W + h U) + b", "weights from Sonnet 1; one norm a step", "Sonnet 2017"),
     Entry("praxis_ln_lstm", jn.zoo.praxis_ln_lstm(H), r"v_k = LN(x W_k + h U_k) + b_k, \; c_t \in [-10, 10]", "weights from Praxis or Lingvo", "Praxis 2022"),

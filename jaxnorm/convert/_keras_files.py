@@ -7,10 +7,11 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from jaxnorm._namedtuple import NamedTuple
 from jaxnorm.convert.shared.arrays import Host, listed
 from jaxnorm.convert.shared.files import check_file, reading
 

@@ -119,7 +119,7 @@ def test_bad_input_is_named(case, rng, unhooked):
     )
     refused(
         TypeError,
-        rf"{function}\S*: xs? must be an array, got list. Convert it",
+        rf"{function}\S*: xs? must be an array, got a list with 2 entries. Convert it",
         lambda x: spec.train(nothing, [1.0, 2.0], running),
     )
     refused(
@@ -134,7 +134,7 @@ def test_bad_input_is_named(case, rng, unhooked):
     )
     refused(
         TypeError,
-        rf"{cls}\S*: params must be {weights} as made by init\(shape\), got tuple",
+        rf"{cls}\S*: params must be {weights} as made by init\(shape\), got a tuple with 0 entries",
         lambda x: spec.train((), x, running),
     )
     if not affine:
