@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo bench bench-compare accuracy test lint format types floors doctest onnx examples docs build clean
+.PHONY: help venv demo bench bench-compare accuracy test full lint format types floors doctest onnx examples docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,9 @@ floors: $(VENV)/.installed-dev ## check that imports go downwards only
 
 doctest: $(VENV)/.installed-test ## run the examples in docstrings and in the documentation
 	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' --ignore=docs/skeletons --ignore=docs/_ext --ignore=docs/conf.py jaxnorm docs/*.md
+
+full: ## everything, the heavy checks too: both interpreters with the whole suite, ONNX; takes one to two hours on two cores
+	bash .ci/run full
 
 onnx: $(VENV)/.installed-onnx ## run programs converted to ONNX beside the originals; takes an environment of its own: make onnx VENV=.venv-onnx
 	$(PY) -m pytest tests/test_onnx.py
