@@ -46,12 +46,12 @@ def table(pairs: Sequence[tuple[Row, Row]]) -> Table:
         result.add_column(name, justify="right", no_wrap=True)
     for old, new in pairs:
         median, least = new.median_ms / old.median_ms, new.min_ms / old.min_ms
-        colour = "green" if median < 0.95 else "red" if median > 1.05 else "default"
+        color = "green" if median < 0.95 else "red" if median > 1.05 else "default"
         result.add_row(
             *new.key,
             f"{old.median_ms:.4g}",
             f"{new.median_ms:.4g}",
-            f"[{colour}]{median:.3f}[/]",
+            f"[{color}]{median:.3f}[/]",
             f"{least:.3f}",
         )
     return result

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator
 
 from benchmarks.results import Row, series, steps
 
-COLOURS = (
+COLORS = (
     "#000000", "#D55E00", "#CC79A7", "#0072B2", "#56B4E9", "#009E73", "#B8A600", "#E69F00", "#882255", "#999999",
 )  # fmt: skip
 MARKERS = "osD^vPX*<>"
@@ -97,9 +97,9 @@ _styles: dict[str, dict[str, Any]] = {}
 
 
 def _style(library: str) -> dict[str, Any]:
-    """A colour and a marker for each library, the same in all panels."""
-    number = len(_styles) % len(COLOURS)
-    return _styles.setdefault(library, {"color": COLOURS[number], "marker": MARKERS[number]})
+    """A color and a marker for each library, the same in all panels."""
+    number = len(_styles) % len(COLORS)
+    return _styles.setdefault(library, {"color": COLORS[number], "marker": MARKERS[number]})
 
 
 def _finish(figure: Figure, panels: Iterable[Axes]) -> bytes:

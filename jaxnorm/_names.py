@@ -75,32 +75,32 @@ def kernel_template(spec: WeightNormalizer, shape: tuple[int, ...], dtype: DType
     return made
 
 
-def check_kernels(where: str, kernels: Any) -> None:
+def check_kernels(caller: str, kernels: Any) -> None:
     """Raises TypeError unless there is a weight normalizer, or several by name."""
     named = kernels.items() if isinstance(kernels, Mapping) else [(None, kernels)]
     for name, spec in named:
-        check_weight_normalizer(where, "kernels" if name is None else f"kernels[{name!r}]", spec)
+        check_weight_normalizer(caller, "kernels" if name is None else f"kernels[{name!r}]", spec)
 
 
 def choose_kernels(
-    where: str, kernels: WeightNormalizer | Mapping[str, WeightNormalizer], leaves: Iterable[Path]
+    caller: str, kernels: WeightNormalizer | Mapping[str, WeightNormalizer], leaves: Iterable[Path]
 ) -> dict[Path, WeightNormalizer]:
     """The weight normalizer of each leaf that has one: one spec serves all named ``kernel`` or ``recurrent``.
 
     Raises:
       TypeError: a name belongs to no leaf, or there is no leaf of these names.
     """
-    check_kernels(where, kernels)
+    check_kernels(caller, kernels)
     leaves = list(leaves)
     if isinstance(kernels, Mapping):
-        find = option_finder(where, kernels, leaves)
+        find = option_finder(caller, kernels, leaves)
         found = {leaf: find(leaf) for leaf in leaves}
     else:
         found = {leaf: kernels if leaf[-1] in ("kernel", "recurrent") else None for leaf in leaves}
     chosen = {leaf: spec for leaf, spec in found.items() if spec is not None}
     if not chosen:
         raise TypeError(
-            f"{where}: no variable is named 'kernel' or 'recurrent'; there are "
+            f"{caller}: no variable is named 'kernel' or 'recurrent'; there are "
             f"{', '.join(sorted('_'.join(leaf) for leaf in leaves)) or 'none at all'}. Name some: {{'weight': spec}}."
         )
     return chosen

@@ -48,11 +48,11 @@ def nothing_measured(stats: PyTree) -> PyTree:
     return map_moments(lambda m: Moments(jnp.zeros_like(m.mean), jnp.ones_like(m.var), jnp.zeros_like(m.count)), stats)
 
 
-def average(where: str, running: PyTree, measured: Iterable[PyTree], ddof: int) -> PyTree:
+def average(caller: str, running: PyTree, measured: Iterable[PyTree], ddof: int) -> PyTree:
     """Population statistics of what was measured; entries that no batch has seen stay as they were."""
     found = population(measured, ddof=ddof)
     if not any(jnp.any(m.count > 0) for m in jax.tree.leaves(found, is_leaf=is_moments)):
-        refuse_nothing(where)
+        refuse_nothing(caller)
 
     def keep(new: Moments, old: Moments) -> Moments:
         seen = new.count > 0
@@ -61,19 +61,19 @@ def average(where: str, running: PyTree, measured: Iterable[PyTree], ddof: int) 
     return map_moments(keep, found, running)
 
 
-def refuse_nothing(where: str) -> NoReturn:
+def refuse_nothing(caller: str) -> NoReturn:
     """Raises the error for calls that measure nothing."""
     raise ValueError(
-        f"{where}: no module with batch statistics measured anything. Let the call train, by "
+        f"{caller}: no module with batch statistics measured anything. Let the call train, by "
         "use_running_average=False or by what the model has in its place (train=True)."
     )
 
 
-def calls(where: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+def calls(caller: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     """The arguments of one call after the other, of which there is at least one; a tuple holds several."""
     if isinstance(batches, str | bytes | Mapping) or not hasattr(batches, "__iter__"):
         raise TypeError(
-            f"{where}: batches must be an iterable of the inputs of each batch, got {_objects.describe(batches)}. "
+            f"{caller}: batches must be an iterable of the inputs of each batch, got {_objects.describe(batches)}. "
             "Write [xs] for a single one."
         )
     some = False
@@ -81,4 +81,4 @@ def calls(where: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
         some = True
         yield batch if isinstance(batch, tuple) else (batch,)
     if not some:
-        raise ValueError(f"{where}: batches is empty. Pass the inputs of at least one batch.")
+        raise ValueError(f"{caller}: batches is empty. Pass the inputs of at least one batch.")

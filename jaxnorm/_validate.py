@@ -17,63 +17,63 @@ from jaxnorm import _objects
 from jaxnorm._typing import Axis
 
 
-def floating(where: str, name: str, x: Array) -> None:
+def floating(caller: str, name: str, x: Array) -> None:
     """Raises TypeError unless ``x`` is a real floating-point array."""
     if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
-        raise TypeError(f"{where}: {name} must be an array, got {_objects.describe(x)}. Convert it with jnp.asarray.")
+        raise TypeError(f"{caller}: {name} must be an array, got {_objects.describe(x)}. Convert it with jnp.asarray.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
-            f"{where}: {name} must have a real floating-point dtype, got {x.dtype}. "
+            f"{caller}: {name} must have a real floating-point dtype, got {x.dtype}. "
             f"Convert it, for example {name}.astype(jnp.float32)."
         )
 
 
-def boolean(where: str, name: str, x: Array) -> None:
+def boolean(caller: str, name: str, x: Array) -> None:
     """Raises TypeError unless ``x`` is a boolean array."""
     if not hasattr(x, "dtype") or x.dtype != jnp.bool_:
         raise TypeError(
-            f"{where}: {name} must be a boolean array, True on real data, got "
+            f"{caller}: {name} must be a boolean array, True on real data, got "
             f"{getattr(x, 'dtype', type(x).__name__)}. Write {name} != 0 if it holds zeros and ones."
         )
 
 
-def array(where: str, name: str, value: Any) -> Array:
+def array(caller: str, name: str, value: Any) -> Array:
     """Returns ``value`` as an array; lists and NumPy arrays of numbers are as good as one."""
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{where}: {name} must be an array, got {_objects.describe(value)}. Convert it with jnp.asarray."
+            f"{caller}: {name} must be an array, got {_objects.describe(value)}. Convert it with jnp.asarray."
         ) from None
 
 
-def key(where: str, name: str, value: Any) -> None:
+def key(caller: str, name: str, value: Any) -> None:
     """Raises TypeError unless ``value`` is one key: a typed one, or the two numbers of an old one."""
     if isinstance(value, Array | np.ndarray):
         typed = _objects.is_key_dtype(value.dtype)
         if value.ndim == 0 if typed else value.ndim == 1 and value.dtype == jnp.uint32:
             return
-    _objects.refuse(where, name, value, _objects.KEY)
+    _objects.refuse(caller, name, value, _objects.KEY)
 
 
-def start_value(where: str, name: str, value: Any) -> Any:
+def start_value(caller: str, name: str, value: Any) -> Any:
     """Returns the number that weights begin with; raises TypeError where an initializer came instead."""
     if not callable(value) and not isinstance(value, str):
         return value
     raise TypeError(
-        f"{where}: {name} must be a number, got {_objects.describe(value)}. A normalizer draws nothing and has no key: "
-        f"draw the weights after init, params._replace({name.removesuffix('_init')}=initializer(key, shape))."
+        f"{caller}: {name} must be a number, got {_objects.describe(value)}. A normalizer draws nothing and has no "
+        f"key: draw the weights after init, params._replace({name.removesuffix('_init')}=initializer(key, shape))."
     )
 
 
-def sizes(where: str, name: str, value: Any) -> tuple[Any, ...]:
+def sizes(caller: str, name: str, value: Any) -> tuple[Any, ...]:
     """Returns a shape as a tuple; raises TypeError unless there are sizes in it, each a number or symbolic."""
     if isinstance(value, list | tuple) and not hasattr(value, "_fields") and all(map(_is_size, value)):
         return tuple(value)
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     line = f"({value},)" if whole else "xs.shape[1:-1]" if getattr(value, "ndim", 0) else "(64,), or () without a batch"
     got = value if isinstance(value, list | tuple) else _objects.describe(value)
-    raise TypeError(f"{where}: {name} must be a tuple of sizes such as (64,), got {got}. Write {line}.")
+    raise TypeError(f"{caller}: {name} must be a tuple of sizes such as (64,), got {got}. Write {line}.")
 
 
 def _is_size(value: Any) -> bool:
@@ -84,70 +84,72 @@ def _is_size(value: Any) -> bool:
     return bool(is_symbolic_dim(value))
 
 
-def shape(where: str, name: str, got: Sequence[int], expected: Sequence[int], symbols: str, hint: str) -> None:
+def shape(caller: str, name: str, got: Sequence[int], expected: Sequence[int], symbols: str, hint: str) -> None:
     """Raises ValueError unless two shapes are equal."""
     if tuple(got) != tuple(expected):
-        raise ValueError(f"{where}: {name} must have shape {symbols} = {tuple(expected)}, got {tuple(got)}. {hint}")
+        raise ValueError(f"{caller}: {name} must have shape {symbols} = {tuple(expected)}, got {tuple(got)}. {hint}")
 
 
-def broadcastable(where: str, name: str, got: Sequence[int], target: Sequence[int]) -> None:
+def broadcastable(caller: str, name: str, got: Sequence[int], target: Sequence[int]) -> None:
     """Raises ValueError unless ``got`` broadcasts to ``target`` by NumPy's rule."""
     padded = (1,) * (len(target) - len(got)) + tuple(got)
     if len(padded) != len(target) or any(g not in (1, t) for g, t in zip(padded, target, strict=True)):
         raise ValueError(
-            f"{where}: {name} must broadcast to the shape of x = {tuple(target)}, got {tuple(got)}. "
+            f"{caller}: {name} must broadcast to the shape of x = {tuple(target)}, got {tuple(got)}. "
             f"Add axes of size 1 where {name} does not vary, for example {name}[..., None]."
         )
 
 
-def axes(where: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+def axes(caller: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     """Returns the axes as sorted non-negative numbers; raises ValueError when one is out of range or named twice."""
     given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
     if not all(isinstance(a, int | np.integer) and not isinstance(a, bool) for a in given):
-        raise TypeError(f"{where}: axis must be an int or a tuple of ints, got {axis!r}.")
+        raise TypeError(f"{caller}: axis must be an int or a tuple of ints, got {axis!r}.")
     out_of_range = [a for a in given if not -ndim <= a < ndim]
     if out_of_range:
         raise ValueError(
-            f"{where}: axis={axis} is out of range for an array with {ndim} axes. "
+            f"{caller}: axis={axis} is out of range for an array with {ndim} axes. "
             f"Every axis must lie in [{-ndim}, {ndim - 1}]."
         )
     positive = tuple(sorted(a % ndim for a in given))
     if len(set(positive)) != len(positive):
-        raise ValueError(f"{where}: axis={axis} names the same axis twice. Name each axis once.")
+        raise ValueError(f"{caller}: axis={axis} names the same axis twice. Name each axis once.")
     return positive
 
 
-def positive_int(where: str, name: str, value: Any) -> int:
+def positive_int(caller: str, name: str, value: Any) -> int:
     """Returns ``value`` as int; raises unless it is an integer of at least one."""
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{where}: {name} must be an integer, got {value!r}. Pass a whole number above zero.") from None
+        raise TypeError(
+            f"{caller}: {name} must be an integer, got {value!r}. Pass a whole number above zero."
+        ) from None
     if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{where}: {name} must be a positive integer, got {value!r}. Pass a whole number above zero.")
+        raise ValueError(f"{caller}: {name} must be a positive integer, got {value!r}. Pass a whole number above zero.")
     return number
 
 
-def in_range(where: str, name: str, value: float, low: float, high: float) -> None:
+def in_range(caller: str, name: str, value: float, low: float, high: float) -> None:
     """Raises ValueError unless ``low <= value <= high`` (infinite ends allowed, NaN refused)."""
     if not (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high):
-        raise ValueError(f"{where}: {name} must be a number in [{low}, {high}], got {value!r}.")
+        raise ValueError(f"{caller}: {name} must be a number in [{low}, {high}], got {value!r}.")
 
 
-def positive(where: str, name: str, value: float) -> None:
+def positive(caller: str, name: str, value: float) -> None:
     """Raises ValueError unless the value is a finite number above zero."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"{where}: {name} must be a number above zero, got {value!r}.")
+        raise ValueError(f"{caller}: {name} must be a number above zero, got {value!r}.")
 
 
-def epsilon(where: str, value: float) -> None:
+def epsilon(caller: str, value: float) -> None:
     """Raises ValueError unless epsilon is a finite number of at least zero."""
-    in_range(where, "epsilon", value, 0.0, math.inf)
+    in_range(caller, "epsilon", value, 0.0, math.inf)
     if math.isinf(value):
-        raise ValueError(f"{where}: epsilon must be finite, got {value!r}.")
+        raise ValueError(f"{caller}: epsilon must be finite, got {value!r}.")
 
 
-def choice(where: str, name: str, value: Any, options: Sequence[str]) -> None:
+def choice(caller: str, name: str, value: Any, options: Sequence[str]) -> None:
     """Raises ValueError unless ``value`` is one of the listed words."""
     if value not in options:
-        raise ValueError(f"{where}: {name} must be one of {', '.join(map(repr, options))}; got {value!r}.")
+        raise ValueError(f"{caller}: {name} must be one of {', '.join(map(repr, options))}; got {value!r}.")

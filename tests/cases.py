@@ -276,7 +276,7 @@ class WeightCase(NamedTuple):
 
 
 UNIT_SCALE = ("kernel_scale", "unit_scale")
-CENTRED = (*UNIT_SCALE, "unit_shift")
+CENTERED = (*UNIT_SCALE, "unit_shift")
 
 WEIGHTS = (
     WeightCase("weight_norm", jn.WeightNorm(), (5, 4), UNIT_SCALE, True),
@@ -292,19 +292,19 @@ WEIGHTS = (
         UNIT_SCALE,
         True,
     ),
-    WeightCase("centred_weight_norm", jn.weight_norms.CentredWeightNorm(), (5, 4), CENTRED),
+    WeightCase("centered_weight_norm", jn.weight_norms.CenteredWeightNorm(), (5, 4), CENTERED),
     WeightCase(
-        "centred_weight_norm_learned", jn.weight_norms.CentredWeightNorm(learn_scale=True), (3, 2, 2, 4), CENTRED
+        "centered_weight_norm_learned", jn.weight_norms.CenteredWeightNorm(learn_scale=True), (3, 2, 2, 4), CENTERED
     ),
     WeightCase(
-        "centred_weight_norm_code",
-        jn.weight_norms.CentredWeightNorm(0, scale_init=1.414, epsilon=1e-5),
+        "centered_weight_norm_code",
+        jn.weight_norms.CenteredWeightNorm(0, scale_init=1.414, epsilon=1e-5),
         (4, 3, 4),
-        CENTRED[2:],
+        CENTERED[2:],
     ),
-    WeightCase("weight_standardization", jn.WeightStandardization(), (3, 2, 2, 4), CENTRED[2:]),
-    WeightCase("weight_standardization_unbiased", jn.WeightStandardization(ddof=1), (5, 4), CENTRED[2:]),
-    WeightCase("weight_standardization_plain", jn.WeightStandardization(0, epsilon=0.0), (4, 3, 4), CENTRED),
+    WeightCase("weight_standardization", jn.WeightStandardization(), (3, 2, 2, 4), CENTERED[2:]),
+    WeightCase("weight_standardization_unbiased", jn.WeightStandardization(ddof=1), (5, 4), CENTERED[2:]),
+    WeightCase("weight_standardization_plain", jn.WeightStandardization(0, epsilon=0.0), (4, 3, 4), CENTERED),
     WeightCase("spectral_norm", jn.SpectralNorm(), (5, 4), ("kernel_scale",)),
     WeightCase("spectral_norm_gates", jn.SpectralNorm(0, iterations=3, use_scale=True), (3, 4, 2), ("kernel_scale",)),
     WeightCase("spectral_norm_image", jn.SpectralNorm(-1), (3, 2, 2, 4), ("kernel_scale",)),

@@ -146,7 +146,7 @@ def floors():
 
 
 def upward_imports(package):
-    """Imports of a higher floor, or of a neighbour on the same one."""
+    """Imports of a higher floor, or of a neighbor on the same one."""
     height = {name: level for level, names in enumerate(floors()) for name in names}
     faults = []
     for path in sorted(package.rglob("*.py")):

@@ -16,7 +16,7 @@ SKELETONS = Path(__file__).parents[1] / "docs" / "skeletons"
 
 
 def load(name):
-    """Imports a skeleton; the test skeletons import their neighbours by bare names."""
+    """Imports a skeleton; the test skeletons import their neighbors by bare names."""
     sys.path.insert(0, str(SKELETONS))
     try:
         return importlib.import_module(name)

@@ -57,7 +57,7 @@ def _conditional(kernel: Any, xs: Any) -> Any:
 
 ENTRIES = (
     Entry(jn.LayerNorm(epsilon=TINY), r"(x - \mu) / \sigma", "features of an example", "3", "the default in recurrent networks and transformers; any batch size", "Ba, Kiros, Hinton 2016"),
-    Entry(jn.RMSNorm(epsilon=TINY), r"x / \sqrt{\overline{x^2}}", "features of an example (a `fraction` of them in pRMSNorm)", "2", "like layer normalization, where centring is not needed", "Zhang, Sennrich 2019"),
+    Entry(jn.RMSNorm(epsilon=TINY), r"x / \sqrt{\overline{x^2}}", "features of an example (a `fraction` of them in pRMSNorm)", "2", "like layer normalization, where centering is not needed", "Zhang, Sennrich 2019"),
     Entry(jn.BatchNorm(epsilon=TINY), r"(x - \mu) / \sigma", "the batch and positions, for each feature", "3; in inference 1", "convolutional networks with large batches; can be merged into the weights in inference", "Ioffe, Szegedy 2015"),
     Entry(jn.GroupNorm(4, epsilon=TINY), r"(x - \mu) / \sigma", "a group of features and all positions of an example", "3", "convolutional networks with small batches", "Wu, He 2018", (8, 6)),
     Entry(jn.InstanceNorm(epsilon=TINY), r"(x - \mu) / \sigma", "the positions of an example, for each feature", "3", "images whose contrast should not matter, as in style transfer", "Ulyanov, Vedaldi, Lempitsky 2016", (8, 6)),
@@ -67,7 +67,7 @@ ENTRIES = (
     Entry(jn.zoo.EvoNormB0(epsilon=TINY), r"x / \max(\sigma_B, v x + \sigma_I)", "the batch and positions, and the positions of an example, for each feature", "3; in inference 2", "convolutional networks with large batches; activation included", "Liu et al. 2020", (8, 6)),
     Entry(jn.zoo.EvoNormS0(4, epsilon=TINY), r"x \operatorname{sigmoid}(v x) / \sigma", "a group of features and all positions of an example", "3", "convolutional networks with small batches; activation included", "Liu et al. 2020", (8, 6)),
     Entry(jn.zoo.AdaLayerNorm(2, epsilon=TINY), r"(x - \mu) / \sigma \cdot (1 + \gamma(c)) + \beta(c)", "features of an example", "3", "a condition c steers the features: diffusion transformers, style", "Peebles, Xie 2023"),
-    Entry(jn.zoo.DivisiveNorm(3), r"(x - \mu) / \sqrt{\sigma_0^2 + \sigma^2}", "a window of neighbouring units of an example", "3", "features with neighbours; between no normalization and layer normalization", "Ren et al. 2017"),
+    Entry(jn.zoo.DivisiveNorm(3), r"(x - \mu) / \sqrt{\sigma_0^2 + \sigma^2}", "a window of neighboring units of an example", "3", "features with neighbors; between no normalization and layer normalization", "Ren et al. 2017"),
     Entry(jn.zoo.CosineNorm(4, epsilon=TINY), r"w \cdot x / (\lVert w \rVert \lVert x \rVert)", "incoming weights of a unit, inputs of an example", "2", "in place of a product whose size should not matter", "Luo et al. 2017", layer=_cosine_norm),
     Entry(jn.zoo.AssortedTimeNorm(3, epsilon=TINY), r"(x - \mu) / \sigma", "features of an example at the last few time steps", "3", "recurrent networks in which the size of a step carries meaning", "Pospisil, Zadorozhnyy, Ye 2022", (8, 6)),
     Entry(jn.zoo.BatchRenorm(epsilon=TINY), r"r (x - \mu) / \sigma + d", "the batch and positions, for each feature, corrected by running statistics", "3; in inference 1", "small or dependent batches", "Ioffe 2017"),
@@ -87,7 +87,7 @@ ENTRIES = (
     Entry(jn.zoo.InPlaceBatchNorm(epsilon=TINY), r"f((x - \mu) / \sigma)", "the batch and positions, for each feature", "3; in inference 1", "memory: keeps the output of normalization and activation, not the input", "Rota Bulò, Porzi, Kontschieder 2018"),
     Entry(jn.WeightNorm(), r"x \, g v / \lVert v \rVert", "incoming weights of a unit", "0", "recurrent and generative networks; no batch, no noise", "Salimans, Kingma 2016"),
     Entry(jn.weight_norms.BoundedWeightNorm(), r"x \, \rho v / \lVert v \rVert", "incoming weights of a unit", "0", "weight normalization for large networks: lengths stay as they were", "Hoffer, Banner, Golan, Soudry 2018"),
-    Entry(jn.weight_norms.CentredWeightNorm(), r"x \, g (v - \bar v) / \lVert v - \bar v \rVert", "incoming weights of a unit", "0", "weight normalization with centred weights", "Huang et al. 2017"),
+    Entry(jn.weight_norms.CenteredWeightNorm(), r"x \, g (v - \bar v) / \lVert v - \bar v \rVert", "incoming weights of a unit", "0", "weight normalization with centered weights", "Huang et al. 2017"),
     Entry(jn.WeightStandardization(epsilon=TINY), r"x \, (v - \bar v) / \sigma_v", "incoming weights of a unit", "0", "convolutions under group normalization", "Qiao et al. 2019"),
     Entry(jn.SpectralNorm(), r"x \, V / \sigma_{\max}(V)", "the whole kernel", "0", "discriminators; bounds on what a layer may amplify", "Miyato et al. 2018"),
     Entry(jn.weight_norms.UnitRows(), r"x \, v / \lVert v \rVert", "incoming weights of a unit", "0", "projection-based weight normalization; normalization propagation", "Huang et al. 2017"),

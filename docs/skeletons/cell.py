@@ -93,7 +93,7 @@ class Leaky(Frame):
         )
 
     def prepare(self, params: LeakyParams, dtype: DTypeLike | None = None) -> LeakyParams:
-        """Centres the kernels where that saves a mean, and casts them."""
+        """Centers the kernels where that saves a mean, and casts them."""
         return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
 
     def project(

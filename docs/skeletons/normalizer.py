@@ -103,5 +103,5 @@ class AbsNorm(Stateless):  # without Stateless: initial_stats and fold, as in ba
         scale, _ = base.affine_of(params, "AbsNorm")
         return abs_norm(x, scale, epsilon=self.epsilon, where=where), ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Fits every site: it acts on the last axis."""  # 4: or base.check_last_axis(where, self, self.axis)

@@ -13,8 +13,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-# Colours that stay apart for colour-blind readers (Okabe and Ito), and dashes for print.
-COLOURS = ("#555555", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A600")
+# Colors that stay apart for color-blind readers (Okabe and Ito), and dashes for print.
+COLORS = ("#555555", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A600")
 STYLES = ("--", "-", "-", "-", "-", "-", "-", "-", "-")
 
 
@@ -75,7 +75,7 @@ def picture(records: list[dict[str, Any]], path: Path, title: str) -> None:
     for panel, key, label in zip(panels, ("step", "seconds"), ("training steps", "seconds of training"), strict=True):
         for k, name in enumerate(names):
             own = [record for record in records if record["model"] == name]
-            panel.plot([r[key] for r in own], [r["valid_bpc"] for r in own], STYLES[k % 9], color=COLOURS[k % 9],
+            panel.plot([r[key] for r in own], [r["valid_bpc"] for r in own], STYLES[k % 9], color=COLORS[k % 9],
                        marker="o", markersize=3.5, linewidth=1.8, label=name)  # fmt: skip
         panel.set_xlabel(label)
         panel.set_xlim(left=0)

@@ -110,16 +110,16 @@ def effective_inputs(kernel: Float[Array, "I H"], xs: Float[Array, "N I"], *, no
     if norm == "weight":
         return along - hat[..., None] * weights * inverse[..., None]
     if norm == "batch":
-        centred = xs - jnp.mean(xs, axis=0, keepdims=True)
-        covariance = centred.T @ centred / len(xs)
-        return centred[:, None] - (hat * inverse)[..., None] * (covariance @ kernel).T[None]
+        centered = xs - jnp.mean(xs, axis=0, keepdims=True)
+        covariance = centered.T @ centered / len(xs)
+        return centered[:, None] - (hat * inverse)[..., None] * (covariance @ kernel).T[None]
     outputs = kernel.shape[1]
     return along * (1.0 - 1.0 / outputs - jnp.square(hat) / outputs)[..., None]
 
 
-def summed_inputs(where: str, kernel: Array, xs: Array, norm: str) -> SummedInputs:
+def summed_inputs(caller: str, kernel: Array, xs: Array, norm: str) -> SummedInputs:
     """The normalized summed inputs, and one over what they were divided by."""
-    _validate.choice(where, "norm", norm, KINDS)
+    _validate.choice(caller, "norm", norm, KINDS)
     a = xs @ kernel
     if norm == "weight":
         square = jnp.sum(jnp.square(kernel), axis=0, keepdims=True)
@@ -132,31 +132,31 @@ def summed_inputs(where: str, kernel: Array, xs: Array, norm: str) -> SummedInpu
     return SummedInputs(a * inverse, inverse)
 
 
-def check_family(where: str, family: str, dispersion: float) -> None:
+def check_family(caller: str, family: str, dispersion: float) -> None:
     """Raises ValueError unless the family is known and the dispersion fits it."""
-    _validate.choice(where, "family", family, FAMILIES)
+    _validate.choice(caller, "family", family, FAMILIES)
     if not dispersion > 0.0 or (family != "gaussian" and dispersion != 1.0):
         raise ValueError(
-            f"{where}: dispersion must be a number above 0, and 1 for the {family} family, got {dispersion!r}. "
+            f"{caller}: dispersion must be a number above 0, and 1 for the {family} family, got {dispersion!r}. "
             "Only Gaussian outputs have one of their own."
         )
 
 
-def check_shapes(where: str, params: GLMParams, xs: Array, *, gain: bool) -> Array:
+def check_shapes(caller: str, params: GLMParams, xs: Array, *, gain: bool) -> Array:
     """Checks a model against its data; returns the gains as a row (ones where there are none)."""
-    _validate.floating(where, "xs", xs)
-    _validate.floating(where, "params.kernel", params.kernel)
+    _validate.floating(caller, "xs", xs)
+    _validate.floating(caller, "params.kernel", params.kernel)
     if xs.ndim != 2 or params.kernel.ndim != 2 or xs.shape[1] != params.kernel.shape[0]:
         raise ValueError(
-            f"{where}: xs and params.kernel must have shapes (N, I) and (I, H), got {xs.shape} and "
+            f"{caller}: xs and params.kernel must have shapes (N, I) and (I, H), got {xs.shape} and "
             f"{params.kernel.shape}. Reshape batches to one axis of cases."
         )
     outputs = params.kernel.shape[1:]
-    _validate.shape(where, "params.bias", params.bias.shape, outputs, "(H,)", "One bias for each output.")
+    _validate.shape(caller, "params.bias", params.bias.shape, outputs, "(H,)", "One bias for each output.")
     if gain != (params.gain is not None):
         needed, given = ("a gain", "None") if gain else ("no gain", "one")
-        raise ValueError(f"{where}: params must have {needed} here, got {given}. Write GLMParams(kernel, bias, gain).")
+        raise ValueError(f"{caller}: params must have {needed} here, got {given}. Write GLMParams(kernel, bias, gain).")
     if params.gain is None:
         return jnp.ones_like(params.bias)[None]
-    _validate.shape(where, "params.gain", params.gain.shape, outputs, "(H,)", "One gain for each output.")
+    _validate.shape(caller, "params.gain", params.gain.shape, outputs, "(H,)", "One gain for each output.")
     return params.gain[None]

@@ -166,18 +166,18 @@ def check_cell(caller: str, name: str, value: Any) -> None:
     _objects.require(caller, name, value, Cell, _objects.CELL)
 
 
-def resolve_sites(where: str, norm: Normalizer | Sites, has: tuple[str, ...], more: tuple[str, ...] = ()) -> Sites:
+def resolve_sites(caller: str, norm: Normalizer | Sites, has: tuple[str, ...], more: tuple[str, ...] = ()) -> Sites:
     """Specs for all sites: one normalizer stands at every site in ``has``, unnamed sites get Identity."""
     if not isinstance(norm, Sites):
-        check_normalizer(where, "norm", norm)
+        check_normalizer(caller, "norm", norm)
         norm = Sites(**dict.fromkeys(has, norm))
     filled = Sites(*(Identity() if spec == () else spec for spec in norm))
     for name, spec in zip(Sites._fields, filled, strict=True):
-        check_normalizer(where, f"norm.{name}", spec)
+        check_normalizer(caller, f"norm.{name}", spec)
         if name not in has + more and spec != Identity():
             there = ", ".join(map(repr, has + more)) or "none"
-            raise ValueError(f"{where}: there is no site {name!r}, only {there}. Leave it out.")
-        spec.check_site(f"{where}: norm.{name}")
+            raise ValueError(f"{caller}: there is no site {name!r}, only {there}. Leave it out.")
+        spec.check_site(f"{caller}: norm.{name}")
     return filled
 
 
@@ -278,13 +278,13 @@ def initial_entry(learned: Array | None, shape: tuple[int, ...], dtype: DTypeLik
     return jnp.zeros(shape, dtype) if learned is None else jnp.broadcast_to(learned.astype(dtype), shape)
 
 
-def add_noise(where: str, h: Array, deviation: float, key: Key | None) -> Array:
+def add_noise(caller: str, h: Array, deviation: float, key: Key | None) -> Array:
     """Adds Gaussian noise to an initial state, for each example apart."""
     if deviation == 0.0:
         return h
     if key is None:
         raise ValueError(
-            f"{where}: initial_noise={deviation} needs randomness, but key is None. "
+            f"{caller}: initial_noise={deviation} needs randomness, but key is None. "
             "Pass key=jax.random.key(...), in evaluation too, or an initial carry."
         )
     return h + jnp.asarray(deviation, h.dtype) * jax.random.normal(key, h.shape, h.dtype)
@@ -295,8 +295,8 @@ def timed(carry: C, batch_shape: tuple[int, ...], max_steps: int) -> C | Timed:
     return Timed(carry, jnp.zeros(batch_shape, jnp.int32)) if max_steps > 1 else carry
 
 
-def check_common(where: str, cell: Any) -> None:
+def check_common(caller: str, cell: Any) -> None:
     """The checks of the hyper-parameters that all cells share."""
-    _validate.positive_int(where, "hidden_features", cell.hidden_features)
-    _validate.positive_int(where, "max_steps", cell.max_steps)
-    _validate.in_range(where, "initial_noise", cell.initial_noise, 0.0, float("inf"))
+    _validate.positive_int(caller, "hidden_features", cell.hidden_features)
+    _validate.positive_int(caller, "max_steps", cell.max_steps)
+    _validate.in_range(caller, "initial_noise", cell.initial_noise, 0.0, float("inf"))

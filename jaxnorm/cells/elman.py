@@ -13,7 +13,7 @@ from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.centering import after_centering
 from jaxnorm.cells.preactivation.ungated_base import Ungated
 
 
@@ -91,7 +91,7 @@ class Elman(NamedActivation, Ungated):
         )
 
     def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
-        """Centres the kernels where that saves a mean, and casts them."""
+        """Centers the kernels where that saves a mean, and casts them."""
         return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
 
     def recur(self, ready: ElmanParams, carry: ElmanCarry) -> Float[Array, "*B H"]:
@@ -111,7 +111,9 @@ class Elman(NamedActivation, Ungated):
         """Sum, nonlinearity and output of one step."""
         norm, p = self.sites, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
-        r, m_recurrent = base.normalize_features(after_centring(norm.recurrent), p.recurrent, a_t, s.recurrent, where_t)
+        r, m_recurrent = base.normalize_features(
+            after_centering(norm.recurrent), p.recurrent, a_t, s.recurrent, where_t
+        )
         a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
         h = self.activation(base.add_bias(a_hat, ready.bias))
         return (

@@ -145,7 +145,7 @@ class GRU(Frame):
         )
 
     def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them.
+        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them.
 
         What is added to r and z is gathered in ``bias``; ``recurrent_out`` keeps that of n, which r multiplies.
         """

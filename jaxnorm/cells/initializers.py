@@ -250,20 +250,20 @@ def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype:
     return init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
 
 
-def check_initializer(where: str, name: str, init: Any) -> None:
+def check_initializer(caller: str, name: str, init: Any) -> None:
     """Raises TypeError unless there is an initializer; most functions of JAX have to be called for one."""
     own = getattr(init, "__name__", "")
     makes_one = callable(init) and getattr(jax.nn.initializers, own, None) is init and own not in ("zeros", "ones")
     if makes_one or not callable(init):
         line = f"jax.nn.initializers.{own if makes_one else init if isinstance(init, str) else 'lecun_normal'}()"
         raise TypeError(
-            f"{where}: {name} must be an initializer, a function of key, shape and dtype, got "
+            f"{caller}: {name} must be an initializer, a function of key, shape and dtype, got "
             f"{_objects.describe(init)}{', which makes one' * makes_one}. Write {line}."
         )
 
 
 def blocks(
-    where: str,
+    caller: str,
     name: str,
     init: GatesInitializer,
     key: Array,
@@ -273,14 +273,14 @@ def blocks(
 ) -> Float[Array, "I G H"]:
     """One draw for each gate, stacked to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
     for one in init if isinstance(init, tuple) else (init,):
-        check_initializer(where, name, one.init if isinstance(one, Joint) else one)
+        check_initializer(caller, name, one.init if isinstance(one, Joint) else one)
     keys = jax.random.split(key, gates)
     if not isinstance(init, tuple | Joint):
         return jax.vmap(lambda k: init(k, shape, dtype), out_axes=1)(keys)
     each = init if isinstance(init, tuple) else (init,) * gates
     if len(each) != gates:
         raise ValueError(
-            f"{where}: {name} has {len(each)} initializers, expected one, or one for each of the {gates} gates."
+            f"{caller}: {name} has {len(each)} initializers, expected one, or one for each of the {gates} gates."
         )
     drawn: dict[int, Array] = {}
     for gate, one in enumerate(each):

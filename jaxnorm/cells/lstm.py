@@ -145,7 +145,7 @@ class LSTM(Frame):
         )
 
     def prepare(self, params: LSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
+        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them."""
         return gates.prepare(
             params,
             self.sites,

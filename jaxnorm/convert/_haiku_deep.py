@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxnorm.convert.shared.base import Imported
 
 
-def join(where: str, layers: Sequence[Imported], skip_connections: bool) -> Imported:
+def join(caller: str, layers: Sequence[Imported], skip_connections: bool) -> Imported:
     """Cells read one by one as those of a stack; the rows of kernels are put in its order of inputs."""
     specs = tuple(layer.spec for layer in layers)
     params = [layer.params for layer in layers]
-    _check(where, specs, params, skip_connections)
+    _check(caller, specs, params, skip_connections)
     if skip_connections:
         inputs = params[0].kernel.shape[0]
         params[1:] = [_move(own, inputs) for own in params[1:]]
@@ -21,11 +21,11 @@ def join(where: str, layers: Sequence[Imported], skip_connections: bool) -> Impo
     return Imported(specs, tuple(params), ((),) * len(specs), (*notes, f"run the cells by jaxnorm.{runner}"))
 
 
-def split(where: str, specs: tuple[Any, ...], params: Any, skip_connections: bool) -> list[Any]:
+def split(caller: str, specs: tuple[Any, ...], params: Any, skip_connections: bool) -> list[Any]:
     """The weights of the cells of a stack, with the rows of kernels in Haiku's order of inputs."""
     if not isinstance(params, list | tuple) or len(params) != len(specs):
-        raise ValueError(f"{where}: spec has {len(specs)} cells; params must have one entry for each of them.")
-    _check(where, specs, params, skip_connections)
+        raise ValueError(f"{caller}: spec has {len(specs)} cells; params must have one entry for each of them.")
+    _check(caller, specs, params, skip_connections)
     first = [params[0]]
     if not skip_connections:
         return [*first, *params[1:]]
@@ -48,7 +48,7 @@ def _move(params: Any, first: int) -> Any:
     return params._replace(kernel=jnp.concatenate([params.kernel[first:], params.kernel[:first]]))
 
 
-def _check(where: str, specs: Sequence[Any], params: Sequence[Any], skip_connections: bool) -> None:
+def _check(caller: str, specs: Sequence[Any], params: Sequence[Any], skip_connections: bool) -> None:
     """Raises unless every cell takes as many features as there are below it."""
     inputs = params[0].kernel.shape[0]
     for number in range(1, len(specs)):
@@ -57,4 +57,4 @@ def _check(where: str, specs: Sequence[Any], params: Sequence[Any], skip_connect
             other = rows == below + inputs * (not skip_connections)
             hint = f"Pass skip_connections={not skip_connections}." if other else "Name the layers in their order."
             parts = f"{below} outputs" + f" and {inputs} inputs" * skip_connections
-            raise ValueError(f"{where}: layer {number} takes {rows} features, but sees {parts}. {hint}")
+            raise ValueError(f"{caller}: layer {number} takes {rows} features, but sees {parts}. {hint}")

@@ -28,58 +28,58 @@ class KerasLayer(NamedTuple):
     arrays: dict[str, Host]
 
 
-def read_keras(where: str, path: str | os.PathLike[str], layer: str | None) -> KerasLayer:
+def read_keras(caller: str, path: str | os.PathLike[str], layer: str | None) -> KerasLayer:
     """One layer of a ``.keras`` or ``.weights.h5`` file, chosen by its name in the model or its path in the file."""
     name = os.fspath(path)
     if not name.endswith((".keras", ".h5", ".hdf5")):
-        raise ValueError(f"{where} is neither a .keras nor a .weights.h5 file.")
+        raise ValueError(f"{caller} is neither a .keras nor a .weights.h5 file.")
     try:
         import h5py
     except ImportError:
-        raise ImportError(f"{where}: files of Keras are read by the package h5py: pip install h5py.") from None
-    check_file(where, path)
-    with reading(where, path, ".keras" if name.endswith(".keras") else ".weights.h5"):
+        raise ImportError(f"{caller}: files of Keras are read by the package h5py: pip install h5py.") from None
+    check_file(caller, path)
+    with reading(caller, path, ".keras" if name.endswith(".keras") else ".weights.h5"):
         if not name.endswith(".keras"):
             with h5py.File(path, "r") as file:
-                _check_end(where, path)
-                return KerasLayer(None, {}, _read_layer(where, file, layer, Path(path).stat().st_size)[1])
-        configs, weights = _read_archive(where, path)
+                _check_end(caller, path)
+                return KerasLayer(None, {}, _read_layer(caller, file, layer, Path(path).stat().st_size)[1])
+        configs, weights = _read_archive(caller, path)
         with h5py.File(io.BytesIO(weights), "r") as file:
-            own, arrays = _read_layer(where, file, layer, len(weights))
+            own, arrays = _read_layer(caller, file, layer, len(weights))
         found = [config for config in configs if config["config"].get("name") == own]
         if len(found) != 1:
             raise ValueError(
-                f"{where} has {len(found)} layers named {own!r} in its {CONFIG}, and arrays of one. Give the layers of "
-                "the model names of their own and save it again; of a model of a class of your own save the weights "
+                f"{caller} has {len(found)} layers named {own!r} in its {CONFIG}, and arrays of one. Give the layers "
+                "of the model names of their own and save it again; of a model of a class of your own save the weights "
                 "(model.save_weights('model.weights.h5'))."
             )
         return KerasLayer(str(found[0]["class_name"]), found[0]["config"], arrays)
 
 
-def _read_archive(where: str, path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bytes]:
+def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bytes]:
     """The configurations of all layers, and the file of weights; the checksums of the archive are compared."""
     with zipfile.ZipFile(path) as archive:
         missing = [name for name in (CONFIG, WEIGHTS) if name not in archive.namelist()]
         if missing:
             raise ValueError(
-                f"{where} has no {' and no '.join(missing)}, as a .keras archive must; there are "
+                f"{caller} has no {' and no '.join(missing)}, as a .keras archive must; there are "
                 f"{listed(archive.namelist())}. Save the model by model.save('model.keras')."
             )
         return list(_configs(json.loads(archive.read(CONFIG)))), archive.read(WEIGHTS)
 
 
-def _read_layer(where: str, file: Any, layer: str | None, size: int) -> tuple[str, dict[str, Host]]:
+def _read_layer(caller: str, file: Any, layer: str | None, size: int) -> tuple[str, dict[str, Host]]:
     """The name of one layer, and its arrays by their path in it."""
     import h5py
 
     if "layer_names" in file.attrs or "model_config" in file.attrs or "model_weights" in file:
         raise ValueError(
-            f"{where} is a legacy .h5 file, in which layers lie otherwise. Load it in Keras and save it anew: "
+            f"{caller} is a legacy .h5 file, in which layers lie otherwise. Load it in Keras and save it anew: "
             "keras.models.load_model(path).save('model.keras'); of weights alone build the model, "
             "model.load_weights(path), model.save_weights('model.weights.h5')."
         )
     layers = dict(_layers(file))
-    group = _choose(where, layers, layer)
+    group = _choose(caller, layers, layer)
     datasets: dict[str, Any] = {}
 
     def visit(key: str, item: Any) -> None:
@@ -87,12 +87,12 @@ def _read_layer(where: str, file: Any, layer: str | None, size: int) -> tuple[st
             datasets[key] = item
 
     file.visititems(visit)
-    _check_storage(where, datasets, size)
+    _check_storage(caller, datasets, size)
     own = {key: np.asarray(item) for key, item in datasets.items() if key.startswith(f"{group}/")}
     return layers[group], {key[len(group) + 1 :]: array for key, array in own.items()}
 
 
-def _check_end(where: str, path: str | os.PathLike[str]) -> None:
+def _check_end(caller: str, path: str | os.PathLike[str]) -> None:
     """Raises unless a file is as long as its head says: what was put in or taken out has moved the numbers."""
     with Path(path).open("rb") as file:
         head = file.read(64)
@@ -100,11 +100,11 @@ def _check_end(where: str, path: str | os.PathLike[str]) -> None:
     end = int.from_bytes(head[place : place + width], "little")
     if (size := Path(path).stat().st_size) != end:
         raise ValueError(
-            f"{where} is damaged: it has {size} bytes and says that it ends after {end}. Download it again."
+            f"{caller} is damaged: it has {size} bytes and says that it ends after {end}. Download it again."
         )
 
 
-def _check_storage(where: str, datasets: dict[str, Any], size: int) -> None:
+def _check_storage(caller: str, datasets: dict[str, Any], size: int) -> None:
     """Raises unless each dataset has a place of its own, inside the file and as large as its shape says.
 
     HDF5 compares no checksums here: this finds addresses, sizes and types that are damaged.
@@ -116,12 +116,12 @@ def _check_storage(where: str, datasets: dict[str, Any], size: int) -> None:
     for key, item in datasets.items():
         offset, stored, kind = item.id.get_offset(), item.id.get_storage_size(), item.id.get_type()
         if item.external or item.is_virtual:
-            raise ValueError(f"{where} has {key} in another file. Save the model again, in one file.")
+            raise ValueError(f"{caller} has {key} in another file. Save the model again, in one file.")
         if kind.get_class() == h5py.h5t.FLOAT and not any(kind.equal(known) for known in plain):
-            raise ValueError(f"{where} is damaged: the numbers of {key} have no format that Keras writes.")
+            raise ValueError(f"{caller} is damaged: the numbers of {key} have no format that Keras writes.")
         if (item.chunks is None and stored != item.nbytes) or item.nbytes > LARGEST_RATIO * size:
             raise ValueError(
-                f"{where} is damaged: {key} has shape {item.shape} and {stored} bytes. Save or download it again."
+                f"{caller} is damaged: {key} has shape {item.shape} and {stored} bytes. Save or download it again."
             )
         if offset is not None:
             taken.append((offset, offset + stored, key))
@@ -130,9 +130,9 @@ def _check_storage(where: str, datasets: dict[str, Any], size: int) -> None:
     taken = sorted(entry for entry in taken if entry[1] > entry[0])
     for (_, end, first), (begin, _, second) in itertools.pairwise(taken):
         if begin < end:
-            raise ValueError(f"{where} is damaged: {first} and {second} lie in the same place. Download it again.")
+            raise ValueError(f"{caller} is damaged: {first} and {second} lie in the same place. Download it again.")
     if taken[-1][1] > size:
-        raise ValueError(f"{where} is damaged: {taken[-1][2]} lies beyond its end. Download it again.")
+        raise ValueError(f"{caller} is damaged: {taken[-1][2]} lies beyond its end. Download it again.")
 
 
 def _layers(file: Any) -> Iterator[tuple[str, str]]:
@@ -146,12 +146,12 @@ def _layers(file: Any) -> Iterator[tuple[str, str]]:
             yield owner, own.decode() if isinstance(own, bytes) else str(own)
 
 
-def _choose(where: str, layers: dict[str, str], wanted: str | None) -> str:
+def _choose(caller: str, layers: dict[str, str], wanted: str | None) -> str:
     names = listed(f"{name!r} ({path})" for path, name in layers.items())
     matches = [path for path, name in layers.items() if wanted in (path, name)]
     if wanted is None or len(matches) != 1:
         asked = "layer is None" if wanted is None else f"layer={wanted!r} names {len(matches)} layers"
-        raise ValueError(f"{where}: {asked}. Pass layer=... with the name or the path of one: {names}.")
+        raise ValueError(f"{caller}: {asked}. Pass layer=... with the name or the path of one: {names}.")
     return matches[0]
 
 

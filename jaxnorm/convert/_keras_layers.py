@@ -12,16 +12,16 @@ from jaxnorm.norms.layer_norm import LayerNorm
 from jaxnorm.norms.rms_norm import RMSNorm
 
 
-def notes_of(where: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+def notes_of(caller: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Refuses options that change the function of a recurrent layer, and notes what acts in training only."""
     if not config:
         return ()
     units = "recurrent_activation" in config
     for name, only in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
         if units and config.get(name, only) != only:
-            refuse(where, f"{name}={config[name]!r}", f"the gates here know {only!r} only.")
+            refuse(caller, f"{name}={config[name]!r}", f"the gates here know {only!r} only.")
     if config.get("go_backwards"):
-        refuse(where, "go_backwards=True", "set it to False, run with reverse=True, and flip the outputs along time.")
+        refuse(caller, "go_backwards=True", "set it to False, run with reverse=True, and flip the outputs along time.")
     notes = ["sequences are batch first: pass time_axis=1"] if "return_sequences" in config else []
     if config.get("return_sequences") is False:
         notes.append("return_sequences=False: it puts out carry.h, the last output, only")
@@ -43,7 +43,7 @@ def computed_in(config: Mapping[str, Any]) -> list[str]:
     return [f"dtype policy {name}: give the cell dtype={name.removeprefix('mixed_')!r}, a normalizer such inputs"]
 
 
-def wrapped(where: str, config: Mapping[str, Any], name: str) -> tuple[str | None, dict[str, Any], tuple[str, ...]]:
+def wrapped(caller: str, config: Mapping[str, Any], name: str) -> tuple[str | None, dict[str, Any], tuple[str, ...]]:
     """Kind and options of one direction of a Bidirectional; the backward one goes backwards as it should."""
     if not config:
         return None, {}, ()
@@ -56,41 +56,41 @@ def wrapped(where: str, config: Mapping[str, Any], name: str) -> tuple[str | Non
     return inner["class_name"], options, notes
 
 
-def activation_of(where: str, config: Mapping[str, Any], spec: Any, hidden: int) -> Callable[..., Any]:
+def activation_of(caller: str, config: Mapping[str, Any], spec: Any, hidden: int) -> Callable[..., Any]:
     """The nonlinearity of a SimpleRNN."""
     if config:
-        return activation_named(where, str(config["activation"]))
+        return activation_named(caller, str(config["activation"]))
     if not isinstance(spec, Elman):
         raise ValueError(
-            f"{where}: the names of arrays do not tell the nonlinearity of a SimpleRNN. Pass "
+            f"{caller}: the names of arrays do not tell the nonlinearity of a SimpleRNN. Pass "
             f"spec=jaxnorm.Elman({hidden}, activation=jnp.tanh), or another, or the live layer."
         )
     return spec.activation
 
 
-def describe_norm(where: str, kind: str, config: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
     """The spec of a normalizer."""
     axis, epsilon = config.get("axis", -1), config.get("epsilon", 1e-3)
     affine: dict[str, Any] = {"use_scale": config.get("scale", True), "use_bias": config.get("center", True)}
     if kind == "LayerNormalization":
         if config.get("rms_scaling"):
-            refuse(where, "rms_scaling=True", "what it computes depends on the release of Keras.")
+            refuse(caller, "rms_scaling=True", "what it computes depends on the release of Keras.")
         return LayerNorm(_axes(axis), epsilon=epsilon, **affine), ()
     if kind == "RMSNormalization":
         return RMSNorm(_axes(axis), epsilon=epsilon), ()
     if kind == "GroupNormalization":
         if config["groups"] < 1:
-            refuse(where, f"groups={config['groups']} before the layer is built", "build it, and save it again.")
+            refuse(caller, f"groups={config['groups']} before the layer is built", "build it, and save it again.")
         return GroupNorm(config["groups"], feature_axis=axis, epsilon=epsilon, **affine), ()
     if kind == "BatchNormalization":
         if config.get("renorm"):
-            refuse(where, "renorm=True", "batch renormalization there has statistics of its own.")
+            refuse(caller, "renorm=True", "batch renormalization there has statistics of its own.")
         notes: tuple[str, ...] = () if axis == -1 else (f"axis={axis}: the features are on the last axis here",)
         if config.get("synchronized"):
             notes += ("synchronized=True: say over which devices by axis_name",)
         return BatchNorm(epsilon=epsilon, momentum=config["momentum"], **affine), notes
     raise TypeError(
-        f"{where}: {kind} is no layer that has a counterpart. Pass an LSTM, GRU, SimpleRNN, Bidirectional, "
+        f"{caller}: {kind} is no layer that has a counterpart. Pass an LSTM, GRU, SimpleRNN, Bidirectional, "
         "LayerNormalization, RMSNormalization, GroupNormalization or BatchNormalization."
     )
 

@@ -68,7 +68,7 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
     )
 
 
-def spectral_options(where: str, module: Any, name: str, gates: int) -> SpectralNorm | None:
+def spectral_options(caller: str, module: Any, name: str, gates: int) -> SpectralNorm | None:
     """What a live module says of its spectral normalization, by a parametrization or by the old hook; None without."""
     candidates = list(getattr(module, "_forward_pre_hooks", {}).values())
     if name in getattr(module, "parametrizations", {}):
@@ -76,16 +76,16 @@ def spectral_options(where: str, module: Any, name: str, gates: int) -> Spectral
     for found in candidates:
         if hasattr(found, "n_power_iterations") and getattr(found, "name", name) == name:
             if found.dim != 0:
-                refuse(where, f"spectral normalization with dim={found.dim}", "units lie along axis 0 of a weight.")
+                refuse(caller, f"spectral normalization with dim={found.dim}", "units lie along axis 0 of a weight.")
             axis = _input_axes(getattr(module, name).ndim, gates)
             return SpectralNorm(axis, iterations=found.n_power_iterations, epsilon=found.eps)
     return None
 
 
-def write(where: str, spec: Any, params: KernelParams, state: Any, name: str, old: bool) -> dict[str, Host]:
+def write(caller: str, spec: Any, params: KernelParams, state: Any, name: str, old: bool) -> dict[str, Host]:
     """The arrays behind a weight by name."""
     if not isinstance(params, KernelParams):
-        raise TypeError(f"{where}: params must be KernelParams(kernel, scale), got {type(params).__name__}.")
+        raise TypeError(f"{caller}: params must be KernelParams(kernel, scale), got {type(params).__name__}.")
     gates = params.kernel.shape[1] if spec.axis in (0, (0,)) and params.kernel.ndim == 3 else 1
     weight = _to_torch(to_numpy(params.kernel), gates)
     axes = params.kernel.ndim
@@ -97,20 +97,20 @@ def write(where: str, spec: Any, params: KernelParams, state: Any, name: str, ol
         elif np.ndim(params.scale) == 0:
             scale = to_numpy(params.scale)
         else:
-            refuse(where, repr(spec), "a unit of PyTorch is a row of the weight, or there is one for all.")
+            refuse(caller, repr(spec), "a unit of PyTorch is a row of the weight, or there is one for all.")
         return {g: scale, v: weight}
     if isinstance(spec, SpectralNorm) and not spec.use_scale and spec.axis in own:
         original, u, v = (each.format(name) for each in SPECTRAL[old])
         inputs = to_numpy(state.v).reshape((*weight.shape[2:], weight.shape[1]))
         return {original: weight, u: to_numpy(state.u), v: np.moveaxis(inputs, -1, 0).ravel()}
-    refuse(where, repr(spec), "PyTorch has weight normalization with a scale, and spectral normalization without.")
+    refuse(caller, repr(spec), "PyTorch has weight normalization with a scale, and spectral normalization without.")
 
 
-def effective(where: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def effective(caller: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """All weights as the layer multiplies by them, with a note on each that is made of others."""
     found, notes = dict(values), []
     for name in names_in(found):
-        arrays = Arrays(where, found)
+        arrays = Arrays(caller, found)
         spec, params, state = read(arrays, name, 1, None)
         kernel = to_numpy(spec(params, state))
         found = {key: value for key, value in found.items() if key not in arrays.taken}
@@ -126,9 +126,9 @@ def _input_axes(axes: int, gates: int) -> Axis | None:
     return (0, 1) if axes == 3 else None
 
 
-def _check_spec(where: str, spec: Any, made: Any) -> None:
+def _check_spec(caller: str, spec: Any, made: Any) -> None:
     if spec is not None and (type(spec) is not type(made) or spec.axis != made.axis):
-        raise ValueError(f"{where}: spec is {spec!r}, but the weights are those of {made!r}. Leave it out.")
+        raise ValueError(f"{caller}: spec is {spec!r}, but the weights are those of {made!r}. Leave it out.")
 
 
 def _from_torch(weight: Host, gates: int) -> Host:

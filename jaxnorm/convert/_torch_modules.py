@@ -27,29 +27,29 @@ class Described(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def describe(where: str, module: Any) -> Described:
+def describe(caller: str, module: Any) -> Described:
     """Reads a module of one of the kinds that have a counterpart."""
     from torch import nn
 
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        return _recurrent(where, module)
+        return _recurrent(caller, module)
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return _row(module)
     if isinstance(module, nn.GroupNorm):
         return Described(GroupNorm(module.num_groups, epsilon=module.eps, **_affine(module)), notes=(FEATURES_LAST,))
     if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
         if module.track_running_stats:
-            refuse(where, repr(module), "in evaluation it is a batch normalization with its running statistics.")
+            refuse(caller, repr(module), "in evaluation it is a batch normalization with its running statistics.")
         return Described(InstanceNorm(epsilon=module.eps, **_affine(module)), notes=(FEATURES_LAST,))
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return _batch(where, module)
+        return _batch(caller, module)
     raise TypeError(
-        f"{where}: {type(module).__name__} is no layer that has a counterpart. Pass one recurrent layer or normalizer "
+        f"{caller}: {type(module).__name__} is no layer that has a counterpart. Pass one recurrent layer or normalizer "
         "of torch.nn, a state dict, or the path of a safetensors file."
     )
 
 
-def _recurrent(where: str, module: Any) -> Described:
+def _recurrent(caller: str, module: Any) -> Described:
     notes = []
     if getattr(module, "batch_first", False):
         notes.append("batch_first=True: pass time_axis=1")
@@ -78,12 +78,12 @@ def _row(module: Any) -> Described:
     return Described(RMSNorm(axis, epsilon=_EPSILON[dtype], **has), notes=(note,))
 
 
-def _batch(where: str, module: Any) -> Described:
+def _batch(caller: str, module: Any) -> Described:
     if not module.track_running_stats:
-        refuse(where, repr(module), "it keeps no running statistics. Use BatchNorm with Affine weights, stats=None.")
+        refuse(caller, repr(module), "it keeps no running statistics. Use BatchNorm with Affine weights, stats=None.")
     if module.momentum is None:
         refuse(
-            where,
+            caller,
             repr(module),
             "its cumulative average weighs batches and not elements. Give module.momentum a number; inference stays.",
         )

@@ -152,11 +152,11 @@ def _parts(arrays: Arrays, order: str) -> cells.Parts:
     return parts
 
 
-def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
-    parts = cells.parts_of(where, cell, params)
+def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
+    parts = cells.parts_of(caller, cell, params)
     order = "ifgo" if isinstance(cell, LSTM) else "rzn"
     if isinstance(cell, GRU):
-        parts = cells.candidate_bias_only(where, parts)
+        parts = cells.candidate_bias_only(caller, parts)
     found = {
         "weight_ih": layouts.kernel_to_rows(parts.kernel, order),
         "weight_hh": layouts.kernel_to_rows(parts.recurrent, order),
@@ -168,7 +168,7 @@ def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
     return found
 
 
-def _describe(where: str, module: Any) -> tuple[Any, tuple[str, ...]]:
+def _describe(caller: str, module: Any) -> tuple[Any, tuple[str, ...]]:
     name = type(module).__name__
     if name in ("LayerNorm", "RMSNorm"):
         axes = len(module.shape)
@@ -184,22 +184,22 @@ def _describe(where: str, module: Any) -> tuple[Any, tuple[str, ...]]:
             notes += ("mode='ema' normalizes by the moving averages in training too, a BatchNorm by the batch",)
         return norms.BatchNorm(epsilon=module.eps, momentum=module.momentum, **affine), notes
     raise TypeError(
-        f"{where}: {name} is no module that has a counterpart. Pass an LSTMCell, GRUCell, LayerNorm, RMSNorm, "
+        f"{caller}: {name} is no module that has a counterpart. Pass an LSTMCell, GRUCell, LayerNorm, RMSNorm, "
         "GroupNorm or BatchNorm."
     )
 
 
-def _running(where: str, module: Any, state: Any) -> Moments:
+def _running(caller: str, module: Any, state: Any) -> Moments:
     if state is None:
-        raise ValueError(f"{where}: the running statistics of a BatchNorm are in a State. Pass state=...")
+        raise ValueError(f"{caller}: the running statistics of a BatchNorm are in a State. Pass state=...")
     if module.mode == "ema":
         mean, var = state.get(module.ema_state_index)
         if bool(state.get(module.ema_first_time_index)):
-            raise ValueError(f"{where}: the BatchNorm has seen no data; its running statistics are not set.")
+            raise ValueError(f"{caller}: the BatchNorm has seen no data; its running statistics are not set.")
         return Moments(mean, var, jnp.ones(()))
     counter = int(state.get(module.batch_counter))
     mean, var = state.get(module.batch_state_index)
     if counter == 0:
-        raise ValueError(f"{where}: the BatchNorm has seen no data; its running statistics are not set.")
+        raise ValueError(f"{caller}: the BatchNorm has seen no data; its running statistics are not set.")
     scale = 1 - module.momentum**counter
     return Moments(mean / scale, var / scale, jnp.asarray(float(counter)))

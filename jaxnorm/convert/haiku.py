@@ -215,21 +215,21 @@ def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:
     return Imported(*cells.elman(arrays.where, parts._replace(bias=cells.add_biases(bias, other)), jax.nn.relu, spec))
 
 
-def _export_norm(where: str, spec: Any, params: Any, stats: Any, name: str | None, axes: int) -> Exported:
+def _export_norm(caller: str, spec: Any, params: Any, stats: Any, name: str | None, axes: int) -> Exported:
     if isinstance(spec, tuple):
-        refuse(where, "two directions", "they are two cores in Haiku, too. Export each by itself.")
+        refuse(caller, "two directions", "they are two cores in Haiku, too. Export each by itself.")
     if isinstance(spec, norms.RMSNorm):
-        norms.refuse_unlike(where, spec, fraction=1.0, use_scale=True, use_bias=False)
+        norms.refuse_unlike(caller, spec, fraction=1.0, use_scale=True, use_bias=False)
     if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):
-        norms.refuse_unlike(where, spec, feature_axis=-1)
-    flat = norms.arrays_of(where, spec, params, stats, NAMES)
+        norms.refuse_unlike(caller, spec, feature_axis=-1)
+    flat = norms.arrays_of(caller, spec, params, stats, NAMES)
     classes = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm", "GroupNorm": "group_norm",
                "InstanceNorm": "instance_norm", "BatchNorm": "batch_norm"}  # fmt: skip
     name = name or classes[type(spec).__name__]
     if not isinstance(spec, norms.BatchNorm):
         return {name: flat} if flat else {}, {}
     if spec.momentum is None:
-        refuse(where, "an exact average (momentum=None)", "hk.BatchNorm keeps decaying ones.")
+        refuse(caller, "an exact average (momentum=None)", "hk.BatchNorm keeps decaying ones.")
     wide = {key: value.reshape((1,) * (axes - 1) + value.shape) for key, value in flat.items()}
     counter = np.asarray(int(stats.count), np.int32)
     state = {}
@@ -240,12 +240,12 @@ def _export_norm(where: str, spec: Any, params: Any, stats: Any, name: str | Non
     return {name: wide} if wide else {}, state
 
 
-def _select(where: str, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+def _select(caller: str, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     """The arrays of one module by name, those of the linear layers inside it among them."""
     roots = {module: re.sub(r"/linear(_\d+)?$", "", module) for module in params}
     if name is None and len(set(roots.values())) > 1:
         raise ValueError(
-            f"{where}: there are {listed(dict.fromkeys(roots.values()))}. Pass name=... with that of one module."
+            f"{caller}: there are {listed(dict.fromkeys(roots.values()))}. Pass name=... with that of one module."
         )
     found: dict[str, Any] = {}
     for module, arrays in params.items():
@@ -253,18 +253,18 @@ def _select(where: str, params: Mapping[str, Any], name: str | None) -> dict[str
             inner = module[len(roots[module]) + 1 :]
             found |= {f"{inner}/{key}" if inner else key: value for key, value in arrays.items()}
     if not found and name is not None and params:
-        raise ValueError(f"{where}: there is no module name={name!r}, only {listed(dict.fromkeys(roots.values()))}.")
+        raise ValueError(f"{caller}: there is no module name={name!r}, only {listed(dict.fromkeys(roots.values()))}.")
     return found
 
 
-def _running(where: str, state: Any, name: str | None) -> dict[str, Any]:
+def _running(caller: str, state: Any, name: str | None) -> dict[str, Any]:
     if not state:
-        raise ValueError(f"{where}: the running statistics of a BatchNorm are in the state. Pass state=...")
+        raise ValueError(f"{caller}: the running statistics of a BatchNorm are in the state. Pass state=...")
     found: dict[str, Any] = {}
     for key, ema in (("mean", "mean_ema"), ("var", "var_ema")):
         matches = [m for m in state if m.endswith(f"/~/{ema}") and (name is None or m == f"{name}/~/{ema}")]
         if len(matches) != 1:
-            raise ValueError(f"{where}: the state has {len(matches)} modules {name or '...'}/~/{ema}, expected one.")
+            raise ValueError(f"{caller}: the state has {len(matches)} modules {name or '...'}/~/{ema}, expected one.")
         found[key] = _flat(np.asarray(state[matches[0]]["average"]))
         found["count"] = np.asarray(state[matches[0]]["counter"])
     return found

@@ -71,24 +71,24 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
         return _load(where, source, spec, layer)
 
 
-def _load(where: str, source: Any, spec: Any, layer: str | None) -> Imported:
+def _load(caller: str, source: Any, spec: Any, layer: str | None) -> Imported:
     if is_path(source):
-        kind, config, values = _numbered(where, read_keras(where, source, layer), spec)
+        kind, config, values = _numbered(caller, read_keras(caller, source, layer), spec)
     elif layer is not None:
-        raise ValueError(f"{where}: layer={layer!r} chooses a layer of a file; here there is no file. Leave it out.")
+        raise ValueError(f"{caller}: layer={layer!r} chooses a layer of a file; here there is no file. Leave it out.")
     elif isinstance(source, Mapping):
         kind, config, values = None, {}, dict(source)
     elif hasattr(source, "get_config") and hasattr(source, "weights"):
         kind, config, values = type(source).__name__, source.get_config(), _live(source)
     else:
         raise TypeError(
-            f"{where}: source must be a built layer, arrays by name or a path, got {_objects.describe(source)}."
+            f"{caller}: source must be a built layer, arrays by name or a path, got {_objects.describe(source)}."
         )
-    arrays = Arrays(where, values, choose=CHOOSE)
+    arrays = Arrays(caller, values, choose=CHOOSE)
     if kind is None:
         _refuse_prefixes(arrays)
     if kind == "Bidirectional" or "forward_layer/kernel" in arrays:
-        return _load_both(where, values, config, spec)
+        return _load_both(caller, values, config, spec)
     if (kind is None and "kernel" in arrays) or kind in {"LSTM", "GRU", "SimpleRNN"} | CELL_KINDS:
         return _load_cell(arrays, kind, config, spec)
     return _load_norm(arrays, kind, config, spec)
@@ -152,10 +152,10 @@ def _refuse_prefixes(arrays: Arrays) -> None:
         arrays.point_to(kinds)
 
 
-def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
-    kernel, recurrent, bias, recurrent_bias, _ = cells.parts_of(where, cell, params)
+def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
+    kernel, recurrent, bias, recurrent_bias, _ = cells.parts_of(caller, cell, params)
     if isinstance(cell, Elman):
-        cells.name_of(where, cell.activation, ACTIVATIONS)
+        cells.name_of(caller, cell.activation, ACTIVATIONS)
     order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
     found = {
         "kernel": layouts.kernel_to_columns(kernel, order),
@@ -168,16 +168,16 @@ def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
     return found
 
 
-def _load_both(where: str, values: Mapping[str, Any], config: Mapping[str, Any], spec: Any) -> Imported:
+def _load_both(caller: str, values: Mapping[str, Any], config: Mapping[str, Any], spec: Any) -> Imported:
     found = []
     notes: tuple[str, ...] = ()
     specs = spec if isinstance(spec, Directions) else Directions(spec, spec)
     for name, given in zip(("forward_layer", "backward_layer"), specs, strict=True):
-        kind, own, notes = wrapped(where, config, name)
-        found.append(_load_cell(Arrays(where, values, f"{name}/"), kind, own, given))
+        kind, own, notes = wrapped(caller, config, name)
+        found.append(_load_cell(Arrays(caller, values, f"{name}/"), kind, own, given))
     other = [name for name in values if not name.startswith(("forward_layer/", "backward_layer/"))]
     if other:
-        raise ValueError(f"{where}: {', '.join(other)} belong to neither direction.")
+        raise ValueError(f"{caller}: {', '.join(other)} belong to neither direction.")
     return Imported(
         Directions(*(each.spec for each in found)),
         Directions(*(each.params for each in found)),
@@ -272,7 +272,7 @@ def _live(layer: Any) -> dict[str, Host]:
     return {variable.name: np.asarray(variable) for variable in layer.weights}
 
 
-def _numbered(where: str, layer: KerasLayer, spec: Any) -> tuple[str | None, dict[str, Any], dict[str, Host]]:
+def _numbered(caller: str, layer: KerasLayer, spec: Any) -> tuple[str | None, dict[str, Any], dict[str, Host]]:
     """The arrays of a layer of a file by name; files number them in the order in which the layer made them."""
     kept = {path: array for path, array in layer.arrays.items() if "seed_generator" not in path.split("/")}
     groups: dict[str, list[str]] = {}
@@ -282,7 +282,7 @@ def _numbered(where: str, layer: KerasLayer, spec: Any) -> tuple[str | None, dic
     for group, paths in groups.items():
         numbers = [int(path.rpartition("/")[2]) for path in paths]
         if numbers != list(range(len(paths))):
-            raise ValueError(f"{where} is damaged: {group} has the variables {numbers}, which are not all.")
+            raise ValueError(f"{caller} is damaged: {group} has the variables {numbers}, which are not all.")
         owner = "/".join(part for part in group.split("/") if part not in ("vars", "cell"))
         names = _names(layer, spec, group, [kept[path] for path in paths])
         for name, path in zip(names, paths, strict=True):

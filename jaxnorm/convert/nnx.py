@@ -106,15 +106,15 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
     return into
 
 
-def _check_names(where: str, flat: dict[str, Host], variables: dict[str, Any]) -> None:
+def _check_names(caller: str, flat: dict[str, Host], variables: dict[str, Any]) -> None:
     if flat.keys() != variables.keys():
-        raise ValueError(f"{where}: the module has {sorted(variables)}, the spec gives {sorted(flat)}.")
+        raise ValueError(f"{caller}: the module has {sorted(variables)}, the spec gives {sorted(flat)}.")
     for name, array in flat.items():
         expected = variables[name][...]
         if array.shape != expected.shape:
-            raise ValueError(f"{where}: {name} must have shape {expected.shape} as in the module, got {array.shape}.")
+            raise ValueError(f"{caller}: {name} must have shape {expected.shape} as in the module, got {array.shape}.")
         if array.dtype != expected.dtype:
-            raise TypeError(f"{where}: {name} is in {array.dtype}, in the module in {expected.dtype}. Convert one.")
+            raise TypeError(f"{caller}: {name} is in {array.dtype}, in the module in {expected.dtype}. Convert one.")
 
 
 def _variables(module: Any) -> Iterator[tuple[str, Any]]:

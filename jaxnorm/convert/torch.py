@@ -192,17 +192,17 @@ def export_kernel(
     return write("convert.torch.export_kernel", spec, params, state, name, hook)
 
 
-def _values(where: str, source: Any, prefix: str) -> dict[str, Any]:
+def _values(caller: str, source: Any, prefix: str) -> dict[str, Any]:
     """The arrays of one layer by name, without the prefix."""
     if is_path(source):
-        source = read_safetensors(where, source, prefix)
+        source = read_safetensors(caller, source, prefix)
     elif not isinstance(source, Mapping):
         if not hasattr(source, "state_dict"):
             raise TypeError(
-                f"{where}: source must be a module, a state dict or a path, got {_objects.describe(source)}."
+                f"{caller}: source must be a module, a state dict or a path, got {_objects.describe(source)}."
             )
         source = source.state_dict()
-    Arrays(where, source, prefix)  # names what there is where nothing has the prefix
+    Arrays(caller, source, prefix)  # names what there is where nothing has the prefix
     return {name[len(prefix) :]: _host(value) for name, value in source.items() if name.startswith(prefix)}
 
 
@@ -262,10 +262,10 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
     return cells.elman(where, parts, spec.activation, spec)
 
 
-def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
-    kernel, recurrent, bias, recurrent_bias, projection = cells.parts_of(where, cell, params)
+def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
+    kernel, recurrent, bias, recurrent_bias, projection = cells.parts_of(caller, cell, params)
     if isinstance(cell, Elman):
-        cells.name_of(where, cell.activation, ("tanh", "relu"))
+        cells.name_of(caller, cell.activation, ("tanh", "relu"))
     order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
     found = {
         "weight_ih": np.ascontiguousarray(layouts.kernel_to_rows(kernel, order)),
@@ -280,7 +280,7 @@ def _export_cell(where: str, cell: Any, params: Any) -> dict[str, Host]:
     return found
 
 
-def _check_layers(where: str, layers: tuple[Any, ...]) -> None:
+def _check_layers(caller: str, layers: tuple[Any, ...]) -> None:
     """One module has one kind of cell, one size and one number of directions."""
     flat = [cell for layer in layers for cell in (layer if isinstance(layer, Directions) else (layer,))]
     kinds = {
@@ -294,7 +294,7 @@ def _check_layers(where: str, layers: tuple[Any, ...]) -> None:
         or len(both) != 1
         or not all(isinstance(cell, LSTM | ProjectedLSTM | GRU | Elman) for cell in flat)
     ):
-        refuse(where, f"a stack of {flat}", "the layers of a module are alike. Export each by itself.")
+        refuse(caller, f"a stack of {flat}", "the layers of a module are alike. Export each by itself.")
 
 
 def _load_norm(arrays: Arrays, spec: Any, described: Any) -> Imported:
@@ -313,13 +313,13 @@ def _load_norm(arrays: Arrays, spec: Any, described: Any) -> Imported:
     return norms.load(arrays, spec, NAMES, count=1.0 if batches is None else float(np.asarray(batches)), notes=notes)
 
 
-def _export_norm(where: str, spec: Any, params: Any, stats: Any) -> dict[str, Host]:
+def _export_norm(caller: str, spec: Any, params: Any, stats: Any) -> dict[str, Host]:
     if isinstance(spec, norms.LayerNorm | norms.RMSNorm):
         trailing = tuple(range(-len(spec.axis), 0)) if isinstance(spec.axis, tuple) else -1
-        norms.refuse_unlike(where, spec, axis=trailing, fraction=1.0)
+        norms.refuse_unlike(caller, spec, axis=trailing, fraction=1.0)
     if isinstance(spec, norms.RMSNorm) and spec.use_bias:
-        refuse(where, "RMSNorm with a bias", "torch.nn.RMSNorm has none.")
-    found = norms.arrays_of(where, spec, params, stats, NAMES)
+        refuse(caller, "RMSNorm with a bias", "torch.nn.RMSNorm has none.")
+    found = norms.arrays_of(caller, spec, params, stats, NAMES)
     if isinstance(spec, norms.BatchNorm):
         found["num_batches_tracked"] = np.asarray(int(stats.count))
     return found

@@ -14,17 +14,17 @@ from jaxnorm.engine.arguments.checks import check_inputs, check_mask
 from jaxnorm.engine.unroll import Unrolled, unroll
 
 
-def _each(where: str, name: str, value: Any | None, count: int) -> Sequence[Any]:
+def _each(caller: str, name: str, value: Any | None, count: int) -> Sequence[Any]:
     """One entry for each cell; None for each if there is none."""
     if value is None:
         return (None,) * count
     if not isinstance(value, list | tuple) or (hasattr(value, "_fields") and not isinstance(value, Directions)):
         raise TypeError(
-            f"{where}: {name} must be a list or tuple with one entry for each of the {count} cells, got "
+            f"{caller}: {name} must be a list or tuple with one entry for each of the {count} cells, got "
             f"{_objects.describe(value)}. {_advise_several(name, value)}"
         )
     if len(value) != count:
-        raise ValueError(f"{where}: {name} has {len(value)} entries, expected one for each of the {count} cells.")
+        raise ValueError(f"{caller}: {name} has {len(value)} entries, expected one for each of the {count} cells.")
     return tuple(value)
 
 
@@ -35,15 +35,15 @@ def _advise_several(name: str, value: Any) -> str:
     return f"Write [{name}, ...]."
 
 
-def check_cells(where: str, cells: Any) -> None:
+def check_cells(caller: str, cells: Any) -> None:
     """Raises TypeError unless there is a list or tuple of cells."""
     if not isinstance(cells, list | tuple):
         raise TypeError(
-            f"{where}: cells must be a list or tuple of cell specs such as (ln_lstm(128), ln_lstm(128)), got "
+            f"{caller}: cells must be a list or tuple of cell specs such as (ln_lstm(128), ln_lstm(128)), got "
             f"{_objects.describe(cells)}. Write [cell] for a single one."
         )
     for number, cell in enumerate(cells):
-        check_cell(where, f"cells[{number}]", cell)
+        check_cell(caller, f"cells[{number}]", cell)
 
 
 def stack(
@@ -90,7 +90,7 @@ def stack(
 
 
 def run_layers(
-    where: str,
+    caller: str,
     after: Callable[[int, Array, Array], Array],
     cells: Sequence[Cell],
     params: Sequence[PyTree],
@@ -101,20 +101,20 @@ def run_layers(
     options: dict[str, Any],
 ) -> Unrolled:
     """Runs cells in turn; ``after(layer, given, outputs)`` makes of a layer's inputs and outputs what the next gets."""
-    check_cells(where, cells)
+    check_cells(caller, cells)
     if key is not None:
-        _validate.key(where, "key", key)
+        _validate.key(caller, "key", key)
     count = len(cells)
     if count == 0:
-        raise ValueError(f"{where}: cells is empty. Pass at least one cell.")
+        raise ValueError(f"{caller}: cells is empty. Pass at least one cell.")
     keys = (None,) * count if key is None else jax.random.split(key, count)
     carries, moments = [], []
     for layer, (cell, weights, state, running, cell_key) in enumerate(
         zip(
             cells,
-            _each(where, "params", params, count),
-            _each(where, "carry", carry, count),
-            _each(where, "stats", stats, count),
+            _each(caller, "params", params, count),
+            _each(caller, "carry", carry, count),
+            _each(caller, "stats", stats, count),
             keys,
             strict=True,
         )

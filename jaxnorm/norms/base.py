@@ -76,7 +76,7 @@ class Normalizer(Protocol):
         """Folds what a call measured into running statistics, by the rule of the spec."""
         ...
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Raises ValueError unless the normalizer can act on one trailing feature axis, as the sites of a cell need."""
         ...
 
@@ -113,20 +113,20 @@ def init_affine(
 Weights = TypeVar("Weights")
 
 
-def weights_of(params: Any, kind: type[Weights], where: str) -> Weights:
+def weights_of(params: Any, kind: type[Weights], caller: str) -> Weights:
     """Checks that the weights handed to a spec are the NamedTuple that its ``init`` makes."""
     if not isinstance(params, kind):
         fields = ", ".join(kind._fields)  # type: ignore[attr-defined]  # a NamedTuple
         raise TypeError(
-            f"{where}: params must be {kind.__name__}({fields}) as made by init(shape), got "
+            f"{caller}: params must be {kind.__name__}({fields}) as made by init(shape), got "
             f"{_objects.describe(params)}. {_objects.restore(params, 'params', kind.__name__, 'norm.init(shape)')}"
         )
     return params
 
 
-def affine_of(params: Any, where: str) -> Affine:
+def affine_of(params: Any, caller: str) -> Affine:
     """The weights of a spec that has scale and bias only, checked."""
-    return weights_of(params, Affine, where)
+    return weights_of(params, Affine, caller)
 
 
 class HasAffine:
@@ -190,70 +190,72 @@ class Stateless(TrainsByMeasuring):
         return ()
 
 
-def normalize_axis(where: str, axis: Axis) -> Axis:
+def normalize_axis(caller: str, axis: Axis) -> Axis:
     """A hashable axis for a spec: an int or a tuple of ints."""
     if isinstance(axis, list):
         axis = tuple(axis)
     entries = axis if isinstance(axis, tuple) else (axis,)
     if not entries or not all(isinstance(a, int) and not isinstance(a, bool) for a in entries):
-        raise TypeError(f"{where}: axis must be an int or a non-empty tuple of ints, got {axis!r}.")
+        raise TypeError(f"{caller}: axis must be an int or a non-empty tuple of ints, got {axis!r}.")
     return axis
 
 
-def check_last_axis(where: str, spec: object, axis: Axis | None) -> None:
+def check_last_axis(caller: str, spec: object, axis: Axis | None) -> None:
     """The site check of normalizers that reduce features: only the last axis will do."""
     if axis not in (-1, (-1,)):
         raise ValueError(
-            f"{where}: {spec!r} cannot be used inside a cell, where a normalizer sees features on one last axis and "
+            f"{caller}: {spec!r} cannot be used inside a cell, where a normalizer sees features on one last axis and "
             "any number of batch axes before it. Use axis=-1."
         )
 
 
-def shape_along(where: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+def shape_along(caller: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """The part of a shape along the given axes."""
-    return tuple(shape[a] for a in _validate.axes(where, axis, len(shape)))
+    return tuple(shape[a] for a in _validate.axes(caller, axis, len(shape)))
 
 
 def position_axes(
-    where: str, shape: tuple[int, ...], axis: Axis | None, feature_axis: int
+    caller: str, shape: tuple[int, ...], axis: Axis | None, feature_axis: int
 ) -> tuple[tuple[int, ...], int]:
     """The axes of an example's positions (None stands for all but the first and the features'), then the features'."""
-    (feature,) = _validate.axes(where, feature_axis, len(shape))
+    (feature,) = _validate.axes(caller, feature_axis, len(shape))
     if axis is None:
         axes = tuple(a for a in range(1, len(shape)) if a != feature)
     else:
-        axes = _validate.axes(where, axis, len(shape))
+        axes = _validate.axes(caller, axis, len(shape))
     if feature in axes or not axes:
         raise ValueError(
-            f"{where}: axis={axis} of x with shape {shape} must name at least one position axis and not "
+            f"{caller}: axis={axis} of x with shape {shape} must name at least one position axis and not "
             f"feature_axis={feature_axis}. Pass the axes of height and width, or of time."
         )
     return axes, feature
 
 
-def refuse_positions(where: str, spec: object) -> None:
+def refuse_positions(caller: str, spec: object) -> None:
     """The site check of normalizers over positions: the features of one step have none."""
     raise ValueError(
-        f"{where}: {spec!r} cannot be used inside a cell: one step has no positions to take statistics over. "
+        f"{caller}: {spec!r} cannot be used inside a cell: one step has no positions to take statistics over. "
         "Use LayerNorm or GroupNorm(axis=-1)."
     )
 
 
 def group_axes(
-    where: str, shape: tuple[int, ...], num_groups: int, axis: Axis | None, feature_axis: int
+    caller: str, shape: tuple[int, ...], num_groups: int, axis: Axis | None, feature_axis: int
 ) -> tuple[tuple[int, ...], int]:
     """The reduced axes of groups of features (None: all but the first, or the only one), then the features'."""
-    groups = _validate.positive_int(where, "num_groups", num_groups)
-    axes = tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else _validate.axes(where, axis, len(shape))
-    (feature,) = _validate.axes(where, feature_axis, len(shape))
+    groups = _validate.positive_int(caller, "num_groups", num_groups)
+    axes = (
+        tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else _validate.axes(caller, axis, len(shape))
+    )
+    (feature,) = _validate.axes(caller, feature_axis, len(shape))
     if feature not in axes:
         raise ValueError(
-            f"{where}: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
+            f"{caller}: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
             "features of a group. Add it to axis."
         )
     if shape[feature] % groups:
         raise ValueError(
-            f"{where}: num_groups={groups} must divide the number of features F = {shape[feature]} "
+            f"{caller}: num_groups={groups} must divide the number of features F = {shape[feature]} "
             f"(axis {feature_axis} of x with shape {shape}). Choose a divisor of F."
         )
     return axes, feature
@@ -276,9 +278,9 @@ def in_groups(
     return split_groups(x, groups, feature), mask, split_axes
 
 
-def check_running_rule(where: str, momentum: float | None, ddof: int) -> None:
+def check_running_rule(caller: str, momentum: float | None, ddof: int) -> None:
     """Raises ValueError unless running statistics can move by this momentum (None: exact average) and ddof."""
     if momentum is not None:
-        _validate.in_range(where, "momentum", momentum, 0.0, 1.0)
+        _validate.in_range(caller, "momentum", momentum, 0.0, 1.0)
     if ddof not in (0, 1):
-        raise ValueError(f"{where}: ddof must be 0 or 1, got {ddof!r}.")
+        raise ValueError(f"{caller}: ddof must be 0 or 1, got {ddof!r}.")

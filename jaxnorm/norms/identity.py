@@ -38,5 +38,5 @@ class Identity(Stateless):
         """Returns ``x``, with zeros where the mask is False."""
         return (x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))), ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Fits every site."""

@@ -143,6 +143,6 @@ class LayerNorm(Stateless):
         )
         return y, ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Only ``axis=-1`` fits a site."""
-        base.check_last_axis(where, self, self.axis)
+        base.check_last_axis(caller, self, self.axis)

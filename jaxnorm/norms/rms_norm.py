@@ -78,21 +78,21 @@ def rms_norm(
 
 
 def _leading(
-    where: str, shape: tuple[int, ...], axes: tuple[int, ...], fraction: float, axis_name: AxisName | None
+    caller: str, shape: tuple[int, ...], axes: tuple[int, ...], fraction: float, axis_name: AxisName | None
 ) -> int | None:
     """The number of coordinates behind the statistic of pRMSNorm; None for all of them."""
-    _validate.in_range(where, "fraction", fraction, 0.0, 1.0)
+    _validate.in_range(caller, "fraction", fraction, 0.0, 1.0)
     if fraction == 1.0:
         return None
     if len(axes) != 1 or axis_name is not None:
         raise ValueError(
-            f"{where}: fraction={fraction} needs a single axis that is not spread over devices, got the axes {axes} "
+            f"{caller}: fraction={fraction} needs a single axis that is not spread over devices, got the axes {axes} "
             f"and axis_name={axis_name!r}. Reshape the features into one axis, or leave fraction at 1."
         )
     leading = int(shape[axes[0]] * fraction)
     if leading < 1:
         raise ValueError(
-            f"{where}: fraction={fraction} of {shape[axes[0]]} features leaves no coordinate to measure. "
+            f"{caller}: fraction={fraction} of {shape[axes[0]]} features leaves no coordinate to measure. "
             f"Use a fraction of at least {1 / shape[axes[0]]:.3g}."
         )
     return leading
@@ -173,6 +173,6 @@ class RMSNorm(Stateless):
         )
         return y, ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Only ``axis=-1`` fits a site."""
-        base.check_last_axis(where, self, self.axis)
+        base.check_last_axis(caller, self, self.axis)

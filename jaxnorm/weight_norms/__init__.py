@@ -5,8 +5,8 @@ from jaxnorm.weight_norms.base import WeightNormalizer as WeightNormalizer
 from jaxnorm.weight_norms.bounded_weight_norm import BoundedState as BoundedState
 from jaxnorm.weight_norms.bounded_weight_norm import BoundedWeightNorm as BoundedWeightNorm
 from jaxnorm.weight_norms.bounded_weight_norm import bounded_weight_norm as bounded_weight_norm
-from jaxnorm.weight_norms.centered_weight_norm import CentredWeightNorm as CentredWeightNorm
-from jaxnorm.weight_norms.centered_weight_norm import centred_weight_norm as centred_weight_norm
+from jaxnorm.weight_norms.centered_weight_norm import CenteredWeightNorm as CenteredWeightNorm
+from jaxnorm.weight_norms.centered_weight_norm import centered_weight_norm as centered_weight_norm
 from jaxnorm.weight_norms.data_dependent import data_dependent_init as data_dependent_init
 from jaxnorm.weight_norms.spectral_norm import SpectralNorm as SpectralNorm
 from jaxnorm.weight_norms.spectral_norm import SpectralState as SpectralState
@@ -23,7 +23,7 @@ from jaxnorm.weight_norms.weight_standardization import weight_standardization a
 __all__ = [
     "BoundedState",
     "BoundedWeightNorm",
-    "CentredWeightNorm",
+    "CenteredWeightNorm",
     "KernelParams",
     "SpectralNorm",
     "SpectralState",
@@ -32,7 +32,7 @@ __all__ = [
     "WeightNormalizer",
     "WeightStandardization",
     "bounded_weight_norm",
-    "centred_weight_norm",
+    "centered_weight_norm",
     "data_dependent_init",
     "power_iteration",
     "spectral_norm",

@@ -63,19 +63,19 @@ class FixedState:
         return state
 
 
-def unit_axes(where: str, kernel: Array, axis: Axis | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def unit_axes(caller: str, kernel: Array, axis: Axis | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     r"""The axes over which the inputs of one output unit lie, and the axes along which the units lie.
 
     None stands for all but the last axis, that of the units: in (I, O) and in kernels of images, (\*window, I, O). A
     vector is one unit. Three axes may be those of gates (I, G, H), of a one-dimensional convolution (k, I, O) or of
     attention, in either order, so they are refused.
     """
-    _validate.floating(where, "kernel", kernel)
+    _validate.floating(caller, "kernel", kernel)
     if axis is None:
         if kernel.ndim in (0, 3):
-            raise ValueError(f"{where}: {_refusal(kernel)}")
+            raise ValueError(f"{caller}: {_refusal(kernel)}")
         axis = tuple(range(max(1, kernel.ndim - 1)))
-    inputs = _validate.axes(where, axis, kernel.ndim)
+    inputs = _validate.axes(caller, axis, kernel.ndim)
     return inputs, tuple(a for a in range(kernel.ndim) if a not in inputs)
 
 
@@ -103,31 +103,31 @@ def with_axis(spec: WeightNormalizer, axis: Axis) -> WeightNormalizer:
     return settled
 
 
-def settle_axis(where: str, axis: Axis | None) -> Axis | None:
+def settle_axis(caller: str, axis: Axis | None) -> Axis | None:
     """A hashable axis for a spec."""
-    return None if axis is None else norms_base.normalize_axis(where, axis)
+    return None if axis is None else norms_base.normalize_axis(caller, axis)
 
 
-def rescale(where: str, unit: Array, scale: Array | None, units: tuple[int, ...], dtype: DTypeLike) -> Array:
+def rescale(caller: str, unit: Array, scale: Array | None, units: tuple[int, ...], dtype: DTypeLike) -> Array:
     """``scale * unit``, cast; the scale lies along the axes of the units, or along the last of them, or is a scalar."""
-    return apply_affine(where, unit, scale, None, units).astype(jnp.dtype(dtype))
+    return apply_affine(caller, unit, scale, None, units).astype(jnp.dtype(dtype))
 
 
-def kernel_params(params: Any, where: str) -> KernelParams:
+def kernel_params(params: Any, caller: str) -> KernelParams:
     """Checks that the weights handed to a spec are the NamedTuple that its ``init`` makes."""
     if not isinstance(params, KernelParams):
         raise TypeError(
-            f"{where}: params must be KernelParams(kernel, scale) as made by init(kernel), got "
+            f"{caller}: params must be KernelParams(kernel, scale) as made by init(kernel), got "
             f"{_objects.describe(params)}. {_objects.restore(params, 'params', 'KernelParams', 'spec.init(kernel)[0]')}"
         )
     return params
 
 
-def state_of(state: Any, kind: type, where: str) -> Any:
+def state_of(state: Any, kind: type, caller: str) -> Any:
     """Checks that the state handed to a spec is the NamedTuple that its ``init`` makes."""
     if not isinstance(state, kind):
         raise TypeError(
-            f"{where}: state must be the {kind.__name__} that init(kernel) returns beside the weights, got "
+            f"{caller}: state must be the {kind.__name__} that init(kernel) returns beside the weights, got "
             f"{_objects.describe(state)}. "
             f"{_objects.restore(state, 'state', kind.__name__, 'spec.init(kernel, key)[1]')}"
         )

@@ -1,4 +1,4 @@
-"""Centred weight normalization: the weights of each output unit have mean zero and length one."""
+"""Centered weight normalization: the weights of each output unit have mean zero and length one."""
 
 import dataclasses
 from typing import final
@@ -10,10 +10,10 @@ from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.weight_norms import base
 from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
-from jaxnorm.weight_norms.direction import centred, unit
+from jaxnorm.weight_norms.direction import unit, without_mean
 
 
-def centred_weight_norm(
+def centered_weight_norm(
     kernel: Float[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     *,
@@ -45,7 +45,7 @@ def centred_weight_norm(
     Example:
       >>> import jax.numpy as jnp, jaxnorm
       >>> v = jnp.array([[1.0], [4.0], [4.0], [7.0]])
-      >>> jaxnorm.weight_norms.centred_weight_norm(v, jnp.array(2.0**0.5)).round(3).ravel().tolist()
+      >>> jaxnorm.weight_norms.centered_weight_norm(v, jnp.array(2.0**0.5)).round(3).ravel().tolist()
       [-1.0, 0.0, 0.0, 1.0]
 
     Notes:
@@ -57,28 +57,28 @@ def centred_weight_norm(
       L. Huang, X. Liu, Y. Liu, B. Lang, D. Tao, "Centered Weight Normalization in Accelerating Training of Deep Neural
       Networks", 2017.
     """
-    _validate.epsilon("centred_weight_norm", epsilon)
-    axes, units = base.unit_axes("centred_weight_norm", kernel, axis)
-    direction = unit(centred(kernel.astype(statistics_dtype(kernel.dtype)), axes), axes, epsilon)
-    return base.rescale("centred_weight_norm", direction, scale, units, kernel.dtype)
+    _validate.epsilon("centered_weight_norm", epsilon)
+    axes, units = base.unit_axes("centered_weight_norm", kernel, axis)
+    direction = unit(without_mean(kernel.astype(statistics_dtype(kernel.dtype)), axes), axes, epsilon)
+    return base.rescale("centered_weight_norm", direction, scale, units, kernel.dtype)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class CentredWeightNorm(FixedState):
-    """The spec of :func:`centred_weight_norm`.
+class CenteredWeightNorm(FixedState):
+    """The spec of :func:`centered_weight_norm`.
 
-    The authors' code is ``CentredWeightNorm(scale_init=1.414, epsilon=1e-5)``.
+    The authors' code is ``CenteredWeightNorm(scale_init=1.414, epsilon=1e-5)``.
 
     Attributes:
-      axis: the axes over which the inputs of a unit lie; see :func:`centred_weight_norm`.
+      axis: the axes over which the inputs of a unit lie; see :func:`centered_weight_norm`.
       epsilon: added to the length.
       learn_scale: whether the scale is trained, one number for each unit; otherwise it is the number ``scale_init``.
       scale_init: the scale, or its initial value.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
-      >>> spec = jaxnorm.weight_norms.CentredWeightNorm(learn_scale=True, scale_init=2.0)
+      >>> spec = jaxnorm.weight_norms.CenteredWeightNorm(learn_scale=True, scale_init=2.0)
       >>> params, state = spec.init(jnp.array([[1.0, 3.0], [1.0, 4.0]]))
       >>> params.scale.tolist()
       [2.0, 2.0]
@@ -94,20 +94,20 @@ class CentredWeightNorm(FixedState):
     scale_init: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.settle_axis("CentredWeightNorm", self.axis))
-        _validate.epsilon("CentredWeightNorm", self.epsilon)
+        object.__setattr__(self, "axis", base.settle_axis("CenteredWeightNorm", self.axis))
+        _validate.epsilon("CenteredWeightNorm", self.epsilon)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """The kernel, and the scale if it is trained; no state."""
-        _, units = base.unit_axes("CentredWeightNorm.init", kernel, self.axis)
+        _, units = base.unit_axes("CenteredWeightNorm.init", kernel, self.axis)
         if not self.learn_scale:
             return KernelParams(kernel), ()
-        start = _validate.start_value("CentredWeightNorm", "scale_init", self.scale_init)
+        start = _validate.start_value("CenteredWeightNorm", "scale_init", self.scale_init)
         return KernelParams(kernel, jnp.full([kernel.shape[a] for a in units], start, kernel.dtype)), ()
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
-        """Applies :func:`centred_weight_norm`."""
-        kernel, scale = base.kernel_params(params, "CentredWeightNorm")
+        """Applies :func:`centered_weight_norm`."""
+        kernel, scale = base.kernel_params(params, "CenteredWeightNorm")
         if scale is None:
             scale = jnp.asarray(self.scale_init, statistics_dtype(kernel.dtype))
-        return centred_weight_norm(kernel, scale, axis=self.axis, epsilon=self.epsilon)
+        return centered_weight_norm(kernel, scale, axis=self.axis, epsilon=self.epsilon)

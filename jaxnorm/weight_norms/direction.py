@@ -48,6 +48,6 @@ def unit(x: Array, axes: tuple[int, ...], epsilon: float = 0.0) -> Array:
     return direction if epsilon == 0.0 else quotient(x, length + jnp.asarray(epsilon, x.dtype))
 
 
-def centred(x: Array, axes: tuple[int, ...]) -> Array:
+def without_mean(x: Array, axes: tuple[int, ...]) -> Array:
     """``x`` without its mean over ``axes``: exactly zero where all elements are equal."""
     return centered(x, None, axes, None)[1]

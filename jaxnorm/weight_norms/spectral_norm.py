@@ -200,9 +200,9 @@ class SpectralNorm:
         return spectral_norm(kernel, estimates, scale, iterations=0, axis=self.axis, epsilon=self.epsilon)[0]
 
 
-def _matrix(where: str, kernel: Array, axis: Axis | None) -> Array:
+def _matrix(caller: str, kernel: Array, axis: Axis | None) -> Array:
     """The kernel as (output units, inputs), in at least float32."""
-    axes, units = base.unit_axes(where, kernel, axis)
+    axes, units = base.unit_axes(caller, kernel, axis)
     rows = 1
     for a in units:
         rows *= kernel.shape[a]
@@ -218,15 +218,15 @@ def _kept(new: Array, old: Array) -> Array:
     return jnp.where(jnp.any(new != 0), new, old)
 
 
-def _checked(where: str, state: SpectralState, matrix: Array) -> SpectralState:
+def _checked(caller: str, state: SpectralState, matrix: Array) -> SpectralState:
     for name, vector, size in zip(("u", "v"), state, matrix.shape, strict=True):
         hint = "Was the state made by init with a kernel of this shape?"
         _validate.shape(
-            where, f"state.{name}", vector.shape, (size,), f"({'units' if name == 'u' else 'inputs'},)", hint
+            caller, f"state.{name}", vector.shape, (size,), f"({'units' if name == 'u' else 'inputs'},)", hint
         )
     return state
 
 
-def _check_iterations(where: str, iterations: int) -> None:
+def _check_iterations(caller: str, iterations: int) -> None:
     if isinstance(iterations, bool) or operator.index(iterations) < 0:
-        raise ValueError(f"{where}: iterations must be an integer of at least zero, got {iterations!r}.")
+        raise ValueError(f"{caller}: iterations must be an integer of at least zero, got {iterations!r}.")

@@ -11,7 +11,7 @@ from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.weight_norms import base
 from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
-from jaxnorm.weight_norms.direction import centred, unit
+from jaxnorm.weight_norms.direction import unit, without_mean
 
 
 def weight_standardization(
@@ -66,7 +66,7 @@ def weight_standardization(
         )
     # sigma is the length divided by this root.
     root = math.sqrt(count - ddof)
-    direction = unit(centred(kernel.astype(statistics_dtype(kernel.dtype)), axes), axes, epsilon * root)
+    direction = unit(without_mean(kernel.astype(statistics_dtype(kernel.dtype)), axes), axes, epsilon * root)
     return (direction * jnp.asarray(root, direction.dtype)).astype(kernel.dtype)
 
 
@@ -109,6 +109,6 @@ class WeightStandardization(FixedState):
         return weight_standardization(kernel, axis=self.axis, epsilon=self.epsilon, ddof=self.ddof)
 
 
-def _check_ddof(where: str, ddof: int) -> None:
+def _check_ddof(caller: str, ddof: int) -> None:
     if ddof not in (0, 1):
-        raise ValueError(f"{where}: ddof must be 0 or 1, got {ddof!r}.")
+        raise ValueError(f"{caller}: ddof must be 0 or 1, got {ddof!r}.")

@@ -159,7 +159,7 @@ class Highway(NamedActivation):
         x = masked(x, rows)
         norm = jax.tree.map(merge_gates, params.norm)
         total = products.matmul(x, merge_gates(params.kernel))
-        total, measured = gates.normalize(self.norm, (1, 1), norm, total, stats, where, centred=False)
+        total, measured = gates.normalize(self.norm, (1, 1), norm, total, stats, where, centered=False)
         bias = None if params.bias is None else merge_gates(params.bias)
         return masked(_between(x, base.add_bias(total, bias), self.activation), rows), measured
 
@@ -176,10 +176,10 @@ def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Ar
     return (wide + sigmoid(t) * (activation(h) - wide)).astype(x.dtype)
 
 
-def _check(where: str, x: Array, kernel: Array) -> None:
+def _check(caller: str, x: Array, kernel: Array) -> None:
     """Raises unless the layer leaves the number of features as it is and both are real."""
-    _validate.floating(where, "x", x)
-    _validate.floating(where, "kernel", kernel)
+    _validate.floating(caller, "x", x)
+    _validate.floating(caller, "kernel", kernel)
     features = x.shape[-1] if x.ndim else 1
     expected = (features, GATES, features)
-    _validate.shape(where, "kernel", kernel.shape, expected, "(F, 2, F)", "F is the number of features of x.")
+    _validate.shape(caller, "kernel", kernel.shape, expected, "(F, 2, F)", "F is the number of features of x.")

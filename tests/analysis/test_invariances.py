@@ -20,7 +20,7 @@ def weight_norm(kernel, xs):
     return xs @ (kernel / jnp.linalg.norm(kernel, axis=0, keepdims=True))
 
 
-# In the columns' order: matrix re-scaled, matrix re-centred, one vector re-scaled, data re-scaled, data re-centred,
+# In the columns' order: matrix re-scaled, matrix re-centered, one vector re-scaled, data re-scaled, data re-centered,
 # one case re-scaled. The first three rows are Table 1, the next two the one of the RMSNorm paper's code.
 PUBLISHED = {
     "BatchNorm": (jn.BatchNorm(epsilon=TINY), (True, False, True, True, True, False)),
@@ -30,8 +30,8 @@ PUBLISHED = {
     "pRMSNorm": (jn.RMSNorm(fraction=0.25, epsilon=TINY), (True, False, False, True, False, True)),
 }
 # Over groups of one case's features: as layer normalization. With positions in the statistics, what is added to all
-# units of a position no longer goes with the mean, so re-centred weights show; a mean over positions of each feature
-# takes re-centred data away and each unit's scale, and knows nothing of other cases.
+# units of a position no longer goes with the mean, so re-centered weights show; a mean over positions of each feature
+# takes re-centered data away and each unit's scale, and knows nothing of other cases.
 REASONED = {
     "Identity": (jn.Identity(), (8,), (False,) * 6),
     "GroupNorm, no positions": (jn.GroupNorm(4, epsilon=TINY), (8,), (True, True, False, True, False, True)),

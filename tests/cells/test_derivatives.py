@@ -1,4 +1,4 @@
-"""Derivatives written by hand against those of JAX, and centred kernels against plain ones, in float64."""
+"""Derivatives written by hand against those of JAX, and centered kernels against plain ones, in float64."""
 
 import dataclasses
 import importlib
@@ -62,8 +62,8 @@ CELLS = {
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_centred_kernels_change_nothing(name, rng, x64, monkeypatch):
-    """Kernels far from centred: the outputs and all gradients are those of layer normalization as it is written."""
+def test_centered_kernels_change_nothing(name, rng, x64, monkeypatch):
+    """Kernels far from centered: the outputs and all gradients are those of layer normalization as it is written."""
     cell = CELLS[name]
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     params = params._replace(kernel=params.kernel + 3.0, recurrent=params.recurrent - 2.0)
@@ -76,15 +76,15 @@ def test_centred_kernels_change_nothing(name, rng, x64, monkeypatch):
 
         return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, xs)
 
-    centred = results(cell)
+    centered = results(cell)
     ready = cell.prepare(params)
-    assert np.abs(ready.recurrent.matrix.mean(axis=-1)).max() < 1e-12, "not centred at all"
+    assert np.abs(ready.recurrent.matrix.mean(axis=-1)).max() < 1e-12, "not centered at all"
     for module in (products, gates):
-        monkeypatch.setattr(module, "centre", lambda norm, groups, kernel: kernel)
+        monkeypatch.setattr(module, "center", lambda norm, groups, kernel: kernel)
     for module in (gates, importlib.import_module("jaxnorm.cells.elman"), ungated_base):
-        monkeypatch.setattr(module, "after_centring", lambda norm: norm)
+        monkeypatch.setattr(module, "after_centering", lambda norm: norm)
     # Another spec, for which nothing has been compiled yet.
     plain = results(dataclasses.replace(cell, initial_noise=0.0, max_steps=1, forget_bias=0.5) if "lstm" in name else
                     dataclasses.replace(cell, recurrent_init=jax.nn.initializers.zeros))  # fmt: skip
-    for got, expected in zip(jax.tree.leaves(centred), jax.tree.leaves(plain), strict=True):
+    for got, expected in zip(jax.tree.leaves(centered), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-11)

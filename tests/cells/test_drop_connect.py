@@ -15,7 +15,7 @@ RATE = 0.4
 
 
 def test_one_mask_for_all_steps_and_examples(x64, key, rng):
-    """The layer norm takes the mean of what is left: the kernel is centred after the mask."""
+    """The layer norm takes the mean of what is left: the kernel is centered after the mask."""
     (own,) = jax.random.split(sequence_key(key), 1)
     mask = drawn(own, RATE, (HIDDEN, 4, HIDDEN)) / (1 - RATE)
 

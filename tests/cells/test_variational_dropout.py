@@ -51,7 +51,7 @@ def gru_step(params, carry, x, inputs, state):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_gru_sees_the_masks_in_its_products_only(tied, x64, key, rng):
-    """Untied the mean of a layer norm is that of products of different inputs: no kernel can be centred for it."""
+    """Untied the mean of a layer norm is that of products of different inputs: no kernel can be centered for it."""
     inputs, state = masks_of(key, () if tied else (3,))
     if tied:
         inputs, state = (np.broadcast_to(mask, (3, *mask.shape)) for mask in (inputs, state))

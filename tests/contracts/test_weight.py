@@ -150,9 +150,9 @@ def test_bad_input_is_named(case, rng, unhooked):
             r"BoundedWeightNorm: mode must be one of 'scalar', 'gain_bounded'; got 'gain'",
         ),
         (
-            lambda: jn.weight_norms.CentredWeightNorm(epsilon=-1.0),
+            lambda: jn.weight_norms.CenteredWeightNorm(epsilon=-1.0),
             ValueError,
-            r"CentredWeightNorm: epsilon must be .*, got -1.0",
+            r"CenteredWeightNorm: epsilon must be .*, got -1.0",
         ),
         (lambda: jn.WeightStandardization(ddof=2), ValueError, r"WeightStandardization: ddof must be 0 or 1, got 2"),
         (

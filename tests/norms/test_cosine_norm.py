@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 import jaxnorm as jn
 
 
-def oracle(x, kernel, scale, centred, epsilon, where=None):
+def oracle(x, kernel, scale, centered, epsilon, where=None):
     """An output after the other, in NumPy and float64; of an example only its real features are seen."""
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
     keep = np.ones(x.shape, bool) if where is None else np.broadcast_to(where, x.shape)
@@ -19,21 +19,21 @@ def oracle(x, kernel, scale, centred, epsilon, where=None):
     for place in np.ndindex(out.shape):
         real = keep[place[:-1]]
         v, w = x[place[:-1]][real], kernel[:, place[-1]]
-        if centred and v.size:
+        if centered and v.size:
             v, w = v - v.mean(), w - w.mean()
         out[place] = scale * (v @ w[real]) / (np.sqrt((v**2).sum()) * np.sqrt((w**2).sum()) + epsilon)
     return out
 
 
-@pytest.mark.parametrize("centred", [False, True])
-def test_both_forms_against_the_equation_in_double_precision(centred, rng, x64):
+@pytest.mark.parametrize("centered", [False, True])
+def test_both_forms_against_the_equation_in_double_precision(centered, rng, x64):
     x, kernel = rng.standard_normal((2, 3, 5)) + 1, rng.standard_normal((5, 4)) + 0.5
     for mask in (None, jnp.asarray(rng.random((2, 3, 5)) < 0.6), jnp.asarray(rng.random((2, 3, 1)) < 0.6)):
         data = x if mask is None else np.where(mask, x, np.nan)
         y = jn.zoo.cosine_norm(
-            jnp.asarray(data), jnp.asarray(kernel), jnp.asarray(1.3), centred=centred, epsilon=0.01, where=mask
+            jnp.asarray(data), jnp.asarray(kernel), jnp.asarray(1.3), centered=centered, epsilon=0.01, where=mask
         )
-        np.testing.assert_allclose(y, oracle(x, kernel, 1.3, centred, 0.01, mask), rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(y, oracle(x, kernel, 1.3, centered, 0.01, mask), rtol=1e-11, atol=1e-12)
 
 
 def test_bounded_and_blind_to_lengths(rng):
@@ -42,10 +42,12 @@ def test_bounded_and_blind_to_lengths(rng):
     assert np.abs(y).max() <= 1 + 1e-6
     np.testing.assert_allclose(jn.zoo.cosine_norm(3 * x, 7 * kernel, epsilon=0.0), y, atol=1e-6)
     np.testing.assert_allclose(jn.zoo.cosine_norm(kernel.T, kernel, epsilon=0.0).diagonal(), 1.0, rtol=1e-6)
-    correlation = jn.zoo.cosine_norm(x, kernel, centred=True, epsilon=0.0)
+    correlation = jn.zoo.cosine_norm(x, kernel, centered=True, epsilon=0.0)
     want = np.corrcoef(np.asarray(x, np.float64), np.asarray(kernel.T, np.float64))[:6, 6:]
     np.testing.assert_allclose(correlation, want, atol=1e-5)
-    np.testing.assert_allclose(jn.zoo.cosine_norm(x + 2, kernel - 3, centred=True, epsilon=0.0), correlation, atol=1e-5)
+    np.testing.assert_allclose(
+        jn.zoo.cosine_norm(x + 2, kernel - 3, centered=True, epsilon=0.0), correlation, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-5])
@@ -68,7 +70,7 @@ def test_what_has_no_direction_has_finite_gradients(epsilon, rng):
 
 def test_gradients_against_finite_differences(rng, x64):
     x, kernel = (jnp.asarray(rng.standard_normal(shape)) for shape in ((3, 4), (4, 2)))
-    check_grads(jax.jit(lambda x, w: jn.zoo.cosine_norm(x, w, centred=True)), (x, kernel), order=1)
+    check_grads(jax.jit(lambda x, w: jn.zoo.cosine_norm(x, w, centered=True)), (x, kernel), order=1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -83,9 +85,9 @@ def test_dtypes_and_transformations(dtype, rng):
 
 
 def test_spec_is_a_value_and_applies_its_weights(rng):
-    layer = jn.zoo.CosineNorm(3, centred=True, use_scale=True, scale_init=20.0)
+    layer = jn.zoo.CosineNorm(3, centered=True, use_scale=True, scale_init=20.0)
     assert pickle.loads(pickle.dumps(layer)) == layer
-    assert len({layer, jn.zoo.CosineNorm(3, centred=True, use_scale=True, scale_init=20.0), jn.zoo.CosineNorm(3)}) == 2
+    assert len({layer, jn.zoo.CosineNorm(3, centered=True, use_scale=True, scale_init=20.0), jn.zoo.CosineNorm(3)}) == 2
     assert not isinstance(layer, jn.Normalizer)
     params = layer.init(jax.random.key(0), 5)
     x = jnp.asarray(rng.standard_normal((2, 5)), jnp.float32)

@@ -57,7 +57,7 @@ def test_published_divisor_of_the_suppression_window(rng):
 
 
 def test_a_window_over_the_whole_layer_in_its_middle_is_layer_normalization(rng):
-    # Centred on the middle of 5 units a window of 5 sees them all; those at the edge see less.
+    # Centered on the middle of 5 units a window of 5 sees them all; those at the edge see less.
     x = jnp.asarray(rng.standard_normal((3, 5)), jnp.float32)
     v = jn.zoo.local_deviation(x, window=5)
     np.testing.assert_allclose(v[:, 2], x[:, 2] - np.asarray(x).mean(1), atol=1e-6)

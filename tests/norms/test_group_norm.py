@@ -1,4 +1,4 @@
-"""What is peculiar to group normalization: groups, feature axes anywhere, and its two neighbours as special cases."""
+"""What is peculiar to group normalization: groups, feature axes anywhere, and its two neighbors as special cases."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What is peculiar to RMS normalization: no centring, and the partial form."""
+"""What is peculiar to RMS normalization: no centering, and the partial form."""
 
 import jax
 import jax.numpy as jnp

@@ -46,8 +46,8 @@ def test_decorrelated_is_white_and_iterated_is_not_quite(rng):
     many, _ = jn.zoo.iter_norm(mild, iterations=12, epsilon=1e-9)
     np.testing.assert_allclose(many, jn.zoo.decorrelated_batch_norm(mild, epsilon=1e-9)[0], atol=2e-3)
     none, _ = jn.zoo.iter_norm(x, iterations=0, epsilon=0.0)
-    centred = np.asarray(x, np.float64) - np.asarray(x, np.float64).mean(0)
-    np.testing.assert_allclose(none, centred / np.sqrt((centred**2).mean(0).sum()), rtol=1e-4, atol=1e-5)
+    centered = np.asarray(x, np.float64) - np.asarray(x, np.float64).mean(0)
+    np.testing.assert_allclose(none, centered / np.sqrt((centered**2).mean(0).sum()), rtol=1e-4, atol=1e-5)
 
 
 def test_zca_is_symmetric_and_groups_stay_apart(rng):

@@ -107,7 +107,7 @@ WRAPPED = (
     jn.Reparametrized(jn.lstm(4), jn.weight_norms.BoundedWeightNorm("gain_bounded")),
     jn.zoo.bounded_weight_norm_lstm(4),
     jn.Reparametrized(
-        jn.Zoneout(jn.gru(4), rate=0.1), {"recurrent": jn.weight_norms.CentredWeightNorm(learn_scale=True)}
+        jn.Zoneout(jn.gru(4), rate=0.1), {"recurrent": jn.weight_norms.CenteredWeightNorm(learn_scale=True)}
     ),
     jn.Zoneout(jn.zoo.weight_norm_lstm(4), rate=0.1),
 )

@@ -45,13 +45,13 @@ def bounded_weight_norm(kernel, rho, scale=None, axis=None):
     return back(np.stack([float(rho) * g * v / np.linalg.norm(v) for v, g in zip(rows, share, strict=True)]))
 
 
-def centred_weight_norm(kernel, scale=None, axis=None, epsilon=0.0):
+def centered_weight_norm(kernel, scale=None, axis=None, epsilon=0.0):
     """Huang et al. 2017, the length with what the code adds to it."""
     rows, back = as_rows(kernel, axis)
     results = []
     for v, g in zip(rows, scales(scale, len(rows)), strict=True):
-        centred = v - v.sum() / v.size
-        results.append(g * centred / (np.sqrt((centred**2).sum()) + epsilon))
+        centered = v - v.sum() / v.size
+        results.append(g * centered / (np.sqrt((centered**2).sum()) + epsilon))
     return back(np.stack(results))
 
 
@@ -88,9 +88,9 @@ def of_spec(spec: Any, params: Any, state: Any) -> np.ndarray:
         return weight_norm(kernel, params.scale, spec.axis)
     if isinstance(spec, jn.weight_norms.BoundedWeightNorm):
         return bounded_weight_norm(kernel, state.rho, params.scale, spec.axis)
-    if isinstance(spec, jn.weight_norms.CentredWeightNorm):
+    if isinstance(spec, jn.weight_norms.CenteredWeightNorm):
         scale = params.scale if spec.learn_scale else spec.scale_init
-        return centred_weight_norm(kernel, scale, spec.axis, spec.epsilon)
+        return centered_weight_norm(kernel, scale, spec.axis, spec.epsilon)
     if isinstance(spec, jn.WeightStandardization):
         return weight_standardization(kernel, spec.axis, spec.epsilon, spec.ddof)
     if isinstance(spec, jn.SpectralNorm):

@@ -181,7 +181,7 @@ def test_rows_of_an_embedding(rng, key):
         jn.WeightNorm(),
         jn.weight_norms.BoundedWeightNorm(),
         jn.weight_norms.BoundedWeightNorm("gain_bounded"),
-        jn.weight_norms.CentredWeightNorm(learn_scale=True),
+        jn.weight_norms.CenteredWeightNorm(learn_scale=True),
         jn.WeightStandardization(),
         jn.SpectralNorm(),
     ],

@@ -65,7 +65,7 @@ def test_three_axes_have_to_be_named(rng, key):
     functions = {
         "weight_norm": jn.weight_norm,
         "bounded_weight_norm": lambda kernel, **more: jn.weight_norms.bounded_weight_norm(kernel, jnp.ones(()), **more),
-        "centred_weight_norm": jn.weight_norms.centred_weight_norm,
+        "centered_weight_norm": jn.weight_norms.centered_weight_norm,
         "weight_standardization": jn.weight_standardization,
         "unit_rows": jn.weight_norms.unit_rows,
         "unit_lengths": jn.weight_norms.unit_lengths,
@@ -79,7 +79,7 @@ def test_three_axes_have_to_be_named(rng, key):
     for spec in (
         jn.WeightNorm(),
         jn.weight_norms.BoundedWeightNorm(),
-        jn.weight_norms.CentredWeightNorm(),
+        jn.weight_norms.CenteredWeightNorm(),
         jn.WeightStandardization(),
         jn.SpectralNorm(),
         jn.weight_norms.UnitRows(),
@@ -130,34 +130,34 @@ def test_bounded_gains_that_are_all_zero_give_zero(rng):
     assert not any(leaf.any() for leaf in gradients)
 
 
-# ---- centred weight normalization, weight standardization
+# ---- centered weight normalization, weight standardization
 
 
-def test_centred_weight_norm_of_the_paper_and_of_its_code(rng):
+def test_centered_weight_norm_of_the_paper_and_of_its_code(rng):
     kernel = 1e-5 * rng.standard_normal((4, 3))  # so short that an epsilon shows
-    params, _ = jn.weight_norms.CentredWeightNorm().init(float32(kernel))
-    paper, code = (oracles.centred_weight_norm(kernel, *of) for of in ((1.0,), (1.414, None, 1e-5)))
-    np.testing.assert_allclose(jn.weight_norms.CentredWeightNorm()(params), paper, rtol=1e-4)
+    params, _ = jn.weight_norms.CenteredWeightNorm().init(float32(kernel))
+    paper, code = (oracles.centered_weight_norm(kernel, *of) for of in ((1.0,), (1.414, None, 1e-5)))
+    np.testing.assert_allclose(jn.weight_norms.CenteredWeightNorm()(params), paper, rtol=1e-4)
     np.testing.assert_allclose(
-        jn.weight_norms.CentredWeightNorm(scale_init=1.414, epsilon=1e-5)(params), code, rtol=1e-4
+        jn.weight_norms.CenteredWeightNorm(scale_init=1.414, epsilon=1e-5)(params), code, rtol=1e-4
     )
     assert np.abs(paper - code).max() > 0.1
     np.testing.assert_allclose(
-        jn.weight_norms.unit_lengths(jn.weight_norms.CentredWeightNorm()(params)), np.ones(3), rtol=1e-5
+        jn.weight_norms.unit_lengths(jn.weight_norms.CenteredWeightNorm()(params)), np.ones(3), rtol=1e-5
     )
 
 
 def test_a_learned_scale_begins_where_it_is_told(rng):
-    spec = jn.weight_norms.CentredWeightNorm(0, learn_scale=True, scale_init=1.414)
+    spec = jn.weight_norms.CenteredWeightNorm(0, learn_scale=True, scale_init=1.414)
     params, _ = spec.init(float32(rng.standard_normal((5, 4, 2))))
     np.testing.assert_array_equal(params.scale, np.full((4, 2), np.float32(1.414)))
 
 
-def test_standardization_is_centred_weight_norm_times_a_root(rng):
+def test_standardization_is_centered_weight_norm_times_a_root(rng):
     kernel = float32(rng.standard_normal((3, 2, 4, 5)))
     for ddof, root in ((0, np.sqrt(24)), (1, np.sqrt(23))):
         standardized = jn.weight_standardization(kernel, epsilon=0.0, ddof=ddof)
-        np.testing.assert_allclose(standardized, root * jn.weight_norms.centred_weight_norm(kernel), rtol=1e-5)
+        np.testing.assert_allclose(standardized, root * jn.weight_norms.centered_weight_norm(kernel), rtol=1e-5)
 
 
 def test_standardization_divides_by_deviation_plus_epsilon(rng):

@@ -50,7 +50,7 @@ class Gated(Frame):
         }
 
     def prepare(self, params: Any, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
+        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them."""
         return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
 
     def project(

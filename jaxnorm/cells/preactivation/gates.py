@@ -14,7 +14,7 @@ from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.centering import after_centring, centre
+from jaxnorm.cells.preactivation.centering import after_centering, center
 from jaxnorm.cells.preactivation.products import Kernel, add_biases, gather_bias, merge_gates, ready_kernel, split_gates
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.core.moments import Moments, map_moments
@@ -22,7 +22,7 @@ from jaxnorm.norms.identity import Identity
 
 
 class ReadyGates(NamedTuple):
-    """The weights as a sequence needs them: gates side by side, kernels centred and cast, biases gathered."""
+    """The weights as a sequence needs them: gates side by side, kernels centered and cast, biases gathered."""
 
     kernel: Float[Array, "I GH"]
     recurrent: Kernel
@@ -98,8 +98,8 @@ def prepare(
         recurrent=Kernel(ready(over_recurrent, params.recurrent)),
         norm=norm._replace(input=input_weights, recurrent=recurrent_weights, summed=summed_weights),
         bias=after_input,
-        input_bias=None if input_bias is None else centre(over_input, groups, input_bias),
-        recurrent_bias=None if recurrent_bias is None else centre(over_recurrent, groups, recurrent_bias),
+        input_bias=None if input_bias is None else center(over_input, groups, input_bias),
+        recurrent_bias=None if recurrent_bias is None else center(over_recurrent, groups, recurrent_bias),
         recurrent_out=recurrent_out,
         summed_bias=summed_bias,
     )
@@ -150,9 +150,9 @@ def total(
     s = z_t.astype(r.dtype) + r
     if sites.summed == Identity():
         return s, Sites(recurrent=m_recurrent)
-    centred = sites.input == sites.recurrent == Identity()
+    centered = sites.input == sites.recurrent == Identity()
     stats = None if stats_t is None else stats_t.summed
-    s, m_summed = normalize(sites.summed, groups, ready.norm.summed, s, stats, where_t, centred=centred)
+    s, m_summed = normalize(sites.summed, groups, ready.norm.summed, s, stats, where_t, centered=centered)
     return base.add_bias(s, ready.summed_bias), Sites(recurrent=m_recurrent, summed=m_summed)
 
 
@@ -165,11 +165,11 @@ def shift_last_norm(sites: Sites, norm: Sites, gate: int | slice, start: float |
     return norm
 
 
-def check_groups(where: str, groups: tuple[int, ...], gates: int) -> None:
+def check_groups(caller: str, groups: tuple[int, ...], gates: int) -> None:
     """Raises ValueError unless the group sizes are positive and add up to the number of gates."""
     if not isinstance(groups, tuple) or not all(isinstance(g, int) and g > 0 for g in groups) or sum(groups) != gates:
         raise ValueError(
-            f"{where}: gate_groups must be a tuple of positive sizes that add up to {gates}, got {groups!r}. "
+            f"{caller}: gate_groups must be a tuple of positive sizes that add up to {gates}, got {groups!r}. "
             f"({gates},) shares statistics over all gates, {(1,) * gates} keeps each gate apart."
         )
 
@@ -182,16 +182,16 @@ def normalize(
     stats: Stats | None,
     where: Bool[Array, "*B"] | None,
     *,
-    centred: bool = True,
+    centered: bool = True,
 ) -> tuple[Float[Array, "*B GH"], Stats]:
     """Applies a normalizer to pre-activations, each group of gates side by side as one feature axis.
 
-    Data and weights are merged (see :func:`merge_gates`), statistics have trailing axes (G, H). Unless ``centred`` is
-    False the data come from kernels and biases that :func:`prepare` has centred.
+    Data and weights are merged (see :func:`merge_gates`), statistics have trailing axes (G, H). Unless ``centered`` is
+    False the data come from kernels and biases that :func:`prepare` has centered.
     """
     if norm == Identity():
         return x, ()
-    norm = after_centring(norm) if centred else norm
+    norm = after_centering(norm) if centered else norm
     gates = sum(groups)
     hidden = x.shape[-1] // gates
     stats = None if stats is None else _map_features(merge_gates, stats)

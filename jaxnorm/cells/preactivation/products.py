@@ -12,7 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._single_cpu import on_single_cpu
 from jaxnorm._typing import Array, DTypeLike, Float
-from jaxnorm.cells.preactivation.centering import centre
+from jaxnorm.cells.preactivation.centering import center
 from jaxnorm.norms.base import Affine, Normalizer, Params
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.core.moments import statistics_dtype
@@ -125,12 +125,12 @@ def _by_rows_jvp(product: Product, primals: tuple[Array, Array], tangents: tuple
 _by_rows.defjvp(_by_rows_jvp, symbolic_zeros=True)
 
 
-def check_features(where: str, x: Array, kernel: Array | GateKernels) -> None:
+def check_features(caller: str, x: Array, kernel: Array | GateKernels) -> None:
     """Raises ValueError unless the last axis of the input fits the kernel."""
     if x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
         got = x.shape[-1] if x.ndim else "no axis of"
         raise ValueError(
-            f"{where}: xs has {got} features, but params.kernel takes I = {kernel.shape[0]}. "
+            f"{caller}: xs has {got} features, but params.kernel takes I = {kernel.shape[0]}. "
             "Did the params come from init(key, in_features=...) with another size?"
         )
 
@@ -148,7 +148,7 @@ def split_gates(leaf: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*le
 def ready_kernels(
     params: P, input_norm: Normalizer, recurrent_norm: Normalizer, groups: tuple[int, ...], dtype: DTypeLike | None
 ) -> P:
-    """The weights with both kernels centred where a normalizer would take the mean of their product away, and cast."""
+    """The weights with both kernels centered where a normalizer would take the mean of their product away, and cast."""
     kernel = ready_kernel(input_norm, groups, params.kernel, dtype)
     recurrent = ready_kernel(recurrent_norm, groups, params.recurrent, dtype)
     ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
@@ -158,9 +158,9 @@ def ready_kernels(
 def ready_kernel(
     norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "I GH"], dtype: DTypeLike | None
 ) -> Float[Array, "I GH"]:
-    """A kernel, centred where the normalizer of its product would take the mean away, and cast; None does not cast."""
-    centred = centre(norm, groups, kernel)
-    return centred if dtype is None else centred.astype(dtype)
+    """A kernel, centered where the normalizer of its product would take the mean away, and cast; None does not cast."""
+    centered = center(norm, groups, kernel)
+    return centered if dtype is None else centered.astype(dtype)
 
 
 def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:

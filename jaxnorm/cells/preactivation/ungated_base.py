@@ -9,7 +9,7 @@ from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Sites
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.centering import after_centering
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Ungated(Frame):
     ) -> tuple[Float[Array, "T *B H"], Sites]:
         """The normalized input products of all steps, in the compute dtype."""
         products.check_features(f"{type(self).__name__}.project", xs, ready.kernel)
-        normalize = partial(base.normalize_features, after_centring(self.sites.input), ready.norm.input)
+        normalize = partial(base.normalize_features, after_centering(self.sites.input), ready.norm.input)
         zs = products.matmul(xs, ready.kernel)
         zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
         return zs.astype(ready.kernel.dtype), Sites(input=measured)

@@ -30,7 +30,7 @@ class DropConnect(Wrapper):
 
     .. math:: a_t = h_{t-1} (M \odot U), \qquad M \sim \text{Bernoulli}(1 - p) / (1 - p)
 
-    for each element of the recurrent kernel :math:`U` apart, before it is centred for a layer normalization. At test
+    for each element of the recurrent kernel :math:`U` apart, before it is centered for a layer normalization. At test
     time U is whole. Inside of :class:`jaxnorm.Reparametrized` U is the normalized kernel.
 
     Attributes:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites
-from jaxnorm.cells.preactivation.centering import uncentred
+from jaxnorm.cells.preactivation.centering import uncentered
 from jaxnorm.cells.preactivation.products import GateKernels, Kernel, scaled
 from jaxnorm.cells.wrappers import randomness
 from jaxnorm.cells.wrappers.base import (
@@ -84,10 +84,10 @@ class VariationalDropout(Wrapper):
 
     @property
     def run(self) -> Cell:
-        """The cell inside; untied without centred kernels, since each gate sees another input."""
+        """The cell inside; untied without centered kernels, since each gate sees another input."""
         if self.tied or not self.active:
             return self.cell
-        run: Cell = change_innermost(self.cell, _without_centring)
+        run: Cell = change_innermost(self.cell, _without_centering)
         return run
 
     def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
@@ -168,13 +168,13 @@ def _gates(cell: Any, weights: Any) -> int:
     return count
 
 
-def _without_centring(cell: Any) -> Any:
+def _without_centering(cell: Any) -> Any:
     """The cell with normalizers that subtract their means themselves."""
     sites = getattr(cell, "sites", None)
     if sites is None:
         return cell
     kept = {name: norm for name, norm in sites._asdict().items() if norm != Identity()}
-    return dataclasses.replace(cell, norm=Sites(**{name: uncentred(norm) for name, norm in kept.items()}))
+    return dataclasses.replace(cell, norm=Sites(**{name: uncentered(norm) for name, norm in kept.items()}))
 
 
 def _by_gates(weights: Any, masks: Masks, count: int) -> Any:

@@ -22,19 +22,19 @@ def flatten(values: Any, separator: str, path: str = "") -> Iterator[tuple[str, 
         yield path, values
 
 
-def to_host(where: str, name: str, value: Any) -> Host:
+def to_host(caller: str, name: str, value: Any) -> Host:
     """A copy in the memory of the host, in the dtype that it has."""
     array = np.array(value)
     if array.dtype.kind in "OUS":
-        raise TypeError(f"{where}: {name} must be an array, got {_objects.describe(value)}.")
+        raise TypeError(f"{caller}: {name} must be an array, got {_objects.describe(value)}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
-            f"{where}: {name} must have a real floating-point dtype, got {array.dtype}. "
+            f"{caller}: {name} must have a real floating-point dtype, got {array.dtype}. "
             "Quantized, integer and complex weights have no counterpart here."
         )
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
         raise TypeError(
-            f"{where}: {name} is in {array.dtype}, which JAX would cut to float32. "
+            f"{caller}: {name} is in {array.dtype}, which JAX would cut to float32. "
             "Set jax_enable_x64, or convert it first, for example with astype('float32')."
         )
     return array
@@ -47,21 +47,21 @@ class Arrays:
     """
 
     def __init__(
-        self, where: str, values: Mapping[str, Any], prefix: str = "", *, choose: str = "Pass prefix={!r}."
+        self, caller: str, values: Mapping[str, Any], prefix: str = "", *, choose: str = "Pass prefix={!r}."
     ) -> None:
         if not isinstance(values, Mapping):
-            raise TypeError(f"{where}: arrays must be a dict of arrays by name, got {_objects.describe(values)}.")
+            raise TypeError(f"{caller}: arrays must be a dict of arrays by name, got {_objects.describe(values)}.")
         names = [name for name in values if not isinstance(name, str)]
         if names:
-            raise TypeError(f"{where}: the names of arrays must be strings, got {_objects.describe(names[0])}.")
-        self.where = where
+            raise TypeError(f"{caller}: the names of arrays must be strings, got {_objects.describe(names[0])}.")
+        self.where = caller
         self.choose = choose
         self.prefix = prefix
         self._values = {name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)}
         self.taken: set[str] = set()
         if prefix and not self._values:
             raise ValueError(
-                f"{where}: no array has a name that begins with prefix={prefix!r}; there are {listed(values)}."
+                f"{caller}: no array has a name that begins with prefix={prefix!r}; there are {listed(values)}."
             )
 
     def __contains__(self, name: str) -> bool:

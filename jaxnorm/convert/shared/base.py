@@ -91,53 +91,53 @@ def differences(spec: Any, other: Any, neutral: frozenset[str] = NEUTRAL) -> dic
     }
 
 
-def settle(where: str, made: Any, spec: Any, neutral: frozenset[str] = NEUTRAL) -> Any:
+def settle(caller: str, made: Any, spec: Any, neutral: frozenset[str] = NEUTRAL) -> Any:
     """The spec that the source stands for, or the one that the caller gave if it computes the same."""
     if spec is None:
         return made
-    check_spec(where, spec)
+    check_spec(caller, spec)
     if type(spec) is not type(made):
-        raise ValueError(f"{where}: spec is {spec!r}, but the weights are those of {made!r}. Leave spec out.")
+        raise ValueError(f"{caller}: spec is {spec!r}, but the weights are those of {made!r}. Leave spec out.")
     for name, (given, found) in differences(spec, made, neutral).items():
         raise ValueError(
-            f"{where}: spec has {name}={given!r}, but the weights are those of {name}={found!r}. Leave spec out, and "
+            f"{caller}: spec has {name}={given!r}, but the weights are those of {name}={found!r}. Leave spec out, and "
             "change the result: weights of a normalizer, for example, are not in the source."
         )
     return spec
 
 
-def refuse(where: str, what: str, why: str) -> NoReturn:
+def refuse(caller: str, what: str, why: str) -> NoReturn:
     """Raises the one error for what has no counterpart."""
-    raise ValueError(f"{where}: {what} cannot be represented: {why}")
+    raise ValueError(f"{caller}: {what} cannot be represented: {why}")
 
 
-def require_same(where: str, spec: Any, only: Any, neutral: frozenset[str] = NEUTRAL) -> None:
+def require_same(caller: str, spec: Any, only: Any, neutral: frozenset[str] = NEUTRAL) -> None:
     """Refuses a spec unless it computes the only thing that the other library does."""
     if type(spec) is not type(only):
-        refuse(where, f"{spec!r}", f"the layer there is {only!r}.")
+        refuse(caller, f"{spec!r}", f"the layer there is {only!r}.")
     for name, (given, there) in differences(spec, only, neutral).items():
-        refuse(where, f"{name}={given!r}", f"the layer there has {there!r}.")
+        refuse(caller, f"{name}={given!r}", f"the layer there has {there!r}.")
 
 
-def check_spec(where: str, spec: Any) -> None:
+def check_spec(caller: str, spec: Any) -> None:
     """Raises TypeError unless there is a spec, or a tuple or Directions of some."""
     if isinstance(spec, tuple) and spec:
         for each in spec:
-            check_spec(where, each)
+            check_spec(caller, each)
     elif not _objects.is_spec(spec):
-        _objects.refuse(where, "spec", spec, _objects.SPEC)
+        _objects.refuse(caller, "spec", spec, _objects.SPEC)
 
 
-def check_mapping(where: str, name: str, value: Any, what: str) -> None:
+def check_mapping(caller: str, name: str, value: Any, what: str) -> None:
     """Raises TypeError unless there is a dict."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{where}: {name} must be a dict, {what}, got {_objects.describe(value)}.")
+        raise TypeError(f"{caller}: {name} must be a dict, {what}, got {_objects.describe(value)}.")
 
 
-def check_module(where: str, module: Any, library: str, noun: str) -> None:
+def check_module(caller: str, module: Any, library: str, noun: str) -> None:
     """Raises TypeError unless there is a live module of a library."""
     if isinstance(module, type) or not any(base.__module__.startswith(library) for base in type(module).__mro__):
         raise TypeError(
-            f"{where}: module must be {noun}, got {_objects.describe(module)}, which is no module that has a "
+            f"{caller}: module must be {noun}, got {_objects.describe(module)}, which is no module that has a "
             "counterpart. Pass the live module; specs go to export."
         )

@@ -36,30 +36,30 @@ class Parts(NamedTuple):
 CellSpec: TypeAlias = LSTM | ProjectedLSTM | GRU | ResetBeforeGRU | Elman
 
 
-def lstm(where: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:
+def lstm(caller: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:
     """A plain LSTM."""
     kernel, recurrent, bias = parts[:3]
     made = LSTM(recurrent.shape[-1], use_bias=bias is not None, param_dtype=kernel.dtype)
-    cell = settle(where, made, spec, PLAIN)
+    cell = settle(caller, made, spec, PLAIN)
     return cell, LSTMParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
 
 
 def projected_lstm(
-    where: str, parts: Parts, projection: Host, spec: Any = None
+    caller: str, parts: Parts, projection: Host, spec: Any = None
 ) -> tuple[ProjectedLSTM, ProjectedLSTMParams]:
     """A plain LSTM with a recurrent projection."""
     kernel, recurrent, bias = parts[:3]
     hidden, projected = projection.shape
     made = ProjectedLSTM(hidden, projected, use_bias=bias is not None, param_dtype=kernel.dtype)
-    cell = settle(where, made, spec, PLAIN)
+    cell = settle(caller, made, spec, PLAIN)
     arrays = (to_device(kernel), to_device(recurrent), to_device(projection), _maybe(bias))
     return cell, ProjectedLSTMParams(*arrays, Sites())
 
 
-def gru(where: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
+def gru(caller: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
     """A plain GRU with the reset gate after the product."""
     made = GRU(parts.recurrent.shape[-1], use_bias=parts.bias is not None, param_dtype=parts.kernel.dtype)
-    cell = settle(where, made, spec, PLAIN)
+    cell = settle(caller, made, spec, PLAIN)
     if cell.update_gate == "renew":
         parts = turned(parts)
     kernel, recurrent, bias, recurrent_bias = parts[:4]
@@ -67,37 +67,37 @@ def gru(where: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
 
 
 def reset_before_gru(
-    where: str, parts: Parts, spec: Any = None, update_gate: Any = "keep"
+    caller: str, parts: Parts, spec: Any = None, update_gate: Any = "keep"
 ) -> tuple[ResetBeforeGRU, ResetBeforeGRUParams]:
     """A plain GRU with the reset gate before the product; the parts are those of the given convention for z."""
     use_bias, dtype = parts.bias is not None, parts.kernel.dtype
     made = ResetBeforeGRU(parts.recurrent.shape[-1], update_gate=update_gate, use_bias=use_bias, param_dtype=dtype)
-    cell = settle(where, made, spec, PLAIN)
+    cell = settle(caller, made, spec, PLAIN)
     if cell.update_gate != update_gate:
         parts = turned(parts)
     kernel, recurrent, bias = parts[:3]
     return cell, ResetBeforeGRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
 
 
-def elman(where: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
+def elman(caller: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
     """A plain Elman cell."""
     kernel, recurrent, bias = parts[:3]
     made = Elman(recurrent.shape[-1], activation=activation, use_bias=bias is not None, param_dtype=kernel.dtype)
-    cell = settle(where, made, spec, PLAIN)
+    cell = settle(caller, made, spec, PLAIN)
     return cell, ElmanParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
 
 
-def parts_of(where: str, cell: CellSpec, params: Any) -> Parts:
+def parts_of(caller: str, cell: CellSpec, params: Any) -> Parts:
     """The arrays of a cell, which must be a plain one with nothing that a plain cell elsewhere has no place for."""
     same = {name: getattr(cell, name) for name in ("activation", "projected_features") if hasattr(cell, name)}
     plain = type(cell)(hidden_features=cell.hidden_features, use_bias=cell.use_bias, **same)
     for field in dataclasses.fields(cell):
         value = getattr(cell, field.name)
         if field.name not in PLAIN and value != getattr(plain, field.name):
-            refuse(where, f"{field.name}={value!r}", "the layer there has nothing like it.")
-    check_params(cell, params, where)
+            refuse(caller, f"{field.name}={value!r}", "the layer there has nothing like it.")
+    check_params(cell, params, caller)
     if params.carry is not None:
-        refuse(where, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
+        refuse(caller, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
     parts = all_parts(params)
     return turned(parts) if getattr(cell, "update_gate", "keep") == "renew" else parts
 
@@ -114,7 +114,7 @@ def turned(parts: Parts) -> Parts:
     return Parts(*(None if part is None else part * signs.astype(part.dtype) for part in parts))  # type: ignore[arg-type]
 
 
-def candidate_bias_only(where: str, parts: Parts) -> Parts:
+def candidate_bias_only(caller: str, parts: Parts) -> Parts:
     """A GRU whose recurrent bias is zero but for the candidate: elsewhere the two biases are one sum."""
     if parts.bias is None or parts.recurrent_bias is None:
         return parts
@@ -140,7 +140,7 @@ def _maybe(part: Host | None) -> Any:
     return None if part is None else to_device(part)
 
 
-def activation_named(where: str, name: str) -> Callable[..., Any]:
+def activation_named(caller: str, name: str) -> Callable[..., Any]:
     """The function of an Elman cell by the name that other libraries give it."""
     known: dict[str, Callable[..., Any]] = {
         "tanh": jnp.tanh,
@@ -150,13 +150,13 @@ def activation_named(where: str, name: str) -> Callable[..., Any]:
         "softplus": jax.nn.softplus,
     }
     if name not in known:
-        refuse(where, f"the activation {name!r}", f"known by name are {', '.join(known)}.")
+        refuse(caller, f"the activation {name!r}", f"known by name are {', '.join(known)}.")
     return known[name]
 
 
-def name_of(where: str, activation: Callable[..., Any], names: tuple[str, ...]) -> str:
+def name_of(caller: str, activation: Callable[..., Any], names: tuple[str, ...]) -> str:
     """The name of an Elman cell's function, among those that the other library has."""
     for name in names:
-        if activation_named(where, name) is activation:
+        if activation_named(caller, name) is activation:
             return name
-    refuse(where, f"activation={activation!r}", f"the layer there has {', '.join(names)} only.")
+    refuse(caller, f"activation={activation!r}", f"the layer there has {', '.join(names)} only.")

@@ -38,36 +38,36 @@ def is_path(source: Any) -> bool:
     return isinstance(source, str | os.PathLike)
 
 
-def caller(where: str, source: Any) -> str:
+def caller(caller: str, source: Any) -> str:
     """The beginning of messages, with the file where there is one."""
-    return f"{where}: {os.fspath(source)!r}" if is_path(source) else where
+    return f"{caller}: {os.fspath(source)!r}" if is_path(source) else caller
 
 
-def check_file(where: str, path: str | os.PathLike[str]) -> None:
+def check_file(caller: str, path: str | os.PathLike[str]) -> None:
     """Raises OSError, of the kind that fits, unless there is a file that may be read; ValueError if it is empty."""
     place = Path(path)
     if place.is_dir():
-        raise IsADirectoryError(f"{where} is a folder. Pass the path of a file in it.")
+        raise IsADirectoryError(f"{caller} is a folder. Pass the path of a file in it.")
     if not place.exists():
-        raise FileNotFoundError(f"{where} does not exist; paths begin at {os.getcwd()!r}.")
+        raise FileNotFoundError(f"{caller} does not exist; paths begin at {os.getcwd()!r}.")
     try:
         with place.open("rb") as file:
             beginning = file.read(1)
     except PermissionError:
-        raise PermissionError(f"{where} may not be read: there is no permission. Change it by chmod.") from None
+        raise PermissionError(f"{caller} may not be read: there is no permission. Change it by chmod.") from None
     if not beginning:
-        raise ValueError(f"{where} is empty. Save or download it again.")
+        raise ValueError(f"{caller} is empty. Save or download it again.")
 
 
 @contextlib.contextmanager
-def reading(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[None]:
+def reading(caller: str, path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     """Turns whatever a reader raises into the one error for files; errors that begin with ``where`` are ours."""
     try:
         yield
     except ImportError:
         raise
     except Exception as error:
-        if str(error).startswith(where):
+        if str(error).startswith(caller):
             raise
         with contextlib.suppress(OSError), Path(path).open("rb") as file:
             head = file.read(64)
@@ -75,7 +75,7 @@ def reading(where: str, path: str | os.PathLike[str], kind: str) -> Iterator[Non
         other = next((text for begin, text in BEGINNINGS.items() if head.startswith(begin) and begin != own), None)
         what = f"it is {other}" if other else "it is damaged, cut short or of another kind"
         raise ValueError(
-            f"{where} cannot be read as a {kind} file: {what} ({type(error).__name__}: {_first_line(error)}). Save or "
+            f"{caller} cannot be read as a {kind} file: {what} ({type(error).__name__}: {_first_line(error)}). Save or "
             "download it again."
         ) from error
 
@@ -85,29 +85,29 @@ def _first_line(error: Exception) -> str:
     return lines[0][:120]
 
 
-def read_safetensors(where: str, path: str | os.PathLike[str], prefix: str) -> dict[str, Host]:
+def read_safetensors(caller: str, path: str | os.PathLike[str], prefix: str) -> dict[str, Host]:
     """The arrays of a safetensors file whose names begin with ``prefix``."""
     if not os.fspath(path).endswith(".safetensors"):
         raise ValueError(
-            f"{where} is no .safetensors file. Of other files pass the state dict, such as "
+            f"{caller} is no .safetensors file. Of other files pass the state dict, such as "
             "torch.load(path, weights_only=True) gives."
         )
     try:
         from safetensors import deserialize
     except ImportError:
         raise ImportError(
-            f"{where}: a .safetensors file is read by the package safetensors: pip install safetensors."
+            f"{caller}: a .safetensors file is read by the package safetensors: pip install safetensors."
         ) from None
     read: Any = deserialize  # its types depend on the release
-    check_file(where, path)
-    with reading(where, path, ".safetensors"):
+    check_file(caller, path)
+    with reading(caller, path, ".safetensors"):
         entries = dict(read(Path(path).read_bytes()))
         chosen = {name: entry for name, entry in entries.items() if name.startswith(prefix)}
         unknown = {name: entry["dtype"] for name, entry in chosen.items() if entry["dtype"] not in DTYPES}
         if unknown:
-            raise TypeError(f"{where} has arrays in dtypes that cannot be converted: {unknown}.")
+            raise TypeError(f"{caller} has arrays in dtypes that cannot be converted: {unknown}.")
         if not chosen:
-            raise ValueError(f"{where} has no array that begins with prefix={prefix!r}; there are {listed(entries)}.")
+            raise ValueError(f"{caller} has no array that begins with prefix={prefix!r}; there are {listed(entries)}.")
         return {
             name: np.frombuffer(entry["data"], DTYPES[entry["dtype"]]).reshape(entry["shape"])
             for name, entry in chosen.items()

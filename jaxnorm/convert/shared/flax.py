@@ -63,16 +63,16 @@ def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
     return Imported(*cells.elman(where, parts, activation, spec), (), notes)
 
 
-def _check_cell(where: str, module: Any) -> tuple[str, ...]:
+def _check_cell(caller: str, module: Any) -> tuple[str, ...]:
     if module is None:
         return ()
     name = type(module).__name__
     if name != "SimpleCell":
         for attribute, known in (("gate_fn", SIGMOID), ("activation_fn", TANH)):
             if getattr(module, attribute) not in known:
-                refuse(where, f"{name} with another {attribute}", "the gates here are sigmoids, the rest is tanh.")
+                refuse(caller, f"{name} with another {attribute}", "the gates here are sigmoids, the rest is tanh.")
     elif module.residual:
-        refuse(where, "SimpleCell with residual=True", "an Elman cell adds no old state before its nonlinearity.")
+        refuse(caller, "SimpleCell with residual=True", "an Elman cell adds no old state before its nonlinearity.")
     notes = computed_in(module)
     if module.carry_init is not jax.nn.initializers.zeros:
         notes += ("carry_init: the cell there does not begin with zeros; pass carry=...",)
@@ -128,17 +128,17 @@ def _gates(arrays: Arrays, order: str) -> Parts:
     return parts
 
 
-def export_cell(where: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
+def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
     """The arrays of a plain cell by name; ``dense`` for all gates in one kernel."""
-    parts = cells.parts_of(where, cell, params)
+    parts = cells.parts_of(caller, cell, params)
     order = ORDER[type(cell)]
     if isinstance(cell, GRU):
-        parts = cells.candidate_bias_only(where, parts)
+        parts = cells.candidate_bias_only(caller, parts)
     bias = cells.zeros_for_none(parts.bias, parts.kernel)
     biased = "h" if isinstance(cell, LSTM) else "i"
     if dense:
         if parts.recurrent_bias is not None and np.any(parts.recurrent_bias[2]):
-            refuse(where, "the recurrent bias of the candidate of a GRU", "nnx.GRUCell has none. Set it to zero.")
+            refuse(caller, "the recurrent bias of the candidate of a GRU", "nnx.GRUCell has none. Set it to zero.")
         return {
             "dense_i/kernel": layouts.kernel_to_columns(parts.kernel, order),
             "dense_h/kernel": layouts.kernel_to_columns(parts.recurrent, order),
@@ -156,22 +156,22 @@ def export_cell(where: str, cell: Any, params: Any, *, dense: bool) -> dict[str,
     return found
 
 
-def describe_norm(where: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[str, ...]]:
+def describe_norm(caller: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[str, ...]]:
     """The spec of a normalizer of Flax."""
     name = type(module).__name__
     if name not in ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm"):
         raise TypeError(
-            f"{where}: {name} is no module that has a counterpart. Pass an LSTMCell, OptimizedLSTMCell, GRUCell, "
+            f"{caller}: {name} is no module that has a counterpart. Pass an LSTMCell, OptimizedLSTMCell, GRUCell, "
             "SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."
         )
     if getattr(module, "axis_index_groups", None) is not None:
-        refuse(where, f"{name} with axis_index_groups", "statistics here span whole named axes.")
+        refuse(caller, f"{name} with axis_index_groups", "statistics here span whole named axes.")
     options = {"epsilon": module.epsilon, "use_scale": module.use_scale, "axis_name": module.axis_name}
     if name == "RMSNorm":
-        return norms.RMSNorm(_row_axis(where, module), **options), ()
+        return norms.RMSNorm(_row_axis(caller, module), **options), ()
     options["use_bias"] = module.use_bias
     if name == "LayerNorm":
-        return norms.LayerNorm(_row_axis(where, module), **options), ()
+        return norms.LayerNorm(_row_axis(caller, module), **options), ()
     if name == "BatchNorm":
         notes = () if module.axis == -1 else (f"axis={module.axis}: the features are on the last axis here",)
         return norms.BatchNorm(momentum=module.momentum, **options), notes
@@ -183,14 +183,14 @@ def describe_norm(where: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[s
             groups = arrays.shape("scale" if module.use_scale else "bias")[0] // module.group_size
         return norms.GroupNorm(groups, **options), ()
     if module.feature_axes not in (-1, (-1,)):
-        refuse(where, f"InstanceNorm with feature_axes={module.feature_axes}", "there is one axis of features.")
+        refuse(caller, f"InstanceNorm with feature_axes={module.feature_axes}", "there is one axis of features.")
     return norms.InstanceNorm(**options), ()
 
 
-def _row_axis(where: str, module: Any) -> Any:
+def _row_axis(caller: str, module: Any) -> Any:
     if module.feature_axes != module.reduction_axes:
         refuse(
-            where,
+            caller,
             f"{type(module).__name__} with feature_axes={module.feature_axes} and "
             f"reduction_axes={module.reduction_axes}",
             "scale and bias lie along the reduced axes here.",
@@ -207,10 +207,10 @@ def rnn_notes(module: Any) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def export_norm(where: str, spec: Any, params: Any, stats: Any) -> dict[str, Host]:
+def export_norm(caller: str, spec: Any, params: Any, stats: Any) -> dict[str, Host]:
     """The arrays of a normalizer by name."""
     if isinstance(spec, norms.RMSNorm):
-        norms.refuse_unlike(where, spec, fraction=1.0, use_bias=False)
+        norms.refuse_unlike(caller, spec, fraction=1.0, use_bias=False)
     if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):
-        norms.refuse_unlike(where, spec, feature_axis=-1)
-    return norms.arrays_of(where, spec, params, stats, NAMES)
+        norms.refuse_unlike(caller, spec, feature_axis=-1)
+    return norms.arrays_of(caller, spec, params, stats, NAMES)

@@ -36,12 +36,12 @@ def affine(scale: Host, bias: Host | None = None) -> Affine:
     return Affine(to_device(scale), None if bias is None else to_device(bias))
 
 
-def checked(where: str, spec: Any, preset: Callable[..., Any], params: Any) -> Any:
+def checked(caller: str, spec: Any, preset: Callable[..., Any], params: Any) -> Any:
     """The weights of a cell that computes what the preset does, with nothing that the layer there has no place for."""
-    require_same(where, spec, preset(spec.hidden_features, use_bias=spec.use_bias), NEUTRAL_TO_NORMS)
-    check_params(spec, params, where)
+    require_same(caller, spec, preset(spec.hidden_features, use_bias=spec.use_bias), NEUTRAL_TO_NORMS)
+    check_params(spec, params, caller)
     if params.carry is not None:
-        refuse(where, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
+        refuse(caller, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
     return params
 
 

@@ -65,41 +65,41 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
     return Imported(spec, params, stats, notes)
 
 
-def arrays_of(where: str, spec: Any, params: Any, stats: Any, names: Names) -> dict[str, Host]:
+def arrays_of(caller: str, spec: Any, params: Any, stats: Any, names: Names) -> dict[str, Host]:
     """The arrays of a normalizer by name."""
     if not isinstance(spec, KINDS):
         kinds = ", ".join(kind.__name__ for kind in KINDS)
-        refuse(where, repr(spec), f"of normalizers only {kinds} have a counterpart there.")
+        refuse(caller, repr(spec), f"of normalizers only {kinds} have a counterpart there.")
     if not isinstance(params, Affine):
-        raise TypeError(f"{where}: params must be Affine(scale, bias), got {type(params).__name__}.")
+        raise TypeError(f"{caller}: params must be Affine(scale, bias), got {type(params).__name__}.")
     found: dict[str, Any] = {}
     for name, value, used in (
         (names.scale, params.scale, spec.use_scale),
         (names.bias, params.bias, spec.use_bias),
     ):
         if (value is not None) != used:
-            raise ValueError(f"{where}: {spec!r} does not fit the {name} of params, {value}. Do both belong together?")
+            raise ValueError(f"{caller}: {spec!r} does not fit the {name} of params, {value}. Do both belong together?")
         if used:
             found[name] = value
     if isinstance(spec, BatchNorm):
-        refuse_unlike(where, spec, debias=False)
+        refuse_unlike(caller, spec, debias=False)
         if not isinstance(stats, Moments):
-            raise TypeError(f"{where}: stats must be the running Moments of {spec!r}, got {stats!r}.")
+            raise TypeError(f"{caller}: stats must be the running Moments of {spec!r}, got {stats!r}.")
         found |= {names.mean: stats.mean, names.var: stats.var}
     elif stats not in ((), None):
-        raise TypeError(f"{where}: {type(spec).__name__} has no running statistics, got stats={stats!r}.")
+        raise TypeError(f"{caller}: {type(spec).__name__} has no running statistics, got stats={stats!r}.")
     shapes = {np.shape(value) for value in found.values()}
     if len(shapes) > 1:
-        raise ValueError(f"{where}: the arrays of {spec!r} have different shapes, {sorted(shapes)}.")
+        raise ValueError(f"{caller}: the arrays of {spec!r} have different shapes, {sorted(shapes)}.")
     return {name: to_numpy(value) for name, value in found.items()}
 
 
-def refuse_unlike(where: str, spec: Any, **only: Any) -> None:
+def refuse_unlike(caller: str, spec: Any, **only: Any) -> None:
     """Refuses a spec unless the given fields have the only values that the other library can have."""
     for field in dataclasses.fields(spec):
         if field.name in only and getattr(spec, field.name) != only[field.name]:
             refuse(
-                where,
+                caller,
                 f"{type(spec).__name__} with {field.name}={getattr(spec, field.name)!r}",
                 f"the layer there knows {field.name}={only[field.name]!r} only.",
             )

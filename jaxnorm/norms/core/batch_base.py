@@ -47,20 +47,20 @@ class BatchSpec(HasAffine, TrainsByMeasuring):
         rule = {name: getattr(spec, name) for name in ("ddof", "debias") if hasattr(spec, name)}
         return running_statistics.fold(running, measured, momentum=spec.momentum, **rule)
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Only ``axis=None`` (all but the last) fits a site."""
         spec: Any = self
         if getattr(spec, "axis", None) is not None:
             raise ValueError(
-                f"{where}: {self!r} cannot be used inside a cell, where the batch is all axes but the last. "
+                f"{caller}: {self!r} cannot be used inside a cell, where the batch is all axes but the last. "
                 "Leave axis at None."
             )
 
 
-def refuse_site(where: str, spec: object) -> None:
+def refuse_site(caller: str, spec: object) -> None:
     """Refuses a site for normalizers that need running statistics in training, which no site hands them."""
     raise ValueError(
-        f"{where}: {spec!r} cannot be used inside a cell: it looks at running statistics in training, and a cell "
+        f"{caller}: {spec!r} cannot be used inside a cell: it looks at running statistics in training, and a cell "
         "measures. Use BatchNorm()."
     )
 

@@ -9,7 +9,7 @@ from jaxnorm.norms.core.moments import across, average, count_over
 
 
 class Groups(NamedTuple):
-    """Neighbouring features that share statistics."""
+    """Neighboring features that share statistics."""
 
     axis: int
     """The axis of the features, which is not among those that are reduced."""

@@ -14,7 +14,7 @@ from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
-from jaxnorm.cells.preactivation.centering import centre
+from jaxnorm.cells.preactivation.centering import center
 from jaxnorm.cells.preactivation.ungated_base import Ungated
 from jaxnorm.norms.core.moments import statistics_dtype
 
@@ -104,8 +104,8 @@ class IndRNN(NamedActivation, Ungated):
         )
 
     def prepare(self, params: IndRNNParams, dtype: DTypeLike | None = None) -> IndRNNParams:
-        """Centres the kernel where that saves a mean, and casts it; u is used in at least float32."""
-        kernel = centre(self.sites.input, (1,), params.kernel).astype(dtype or self.dtype or params.kernel.dtype)
+        """Centers the kernel where that saves a mean, and casts it; u is used in at least float32."""
+        kernel = center(self.sites.input, (1,), params.kernel).astype(dtype or self.dtype or params.kernel.dtype)
         return params._replace(kernel=kernel, recurrent=params.recurrent.astype(statistics_dtype(kernel.dtype)))
 
     def recur(self, ready: IndRNNParams, carry: IndRNNCarry) -> Float[Array, "*B H"]:

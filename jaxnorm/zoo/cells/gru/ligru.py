@@ -114,7 +114,7 @@ class LiGRU(NamedActivation, Frame):
         )
 
     def prepare(self, params: LiGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centres the kernels (where that saves a mean) and casts them."""
+        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them."""
         return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
 
     def project(

@@ -84,10 +84,10 @@ def stack_moments(*measured: Stats, axis: int) -> Stats:
     return map_moments(stack, *measured)
 
 
-def check_last_alone(where: str, groups: tuple[int, ...]) -> None:
+def check_last_alone(caller: str, groups: tuple[int, ...]) -> None:
     """Raises ValueError if the gate of the second stage is to share statistics with others."""
     if groups[-1] != 1:
         raise ValueError(
-            f"{where}: gate_groups={groups!r} joins the candidate, the last gate, with others, whose values its "
+            f"{caller}: gate_groups={groups!r} joins the candidate, the last gate, with others, whose values its "
             "product needs. The last group must be 1, as in (2, 1)."
         )

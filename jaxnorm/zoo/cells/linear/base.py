@@ -22,14 +22,14 @@ from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.centering import centre
+from jaxnorm.cells.preactivation.centering import center
 from jaxnorm.cells.preactivation.products import add_biases, gather_bias, merge_gates
 from jaxnorm.norms.base import Params
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
 class ReadyLinear(NamedTuple):
-    """The weights as a sequence needs them: gates side by side, the kernel centred and cast, biases gathered."""
+    """The weights as a sequence needs them: gates side by side, the kernel centered and cast, biases gathered."""
 
     kernel: Float[Array, "I GH"]
     norm: Params
@@ -84,9 +84,9 @@ class LinearFrame(Frame, abc.ABC):
         )
 
     def prepare(self, params: Any, dtype: DTypeLike | None = None) -> ReadyLinear:
-        """Merges gates with features, gathers biases, centres the kernel (where that saves a mean) and casts it."""
+        """Merges gates with features, gathers biases, centers the kernel (where that saves a mean) and casts it."""
         norm, bias = gather_bias(self.sites.input, jax.tree.map(merge_gates, params.norm.input), None)
-        kernel = centre(self.sites.input, self.gate_groups, merge_gates(params.kernel))
+        kernel = center(self.sites.input, self.gate_groups, merge_gates(params.kernel))
         return ReadyLinear(
             kernel=kernel.astype(dtype or self.dtype or kernel.dtype),
             norm=norm,

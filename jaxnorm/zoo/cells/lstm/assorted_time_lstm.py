@@ -153,7 +153,7 @@ class AssortedTimeLSTM(Frame):
         )
 
     def prepare(self, params: AssortedTimeLSTMParams, dtype: DTypeLike | None = None) -> ReadyAssorted:
-        """Merges gates with features and casts the kernels. Nothing is centred: later steps need the means."""
+        """Merges gates with features and casts the kernels. Nothing is centered: later steps need the means."""
         kernel, recurrent = products.merge_gates(params.kernel), products.merge_gates(params.recurrent)
         if dtype or self.dtype:
             kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)

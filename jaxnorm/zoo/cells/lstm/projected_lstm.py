@@ -15,7 +15,7 @@ from jaxnorm.cells import base, initializers
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.centering import after_centering
 from jaxnorm.cells.preactivation.gated_base import Gated
 from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.cells.preactivation.products import Kernel
@@ -155,7 +155,7 @@ class ProjectedLSTM(Gated):
         c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c, s.cell, where_t)
         m = output(o, c_hat)
         m_p = products.matmul(m, ready.more)
-        projected = after_centring(norm.projection)
+        projected = after_centering(norm.projection)
         h, m_projection = base.normalize_features(projected, p.projection, m_p, s.projection, where_t)
         h = h.astype(carry.h.dtype)
         measured = measured._replace(cell=m_cell, projection=m_projection)

@@ -17,7 +17,7 @@ from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.centering import centre
+from jaxnorm.cells.preactivation.centering import center
 from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.cells.preactivation.products import Kernel, add_biases, gather_bias, merge_gates
 from jaxnorm.norms.base import Params
@@ -152,7 +152,7 @@ class SLSTM(Frame):
         )
 
     def prepare(self, params: SLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centres the input kernel (where that saves a mean) and casts.
+        """Merges gates with features, gathers biases, centers the input kernel (where that saves a mean) and casts.
 
         The mean of a product over several heads is that of no kernel in blocks: R stays as it is.
         """
@@ -169,7 +169,7 @@ class SLSTM(Frame):
         before_sum = add_biases(after_input, after_recurrent)
         if self.sites.summed == Identity():
             before_sum, summed_bias = add_biases(before_sum, summed_bias), None
-        kernel = centre(self.sites.input, self.gate_groups, merge_gates(params.kernel))
+        kernel = center(self.sites.input, self.gate_groups, merge_gates(params.kernel))
         return ReadyGates(
             kernel=kernel.astype(target),
             recurrent=Kernel(merge_gates(params.recurrent).astype(target)),
@@ -206,9 +206,9 @@ class SLSTM(Frame):
         """Gates, stabilizer, cell state, normalizer and output of one step."""
         norm, groups, p = self.sites, self.gate_groups, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
-        r, m_recurrent = gates.normalize(norm.recurrent, groups, p.recurrent, a_t, s.recurrent, where_t, centred=False)
+        r, m_recurrent = gates.normalize(norm.recurrent, groups, p.recurrent, a_t, s.recurrent, where_t, centered=False)
         total = z_t.astype(r.dtype) + r
-        total, m_summed = gates.normalize(norm.summed, groups, p.summed, total, s.summed, where_t, centred=False)
+        total, m_summed = gates.normalize(norm.summed, groups, p.summed, total, s.summed, where_t, centered=False)
         i, f, z, o = jnp.split(base.add_bias(total, ready.summed_bias), GATES, axis=-1)
 
         c, n, m = (entry.astype(total.dtype) for entry in (carry.c, carry.n, carry.m))

@@ -14,7 +14,7 @@ from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, Sites
 from jaxnorm.cells.elman import ElmanCarry
 from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.centering import after_centering
 from jaxnorm.cells.preactivation.products import Kernel
 from jaxnorm.cells.preactivation.ungated_base import Ungated
 from jaxnorm.zoo.cells.multiplicative import integration
@@ -33,7 +33,7 @@ class MIRNNParams(NamedTuple):
 
 
 class ReadyMIRNN(NamedTuple):
-    """The weights as a sequence needs them: kernels centred and cast, the bias among the vectors."""
+    """The weights as a sequence needs them: kernels centered and cast, the bias among the vectors."""
 
     kernel: Float[Array, "I H"]
     recurrent: Kernel
@@ -109,7 +109,7 @@ class MIRNN(NamedActivation, Ungated):
         )
 
     def prepare(self, params: MIRNNParams, dtype: DTypeLike | None = None) -> ReadyMIRNN:
-        """Centres the kernels where that saves a mean, and casts them; gathers the vectors of the integration."""
+        """Centers the kernels where that saves a mean, and casts them; gathers the vectors of the integration."""
         dtype = dtype or self.dtype
         kernel = products.ready_kernel(self.sites.input, (1,), params.kernel, dtype)
         recurrent = products.ready_kernel(self.sites.recurrent, (1,), params.recurrent, dtype)
@@ -132,7 +132,7 @@ class MIRNN(NamedActivation, Ungated):
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], Sites]:
         """Integration, nonlinearity and output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
-        norm = after_centring(self.sites.recurrent)
+        norm = after_centering(self.sites.recurrent)
         u, m_recurrent = base.normalize_features(norm, ready.norm.recurrent, a_t, s.recurrent, where_t)
         h = self.activation(integration.integrate(z_t, u, ready.integration))
         return ElmanCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(recurrent=m_recurrent)

@@ -15,7 +15,7 @@ from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.centering import after_centring
+from jaxnorm.cells.preactivation.centering import after_centering
 from jaxnorm.cells.preactivation.products import Kernel, merge_gates
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.core.moments import Moments, map_moments
@@ -35,7 +35,7 @@ class MUTParams(NamedTuple):
 
 
 class ReadyMUT(NamedTuple):
-    """The weights as a sequence needs them: kernels centred and cast."""
+    """The weights as a sequence needs them: kernels centered and cast."""
 
     kernel: Float[Array, "I XH"]
     recurrent: Kernel
@@ -96,7 +96,7 @@ class Mutation(Frame):
         )
 
     def prepare(self, params: MUTParams, dtype: DTypeLike | None = None) -> ReadyMUT:
-        """Merges gates with features, centres the kernels (where that saves a mean) and casts them."""
+        """Merges gates with features, centers the kernels (where that saves a mean) and casts them."""
         norm, dtype = self.sites, dtype or self.dtype
         alone = (1,) * len(self.input_gates)
         now, later = params.recurrent[:, : self.gates_of_h], params.recurrent[:, self.gates_of_h :]
@@ -156,11 +156,11 @@ def normalize_gate(
     stats: Stats | None,
     where: Bool[Array, "*B"] | None,
 ) -> tuple[Float[Array, "*B H"], Stats]:
-    """Applies a normalizer to the product of one gate (of a centred kernel); statistics have trailing axes (G, H)."""
+    """Applies a normalizer to the product of one gate (of a centered kernel); statistics have trailing axes (G, H)."""
 
     def pick(m: Moments) -> Moments:
         return m._replace(mean=m.mean[..., gate, :], var=m.var[..., gate, :])
 
     weights = jax.tree.map(lambda leaf: leaf[gate], params)
     used = None if stats is None else map_moments(pick, stats)
-    return base.normalize_features(after_centring(norm), weights, x, used, where)
+    return base.normalize_features(after_centering(norm), weights, x, used, where)

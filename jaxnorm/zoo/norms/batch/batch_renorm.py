@@ -257,13 +257,13 @@ class BatchRenorm(BatchSpec):
         var = jnp.maximum(jnp.square(folded.var) - jnp.asarray(self.epsilon, folded.var.dtype), 0.0)
         return folded._replace(var=jnp.where(spread(measured.count, var) > 0, var, running.var))
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: a cell hands on no running statistics in training."""
-        refuse_site(where, self)
+        refuse_site(caller, self)
 
 
-def _check_limits(where: str, r_max: object, d_max: object) -> None:
+def _check_limits(caller: str, r_max: object, d_max: object) -> None:
     """Checks limits that are numbers; traced ones are the caller's."""
     for name, value, low in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
         if isinstance(value, int | float):
-            _validate.in_range(where, name, float(value), low, math.inf)
+            _validate.in_range(caller, name, float(value), low, math.inf)

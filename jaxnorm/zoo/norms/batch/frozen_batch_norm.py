@@ -76,9 +76,9 @@ class FrozenBatchNorm(BatchSpec):
         """The running statistics as they are."""
         return running
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: a cell measures in training; hand it running statistics instead."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell. Use BatchNorm(), and pass unroll(..., stats=running) in "
+            f"{caller}: {self!r} cannot be used inside a cell. Use BatchNorm(), and pass unroll(..., stats=running) in "
             "training too."
         )

@@ -184,9 +184,9 @@ class GhostBatchNorm(BatchSpec):
         moved: Array = old * momentum ** entered[-1] + jnp.sum(weight * new, axis=0)
         return moved
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: its statistics have an axis of ghost batches, where a cell has that of time."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell. Map the unrolled cell over parts of the batch with "
+            f"{caller}: {self!r} cannot be used inside a cell. Map the unrolled cell over parts of the batch with "
             "jax.vmap, and use BatchNorm()."
         )

@@ -115,10 +115,10 @@ class _How(NamedTuple):
     slope: float
 
 
-def _check_slope(where: str, slope: float) -> None:
-    _validate.in_range(where, "slope", slope, 0.0, 1.0)
+def _check_slope(caller: str, slope: float) -> None:
+    _validate.in_range(caller, "slope", slope, 0.0, 1.0)
     if slope == 0.0:
-        raise ValueError(f"{where}: slope must be above 0, got 0: a ReLU cannot be inverted. Use for example 0.01.")
+        raise ValueError(f"{caller}: slope must be above 0, got 0: a ReLU cannot be inverted. Use for example 0.01.")
 
 
 def _leaky(slope: float, a: Array) -> Array:
@@ -233,6 +233,8 @@ class InPlaceBatchNorm(BatchSpec):
             axis_name=self.axis_name,
         )
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Refuses sites: a cell has its own activations."""
-        raise ValueError(f"{where}: {self!r} cannot be used inside a cell, which activates by itself. Use BatchNorm().")
+        raise ValueError(
+            f"{caller}: {self!r} cannot be used inside a cell, which activates by itself. Use BatchNorm()."
+        )

@@ -191,6 +191,6 @@ class MomentumBatchNorm(BatchSpec):
             axis_name=self.axis_name,
         )
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: a cell hands on no running statistics in training."""
-        refuse_site(where, self)
+        refuse_site(caller, self)

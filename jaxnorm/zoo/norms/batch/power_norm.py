@@ -286,9 +286,9 @@ class PowerNorm(HasFeatureAxis):
         """Adds what the backward pass gathered: the gradient of a loss with respect to the running statistics."""
         return running._replace(correction=running.correction + gradient.correction)
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Refuses sites: their statistics are means and variances."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell, where statistics are means and variances. "
+            f"{caller}: {self!r} cannot be used inside a cell, where statistics are means and variances. "
             "Use BatchNorm()."
         )

@@ -150,10 +150,10 @@ def _over_chunks(data: Array, where: Array | None, axes: tuple[int, ...], chunks
     return mean_range.reshape(shape), (jnp.sum(elements, axis=-1) / filled).reshape(shape)
 
 
-def _check_chunks(where: str, chunks: int, axis_name: AxisName | None) -> None:
+def _check_chunks(caller: str, chunks: int, axis_name: AxisName | None) -> None:
     if chunks > 1 and axis_name is not None:
         raise ValueError(
-            f"{where}: chunks={chunks} is defined for the elements of one array, and axis_name={axis_name!r} spreads "
+            f"{caller}: chunks={chunks} is defined for the elements of one array, and axis_name={axis_name!r} spreads "
             "them over several. Use chunks=1, or leave axis_name out."
         )
 

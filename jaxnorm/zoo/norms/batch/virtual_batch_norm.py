@@ -160,9 +160,9 @@ class VirtualBatchNorm(BatchSpec):
             latest(running.count, one, one),
         )
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: a cell cannot tell the reference batch from others."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell, where statistics are handed in for inference only. Use "
+            f"{caller}: {self!r} cannot be used inside a cell, where statistics are handed in for inference only. Use "
             "BatchNorm()."
         )

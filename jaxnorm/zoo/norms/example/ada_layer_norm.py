@@ -261,9 +261,9 @@ class AdaLayerNorm(Stateless):
         )
         return y, ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Refuses sites: no condition reaches them."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell, which hands no condition on. Use LayerNorm() and put "
+            f"{caller}: {self!r} cannot be used inside a cell, which hands no condition on. Use LayerNorm() and put "
             "Affine(1 + scale, shift) of a modulation into its weights, under jax.vmap where each example has its own."
         )

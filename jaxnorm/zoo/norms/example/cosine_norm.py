@@ -25,7 +25,7 @@ def cosine_norm(
     kernel: Float[Array, "I F"],
     scale: Float[Array, ""] | None = None,
     *,
-    centred: bool = False,
+    centered: bool = False,
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "*B F"]:
@@ -33,14 +33,14 @@ def cosine_norm(
 
     .. math:: y_j = \text{scale} \cdot \frac{w_j \cdot x}{\lVert w_j \rVert \lVert x \rVert + \epsilon}
 
-    for the columns w of the kernel; between -1 and 1. With ``centred`` the means of x and of each w over the inputs are
-    subtracted first: Pearson's correlation.
+    for the columns w of the kernel; between -1 and 1. With ``centered`` the means of x and of each w over the inputs
+    are subtracted first: Pearson's correlation.
 
     Args:
       x: data with I features on the last axis. For a convolution these are the patches.
       kernel: one column for each of F outputs.
       scale: one factor for all outputs; None means one. A softmax of cosines needs one well above 1.
-      centred: whether means are subtracted first.
+      centered: whether means are subtracted first.
       epsilon: added to the product of the lengths. With 0 an example or a column of length zero gives zero, with
         gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included: an example has
@@ -60,7 +60,7 @@ def cosine_norm(
       Array([[0.6, 0.8]], dtype=float32)
 
     Notes:
-      Where a mask varies over features the columns keep their full length; with ``centred`` they keep their full mean.
+      Where a mask varies over features the columns keep their full length; with ``centered`` they keep their full mean.
       There is no bias. The equations are given here from memory of the paper, the place of epsilon is ours.
 
     Reference:
@@ -77,7 +77,7 @@ def cosine_norm(
     mask = full_mask("cosine_norm", x, where)
     dtype = statistics_dtype(x.dtype)
     data, columns = masked(x.astype(dtype), mask), kernel.astype(dtype)
-    if centred:
+    if centered:
         last = (x.ndim - 1,)
         count = jnp.maximum(count_over(data, mask, last, None), jnp.ones((), dtype))
         data = masked(data - jnp.sum(data, axis=-1, keepdims=True) / count, mask)
@@ -116,7 +116,7 @@ class CosineNorm:
 
     Attributes:
       features: F, the number of outputs.
-      centred: whether means are subtracted first.
+      centered: whether means are subtracted first.
       epsilon: added to the product of the lengths.
       use_scale: whether one learned number multiplies all outputs.
       scale_init: initial value of the scale.
@@ -133,7 +133,7 @@ class CosineNorm:
 
     features: int
     _: dataclasses.KW_ONLY
-    centred: bool = False
+    centered: bool = False
     epsilon: float = 1e-5
     use_scale: bool = False
     scale_init: float = 1.0
@@ -160,4 +160,4 @@ class CosineNorm:
     ) -> Float[Array, "*B F"]:
         """Applies :func:`cosine_norm`."""
         kernel, scale = base.weights_of(params, CosineParams, "CosineNorm")
-        return cosine_norm(x, kernel, scale, centred=self.centred, epsilon=self.epsilon, where=where)
+        return cosine_norm(x, kernel, scale, centered=self.centered, epsilon=self.epsilon, where=where)

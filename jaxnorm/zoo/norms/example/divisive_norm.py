@@ -1,4 +1,4 @@
-"""Divisive normalization: means over a neighbourhood in place of the whole layer."""
+"""Divisive normalization: means over a neighborhood in place of the whole layer."""
 
 import dataclasses
 import math
@@ -145,28 +145,28 @@ def divisive_norm(
     return masked(y, where).astype(x.dtype)
 
 
-def _check_sigma(where: str, sigma: float) -> None:
-    _validate.in_range(where, "sigma", sigma, 0.0, math.inf)
+def _check_sigma(caller: str, sigma: float) -> None:
+    _validate.in_range(caller, "sigma", sigma, 0.0, math.inf)
     if sigma == 0.0 or math.isinf(sigma):
-        raise ValueError(f"{where}: sigma must be above zero and finite, got {sigma!r}. It plays the part of epsilon.")
+        raise ValueError(f"{caller}: sigma must be above zero and finite, got {sigma!r}. It plays the part of epsilon.")
 
 
 def _widths(
-    where: str, shape: tuple[int, ...], axis: Axis, feature_axis: int, name: str, window: Window
+    caller: str, shape: tuple[int, ...], axis: Axis, feature_axis: int, name: str, window: Window
 ) -> dict[int, int | None]:
     """The length of a window along each of its axes, None along an axis that it spans wholly."""
     given = (axis,) if isinstance(axis, int) else tuple(axis)
-    _validate.axes(where, given, len(shape))
+    _validate.axes(caller, given, len(shape))
     lengths = window if isinstance(window, tuple) else (window,) * len(given)
     if len(lengths) != len(given):
         raise ValueError(
-            f"{where}: {name}={window} must have a length for each of the {len(given)} axes in axis={axis}. "
+            f"{caller}: {name}={window} must have a length for each of the {len(given)} axes in axis={axis}. "
             "Give one number, or as many as axes."
         )
     widths: dict[int, int | None] = {
-        a % len(shape): _validate.positive_int(where, name, length) for a, length in zip(given, lengths, strict=True)
+        a % len(shape): _validate.positive_int(caller, name, length) for a, length in zip(given, lengths, strict=True)
     }
-    (feature,) = _validate.axes(where, feature_axis, len(shape))
+    (feature,) = _validate.axes(caller, feature_axis, len(shape))
     return widths if feature in widths else {**widths, feature: None}
 
 
@@ -257,11 +257,11 @@ class DivisiveNorm(HasFeatureAxis, Stateless):
         )
         return y, ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Only ``axis=-1`` with a fixed sigma fits a site."""
-        base.check_last_axis(where, self, self.axis)
+        base.check_last_axis(caller, self, self.axis)
         if self.use_learned_sigma:
             raise ValueError(
-                f"{where}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "
+                f"{caller}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "
                 "use_learned_sigma=False."
             )

@@ -128,9 +128,9 @@ class DynamicTanh(HasAffine, Stateless):
         alpha, scale, bias = base.weights_of(params, DynamicTanhParams, "DynamicTanh")
         return dynamic_tanh(x, alpha, scale, bias, axis=self.axis, where=where), ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Refuses sites: they lay weights out by gates and features, and alpha is one number."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell, where weights have gates and features. Use a normalizer "
+            f"{caller}: {self!r} cannot be used inside a cell, where weights have gates and features. Use a normalizer "
             "such as LayerNorm()."
         )

@@ -180,6 +180,6 @@ class EvoNormB0(BatchSpec):
             axis_name=self.axis_name,
         )
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: the features of one step have no positions."""
-        base.refuse_positions(where, self)
+        base.refuse_positions(caller, self)

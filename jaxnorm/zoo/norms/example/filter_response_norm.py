@@ -197,6 +197,6 @@ class FilterResponseNorm(HasFeatureAxis, Stateless):
         )
         return y, ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: the features of one step have no positions to reduce."""
-        base.refuse_positions(where, self)
+        base.refuse_positions(caller, self)

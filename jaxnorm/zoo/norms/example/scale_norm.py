@@ -139,11 +139,11 @@ class ScaleNorm(Stateless):
         y = scale_norm(x, scale, bias, axis=self.axis, epsilon=self.epsilon, where=where, axis_name=self.axis_name)
         return y, ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Only ``axis=-1`` without a scale fits a site: sites lay weights out by gates, and one number has none."""
-        base.check_last_axis(where, self, self.axis)
+        base.check_last_axis(caller, self, self.axis)
         if self.use_scale:
             raise ValueError(
-                f"{where}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "
+                f"{caller}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "
                 "RMSNorm(), whose scale starts as this one's and then has a value for each feature, or use_scale=False."
             )

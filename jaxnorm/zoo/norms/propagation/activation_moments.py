@@ -82,10 +82,10 @@ def activation_moments(activation: Activation, *, std: float = 1.0) -> Activatio
     return _by_quadrature(activation, float(std))
 
 
-def check_activation(where: str, activation: Any) -> None:
+def check_activation(caller: str, activation: Any) -> None:
     """Raises ValueError unless an activation is a function or a known name."""
     if not callable(activation):
-        _validate.choice(where, "activation", activation, get_args(ActivationName))
+        _validate.choice(caller, "activation", activation, get_args(ActivationName))
 
 
 def activation_function(activation: Activation) -> Callable[[Array], Array]:
@@ -116,7 +116,7 @@ def _rule(std: float) -> tuple[Numbers, Numbers]:
     ends = np.concatenate([np.linspace(0.0, _REACH, 25), inputs[inputs < _REACH]])
     edges = np.unique(np.concatenate([-ends, ends]))
     at, weight = np.polynomial.legendre.leggauss(_NODES)
-    half, centre = np.diff(edges)[:, None] / 2, (edges[1:] + edges[:-1])[:, None] / 2
-    nodes = (centre + half * at[None]).ravel()
+    half, center = np.diff(edges)[:, None] / 2, (edges[1:] + edges[:-1])[:, None] / 2
+    nodes = (center + half * at[None]).ravel()
     density = np.exp(-np.square(nodes) / 2) / math.sqrt(2 * math.pi)
     return nodes, (half * weight[None]).ravel() * density

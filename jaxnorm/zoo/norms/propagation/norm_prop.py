@@ -136,9 +136,9 @@ class NormProp(Stateless):
         scale, bias = base.affine_of(params, "NormProp")
         return norm_prop(x, scale, bias, activation=self.activation, where=where), ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Refuses sites: a cell activates for itself what its normalizers give."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell, since it is an activation. A normalized LSTM takes the "
+            f"{caller}: {self!r} cannot be used inside a cell, since it is an activation. A normalized LSTM takes the "
             "constants of norm_prop_lstm_variances instead."
         )

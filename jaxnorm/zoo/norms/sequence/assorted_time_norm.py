@@ -185,9 +185,9 @@ class AssortedTimeNorm(HasAffine, Stateless):
         """Applies :func:`assorted_time_norm` to a whole sequence; there are no statistics to hand on."""
         return self.stream(params, x, None, where)[0], ()
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: a step of a cell sees no other step."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell, where a normalizer sees one step at a time. Use "
+            f"{caller}: {self!r} cannot be used inside a cell, where a normalizer sees one step at a time. Use "
             "LayerNorm(), which it is for steps=1."
         )

@@ -218,9 +218,9 @@ class FrameWiseBatchNorm(BatchSpec):
         """Applies :func:`jaxnorm.fold`, step t to row t; what later steps than the last row measured is pooled."""
         return super().fold(running, lay_in_order(measured, self.max_steps))
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: a cell sees one step at a time, and keeps the statistics of each step itself."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell. Use BatchNorm(), and the cell's max_steps for statistics "
-            "of each time step."
+            f"{caller}: {self!r} cannot be used inside a cell. Use BatchNorm(), and the cell's max_steps for "
+            "statistics of each time step."
         )

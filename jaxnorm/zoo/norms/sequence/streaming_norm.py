@@ -174,14 +174,14 @@ def _mixed_backward(
 _mixed.defvjp(_mixed_forward, _mixed_backward)
 
 
-def _check_weights(where: str, weights: tuple[float, ...], backward_weights: tuple[float, ...]) -> None:
+def _check_weights(caller: str, weights: tuple[float, ...], backward_weights: tuple[float, ...]) -> None:
     for name, values, size in (("weights", weights, 2), ("backward_weights", backward_weights, 3)):
         if len(values) != size:
-            raise ValueError(f"{where}: {name} must be {size} numbers, got {values!r}.")
+            raise ValueError(f"{caller}: {name} must be {size} numbers, got {values!r}.")
         for value in values:
-            _validate.in_range(where, name, value, 0.0, 1.0)
+            _validate.in_range(caller, name, value, 0.0, 1.0)
     if abs(sum(weights) - 1.0) > 1e-6:
-        raise ValueError(f"{where}: weights must be 1 together, got {weights!r}. Pass (a, 1 - a).")
+        raise ValueError(f"{caller}: weights must be 1 together, got {weights!r}. Pass (a, 1 - a).")
 
 
 @final
@@ -334,6 +334,6 @@ class StreamingNorm(BatchSpec):
         """A weight update after one call: :meth:`accumulate`, then :meth:`update`; before it goes :meth:`correct`."""
         return self.update(self.accumulate(running, measured))
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: a cell hands on no running statistics in training."""
-        refuse_site(where, self)
+        refuse_site(caller, self)

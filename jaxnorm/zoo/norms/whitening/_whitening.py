@@ -73,10 +73,10 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
             running.count + jnp.max(n),
         )
 
-    def check_site(self, where: str) -> None:
+    def check_site(self, caller: str) -> None:
         """Never fits a site: matrices between features cannot be laid out by gates and time steps."""
         raise ValueError(
-            f"{where}: {self!r} cannot be used inside a cell, whose statistics have gates, features and time steps, "
+            f"{caller}: {self!r} cannot be used inside a cell, whose statistics have gates, features and time steps, "
             "not matrices. Use BatchNorm()."
         )
 

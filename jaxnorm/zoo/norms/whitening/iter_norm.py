@@ -97,10 +97,10 @@ def iter_norm(
     )
 
 
-def _iterations(where: str, iterations: int) -> int:
+def _iterations(caller: str, iterations: int) -> int:
     number = operator.index(iterations)
     if number < 0:
-        raise ValueError(f"{where}: iterations must be zero or more, got {iterations!r}. The published number is 5.")
+        raise ValueError(f"{caller}: iterations must be zero or more, got {iterations!r}. The published number is 5.")
     return number
 
 
