@@ -112,12 +112,12 @@ def neutral_norms(cell, weights, tokens):
         deviation, mean = jnp.mean(jnp.std(products, axis=(-2, -1))), jnp.mean(products)
         return jn.Affine(jnp.full(kernel.shape[1:], deviation), jnp.full(kernel.shape[1:], mean))
 
-    return jn.Sites(input=neutral(inputs, params.kernel), recurrent=neutral(hidden, params.recurrent))
+    return jn.CellNorms(input=neutral(inputs, params.kernel), recurrent=neutral(hidden, params.recurrent))
 
 
 def with_normalization(cell, weights, tokens):
     """Layer normalization of both products; c stays raw."""
-    normalized = jn.LSTM(cell.hidden_features, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm()))
+    normalized = jn.LSTM(cell.hidden_features, norm=jn.CellNorms(input=jn.LayerNorm(), recurrent=jn.LayerNorm()))
     norm = neutral_norms(cell, weights, tokens)
     return normalized, weights | {"cell": weights["cell"]._replace(norm=norm)}
 

@@ -15,7 +15,7 @@ from jaxnorm.norms.core.moments import Moments as Moments
 from jaxnorm.norms.core.moments import moments as moments
 from jaxnorm.norms.core.moments import merge as merge
 from jaxnorm.norms.core.moments import normalize as normalize
-from jaxnorm.norms.core.running import fold as fold
+from jaxnorm.norms.core.running import update_running as update_running
 from jaxnorm.norms.core.running import population as population
 
 from jaxnorm.norms.base import Normalizer as Normalizer
@@ -43,7 +43,7 @@ from jaxnorm.weight_norms.weight_standardization import weight_standardization a
 
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import LinearCell as LinearCell
-from jaxnorm.cells.base import Sites as Sites
+from jaxnorm.cells.base import CellNorms as CellNorms
 from jaxnorm.cells.lstm import LSTM as LSTM
 from jaxnorm.cells.lstm import LSTMParams as LSTMParams
 from jaxnorm.cells.lstm import LSTMCarry as LSTMCarry
@@ -53,7 +53,7 @@ from jaxnorm.cells.gru import GRUCarry as GRUCarry
 from jaxnorm.cells.elman import Elman as Elman
 from jaxnorm.cells.elman import ElmanParams as ElmanParams
 from jaxnorm.cells.elman import ElmanCarry as ElmanCarry
-from jaxnorm.cells.base import Timed as Timed
+from jaxnorm.cells.base import CountedCarry as CountedCarry
 
 from jaxnorm.cells.presets import lstm as lstm
 from jaxnorm.cells.presets import gru as gru
@@ -109,9 +109,9 @@ __all__ = [
     "RecurrentDropout",
     "Reparametrized",
     "ReparametrizedParams",
-    "Sites",
+    "CellNorms",
     "SpectralNorm",
-    "Timed",
+    "CountedCarry",
     "Unrolled",
     "VariationalDropout",
     "WeightNorm",
@@ -127,7 +127,7 @@ __all__ = [
     "deterministic",
     "elman",
     "engine",
-    "fold",
+    "update_running",
     "group_norm",
     "gru",
     "initializers",

@@ -1,6 +1,6 @@
 """Weights and statistics by name: NamedTuples as nested dicts and back, for whatever stores variables under names.
 
-``LSTMParams(kernel, ..., norm=Sites(input=Affine(scale, bias), ...))`` becomes
+``LSTMParams(kernel, ..., norm=CellNorms(input=Affine(scale, bias), ...))`` becomes
 ``{"kernel": ..., "norm": {"input": {"scale": ..., "bias": ...}}}``. Empty branches and None are left out.
 """
 

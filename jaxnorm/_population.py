@@ -21,7 +21,7 @@ from jaxnorm.norms.core.running import population
 class Measuring(Around):
     """A cell that puts what is measured together, instead of averaging it over calls."""
 
-    def fold(self, stats: PyTree, moments: PyTree) -> PyTree:
+    def update_running(self, stats: PyTree, moments: PyTree) -> PyTree:
         """Everything that was measured since ``count`` was zero, exactly."""
         return map_moments(merge, stats, moments)
 

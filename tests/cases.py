@@ -308,8 +308,8 @@ WEIGHTS = (
     WeightCase("spectral_norm", jn.SpectralNorm(), (5, 4), ("kernel_scale",)),
     WeightCase("spectral_norm_gates", jn.SpectralNorm(0, iterations=3, use_scale=True), (3, 4, 2), ("kernel_scale",)),
     WeightCase("spectral_norm_image", jn.SpectralNorm(-1), (3, 2, 2, 4), ("kernel_scale",)),
-    WeightCase("unit_rows", jn.weight_norms.UnitRows(), (5, 4), UNIT_SCALE),
-    WeightCase("unit_rows_gates", jn.weight_norms.UnitRows(0), (4, 3, 4), UNIT_SCALE),
+    WeightCase("unit_norm", jn.weight_norms.UnitNorm(), (5, 4), UNIT_SCALE),
+    WeightCase("unit_rows_gates", jn.weight_norms.UnitNorm(0), (4, 3, 4), UNIT_SCALE),
 )
 
 

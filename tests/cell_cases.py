@@ -45,17 +45,17 @@ CELLS = (
         "lstm_summed_per_gate",
         jn.LSTM(
             HIDDEN,
-            norm=jn.Sites(summed=jn.LayerNorm(), cell=jn.LayerNorm()),
+            norm=jn.CellNorms(summed=jn.LayerNorm(), cell=jn.LayerNorm()),
             gate_groups=(1, 1, 1, 1),
             bias_at="input",
             carried_cell="normalized",
             cell_clip=0.9,
         ),
     ),
-    CellCase("bn_lstm_summed", jn.LSTM(HIDDEN, norm=jn.Sites(summed=jn.BatchNorm(scale_init=0.5))), True),
+    CellCase("bn_lstm_summed", jn.LSTM(HIDDEN, norm=jn.CellNorms(summed=jn.BatchNorm(scale_init=0.5))), True),
     CellCase(
         "gru_candidate_summed",
-        jn.GRU(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
+        jn.GRU(HIDDEN, norm=jn.CellNorms(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
     CellCase("dreamer_v3_gru", jn.zoo.dreamer_v3_gru(HIDDEN)),
     CellCase("dreamer_v3_block_gru", jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
@@ -63,7 +63,7 @@ CELLS = (
     CellCase("assorted_time_lstm", jn.zoo.assorted_time_lstm(HIDDEN, steps=3)),
     CellCase(
         "ln_projected_lstm",
-        jn.zoo.ProjectedLSTM(HIDDEN, 3, norm=jn.Sites(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
+        jn.zoo.ProjectedLSTM(HIDDEN, 3, norm=jn.CellNorms(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
         products_in_loop=2,
     ),
     CellCase("bn_reset_before_gru", jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
@@ -72,7 +72,9 @@ CELLS = (
     CellCase(
         "indrnn_batch_norm",
         jn.zoo.IndRNN(
-            HIDDEN, norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()), learn_carry=True
+            HIDDEN,
+            norm=jn.CellNorms(input=jn.LayerNorm(), recurrent=jn.BatchNorm(), cell=jn.RMSNorm()),
+            learn_carry=True,
         ),
         batch_statistics=True,
         products_in_loop=0,
@@ -98,7 +100,7 @@ CELLS = (
         "slstm",
         jn.zoo.SLSTM(
             HIDDEN,
-            norm=jn.Sites(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
+            norm=jn.CellNorms(input=jn.LayerNorm(), recurrent=jn.LayerNorm(), summed=jn.BatchNorm(), cell=jn.RMSNorm()),
             heads=2,
         ),
         batch_statistics=True,
@@ -110,7 +112,7 @@ CELLS = (
         True,
     ),
     CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
-    CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.Sites(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
+    CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.CellNorms(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
 )
 
 SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.zoo.ProjectedLSTM, jn.zoo.MinGRU, jn.Zoneout)

@@ -67,8 +67,8 @@ def random_carry(cell: Any, rng: np.random.Generator, batch: tuple[int, ...]) ->
 
 
 def peel(carry: Any) -> tuple[Any, Any]:
-    """The state itself, and the count of steps of a Timed carry (else None)."""
-    return (carry.carry, carry.step) if isinstance(carry, jn.Timed) else (carry, None)
+    """The state itself, and the count of steps of a CountedCarry carry (else None)."""
+    return (carry.carry, carry.step) if isinstance(carry, jn.CountedCarry) else (carry, None)
 
 
 def select(condition: jax.Array, yes: Any, no: Any) -> Any:
@@ -134,8 +134,8 @@ def step_by_step(
         return tuple(after), (y, measured, started)
 
     (state, age), (outputs, moments, ages) = jax.lax.scan(one, (state, age), (xs, where, reset))
-    moments = laid_by_age(moments, ages, where, cell.max_steps) if stats is None else jn.Sites()
-    return jn.Unrolled(outputs, state if count is None else jn.Timed(state, age), moments)
+    moments = laid_by_age(moments, ages, where, cell.max_steps) if stats is None else jn.CellNorms()
+    return jn.Unrolled(outputs, state if count is None else jn.CountedCarry(state, age), moments)
 
 
 def values_and_gradients(run: Callable, cell: Any, data: Example) -> tuple[jn.Unrolled, Any]:
@@ -143,7 +143,7 @@ def values_and_gradients(run: Callable, cell: Any, data: Example) -> tuple[jn.Un
     state, count = peel(data.carry)
 
     def loss(params: Any, xs: jax.Array, state: Any) -> tuple[jax.Array, jn.Unrolled]:
-        carry = state if count is None else jn.Timed(state, count)
+        carry = state if count is None else jn.CountedCarry(state, count)
         out = run(cell, params, xs, carry=carry, where=data.where, reset=data.reset)
         parts = [out.outputs, *jax.tree.leaves(peel(out.carry)[0])]
         return sum(jnp.sum(p * jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape)) for p in parts), out
@@ -305,9 +305,9 @@ def over_axis(cell: Any, axis_name: str) -> Any:
         dataclasses.replace(norm, axis_name=axis_name) if isinstance(norm, jn.BatchNorm) else norm
         for norm in cell.sites
     )
-    names = [name for name, norm in zip(jn.Sites._fields, cell.sites, strict=True) if norm != jn.Identity()]
-    named = dict(zip(jn.Sites._fields, sites, strict=True))
-    return cases.with_fields(cell, norm=jn.Sites(**{name: named[name] for name in names}))
+    names = [name for name, norm in zip(jn.CellNorms._fields, cell.sites, strict=True) if norm != jn.Identity()]
+    named = dict(zip(jn.CellNorms._fields, sites, strict=True))
+    return cases.with_fields(cell, norm=jn.CellNorms(**{name: named[name] for name in names}))
 
 
 def check_vmap(cell: Any, unroll: Callable = jn.unroll) -> None:

@@ -168,7 +168,7 @@ def test_imports_go_downwards():
 @pytest.mark.parametrize(
     ("place", "planted"),
     [
-        ("norms/planted.py", "from jaxnorm.cells.base import Sites"),
+        ("norms/planted.py", "from jaxnorm.cells.base import CellNorms"),
         ("cells/planted.py", "import jaxnorm.engine.unroll"),
         ("_validate.py", "def f():\n    from jaxnorm import norms"),
     ],

@@ -113,7 +113,7 @@ def test_defect_21_batch_norm_works_in_the_loop_with_statistics_for_each_step(rn
     params = cases.random_cell_params(cell, rng)
     xs = cases.random_inputs(rng, 3, (6,)) + jnp.arange(3.0)[:, None, None]
     out = jn.unroll(cell, params, xs)
-    stats = cell.fold(cell.initial_stats(), out.moments)
+    stats = cell.update_running(cell.initial_stats(), out.moments)
     for name in ("input", "recurrent", "cell"):
         site, moments = getattr(stats, name), getattr(out.moments, name)
         np.testing.assert_allclose(site.mean, moments.mean, atol=1e-6)

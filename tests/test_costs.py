@@ -29,7 +29,7 @@ def test_every_normalizer_has_a_cost_and_sensible_options():
             def train(spec=spec, weights=weights, shape=shape):
                 state = spec.initial_stats(weights)
                 y, measured = spec.train(spec.init(weights), jnp.ones(shape), state)
-                return y, spec.fold(state, measured), state
+                return y, spec.update_running(state, measured), state
 
             y, folded, state = jax.eval_shape(train)
             assert y.shape == shape

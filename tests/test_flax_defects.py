@@ -130,7 +130,7 @@ def test_row_21_batch_norm_in_stock_rnns_has_statistics_for_each_step(rng, key):
 
     def core(params):
         out = jn.unroll(cell, params, xs, time_axis=1)
-        return jnp.sum(jnp.sin(out.outputs)), to_names({"norm": cell.fold(before["norm"], out.moments)})
+        return jnp.sum(jnp.sin(out.outputs)), to_names({"norm": cell.update_running(before["norm"], out.moments)})
 
     def linen(params):
         tree = {"params": {"cell": to_names(params)}, "batch_stats": variables["batch_stats"]}
@@ -156,7 +156,7 @@ def test_row_21_batch_norm_in_stock_rnns_has_statistics_for_each_step(rng, key):
     assert len({float(row.sum()) for row in table["var"]}) == steps
 
     tree = {"params": {"cell": to_names(params)}, "batch_stats": {"cell": results[0][0][1]}}
-    stats = cell.fold(before["norm"], jn.unroll(cell, params, xs, time_axis=1).moments)
+    stats = cell.update_running(before["norm"], jn.unroll(cell, params, xs, time_axis=1).moments)
     want = jn.unroll(cell, params, xs, stats=stats, time_axis=1).outputs
     step = jl.RNNCell(cell, use_running_average=True)
     check(nn.RNN(step, variable_broadcast=("params", "batch_stats")).apply(tree, xs), want)

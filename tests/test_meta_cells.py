@@ -32,10 +32,10 @@ def planted(module_name, right, wrong, **names):
 
 
 def engine(right, wrong, **names):
-    """``unroll`` with a fault in the loop, which both schedules share."""
+    """``unroll`` with a fault in the loop, which both methods share."""
     loop = planted("jaxnorm.engine.loops.scan", right, wrong)
     whole = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", forward=loop.forward, Steps=loop.Steps, **names)
-    return partial(whole.unroll, schedule="plain")
+    return partial(whole.unroll, method="scan")
 
 
 def lstm(right, wrong, of="lstm"):
@@ -123,7 +123,7 @@ def test_a_gradient_that_is_left_out_is_caught(rng):
 
     faulty = planted("jaxnorm.engine.loops.chunked_vjp", "d_ready_1, d_ready_2, d_ready_3", "d_ready_1, d_ready_3")
     unroll = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", chunked=faulty.chunked).unroll
-    expected = kernel_gradient(jn.unroll, schedule="plain")
+    expected = kernel_gradient(jn.unroll, method="scan")
     np.testing.assert_allclose(kernel_gradient(jn.unroll), expected, rtol=1e-4, atol=1e-6)
     assert np.abs(kernel_gradient(unroll) - expected).max() > 1e-3
 

@@ -114,11 +114,11 @@ def test_a_wrong_row_of_the_table_is_caught(rng):
 
 
 def test_an_inverted_momentum_is_caught(monkeypatch):
-    fold = running.fold
+    update_running = running.update_running
 
     def inverted(old, new, *, momentum=0.99, **rest):
-        return fold(old, new, momentum=None if momentum is None else 1 - momentum, **rest)
+        return update_running(old, new, momentum=None if momentum is None else 1 - momentum, **rest)
 
-    monkeypatch.setattr(running, "fold", inverted)
+    monkeypatch.setattr(running, "update_running", inverted)
     with pytest.raises(AssertionError):
         defects.test_trap_10_bookkeeping_of_running_statistics(np.random.default_rng(1))

@@ -75,7 +75,7 @@ def test_row_05_an_empty_mask_poisons_nothing():
     y, measured = spec(params, jnp.array([[jnp.nan], [1.0]]), None, jnp.zeros((2, 1), bool))
     assert not np.asarray(y).any()
     for momentum in (0.99, None):
-        for old, new in zip(running, jn.fold(running, measured, momentum=momentum), strict=True):
+        for old, new in zip(running, jn.update_running(running, measured, momentum=momentum), strict=True):
             np.testing.assert_array_equal(old, new)
 
 
@@ -102,8 +102,8 @@ def test_row_07_running_statistics_stay_in_float32():
     np.testing.assert_array_equal(np.asarray(y, np.float32), [[3.5], [-0.5]])
     spec = jn.BatchNorm()
     _, measured = spec(spec.init((1,), jnp.bfloat16), x)
-    assert all(leaf.dtype == jnp.float32 for leaf in (*measured, *spec.fold(running, measured)))
-    assert spec.fold(running, measured).mean == pytest.approx(0.99 * 1000.5 + 0.01 * 1002.0, rel=1e-6)
+    assert all(leaf.dtype == jnp.float32 for leaf in (*measured, *spec.update_running(running, measured)))
+    assert spec.update_running(running, measured).mean == pytest.approx(0.99 * 1000.5 + 0.01 * 1002.0, rel=1e-6)
 
 
 @pytest.mark.parametrize("momentum", [0.99, None])
@@ -114,7 +114,7 @@ def test_row_08_inference_is_right_from_the_first_step(rng, momentum):
     running = spec.initial_stats((1,))
     measured = jn.moments(x)
     for n in range(1, 4):
-        running = spec.fold(running, measured)
+        running = spec.update_running(running, measured)
         weight = 1.0 if momentum is None else 1 - momentum**n
         # No correction that distorts: the average of the start (0, 1) and of the data; the data alone with None.
         np.testing.assert_allclose(running.mean, weight * np.asarray(measured.mean), rtol=1e-5)
@@ -221,10 +221,10 @@ def test_trap_09_padding_reaches_no_statistic(rng):
     single = spec.initial_stats((3,))
     table = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (10, *leaf.shape)), single)
     short = jax.tree.map(lambda leaf: leaf[:5], table)
-    for a, b in zip(spec.fold(single, measured), spec.fold(single, want_measured), strict=True):
+    for a, b in zip(spec.update_running(single, measured), spec.update_running(single, want_measured), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
-    long = spec.fold(table, measured)
-    for a, b, start in zip(long, spec.fold(short, want_measured), table, strict=True):
+    long = spec.update_running(table, measured)
+    for a, b, start in zip(long, spec.update_running(short, want_measured), table, strict=True):
         np.testing.assert_array_equal(a[:5], b)
         np.testing.assert_array_equal(a[5:], start[5:])
 
@@ -237,7 +237,7 @@ def test_trap_10_bookkeeping_of_running_statistics(rng):
         spec = jn.BatchNorm(momentum=0.9, ddof=ddof)
         params = spec.init((2,))
         y, measured = spec(params, x)
-        running = spec.fold(spec.initial_stats((2,)), measured)
+        running = spec.update_running(spec.initial_stats((2,)), measured)
         np.testing.assert_allclose(running.mean, 0.1 * np.asarray(x).mean(0), rtol=1e-5)
         np.testing.assert_allclose(running.var, 0.9 + 0.1 * biased * (m / (m - 1) if ddof else 1.0), rtol=1e-5)
         # Training asks for no buffers at all, and what it measured is the biased variance whatever ddof.

@@ -48,14 +48,14 @@ def check(function, *arguments, free=()):
 CELLS = {"lstm": jn.lstm, "gru": jn.gru, "ln_lstm": jn.ln_lstm, "ln_gru": jn.ln_gru}
 
 
-@pytest.mark.parametrize("schedule", ["chunked", "plain"])
+@pytest.mark.parametrize("method", ["chunked", "scan"])
 @pytest.mark.parametrize("name", CELLS)
-def test_cells(name, schedule, rng):
+def test_cells(name, method, rng):
     cell = CELLS[name](cases.HIDDEN)
     params = cases.random_cell_params(cell, rng)
 
     def run(xs):
-        out = jn.unroll(cell, params, xs, schedule=schedule)
+        out = jn.unroll(cell, params, xs, method=method)
         return out.outputs, out.carry
 
     check(run, cases.random_inputs(rng, 20, (2,)))
@@ -68,7 +68,7 @@ def test_a_step_of_a_stream(name, rng):
     carry, structure = jax.tree.flatten(cell.initial_carry((2,), params=params))
 
     def step(x, *carry):
-        out = jn.unroll(cell, params, x[None], carry=jax.tree.unflatten(structure, carry), schedule="plain")
+        out = jn.unroll(cell, params, x[None], carry=jax.tree.unflatten(structure, carry), method="scan")
         return out.outputs[0], out.carry
 
     draw = [jnp.asarray(rng.standard_normal(entry.shape), jnp.float32) for entry in carry]

@@ -165,8 +165,8 @@ def test_trap_08_bn_lstm_has_a_row_for_each_step_small_scales_and_a_rule_beyond(
     assert not np.allclose(means[0], means[1], atol=1e-2), "the steps differ, so one pooled row would be wrong"
     # Step max_steps + 7 takes the last row.
     first = jn.unroll(cell, params, xs[:1], stats=stats)
-    late = jn.Timed(first.carry.carry, jnp.full((8,), rows + 7, jnp.int32))
-    last = jn.Timed(first.carry.carry, jnp.full((8,), rows - 1, jnp.int32))
+    late = jn.CountedCarry(first.carry.carry, jnp.full((8,), rows + 7, jnp.int32))
+    last = jn.CountedCarry(first.carry.carry, jnp.full((8,), rows - 1, jnp.int32))
     beyond = jn.unroll(cell, params, xs[-1:], carry=late, stats=stats)
     np.testing.assert_array_equal(beyond.outputs, jn.unroll(cell, params, xs[-1:], carry=last, stats=stats).outputs)
     early = jn.unroll(cell, params, xs[-1:], carry=first.carry, stats=stats)
@@ -186,7 +186,7 @@ def test_trap_09_padding_reaches_nothing(cell, rng):
     np.testing.assert_allclose(out.outputs[:3, :2], alone.outputs, atol=1e-5)
     assert_close(jax.tree.map(lambda leaf: leaf[:2], out.carry), alone.carry, 1e-5)
     stats = cell.initial_stats()
-    assert_close(cell.fold(stats, out.moments), cell.fold(stats, alone.moments), 1e-5)
+    assert_close(cell.update_running(stats, out.moments), cell.update_running(stats, alone.moments), 1e-5)
 
 
 def test_trap_10_training_ignores_running_statistics_and_folding_moves_them_once(rng):
@@ -195,7 +195,7 @@ def test_trap_10_training_ignores_running_statistics_and_folding_moves_them_once
     xs = cases.random_inputs(rng, 1, (6,))
     out = jn.unroll(cell, params, xs)
     product = np.asarray(xs[0]) @ np.asarray(params.kernel).reshape(cases.IN_FEATURES, -1)
-    folded = cell.fold(cell.initial_stats(), out.moments)
+    folded = cell.update_running(cell.initial_stats(), out.moments)
     np.testing.assert_allclose(folded.input.mean.ravel(), 0.1 * product.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(folded.input.var.ravel(), 0.9 + 0.1 * product.var(0), rtol=1e-4)
     # unroll has no way to read running statistics while it measures: what it returns is the same before and after.

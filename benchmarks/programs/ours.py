@@ -14,9 +14,9 @@ from jaxnorm.cells.wrappers.base import draws
 
 VARIATIONS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "ours-plain": {"schedule": "plain"},
-    "ours-chunked": {"schedule": "chunked"},
-    "ours-lean": {"schedule": "chunked", "save": "chunks", "chunk": 64},
+    "ours-plain": {"method": "scan"},
+    "ours-chunked": {"method": "chunked"},
+    "ours-lean": {"method": "chunked", "save": "chunks", "chunk": 64},
 }
 """Keywords of ``unroll`` by the name of the program."""
 
@@ -26,13 +26,13 @@ def build_cell(shape: Shape, dtype: str, *, model: str, **options: Any) -> JaxPr
     cell = PRESETS[model](shape.hidden, shape.steps, dtype)
     if model.endswith(PARALLEL):
         if options:
-            raise Unsupported("it has a schedule of its own")
-        options = {"schedule": "parallel"}
+            raise Unsupported("it has a method of its own")
+        options = {"method": "associative"}
     key = jax.random.key(1) if draws(cell) else None
 
     def apply(params: Any, state: Any, xs: jax.Array) -> tuple[jax.Array, Any]:
         out = jaxnorm.unroll(cell, params, xs, key=key, **options)
-        return out.outputs, cell.fold(state, out.moments)
+        return out.outputs, cell.update_running(state, out.moments)
 
     params = cell.init(jax.random.key(0), in_features=shape.inputs)
     return cell_program(apply, params, shape, dtype, state=cell.initial_stats())
@@ -52,7 +52,7 @@ def build_norm(shape: tuple[int, ...], dtype: str, *, name: str) -> JaxProgram:
 
     def apply(params: Any, state: Any, xs: jax.Array) -> tuple[jax.Array, Any]:
         y, measured = norm.train(params, xs, state)
-        return y, norm.fold(state, measured)
+        return y, norm.update_running(state, measured)
 
     weights = norm.param_shape(shape)
     return norm_program(apply, norm.init(weights), shape, dtype, state=norm.initial_stats(weights))

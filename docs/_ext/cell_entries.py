@@ -1,6 +1,6 @@
 """What the table of cells says that cannot be derived: one entry for each public cell and preset, in the order of the page.
 
-An entry is a cell and words. Sites, state, products and reductions come from the cell itself; see ``cell_table.py``, which
+An entry is a cell and words. CellNorms, state, products and reductions come from the cell itself; see ``cell_table.py``, which
 writes the page: ``python docs/_ext/cell_table.py``.
 """
 

@@ -86,7 +86,7 @@ def _sites(spec: Any) -> str:
     """Where norms stand; in brackets where they may stand, if there are none."""
     if not hasattr(spec, "sites"):
         return "-"
-    named = zip(jn.Sites._fields, spec.sites, strict=True)
+    named = zip(jn.CellNorms._fields, spec.sites, strict=True)
     found = [f"{site} {SHORT.get(kind := type(norm).__name__, kind)}" for site, norm in named if norm != jn.Identity()]
     free = [f"[{site}]" for site in (*spec.has_sites, *spec.more_sites)]
     return ", ".join(found or free) or "-"
@@ -94,9 +94,9 @@ def _sites(spec: Any) -> str:
 
 def _carry(cell: Any) -> str:
     state = jax.eval_shape(lambda: cell.initial_carry((BATCH,)))
-    inner = state.carry if isinstance(state, jn.Timed) else state
+    inner = state.carry if isinstance(state, jn.CountedCarry) else state
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(inner)]
-    return ", ".join([*names, "step"] if isinstance(state, jn.Timed) else names)
+    return ", ".join([*names, "step"] if isinstance(state, jn.CountedCarry) else names)
 
 
 def work(cell: Any) -> tuple[int, int, int]:
@@ -109,7 +109,7 @@ def work(cell: Any) -> tuple[int, int, int]:
 
     shapes = jax.eval_shape(ready, params, key)
     carry = jax.eval_shape(lambda: cell.initial_carry((BATCH,)))
-    carry = carry.carry if isinstance(carry, jn.Timed) else carry
+    carry = carry.carry if isinstance(carry, jn.CountedCarry) else carry
     xs = jax.ShapeDtypeStruct((2, BATCH, FEATURES), jnp.float32)
     project = jax.make_jaxpr(lambda ready, xs: cell.project(ready, xs, None, None)[0])(shapes, xs)
     z_t = jax.ShapeDtypeStruct(project.out_avals[0].shape[1:], project.out_avals[0].dtype)

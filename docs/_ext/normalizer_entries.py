@@ -90,7 +90,7 @@ ENTRIES = (
     Entry(jn.weight_norms.CenteredWeightNorm(), r"x \, g (v - \bar v) / \lVert v - \bar v \rVert", "incoming weights of a unit", "0", "weight normalization with centered weights", "Huang et al. 2017"),
     Entry(jn.WeightStandardization(epsilon=TINY), r"x \, (v - \bar v) / \sigma_v", "incoming weights of a unit", "0", "convolutions under group normalization", "Qiao et al. 2019"),
     Entry(jn.SpectralNorm(), r"x \, V / \sigma_{\max}(V)", "the whole kernel", "0", "discriminators; bounds on what a layer may amplify", "Miyato et al. 2018"),
-    Entry(jn.weight_norms.UnitRows(), r"x \, v / \lVert v \rVert", "incoming weights of a unit", "0", "projection-based weight normalization; normalization propagation", "Huang et al. 2017"),
+    Entry(jn.weight_norms.UnitNorm(), r"x \, v / \lVert v \rVert", "incoming weights of a unit", "0", "projection-based weight normalization; normalization propagation", "Huang et al. 2017"),
     Entry(jn.zoo.NormProp(), r"(f(x) - m) / s", "none: constants of the activation", "1", "feed-forward networks with weights of length one and normalized inputs", "Arpit et al. 2016", layer=_norm_prop),
     Entry(jn.Identity(), "x", "none", "0", "fills a site that is not normalized", ""),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.preactivation import products
 
@@ -32,7 +32,7 @@ class LeakyParams(NamedTuple):  # 2: the weights; kernel, recurrent and norm go 
     kernel: Float[Array, "I H"]
     recurrent: Float[Array, "H H"]
     bias: Float[Array, " H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: LeakyCarry | None
 
 
@@ -47,7 +47,7 @@ class Leaky(Frame):
 
     Attributes:
       hidden_features: H.
-      norm: the normalizer, or Sites(cell=...).
+      norm: the normalizer, or CellNorms(cell=...).
       leak: :math:`\lambda`, in [0, 1].
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
@@ -97,11 +97,11 @@ class Leaky(Frame):
         return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
 
     def project(
-        self, ready: LeakyParams, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B H"], Sites]:
+        self, ready: LeakyParams, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B H"], CellNorms]:
         """The input products of all steps, in the compute dtype."""  # 4: all that does not depend on the carry
         products.check_features("Leaky.project", xs, ready.kernel)
-        return products.matmul(xs, ready.kernel).astype(ready.kernel.dtype), Sites()
+        return products.matmul(xs, ready.kernel).astype(ready.kernel.dtype), CellNorms()
 
     def recur(self, ready: LeakyParams, carry: LeakyCarry) -> Float[Array, "*B H"]:
         """The recurrent product a_t, in at least float32."""  # 5: linear in the weights and in the carry
@@ -113,10 +113,10 @@ class Leaky(Frame):
         carry: LeakyCarry,
         z_t: Float[Array, "*B H"],
         a_t: Float[Array, "*B H"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[LeakyCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[LeakyCarry, Float[Array, "*B H"], CellNorms]:
         """Sum, nonlinearity and output of one step."""  # 6: the rest, in the order and letters of the equation
         s = base.UNKNOWN if stats_t is None else stats_t
         a_hat, m_cell = base.normalize_features(
@@ -125,4 +125,4 @@ class Leaky(Frame):
         new = jnp.tanh(base.add_bias(a_hat, ready.bias))
         h = carry.h.astype(new.dtype)
         h = h + self.leak * (new - h)
-        return LeakyCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(cell=m_cell)
+        return LeakyCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms(cell=m_cell)

@@ -83,7 +83,7 @@ class LanguageModel:
 
         (nats, out), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
-        stats = self.cell.fold(state.stats, out.moments)
+        stats = self.cell.update_running(state.stats, out.moments)
         new = State(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
-from jaxnorm.cells.base import Cell, Key, Sites, Timed, check_cell, compute_dtype
+from jaxnorm.cells.base import Cell, CellNorms, CountedCarry, Key, check_cell, compute_dtype
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
 from jaxnorm.engine.unroll import Unrolled, unroll
 from jaxnorm.norms.core.moments import full_mask, statistics_dtype
@@ -168,7 +168,7 @@ def activation_statistics(
         return result
 
     plain = jax.eval_shape(partial(run, cell), params, xs, options)  # finds what is wrong with the arguments, too
-    state = plain.carry.carry if isinstance(plain.carry, Timed) else plain.carry
+    state = plain.carry.carry if isinstance(plain.carry, CountedCarry) else plain.carry
     (time,) = _validate.axes(name, time_axis, xs.ndim)
     batch_shape = xs.shape[:time] + xs.shape[time + 1 : -1]
     hidden, width = getattr(state, "h", None), plain.outputs.shape[-1]
@@ -247,7 +247,7 @@ class _Recording:
         return self.cell.max_steps
 
     @property
-    def sites(self) -> Sites:
+    def sites(self) -> CellNorms:
         return self.cell.sites
 
     def init(self, key: Any, in_features: int) -> Any:
@@ -285,8 +285,8 @@ class _Recording:
         entries = [leaf.reshape(*leaf.shape[: self.batch_axes], -1) for leaf in jax.tree.leaves(new)]
         return new, _side_by_side([y_t, *entries]), measured
 
-    def fold(self, stats: Any, moments: Any) -> Any:
-        return self.cell.fold(stats, moments)
+    def update_running(self, stats: Any, moments: Any) -> Any:
+        return self.cell.update_running(stats, moments)
 
 
 def _side_by_side(parts: list[Array]) -> Array:

@@ -226,7 +226,7 @@ def _train(norm: Normalizer, kernels: Array, inputs: Array, settle: int) -> Arra
 
     def layer(kernel: Array, xs: Array, running: Any) -> tuple[Array, Any]:
         ys, measured = norm.train(params, xs @ kernel, running)
-        return ys, norm.fold(running, measured)
+        return ys, norm.update_running(running, measured)
 
     train = jax.jit(jax.vmap(layer))
     looks_at_running = bool(jax.tree.leaves(running)) and not isinstance(norm, TrainsByMeasuring)

@@ -2,8 +2,8 @@
 
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import LinearCell as LinearCell
-from jaxnorm.cells.base import Sites as Sites
-from jaxnorm.cells.base import Timed as Timed
+from jaxnorm.cells.base import CellNorms as CellNorms
+from jaxnorm.cells.base import CountedCarry as CountedCarry
 from jaxnorm.cells.elman import Elman as Elman
 from jaxnorm.cells.elman import ElmanCarry as ElmanCarry
 from jaxnorm.cells.elman import ElmanParams as ElmanParams
@@ -46,8 +46,8 @@ __all__ = [
     "RecurrentDropout",
     "Reparametrized",
     "ReparametrizedParams",
-    "Sites",
-    "Timed",
+    "CellNorms",
+    "CountedCarry",
     "VariationalDropout",
     "Zoneout",
     "bn_lstm",

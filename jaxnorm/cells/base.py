@@ -24,7 +24,7 @@ C = TypeVar("C")
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 
 
-class Sites(NamedTuple):
+class CellNorms(NamedTuple):
     """One thing for each place in a cell where a normalizer can stand: specs, weights, statistics or moments.
 
     ``input`` is the projected input, ``recurrent`` the recurrent product, and ``cell`` the argument of the output
@@ -39,11 +39,11 @@ class Sites(NamedTuple):
     projection: Any = ()
 
 
-UNKNOWN = Sites(None, None, None, None, None)
+UNKNOWN = CellNorms(None, None, None, None, None)
 """Statistics that are to be measured, at each site."""
 
 
-class Timed(NamedTuple):
+class CountedCarry(NamedTuple):
     """A carry together with the number of steps that each example has gone through since its sequence began.
 
     Cells with statistics of their own for each time step carry this count, so that a sequence may be handed on
@@ -79,7 +79,7 @@ class Cell(Protocol):
         ...
 
     @property
-    def sites(self) -> Sites:
+    def sites(self) -> CellNorms:
         """The normalizers at all sites, Identity at those without one."""
         ...
 
@@ -93,7 +93,7 @@ class Cell(Protocol):
         ...
 
     def initial_stats(self, dtype: DTypeLike | None = None) -> Stats:
-        """Running statistics before any data: Sites with rows of Moments, ``()`` at sites without.
+        """Running statistics before any data: CellNorms with rows of Moments, ``()`` at sites without.
 
         They keep their dtype when they are folded; None takes that of the weights, at least float32.
         """
@@ -144,7 +144,7 @@ class Cell(Protocol):
         """The rest of a step: element-wise work and norms."""
         ...
 
-    def fold(self, stats: Stats, moments: Stats) -> Stats:
+    def update_running(self, stats: Stats, moments: Stats) -> Stats:
         """Folds the moments of a call into running statistics, by the rule of each site's normalizer."""
         ...
 
@@ -166,13 +166,15 @@ def check_cell(caller: str, name: str, value: Any) -> None:
     _objects.require(caller, name, value, Cell, _objects.CELL)
 
 
-def resolve_sites(caller: str, norm: Normalizer | Sites, has: tuple[str, ...], more: tuple[str, ...] = ()) -> Sites:
+def resolve_sites(
+    caller: str, norm: Normalizer | CellNorms, has: tuple[str, ...], more: tuple[str, ...] = ()
+) -> CellNorms:
     """Specs for all sites: one normalizer stands at every site in ``has``, unnamed sites get Identity."""
-    if not isinstance(norm, Sites):
+    if not isinstance(norm, CellNorms):
         check_normalizer(caller, "norm", norm)
-        norm = Sites(**dict.fromkeys(has, norm))
-    filled = Sites(*(Identity() if spec == () else spec for spec in norm))
-    for name, spec in zip(Sites._fields, filled, strict=True):
+        norm = CellNorms(**dict.fromkeys(has, norm))
+    filled = CellNorms(*(Identity() if spec == () else spec for spec in norm))
+    for name, spec in zip(CellNorms._fields, filled, strict=True):
         check_normalizer(caller, f"norm.{name}", spec)
         if name not in has + more and spec != Identity():
             there = ", ".join(map(repr, has + more)) or "none"
@@ -212,35 +214,35 @@ def normalize_features(
     return norm(params, x, stats, None if where is None else where[..., None])
 
 
-def site_params(norm: Sites, shapes: Sites, dtype: DTypeLike) -> Sites:
+def site_params(norm: CellNorms, shapes: CellNorms, dtype: DTypeLike) -> CellNorms:
     """Fresh weights of all sites."""
-    return Sites(*(spec.init(shape, dtype) for spec, shape in zip(norm, shapes, strict=True)))
+    return CellNorms(*(spec.init(shape, dtype) for spec, shape in zip(norm, shapes, strict=True)))
 
 
-def site_stats(norm: Sites, shapes: Sites, rows: int, dtype: DTypeLike) -> Sites:
+def site_stats(norm: CellNorms, shapes: CellNorms, rows: int, dtype: DTypeLike) -> CellNorms:
     """Running statistics of all sites: what each normalizer starts with, repeated in ``rows`` rows."""
 
     def repeat(leaf: Array) -> Array:
         return jnp.broadcast_to(leaf, (rows, *leaf.shape))
 
     first = (spec.initial_stats(shape, dtype) for spec, shape in zip(norm, shapes, strict=True))
-    return Sites(*(jax.tree.map(repeat, stats) for stats in first))
+    return CellNorms(*(jax.tree.map(repeat, stats) for stats in first))
 
 
-def fold_sites(norm: Sites, stats: Sites, moments: Sites) -> Sites:
+def fold_sites(norm: CellNorms, stats: CellNorms, moments: CellNorms) -> CellNorms:
     """Folds the moments of all sites."""
     for name, value, line in (("stats", stats, "cell.initial_stats()"), ("moments", moments, "unroll(...).moments")):
-        if not isinstance(value, Sites):
+        if not isinstance(value, CellNorms):
             raise TypeError(
-                f"fold: {name} of a cell must be Sites, such as {line}, got {_objects.describe(value)}. "
-                f"{_objects.restore(value, name, 'Sites', line)}"
+                f"update_running: {name} of a cell must be CellNorms, such as {line}, got {_objects.describe(value)}. "
+                f"{_objects.restore(value, name, 'CellNorms', line)}"
             )
-    return Sites(*(spec.fold(s, m) for spec, s, m in zip(norm, stats, moments, strict=True)))
+    return CellNorms(*(spec.update_running(s, m) for spec, s, m in zip(norm, stats, moments, strict=True)))
 
 
-def combine_sites(a: Sites, b: Sites) -> Sites:
+def combine_sites(a: CellNorms, b: CellNorms) -> CellNorms:
     """The one entry at each site that is not ``()``."""
-    return Sites(*(y if isinstance(x, tuple) and x == () else x for x, y in zip(a, b, strict=True)))
+    return CellNorms(*(y if isinstance(x, tuple) and x == () else x for x, y in zip(a, b, strict=True)))
 
 
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
@@ -290,9 +292,9 @@ def add_noise(caller: str, h: Array, deviation: float, key: Key | None) -> Array
     return h + jnp.asarray(deviation, h.dtype) * jax.random.normal(key, h.shape, h.dtype)
 
 
-def timed(carry: C, batch_shape: tuple[int, ...], max_steps: int) -> C | Timed:
+def timed(carry: C, batch_shape: tuple[int, ...], max_steps: int) -> C | CountedCarry:
     """Adds the count of steps where there are statistics for each of them."""
-    return Timed(carry, jnp.zeros(batch_shape, jnp.int32)) if max_steps > 1 else carry
+    return CountedCarry(carry, jnp.zeros(batch_shape, jnp.int32)) if max_steps > 1 else carry
 
 
 def check_common(caller: str, cell: Any) -> None:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, DTypeLike
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Ready, Sites, Timed
+from jaxnorm.cells.base import CellNorms, CountedCarry, Key, Ready
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.no_module import NoModule
 from jaxnorm.norms.base import Normalizer
@@ -30,7 +30,7 @@ class Frame(NoModule, abc.ABC):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for all sites of the cell, or Sites(...) with one for each that is named.
+      norm: one normalizer for all sites of the cell, or CellNorms(...) with one for each that is named.
       use_bias: whether there are biases.
       kernel_init: initializer of the input kernels, drawn for each gate (I, H) apart, or together in
         :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
@@ -44,7 +44,7 @@ class Frame(NoModule, abc.ABC):
 
     hidden_features: int
     _: dataclasses.KW_ONLY
-    norm: Normalizer | Sites = Identity()
+    norm: Normalizer | CellNorms = Identity()
     use_bias: bool = True
     kernel_init: GatesInitializer = initializers.lecun_normal
     learn_carry: bool = False
@@ -76,19 +76,19 @@ class Frame(NoModule, abc.ABC):
         object.__setattr__(self, "norm", base.resolve_sites(where, self.norm, self.has_sites, self.more_sites))
 
     @property
-    def sites(self) -> Sites:
+    def sites(self) -> CellNorms:
         """The normalizers at all sites."""
-        return cast(Sites, self.norm)  # __post_init__ made it so
+        return cast(CellNorms, self.norm)  # __post_init__ made it so
 
     @property
     def out_features(self) -> int:
         """Number of features of the outputs."""
         return self.hidden_features
 
-    def site_shapes(self) -> Sites:
+    def site_shapes(self) -> CellNorms:
         """The features that a normalizer sees at each site."""
         gates = (self.gate_count, self.hidden_features)
-        return Sites(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
+        return CellNorms(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
 
     def carry_features(self) -> dict[str, int]:
         """The size of each entry of the carry."""
@@ -121,7 +121,7 @@ class Frame(NoModule, abc.ABC):
             self.draw_gates("recurrent_init", recurrent_init, recurrent_key, (hidden, hidden)),
         )
 
-    def fresh_norms(self) -> Sites:
+    def fresh_norms(self) -> CellNorms:
         """Weights of the normalizers at all sites."""
         return base.site_params(self.sites, self.site_shapes(), self.param_dtype)
 
@@ -131,7 +131,7 @@ class Frame(NoModule, abc.ABC):
             return None
         return self.carry_type(**{name: jnp.zeros((n,), self.param_dtype) for name, n in self.carry_features().items()})
 
-    def initial_stats(self, dtype: DTypeLike | None = None) -> Sites:
+    def initial_stats(self, dtype: DTypeLike | None = None) -> CellNorms:
         """Running statistics with ``max_steps`` rows; None: in the dtype of the weights, at least float32."""
         wide = dtype or statistics_dtype(self.param_dtype)
         return base.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
@@ -144,7 +144,7 @@ class Frame(NoModule, abc.ABC):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Any:
-        """Zeros, or ``params.carry`` where it is learned, plus noise; ``Timed`` if ``max_steps`` exceeds one.
+        """Zeros, or ``params.carry`` where it is learned, plus noise; ``CountedCarry`` if ``max_steps`` exceeds one.
 
         ``dtype`` is that of the outputs. None: that of the cell, else that of the weights (``params``, else
         ``param_dtype``), so that a call on inputs of the dtype of the weights returns a carry of the same dtypes.
@@ -165,14 +165,14 @@ class Frame(NoModule, abc.ABC):
             start = None if learned is None else getattr(learned, name)
             entries[name] = base.initial_entry(start, (*batch_shape, size), entry_dtype)
         entries["h"] = base.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
-        carry: Any | Timed = base.timed(self.carry_type(**entries), batch_shape, self.max_steps)
+        carry: Any | CountedCarry = base.timed(self.carry_type(**entries), batch_shape, self.max_steps)
         return carry
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
         """Nothing is random for a whole sequence: the weights as they are."""
         return ready
 
-    def fold(self, stats: Sites, moments: Sites) -> Sites:
+    def update_running(self, stats: CellNorms, moments: CellNorms) -> CellNorms:
         """Folds the moments of a call into running statistics, by the rule of each site's normalizer."""
         return base.fold_sites(self.sites, stats, moments)
 

@@ -11,7 +11,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.preactivation import products
 from jaxnorm.cells.preactivation.centering import after_centering
 from jaxnorm.cells.preactivation.ungated_base import Ungated
@@ -29,7 +29,7 @@ class ElmanParams(NamedTuple):
     kernel: Float[Array, "I H"]
     recurrent: Float[Array, "H H"]
     bias: Float[Array, " H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: ElmanCarry | None = None
 
 
@@ -45,7 +45,7 @@ class Elman(NamedActivation, Ungated):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for all three sites, or Sites(input=..., recurrent=..., cell=...).
+      norm: one normalizer for all three sites, or CellNorms(input=..., recurrent=..., cell=...).
       activation: the nonlinearity :math:`\phi`.
       use_bias: whether there is b.
       kernel_init: initializer of W (I, H).
@@ -104,10 +104,10 @@ class Elman(NamedActivation, Ungated):
         carry: ElmanCarry,
         z_t: Float[Array, "*B H"],
         a_t: Float[Array, "*B H"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[ElmanCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
         """Sum, nonlinearity and output of one step."""
         norm, p = self.sites, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
@@ -119,5 +119,5 @@ class Elman(NamedActivation, Ungated):
         return (
             ElmanCarry(h.astype(carry.h.dtype)),
             h.astype(ready.kernel.dtype),
-            Sites(recurrent=m_recurrent, cell=m_cell),
+            CellNorms(recurrent=m_recurrent, cell=m_cell),
         )

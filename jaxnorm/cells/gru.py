@@ -10,7 +10,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.gru_derivative import new_state
 from jaxnorm.cells.initializers import GatesInitializer
@@ -35,7 +35,7 @@ class GRUParams(NamedTuple):
     recurrent: Float[Array, "H 3 H"]
     bias: Float[Array, "3 H"] | None
     recurrent_bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: GRUCarry | None = None
 
 
@@ -64,7 +64,7 @@ class GRU(Frame):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input and recurrent, or Sites(...) with one for each that is named.
+      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) as in the LN paper, (3,) all,
         (1, 1, 1) each alone.
       update_gate: whether z keeps the old state (Cho et al. 2014, Flax, PyTorch, Keras) or renews it (Chung et al.
@@ -166,8 +166,8 @@ class GRU(Frame):
         return ready._replace(bias=products.add_biases(ready.bias, first), recurrent_out=candidate)
 
     def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """The normalized input products of all steps plus b (and what else r and z get), in the compute dtype."""
         return gates.project("GRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
@@ -181,14 +181,14 @@ class GRU(Frame):
         carry: GRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, candidate and output of one step."""
         if self.reset == "recurrent":
             r, m_recurrent = gates.normalize_recurrent(ready, self.sites, self.gate_groups, a_t, stats_t, where_t)
-            measured = Sites(recurrent=m_recurrent)
+            measured = CellNorms(recurrent=m_recurrent)
             r_x, z_x, n_x = jnp.split(z_t.astype(r.dtype), GATES, axis=-1)
             r_h, z_h, n_h = jnp.split(r, GATES, axis=-1)
             r, z, n_h = r_x + r_h, z_x + z_h, base.add_bias(n_h, ready.recurrent_out)

@@ -10,7 +10,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm_derivative import cell_state, output
@@ -34,7 +34,7 @@ class LSTMParams(NamedTuple):
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
     bias: Float[Array, "4 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: LSTMCarry | None = None
     recurrent_bias: Float[Array, "4 H"] | None = None
     """Only with ``bias_at="each"``."""
@@ -57,7 +57,7 @@ class LSTM(Frame):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics at the sites input, recurrent and
         summed: (4,) all of them, (1, 1, 1, 1) each gate alone.
       use_bias: whether there is b.
@@ -157,8 +157,8 @@ class LSTM(Frame):
         )
 
     def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """The normalized input products of all steps plus the biases, in the compute dtype."""
         return gates.project("LSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
@@ -172,10 +172,10 @@ class LSTM(Frame):
         carry: LSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, cell state and output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
@@ -129,7 +129,7 @@ def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> El
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eq. 4.
     """
-    defaults: dict[str, Any] = {"norm": Sites(cell=LayerNorm(epsilon=epsilon)), "use_bias": False}
+    defaults: dict[str, Any] = {"norm": CellNorms(cell=LayerNorm(epsilon=epsilon)), "use_bias": False}
     return Elman(hidden_features, **(defaults | options))
 
 
@@ -290,8 +290,8 @@ def bn_lstm(
     Mean and biased variance are those of the batch at the current step; for inference there is a row of running
     statistics for each of the first ``max_steps`` steps, and the last row serves all later ones. The scales are
     shared over time and start at 0.1, the forget bias at 1, other biases at zero, both kernels orthogonal, all gates in
-    one matrix (I, 4H) or (H, 4H). The carry counts steps (see :class:`Timed`), so that sequences can be handed on in
-    pieces.
+    one matrix (I, 4H) or (H, 4H). The carry counts steps (see :class:`CountedCarry`), so that sequences can be handed
+    on in pieces.
 
     Args:
       hidden_features: H.
@@ -299,8 +299,8 @@ def bn_lstm(
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics (the published code has 0.99 and 0.95, without ``debias``); None
         for the exact average. For the published numbers re-estimate with :func:`jaxnorm.population` and ``ddof=0``.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`: a row that
-        was seen a few times only, such as one of late steps, is their plain average.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`: a
+        row that was seen a few times only, such as one of late steps, is their plain average.
       scale: initial value of all scales. One makes gradients vanish: tanh saturates.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`; ``initial_noise=0.1`` is the paper's remedy for inputs that are
@@ -323,7 +323,7 @@ def bn_lstm(
     cell = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, scale_init=scale, axis_name=axis_name)
     gates = dataclasses.replace(cell, use_bias=False)
     defaults: dict[str, Any] = {
-        "norm": Sites(input=gates, recurrent=gates, cell=cell),
+        "norm": CellNorms(input=gates, recurrent=gates, cell=cell),
         "kernel_init": Joint(initializers.orthogonal),
         "recurrent_init": Joint(initializers.orthogonal),
         "max_steps": max_steps,

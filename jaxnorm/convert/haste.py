@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams
 from jaxnorm.convert.shared import cells, layouts, normalized
@@ -71,12 +71,12 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
         own.finish()
         cell = settle(where, haste_ln_gru(hidden, param_dtype=kernel.dtype), spec, normalized.NEUTRAL_TO_NORMS)
         return Imported(
-            cell, GRUParams(*weights, None if other is None else to_device(other), Sites(*scales)), (), NOTES
+            cell, GRUParams(*weights, None if other is None else to_device(other), CellNorms(*scales)), (), NOTES
         )
     of_cell = normalized.affine(own.take("gamma_h", (hidden,), "(H,)"), own.take("beta_h", (hidden,), "(H,)"))
     own.finish()
     cell = settle(where, haste_ln_lstm(hidden, param_dtype=kernel.dtype), spec, normalized.NEUTRAL_TO_NORMS)
-    norm = Sites(input=scales[0], recurrent=scales[1], cell=of_cell)
+    norm = CellNorms(input=scales[0], recurrent=scales[1], cell=of_cell)
     return Imported(cell, LSTMParams(*weights, norm), (), NOTES)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.lstm import LSTM, LSTMParams
 from jaxnorm.convert.shared import layouts, normalized
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
@@ -61,7 +61,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     made = tfa_ln_lstm(hidden, epsilon=epsilon, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(where, made, spec, normalized.NEUTRAL_TO_NORMS)
     weights = (to_device(kernel), to_device(recurrent), None if bias is None else to_device(bias))
-    return Imported(cell, LSTMParams(*weights, Sites(**sites)))
+    return Imported(cell, LSTMParams(*weights, CellNorms(**sites)))
 
 
 def export(spec: Any, params: Any) -> dict[str, Host]:

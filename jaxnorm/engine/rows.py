@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, Bool, Int
-from jaxnorm.cells.base import Cell, Sites
+from jaxnorm.cells.base import Cell, CellNorms
 from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, ratio
 from jaxnorm.norms.core.rows import lay_in_order
 
@@ -42,7 +42,7 @@ def examples_of_age(age: Int[Array, "T *B"], where: Bool[Array, "T *B"] | None, 
     return counted
 
 
-def lay_rows(cell: Cell, measured: Sites, examples: Int[Array, "T R"] | None) -> Sites:
+def lay_rows(cell: Cell, measured: CellNorms, examples: Int[Array, "T R"] | None) -> CellNorms:
     """Lays what was measured at each step, at all sites, into the rows of a cell.
 
     Args:
@@ -70,7 +70,7 @@ def lay_rows(cell: Cell, measured: Sites, examples: Int[Array, "T R"] | None) ->
 
         return map_moments(lay, moments)
 
-    return Sites(*map(at_site, Sites._fields, cell.sites, measured))
+    return CellNorms(*map(at_site, CellNorms._fields, cell.sites, measured))
 
 
 def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:

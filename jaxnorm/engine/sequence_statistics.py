@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Bool, Float, Integer, PyTree
-from jaxnorm.cells.base import Cell, Sites, check_cell, compute_dtype
+from jaxnorm.cells.base import Cell, CellNorms, check_cell, compute_dtype
 from jaxnorm.engine.arguments.checks import check_inputs, check_lengths, check_mask, check_params
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
 from jaxnorm.norms.core.moments import is_moments
@@ -20,7 +20,7 @@ def sequence_statistics(
     *,
     lengths: Integer[Array, "*B"] | None = None,
     where: Bool[Array, "T *B"] | None = None,
-) -> Sites:
+) -> CellNorms:
     r"""The statistics of a cell's input product over the batch and all real steps together.
 
     .. math::
@@ -28,7 +28,8 @@ def sequence_statistics(
        \sigma_k^2 = \frac1n \sum_i \sum_{t \le T_i} \bigl((x_t W)_{i,k} - \mu_k\bigr)^2
 
     with n the number of real steps. Handed to :func:`unroll` as ``stats`` they make batch normalization of the
-    input product sequence-wise, with gradients that go through them; to ``cell.fold`` they are the moments of a call.
+    input product sequence-wise, with gradients that go through them; to ``cell.update_running`` they are the
+    moments of a call.
 
     Args:
       cell: a cell whose norm at the site ``input`` has batch statistics, and no other one.
@@ -38,7 +39,7 @@ def sequence_statistics(
       where: True on real steps; masked ones may hold anything, NaN included.
 
     Returns:
-      Sites(input=Moments) with one row.
+      CellNorms(input=Moments) with one row.
 
     Raises:
       ValueError: the cell has batch statistics elsewhere, or none at its input.
@@ -51,7 +52,7 @@ def sequence_statistics(
       >>> stats.input.count.tolist()
       [10.0]
       >>> out = jaxnorm.unroll(cell, params, xs, lengths=jnp.array([6, 4]), stats=stats)
-      >>> running = cell.fold(cell.initial_stats(), stats)
+      >>> running = cell.update_running(cell.initial_stats(), stats)
 
     Notes:
       The input product is made twice, here and in the loop. Steps must be known to their end: not for language models.
@@ -64,7 +65,7 @@ def sequence_statistics(
     check_inputs("sequence_statistics", "xs", xs)
     check_params(cell, params, "sequence_statistics")
     initial: Any = jax.eval_shape(cell.initial_stats)
-    with_statistics = [name for name, site in zip(Sites._fields, initial, strict=True) if jax.tree.leaves(site)]
+    with_statistics = [name for name, site in zip(CellNorms._fields, initial, strict=True) if jax.tree.leaves(site)]
     if with_statistics != ["input"] or not is_moments(initial.input):
         raise ValueError(
             "sequence_statistics: only the norm at the site 'input' may have batch statistics, mean and variance, got "
@@ -79,4 +80,4 @@ def sequence_statistics(
         xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
     ready = cell.prepare(params, compute_dtype(cell, params, xs.dtype))
     _, measured = cell.project(ready, xs, None, where)
-    return Sites(input=lay_in_order(measured.input, 1))
+    return CellNorms(input=lay_in_order(measured.input, 1))

@@ -65,7 +65,7 @@ def stack(
       carry: one carry a cell; None starts anew.
       stats: running statistics of each cell; None measures.
       key: randomness; each cell gets its own.
-      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and what belongs to the schedule, as for
+      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and what belongs to the method, as for
         :func:`unroll`.
 
     Returns:
@@ -164,7 +164,7 @@ def bidirectional(
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
       merge: makes one output of both; concatenates features unless given.
-      **options: ``lengths``, ``where`` and what belongs to the schedule, as for :func:`unroll`.
+      **options: ``lengths``, ``where`` and what belongs to the method, as for :func:`unroll`.
 
     Returns:
       Unrolled with merged outputs, and Directions of carries and moments.

@@ -11,7 +11,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, LinearCell, Sites, Timed, check_cell, combine_sites, compute_dtype
+from jaxnorm.cells.base import Cell, CellNorms, CountedCarry, LinearCell, check_cell, combine_sites, compute_dtype
 from jaxnorm.cells.stripped import without_initializers
 from jaxnorm.engine.arguments.checks import (
     check_arrays,
@@ -38,7 +38,7 @@ class Unrolled(NamedTuple):
     Attributes:
       outputs: laid out like the input.
       carry: that after the last step; hand it on to continue.
-      moments: what the normalizers measured, for ``cell.fold`` and :func:`jaxnorm.population`, laid into the
+      moments: what the normalizers measured, for ``cell.update_running`` and :func:`jaxnorm.population`, laid into the
         ``max_steps`` rows of the cell (leading axis); empty where running statistics were used. Row r averages the
         statistics of the steps at which examples of age r were normalized (r real steps after their sequence began; the
         last row is that of all later ages), weighted by how many they were, and its variance has the spread between
@@ -78,9 +78,9 @@ def unroll(
     key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
     reverse: bool = False,
     time_axis: int = 0,
-    schedule: str = "chunked",
+    method: str = "chunked",
     chunk: int | None = None,
-    save: str = "steps",
+    save: str = "carries",
     truncate: int | None = None,
 ) -> Unrolled:
     r"""Runs a cell over sequences.
@@ -108,15 +108,15 @@ def unroll(
       reverse: runs from the last step to the first; outputs stay at the places of their inputs. With ``lengths`` each
         example begins at its own last real step. A reset at t takes effect before step t is processed.
       time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs. Sequences are read and written
-        where they lie; the plain and the parallel schedule transpose them once.
-      schedule: ``"chunked"`` goes a chunk of steps at a time and has a derivative of its own, for reverse mode (also
+        where they lie; the methods ``scan`` and ``associative`` transpose them once.
+      method: ``"chunked"`` goes a chunk of steps at a time and has a derivative of its own, for reverse mode (also
         repeated, and forward mode over it as in ``jax.hessian``): it keeps carries only, and makes the gradients of the
-        weights once a chunk instead of once a step. ``"plain"`` is one loop, differentiated by JAX, for forward mode
-        (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"parallel"`` goes over all steps
-        at once, in about log T rounds, for cells that are linear in the carry (:class:`MinGRU`, :class:`MinLSTM`, any
+        weights once a chunk instead of once a step. ``"scan"`` is one loop, differentiated by JAX, for forward mode
+        (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"associative"`` goes over all
+        steps at once, in about log T rounds, for cells that are linear in the carry (:class:`jaxnorm.zoo.MinGRU`, any
         :class:`LinearCell`).
-      chunk: steps in a chunk of the chunked schedule; None chooses.
-      save: what the chunked schedule keeps for the backward pass: the carry before each step (``"steps"``), or that
+      chunk: steps in a chunk of the chunked method; None chooses.
+      save: what the chunked method keeps for the backward pass: the carry before each step (``"carries"``), or that
         before each chunk (``"chunks"``), from which the others are computed again; least memory with long chunks.
       truncate: no gradient passes from a step to the one before it at every ``truncate``-th step, counted in processing
         order from the first (truncated back-propagation). The carry that was handed in gets none then; an initial carry
@@ -127,9 +127,9 @@ def unroll(
 
     Raises:
       TypeError: an array has the wrong kind of dtype, ``carry`` the wrong structure, forward mode is asked of the
-        chunked schedule, or the parallel one of a cell that is not linear.
+        chunked method, or the parallel one of a cell that is not linear.
       ValueError: shapes do not fit together, a word is unknown, a number of steps is not positive, ``chunk`` or
-        ``save`` is given with another schedule than the chunked one, or ``truncate`` with the parallel one.
+        ``save`` is given with another method than the chunked one, or ``truncate`` with the parallel one.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -160,37 +160,37 @@ def unroll(
         check_arrays("unroll", name, tree)
     if key is not None and not isinstance(key, Keys):
         _validate.key("unroll", "key", key)
-    _validate.choice("unroll", "schedule", schedule, ("plain", "chunked", "parallel"))
-    _validate.choice("unroll", "save", save, ("steps", "chunks"))
+    _validate.choice("unroll", "method", method, ("chunked", "scan", "associative"))
+    _validate.choice("unroll", "save", save, ("carries", "chunks"))
     for name, size in (("chunk", chunk), ("truncate", truncate)):
         if size is not None:
             _validate.positive_int("unroll", name, size)
-    if schedule != "chunked" and (chunk is not None or save != "steps"):
-        raise ValueError("unroll: chunk and save belong to the chunked schedule. Pass schedule='chunked', too.")
-    if schedule == "parallel" and truncate is not None:
+    if method != "chunked" and (chunk is not None or save != "carries"):
+        raise ValueError("unroll: chunk and save belong to the chunked method. Pass method='chunked', too.")
+    if method == "associative" and truncate is not None:
         raise ValueError(
-            f"unroll: schedule='parallel' goes over all steps at once and cannot stop gradients between them, got "
+            f"unroll: method='associative' goes over all steps at once and cannot stop gradients between them, got "
             f"truncate={truncate}. Leave one of the two out."
         )
-    if schedule == "parallel" and not isinstance(cell, LinearCell):
+    if method == "associative" and not isinstance(cell, LinearCell):
         raise TypeError(
-            "unroll: schedule='parallel' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
-            f"{type(cell).__name__}. Leave schedule out."
+            "unroll: method='associative' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
+            f"{type(cell).__name__}. Leave method out."
         )
     result: Unrolled = _unroll(
         without_initializers(cell), params, xs, carry, lengths, where, reset, stats, key,
-        reverse=reverse, time=time, schedule=schedule, chunk=chunk, save=save, truncate=truncate,
+        reverse=reverse, time=time, method=method, chunk=chunk, save=save, truncate=truncate,
     )  # fmt: skip
     return result
 
 
 _FORWARD_MODE = (
-    "unroll: schedule='chunked' has no forward-mode derivative (jax.jvp, jax.linearize, jax.jacfwd). Pass "
-    "schedule='plain', in Flax modules engine={'schedule': 'plain'}; values and gradients are the same."
+    "unroll: method='chunked' has no forward-mode derivative (jax.jvp, jax.linearize, jax.jacfwd). Pass "
+    "method='scan', in Flax modules engine={'method': 'scan'}; values and gradients are the same."
 )
 
 
-@partial(jax.jit, static_argnames=("cell", "reverse", "time", "schedule", "chunk", "save", "truncate"))
+@partial(jax.jit, static_argnames=("cell", "reverse", "time", "method", "chunk", "save", "truncate"))
 def _unroll(
     cell: Cell,
     params: Any,
@@ -204,7 +204,7 @@ def _unroll(
     *,
     reverse: bool,
     time: int,
-    schedule: str,
+    method: str,
     chunk: int | None,
     save: str,
     truncate: int | None,
@@ -237,7 +237,7 @@ def _unroll(
     carry, initial = shard_alike(
         xs, time, _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
     )
-    carry, clock = (carry.carry, carry.step) if isinstance(carry, Timed) else (carry, None)
+    carry, clock = (carry.carry, carry.step) if isinstance(carry, CountedCarry) else (carry, None)
     age = None
     if clock is not None or count_rows(cell, stats) > 1:
         age, after = ages(clock, steps, where, reset, batch_shape, reverse=reverse)
@@ -253,19 +253,19 @@ def _unroll(
     def at_once(given: Given, each: Steps) -> Passed:
         """All steps, time first."""
         given = given._replace(xs=jnp.moveaxis(given.xs, time, 0))
-        if schedule == "parallel":
+        if method == "associative":
             return parallel(cast(LinearCell, cell), given, each, reverse=reverse)
         return forward(cell, given, each, reverse=reverse, keep=False)
 
-    if schedule == "chunked":
+    if method == "chunked":
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
         outputs = jax.eval_shape(at_once, given, each).outputs
-        plan = Plan(cell, length, time, outputs.shape[xs.ndim - 1 :], outputs.dtype, reverse, save == "steps")
+        plan = Plan(cell, length, time, outputs.shape[xs.ndim - 1 :], outputs.dtype, reverse, save == "carries")
         last, ys, measured, _ = chunked(plan, for_reverse_mode(_FORWARD_MODE, given), each)
     else:
         last, ys, measured, _ = at_once(given, each)
         ys = jnp.moveaxis(ys, 0, time)
-    moments = Sites()  # given statistics were not measured
+    moments = CellNorms()  # given statistics were not measured
     if stats is None:
         examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
         if reverse and examples is None:
@@ -273,7 +273,7 @@ def _unroll(
         moments = lay_rows(cell, combine_sites(*measured), examples)
     if order is not None:
         ys = take_steps(ys, order, time)
-    return Unrolled(ys, last if clock is None else Timed(last, clock), moments)
+    return Unrolled(ys, last if clock is None else CountedCarry(last, clock), moments)
 
 
 def _start(
@@ -293,7 +293,7 @@ def _start(
     fresh = begin(key) if carry is None or resets else None
     if carry is not None:
         carry = fit_carry("unroll", "carry", carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
-    return fresh if carry is None else carry, fresh.carry if isinstance(fresh, Timed) else fresh
+    return fresh if carry is None else carry, fresh.carry if isinstance(fresh, CountedCarry) else fresh
 
 
 def _split(key: Array | Keys | None) -> tuple[Any, Any, Any]:

@@ -88,7 +88,7 @@ class Norm(nn.Module):
         if use_running:
             return self.spec(params, x, stats.value, mask)[0]
         y, measured = self.spec.train(params, x, stats.value, mask)
-        stats.update(lambda running: rule(self, self.spec, running).fold(running, measured))
+        stats.update(lambda running: rule(self, self.spec, running).update_running(running, measured))
         return y
 
 
@@ -106,7 +106,7 @@ class RNN(nn.Module):
         which then update them. May be given here or in the call; other cells need neither.
       deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw them
         (False). May be given here or in the call; without either the spec says it.
-      engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+      engine: how the loop is run: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
       partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. A variable is named by its
         path (``norm_cell_scale``) or by the end of it (``scale`` for those at all sites).
 
@@ -270,7 +270,7 @@ class RNNCell(nn.RNNCellBase):
             carry=carry,
             stats=stats.value[SITES] if use_running else None,
             key=key,
-            schedule="plain",
+            method="scan",
         )
         if not use_running:
             _fold_cell(self, stats, moments)
@@ -372,4 +372,4 @@ class _Statistics:
 
 def _fold_cell(module: Any, stats: _Statistics, moments: PyTree) -> None:
     """Folds what a call measured."""
-    stats.update(lambda running: {SITES: rule(module, module.cell, running).fold(running[SITES], moments)})
+    stats.update(lambda running: {SITES: rule(module, module.cell, running).update_running(running[SITES], moments)})

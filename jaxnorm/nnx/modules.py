@@ -98,7 +98,7 @@ class Norm(variables.OfNorm, nnx.Module):
         if variables.use_running(self, running, use_running_average):
             return self.spec(params, x, running, mask)[0]
         y, measured = self.spec.train(params, x, running, mask)
-        variables.write(self, self.spec.fold(running, measured))
+        variables.write(self, self.spec.update_running(running, measured))
         return y
 
     def set_view(self, use_running_average: bool | None = None) -> None:
@@ -148,7 +148,7 @@ class RNN(variables.OfCell, nnx.Module):
             which then update them. ``train()``, ``eval()`` and ``nnx.view`` switch it; other cells ignore it.
           deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw
             them (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
-          engine: how the loop is run: ``schedule``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+          engine: how the loop is run: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. A variable
             is named by its path (``norm_cell_scale_metadata``) or by the end of it (``scale_metadata`` for those at all
@@ -317,7 +317,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             carry=carry,
             stats=running if use_running else None,
             key=variables.mask_key(self, cell, getattr(self, "rngs", None), None),
-            schedule="plain",
+            method="scan",
         )
         if not use_running:
             variables.fold_cell(self, running, moments)

@@ -143,7 +143,7 @@ def running(module: Any) -> PyTree:
 
 def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:
     """Folds what a call measured."""
-    write(module, {SITES: module.cell.fold(running, moments)})
+    write(module, {SITES: module.cell.update_running(running, moments)})
 
 
 def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:

@@ -8,7 +8,7 @@ from jaxnorm.norms.core.moments import Moments as Moments
 from jaxnorm.norms.core.moments import merge as merge
 from jaxnorm.norms.core.moments import moments as moments
 from jaxnorm.norms.core.moments import normalize as normalize
-from jaxnorm.norms.core.running import fold as fold
+from jaxnorm.norms.core.running import update_running as update_running
 from jaxnorm.norms.core.running import population as population
 from jaxnorm.norms.group_norm import GroupNorm as GroupNorm
 from jaxnorm.norms.group_norm import group_norm as group_norm
@@ -31,7 +31,7 @@ __all__ = [
     "Normalizer",
     "RMSNorm",
     "batch_norm",
-    "fold",
+    "update_running",
     "group_norm",
     "instance_norm",
     "layer_norm",

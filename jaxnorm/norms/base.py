@@ -72,7 +72,7 @@ class Normalizer(Protocol):
         """
         ...
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Folds what a call measured into running statistics, by the rule of the spec."""
         ...
 
@@ -185,7 +185,7 @@ class Stateless(TrainsByMeasuring):
         """No running statistics: ``()``."""
         return ()
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Nothing to fold: ``()``."""
         return ()
 

@@ -32,8 +32,8 @@ def batch_norm(
 
     where i runs over the m elements of ``axis`` (over those with ``where`` True only, and over all members of
     ``axis_name``). In training leave ``moments`` out: the gradient flows through the batch statistics, nothing is
-    updated, and what was measured is returned for :func:`jaxnorm.fold`. For inference pass running or population
-    statistics as ``moments``.
+    updated, and what was measured is returned for :func:`jaxnorm.update_running`. For inference pass running or
+    population statistics as ``moments``.
 
     Args:
       x: data of any shape.
@@ -96,7 +96,7 @@ class BatchNorm(BatchSpec):
         average over everything seen.
       ddof: 0 folds the biased variance (Flax, Keras), 1 the one corrected by m/(m-1) (PyTorch).
       debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.fold`. The presets of cells have it.
+        with the first batch, see :func:`jaxnorm.update_running`. The presets of cells have it.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -108,7 +108,7 @@ class BatchNorm(BatchSpec):
       >>> norm = jaxnorm.BatchNorm(momentum=0.5)
       >>> params, running = norm.init((1,)), norm.initial_stats((1,))
       >>> y, measured = norm(params, jnp.array([[1.0], [3.0]]))  # training: measures
-      >>> running = norm.fold(running, measured)  # after the step
+      >>> running = norm.update_running(running, measured)  # after the step
       >>> y, _ = norm(params, jnp.array([[1.0], [3.0]]), running)  # inference: uses
       >>> y.round(2).tolist()
       [[0.0], [2.0]]

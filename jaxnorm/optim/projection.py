@@ -8,7 +8,7 @@ from jaxnorm._kernel_axes import AxisRule
 from jaxnorm._typing import Array
 from jaxnorm.optim.masks import Mask, kernels
 from jaxnorm.optim.updates import Units, transformation
-from jaxnorm.weight_norms.unit_norm import unit_rows
+from jaxnorm.weight_norms.unit_norm import unit_norm
 
 
 def project_weights(
@@ -41,7 +41,7 @@ def project_weights(
       [[0.0], [1.0]]
 
     Notes:
-      Weights of length one from the start need ``jaxnorm.weight_norms.unit_rows`` on the initial ones; otherwise
+      Weights of length one from the start need ``jaxnorm.weight_norms.unit_norm`` on the initial ones; otherwise
       the first projection does it. A unit without weights stays zero.
 
     Reference:
@@ -51,7 +51,7 @@ def project_weights(
     period = _validate.positive_int("project_weights", "every", every)
 
     def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
-        projected = unit_rows(weights + update, axis=units.inputs) - weights
+        projected = unit_norm(weights + update, axis=units.inputs) - weights
         return jnp.where((count + 1) % period == 0, projected, update)
 
     return transformation("project_weights", change, mask, axis)
@@ -89,7 +89,7 @@ def project_gradients(*, axis: AxisRule | None = None, mask: Mask = kernels) -> 
 
     def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
         # The derivative of w / |w| at a unit vector is this projection; so this is exact for any length of w.
-        direction = unit_rows(weights, axis=units.inputs)
+        direction = unit_norm(weights, axis=units.inputs)
         return update - direction * jnp.sum(direction * update, axis=units.inputs, keepdims=True)
 
     return transformation("project_gradients", change, mask, axis)

@@ -13,7 +13,7 @@ from jaxnorm._typing import Array, PyTree
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.optim.masks import Mask, kernels
 from jaxnorm.optim.updates import Units, chosen_units, record_at, transformation
-from jaxnorm.weight_norms.unit_norm import unit_rows
+from jaxnorm.weight_norms.unit_norm import unit_norm
 from jaxnorm.weight_norms.weight_norm import unit_lengths
 
 
@@ -162,6 +162,6 @@ def schedule_norms(
         if learning_rate is not None:
             first, now = (jnp.asarray(learning_rate(t), target.dtype) for t in (jnp.zeros_like(count), count))
             target = target * jnp.sqrt(first / now)
-        return unit_rows(weights + update, axis=units.inputs) * target - weights
+        return unit_norm(weights + update, axis=units.inputs) * target - weights
 
     return transformation("schedule_norms", change, mask, axis, norms)

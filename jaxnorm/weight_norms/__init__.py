@@ -12,8 +12,8 @@ from jaxnorm.weight_norms.spectral_norm import SpectralNorm as SpectralNorm
 from jaxnorm.weight_norms.spectral_norm import SpectralState as SpectralState
 from jaxnorm.weight_norms.spectral_norm import power_iteration as power_iteration
 from jaxnorm.weight_norms.spectral_norm import spectral_norm as spectral_norm
-from jaxnorm.weight_norms.unit_norm import UnitRows as UnitRows
-from jaxnorm.weight_norms.unit_norm import unit_rows as unit_rows
+from jaxnorm.weight_norms.unit_norm import UnitNorm as UnitNorm
+from jaxnorm.weight_norms.unit_norm import unit_norm as unit_norm
 from jaxnorm.weight_norms.weight_norm import WeightNorm as WeightNorm
 from jaxnorm.weight_norms.weight_norm import unit_lengths as unit_lengths
 from jaxnorm.weight_norms.weight_norm import weight_norm as weight_norm
@@ -27,7 +27,7 @@ __all__ = [
     "KernelParams",
     "SpectralNorm",
     "SpectralState",
-    "UnitRows",
+    "UnitNorm",
     "WeightNorm",
     "WeightNormalizer",
     "WeightStandardization",
@@ -37,7 +37,7 @@ __all__ = [
     "power_iteration",
     "spectral_norm",
     "unit_lengths",
-    "unit_rows",
+    "unit_norm",
     "weight_norm",
     "weight_standardization",
 ]

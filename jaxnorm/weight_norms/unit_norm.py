@@ -10,7 +10,7 @@ from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
 from jaxnorm.weight_norms.direction import unit
 
 
-def unit_rows(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float[Array, "..."]:
+def unit_norm(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float[Array, "..."]:
     r"""Divides the weights of each output unit by their length.
 
     .. math:: w = \frac{v}{\lVert v \rVert_2}
@@ -32,7 +32,7 @@ def unit_rows(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
-      >>> jaxnorm.weight_norms.unit_rows(jnp.array([[3.0, 0.0], [4.0, 0.0]]))
+      >>> jaxnorm.weight_norms.unit_norm(jnp.array([[3.0, 0.0], [4.0, 0.0]]))
       Array([[0.6, 0. ],
              [0.8, 0. ]], dtype=float32)
 
@@ -44,23 +44,23 @@ def unit_rows(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float
       L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,
       arXiv:1710.02338.
     """
-    axes, _ = base.unit_axes("unit_rows", kernel, axis)
+    axes, _ = base.unit_axes("unit_norm", kernel, axis)
     return unit(kernel.astype(statistics_dtype(kernel.dtype)), axes).astype(kernel.dtype)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class UnitRows(FixedState):
-    """The spec of :func:`unit_rows`: the constraint as a reparametrization.
+class UnitNorm(FixedState):
+    """The spec of :func:`unit_norm`: the constraint as a reparametrization.
 
     ``jaxnorm.optim.project_weights`` puts it on the weights themselves instead, after the update.
 
     Attributes:
-      axis: the axes over which the inputs of a unit lie; see :func:`unit_rows`.
+      axis: the axes over which the inputs of a unit lie; see :func:`unit_norm`.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
-      >>> spec = jaxnorm.weight_norms.UnitRows()
+      >>> spec = jaxnorm.weight_norms.UnitNorm()
       >>> params, state = spec.init(jnp.array([[0.0], [4.0]]))
       >>> spec(params, state).tolist()
       [[0.0], [1.0]]
@@ -69,13 +69,13 @@ class UnitRows(FixedState):
     axis: Axis | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.settle_axis("UnitRows", self.axis))
+        object.__setattr__(self, "axis", base.settle_axis("UnitNorm", self.axis))
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """The kernel as it is; no state."""
-        base.unit_axes("UnitRows.init", kernel, self.axis)
+        base.unit_axes("UnitNorm.init", kernel, self.axis)
         return KernelParams(kernel), ()
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
-        """Applies :func:`unit_rows`."""
-        return unit_rows(base.kernel_params(params, "UnitRows").kernel, axis=self.axis)
+        """Applies :func:`unit_norm`."""
+        return unit_norm(base.kernel_params(params, "UnitNorm").kernel, axis=self.axis)

@@ -163,9 +163,9 @@ class Highway(NamedActivation):
         bias = None if params.bias is None else merge_gates(params.bias)
         return masked(_between(x, base.add_bias(total, bias), self.activation), rows), measured
 
-    def fold(self, stats: Stats, measured: Stats) -> Stats:
+    def update_running(self, stats: Stats, measured: Stats) -> Stats:
         """Folds what a call measured into running statistics, by the rule of the normalizer."""
-        return self.norm.fold(stats, measured)
+        return self.norm.update_running(stats, measured)
 
 
 def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Array:

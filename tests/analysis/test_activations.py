@@ -36,12 +36,12 @@ def steps_by_hand(cell, params, xs, where, shifts=None):
         out = jn.unroll(cell, params, x[None], carry=carry, where=mask)
         carry, y = out.carry, out.outputs[0]
         if shifts is not None:
-            inner = carry.carry if isinstance(carry, jn.Timed) else carry
+            inner = carry.carry if isinstance(carry, jn.CountedCarry) else carry
             inner = inner._replace(h=inner.h + shifts[t])
-            carry = jn.Timed(inner, carry.step) if isinstance(carry, jn.Timed) else inner
+            carry = jn.CountedCarry(inner, carry.step) if isinstance(carry, jn.CountedCarry) else inner
             y = y + (shifts[t] if where is None else jnp.where(where[t][:, None], shifts[t], 0.0))
         outputs.append(y)
-        states.append(carry.carry if isinstance(carry, jn.Timed) else carry)
+        states.append(carry.carry if isinstance(carry, jn.CountedCarry) else carry)
         measured.append(out.moments)
     return outputs, states, carry
 

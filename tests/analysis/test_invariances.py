@@ -103,8 +103,8 @@ class Slow:
     def train(self, params, x, running, where=None):
         return x / jnp.sqrt(running.var + running.mean**2)[None], jn.moments(x)
 
-    def fold(self, running, measured):
-        return jn.fold(running, measured, momentum=self.momentum)
+    def update_running(self, running, measured):
+        return jn.update_running(running, measured, momentum=self.momentum)
 
     def check_site(self, where):
         pass

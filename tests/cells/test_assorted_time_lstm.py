@@ -124,4 +124,4 @@ def test_errors():
     with pytest.raises(ValueError, match=r"AssortedTimeLSTM: steps must be a positive integer, got 0"):
         jn.zoo.assorted_time_lstm(4, steps=0)
     with pytest.raises(ValueError, match=r"AssortedTimeLSTM: there is no site 'cell', only none"):
-        jn.zoo.AssortedTimeLSTM(4, norm=jn.Sites(cell=jn.LayerNorm()))
+        jn.zoo.AssortedTimeLSTM(4, norm=jn.CellNorms(cell=jn.LayerNorm()))

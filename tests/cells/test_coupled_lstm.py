@@ -29,7 +29,7 @@ def step(p, carry, x, normalize):
     ],
 )
 def test_coupled_lstm_is_its_equation(norm, spec, there, x64, rng):
-    cell = jn.zoo.CoupledLSTM(HIDDEN, norm=jn.Sites(**dict.fromkeys(there, spec)))
+    cell = jn.zoo.CoupledLSTM(HIDDEN, norm=jn.CellNorms(**dict.fromkeys(there, spec)))
     check_equation(
         cell,
         lambda p, carry, x: step(p, carry, x, lambda s, v: norm(v, getattr(p.norm, s)) if s in there else v),

@@ -122,7 +122,7 @@ def test_nothing_in_gives_the_bias_and_finite_gradients(rng):
         (lambda: jn.zoo.dreamer_v3_gru(4, use_bias=False), r"update_bias=-1.0 is where a bias starts, but use_bias"),
         (lambda: jn.zoo.dreamer_v3_block_gru(8, use_bias=False), r"BlockGRU: update_bias=-1.0 is where a bias starts"),
         (lambda: jn.zoo.dreamer_v3_block_gru(12), r"BlockGRU: 8 blocks do not divide 12 hidden features"),
-        (lambda: jn.zoo.BlockGRU(8, norm=jn.Sites(cell=jn.RMSNorm())), r"BlockGRU: there is no site 'cell'"),
+        (lambda: jn.zoo.BlockGRU(8, norm=jn.CellNorms(cell=jn.RMSNorm())), r"BlockGRU: there is no site 'cell'"),
     ],
 )
 def test_errors(make, message):

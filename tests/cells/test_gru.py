@@ -81,7 +81,7 @@ def test_initial_noise_and_learned_carry(rng, key):
 def test_batch_norm_with_rows_carries_a_count(rng):
     cell = jn.GRU(HIDDEN, norm=jn.BatchNorm(), max_steps=2)
     carry = cell.initial_carry((3,))
-    assert isinstance(carry, jn.Timed)
+    assert isinstance(carry, jn.CountedCarry)
     np.testing.assert_array_equal(carry.step, np.zeros(3))
     assert carry.h.shape == (3, HIDDEN)
     with pytest.raises(AttributeError):

@@ -48,7 +48,7 @@ def test_highway_is_its_equation(norms, x64, rng):
     if norms == "bn":
         assert measured.mean.shape == (2, F)
         np.testing.assert_allclose(layer(params, x, measured)[0], y, rtol=1e-9)
-        folded = layer.fold(layer.initial_stats(F), measured)
+        folded = layer.update_running(layer.initial_stats(F), measured)
         np.testing.assert_allclose(folded.mean, 0.01 * measured.mean, rtol=1e-5)
 
 

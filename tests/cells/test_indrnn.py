@@ -28,7 +28,7 @@ def test_cell_is_the_equation_of_the_paper(name, x64, rng):
         "tanh": ({"activation": jnp.tanh}, np.tanh, {}),
         "layer_norm": ({"norm": jn.LayerNorm()}, lambda v: np.maximum(v, 0.0), {"norm_x": oracles.layer_norm}),
         "layer_norm_of_the_sum": (
-            {"norm": jn.Sites(cell=jn.LayerNorm()), "activation": jnp.tanh},
+            {"norm": jn.CellNorms(cell=jn.LayerNorm()), "activation": jnp.tanh},
             np.tanh,
             {"norm_c": oracles.layer_norm},
         ),
@@ -44,7 +44,7 @@ def test_cell_is_the_equation_of_the_paper(name, x64, rng):
 
 def test_units_know_nothing_of_each_other(rng):
     """What one unit held before reaches that unit alone, also with a norm over the batch of what it gets."""
-    cell = jn.zoo.IndRNN(HIDDEN, norm=jn.Sites(recurrent=jn.BatchNorm()), activation=jnp.tanh)
+    cell = jn.zoo.IndRNN(HIDDEN, norm=jn.CellNorms(recurrent=jn.BatchNorm()), activation=jnp.tanh)
     params = cases.random_cell_params(cell, rng)
     xs, h = cases.random_inputs(rng), rng.standard_normal((3, HIDDEN)).astype(np.float32)
     before = jn.unroll(cell, params, xs, carry=jn.zoo.IndRNNCarry(jnp.asarray(h))).outputs
@@ -81,7 +81,7 @@ def test_bound_of_the_recurrent_weights(x64, rng):
 
 def test_errors():
     with pytest.raises(ValueError, match="IndRNN: there is no site 'summed', only 'input', 'recurrent', 'cell'"):
-        jn.zoo.IndRNN(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()))
+        jn.zoo.IndRNN(HIDDEN, norm=jn.CellNorms(summed=jn.LayerNorm()))
     with pytest.raises(ValueError, match="clip_indrnn: steps must be a positive integer, got 0"):
         jn.zoo.clip_indrnn(jnp.ones(2), steps=0, gamma=2.0)
     with pytest.raises(ValueError, match=r"clip_indrnn: gamma must be a number above zero, got -1\.0"):

@@ -96,7 +96,7 @@ def test_the_update_gate_of_the_gru_may_keep(x64, rng):
 def test_without_the_product_it_is_the_additive_cell(mi, plain, rng):
     """alpha = 0 and both betas 1: the sum of the two sides."""
     options = {"update_gate": "renew"} if mi is jn.zoo.MIGRU else {}
-    norm = jn.Sites(input=LN, recurrent=LN)
+    norm = jn.CellNorms(input=LN, recurrent=LN)
     cell, additive = mi(HIDDEN, norm=norm), plain(HIDDEN, norm=norm, **options)
     params = cases.random_cell_params(cell, rng)
     ones = jnp.ones_like(params.integration.alpha)
@@ -125,4 +125,4 @@ def test_errors():
     with pytest.raises(ValueError, match=r"MIGRU: gate_groups=\(3,\) joins the candidate"):
         jn.zoo.MIGRU(HIDDEN, gate_groups=(3,))
     with pytest.raises(ValueError, match="MIRNN: there is no site 'cell'"):
-        jn.zoo.MIRNN(HIDDEN, norm=jn.Sites(cell=LN))
+        jn.zoo.MIRNN(HIDDEN, norm=jn.CellNorms(cell=LN))

@@ -62,7 +62,7 @@ def test_another_nonlinearity(x64, rng):
 
 def test_norms_at_the_other_sites(x64, rng):
     """A norm of the recurrent product, and one of the sum, over both gates together."""
-    cell = jn.zoo.LiGRU(HIDDEN, norm=jn.Sites(recurrent=jn.RMSNorm(), summed=jn.LayerNorm()), gate_groups=(2,))
+    cell = jn.zoo.LiGRU(HIDDEN, norm=jn.CellNorms(recurrent=jn.RMSNorm(), summed=jn.LayerNorm()), gate_groups=(2,))
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs, h = cases.random_inputs(rng, 1, dtype=jnp.float64), rng.standard_normal((3, HIDDEN))
     p = oracles.to_numpy(params)
@@ -89,6 +89,6 @@ def test_shapes_and_values_of_fresh_weights(key):
 
 def test_errors():
     with pytest.raises(ValueError, match="LiGRU: there is no site 'cell', only 'input', 'recurrent', 'summed'"):
-        jn.zoo.LiGRU(HIDDEN, norm=jn.Sites(cell=jn.LayerNorm()))
+        jn.zoo.LiGRU(HIDDEN, norm=jn.CellNorms(cell=jn.LayerNorm()))
     with pytest.raises(ValueError, match="LiGRU: gate_groups must be a tuple of positive sizes that add up to 2"):
         jn.zoo.LiGRU(HIDDEN, gate_groups=(3,))

@@ -16,7 +16,7 @@ def test_shapes_and_values_of_fresh_weights(key):
     assert params.kernel.shape == (3, 4, HIDDEN)
     assert params.recurrent.shape == (HIDDEN, 4, HIDDEN)
     np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [1.0], [0.0], [0.0]], HIDDEN, axis=1))
-    assert params.norm == jn.Sites((), (), ())
+    assert params.norm == jn.CellNorms((), (), ())
     assert params.carry is None
     for gate in range(4):
         block = np.asarray(params.recurrent[:, gate])

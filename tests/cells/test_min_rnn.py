@@ -71,8 +71,8 @@ def draw(cell, rng, steps=5):
 
 
 @every
-@pytest.mark.parametrize("schedule", ["chunked", "parallel"])
-def test_cell_is_the_equation_of_the_paper(name, schedule, x64, rng):
+@pytest.mark.parametrize("method", ["chunked", "associative"])
+def test_cell_is_the_equation_of_the_paper(name, method, x64, rng):
     """Plain, and with layer normalization of each gate alone and a positive candidate; from a carry of any sign."""
     make, carry = CELLS[name]
     for cell, options in (
@@ -80,18 +80,18 @@ def test_cell_is_the_equation_of_the_paper(name, schedule, x64, rng):
         (make(HIDDEN, norm=jn.LayerNorm(), candidate="positive"), {"norm": layer_norm, "candidate": g}),
     ):
         params, p, xs, h = draw(cell, rng)
-        got = jn.unroll(cell, params, xs, carry=carry(jnp.asarray(-h)), schedule=schedule)
+        got = jn.unroll(cell, params, xs, carry=carry(jnp.asarray(-h)), method=method)
         np.testing.assert_allclose(got.outputs, loop(name, p, np.asarray(xs), -h, **options), rtol=1e-10, atol=1e-12)
 
 
 @every
-@pytest.mark.parametrize("schedule", ["chunked", "parallel"])
-def test_positive_form_is_the_papers_with_logarithms(name, schedule, x64, rng):
+@pytest.mark.parametrize("method", ["chunked", "associative"])
+def test_positive_form_is_the_papers_with_logarithms(name, method, x64, rng):
     """The trap of a port: the carry that is handed in is h, and does not go through g."""
     make, carry = CELLS[name]
     cell = make(HIDDEN, candidate="positive")
     params, p, xs, h = draw(cell, rng)
-    got = jn.unroll(cell, params, xs, carry=carry(jnp.asarray(h)), schedule=schedule)
+    got = jn.unroll(cell, params, xs, carry=carry(jnp.asarray(h)), method=method)
     np.testing.assert_allclose(got.outputs, with_logarithms(name, p, np.asarray(xs), h), rtol=1e-10)
     assert np.max(np.abs(got.outputs[0] - with_logarithms(name, p, np.asarray(xs), g(h))[0])) > 1e-3
 
@@ -109,7 +109,7 @@ def test_a_thousand_steps_with_saturated_gates_in_float32(name, rng):
     @jax.jit
     def run(xs):
         def loss(xs):
-            out = jn.unroll(cell, params, xs, carry=carry(jnp.asarray(h)), schedule="parallel").outputs
+            out = jn.unroll(cell, params, xs, carry=carry(jnp.asarray(h)), method="associative").outputs
             return jnp.sum(out), out
 
         return jax.grad(loss, has_aux=True)(xs)
@@ -123,7 +123,7 @@ def test_a_thousand_steps_with_saturated_gates_in_float32(name, rng):
 def test_gates_too_small_for_the_dtype_are_mixed_by_their_ratio():
     """Both gates of a minLSTM at exp(-200): their quotient is 1/2 all the same."""
     cell = jn.zoo.MinLSTM(1)
-    params = jn.zoo.MinLSTMParams(jnp.zeros((1, 3, 1)), jnp.array([[-200.0], [-200.0], [3.0]]), jn.Sites())
+    params = jn.zoo.MinLSTMParams(jnp.zeros((1, 3, 1)), jnp.array([[-200.0], [-200.0], [3.0]]), jn.CellNorms())
     got = jn.unroll(cell, params, jnp.zeros((1, 1)), carry=jn.zoo.MinLSTMCarry(jnp.array([1.0])))
     np.testing.assert_allclose(got.outputs, [[2.0]])
 
@@ -140,6 +140,6 @@ def test_shapes_and_values_of_fresh_weights(key):
 
 def test_errors():
     with pytest.raises(ValueError, match="MinGRU: there is no site 'recurrent', only 'input'"):
-        jn.zoo.MinGRU(HIDDEN, norm=jn.Sites(recurrent=jn.LayerNorm()))
+        jn.zoo.MinGRU(HIDDEN, norm=jn.CellNorms(recurrent=jn.LayerNorm()))
     with pytest.raises(ValueError, match="MinLSTM: gate_groups must be a tuple of positive sizes that add up to 3"):
         jn.zoo.MinLSTM(HIDDEN, gate_groups=(2,))

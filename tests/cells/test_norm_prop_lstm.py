@@ -71,6 +71,6 @@ def test_units_without_weights_give_their_bias_and_finite_gradients(rng):
 
 def test_errors():
     with pytest.raises(ValueError, match=r"NormPropLSTM: there is no site 'cell', only none"):
-        jn.zoo.NormPropLSTM(4, norm=jn.Sites(cell=jn.LayerNorm()))
+        jn.zoo.NormPropLSTM(4, norm=jn.CellNorms(cell=jn.LayerNorm()))
     with pytest.raises(ValueError, match=r"input_scale must be a number in .*, got -1"):
         jn.zoo.norm_prop_lstm(4, input_scale=-1.0)

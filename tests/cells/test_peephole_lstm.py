@@ -30,7 +30,7 @@ def at(there, p):
 
 @pytest.mark.parametrize("there", [(), ("input", "recurrent", "cell"), ("summed",)])
 def test_peephole_lstm_is_its_equation(there, x64, rng):
-    cell = jn.zoo.PeepholeLSTM(HIDDEN, norm=jn.Sites(**dict.fromkeys(there, LN)))
+    cell = jn.zoo.PeepholeLSTM(HIDDEN, norm=jn.CellNorms(**dict.fromkeys(there, LN)))
     check_equation(cell, lambda p, carry, x: step(p, carry, x, at(there, p)), rng)
     with pytest.raises(AssertionError):
         check_equation(cell, lambda p, carry, x: step(p, carry, x, at(there, p), o_sees="old"), rng)

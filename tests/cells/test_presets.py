@@ -121,7 +121,7 @@ def test_bn_lstm_fold_moves_running_rows_with_momentum(rng):
     every = jn.bn_lstm(HIDDEN, max_steps=5)  # a row for each step
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 5, (BATCH,))
     out, apart = jn.unroll(cell, params, xs), jn.unroll(every, params, xs).moments
-    folded, debiased = (c.fold(c.initial_stats(), out.moments) for c in (cell, BN))
+    folded, debiased = (c.update_running(c.initial_stats(), out.moments) for c in (cell, BN))
     for site in ("input", "recurrent", "cell"):
         m, new, first = oracles.to_numpy(getattr(apart, site)), getattr(folded, site), getattr(debiased, site)
         tail_mean = np.mean(m.mean[2:], axis=0)
@@ -134,7 +134,7 @@ def test_bn_lstm_fold_moves_running_rows_with_momentum(rng):
         np.testing.assert_array_equal(new.count, [BATCH, BATCH, 3 * BATCH])
     # A later piece of the same sequences moves the last row only.
     later = jn.unroll(cell, params, xs, carry=out.carry)
-    rest = cell.fold(cell.initial_stats(), later.moments)
+    rest = cell.update_running(cell.initial_stats(), later.moments)
     np.testing.assert_array_equal(rest.recurrent.mean[:2], 0.0)
     assert bool(jnp.all(rest.recurrent.mean[2] != 0.0))
 

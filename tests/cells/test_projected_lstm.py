@@ -27,7 +27,7 @@ def step(p, carry, x, normalize):
 @pytest.mark.parametrize("where", ["", "input recurrent cell", "summed cell projection", "projection"])
 def test_projected_lstm_is_its_equation(where, x64, rng):
     there = where.split()
-    cell = jn.zoo.ProjectedLSTM(HIDDEN, P, norm=jn.Sites(**dict.fromkeys(there, LN)))
+    cell = jn.zoo.ProjectedLSTM(HIDDEN, P, norm=jn.CellNorms(**dict.fromkeys(there, LN)))
     check_equation(
         cell,
         lambda p, carry, x: step(p, carry, x, lambda s, v: ln(v, getattr(p.norm, s)) if s in there else v),
@@ -37,7 +37,7 @@ def test_projected_lstm_is_its_equation(where, x64, rng):
 
 def test_one_normalizer_stands_at_all_sites_but_those_that_are_named():
     cell = jn.zoo.ProjectedLSTM(HIDDEN, P, norm=LN)
-    assert cell.norm == jn.Sites(LN, LN, LN, jn.Identity(), jn.Identity())
+    assert cell.norm == jn.CellNorms(LN, LN, LN, jn.Identity(), jn.Identity())
 
 
 @pytest.mark.long
@@ -62,7 +62,7 @@ def test_torch_lstm_with_projection():
 
 
 def test_sizes_of_weights_states_and_statistics(key):
-    cell = jn.zoo.ProjectedLSTM(5, 2, norm=jn.Sites(projection=jn.BatchNorm()), learn_carry=True, max_steps=3)
+    cell = jn.zoo.ProjectedLSTM(5, 2, norm=jn.CellNorms(projection=jn.BatchNorm()), learn_carry=True, max_steps=3)
     params = jax.eval_shape(lambda k: cell.init(k, 3), key)
     shapes = (params.kernel, params.recurrent, params.projection, params.bias, params.norm.projection.scale)
     assert [leaf.shape for leaf in shapes] == [(3, 4, 5), (2, 4, 5), (5, 2), (4, 5), (2,)]
@@ -103,4 +103,4 @@ def test_errors():
     with pytest.raises(ValueError, match="ProjectedLSTM: gate_groups must be a tuple"):
         jn.zoo.ProjectedLSTM(HIDDEN, P, gate_groups=(2, 1))
     with pytest.raises(ValueError, match="LSTM: there is no site 'projection'"):
-        jn.LSTM(HIDDEN, norm=jn.Sites(projection=LN))
+        jn.LSTM(HIDDEN, norm=jn.CellNorms(projection=LN))

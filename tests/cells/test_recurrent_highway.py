@@ -54,14 +54,14 @@ def masks_of(cell, params, key):
     return np.asarray(more.input_mask), np.asarray(more.state_mask)
 
 
-@pytest.mark.parametrize("schedule", ["plain", "chunked"])
-def test_masks_on_the_input_and_before_every_product_for_the_whole_sequence(schedule, x64, rng, key):
+@pytest.mark.parametrize("method", ["scan", "chunked"])
+def test_masks_on_the_input_and_before_every_product_for_the_whole_sequence(method, x64, rng, key):
     cell = jn.zoo.RecurrentHighway(HIDDEN, DEPTH, norm=jn.LayerNorm(), rate=0.5, input_rate=0.4)
     x_mask, s_mask = masks_of(cell, cases.random_cell_params(cell, rng), key)
     assert {0.0, 2.0} == set(np.unique(s_mask))
     np.testing.assert_allclose(np.unique(x_mask), [0.0, 1 / 0.6])
-    options = {"chunk": 3} if schedule == "chunked" else {}
-    check_equation(cell, lambda p, c, x: step(p, c, x, ln, x_mask, s_mask), rng, key=key, schedule=schedule, **options)
+    options = {"chunk": 3} if method == "chunked" else {}
+    check_equation(cell, lambda p, c, x: step(p, c, x, ln, x_mask, s_mask), rng, key=key, method=method, **options)
 
 
 def test_masks_do_not_depend_on_chunks_nor_do_gradients(x64, rng, key):
@@ -76,7 +76,7 @@ def test_masks_do_not_depend_on_chunks_nor_do_gradients(x64, rng, key):
 
         return jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(params, xs))
 
-    expected = gradients(schedule="plain")
+    expected = gradients(method="scan")
     for got, leaf in zip(gradients(chunk=3, save="chunks"), expected, strict=True):
         np.testing.assert_allclose(got, leaf, rtol=1e-9, atol=1e-11)
 

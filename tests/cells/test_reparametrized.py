@@ -115,7 +115,7 @@ def test_it_runs_in_a_flax_module(key):
     xs = jax.random.normal(jax.random.key(1), (2, 5, 3))
     ys, variables = jaxnorm.linen.RNN(cell).init_with_output(key, xs)
     params = variables["params"]
-    inside = jn.LSTMParams(**{**params["cell"], "norm": jn.Sites()})
+    inside = jn.LSTMParams(**{**params["cell"], "norm": jn.CellNorms()})
     same = jn.ReparametrizedParams(inside, params["scale"], {})
     np.testing.assert_allclose(ys, jn.unroll(cell, same, xs, time_axis=1).outputs, atol=1e-6)
 

@@ -39,7 +39,7 @@ def at(norm, there, p):
 @pytest.mark.parametrize("there", [(), ("input", "recurrent"), ("summed",)])
 def test_reset_before_gru_is_its_equation(there, renew, x64, rng):
     cell = jn.zoo.ResetBeforeGRU(
-        HIDDEN, norm=jn.Sites(**dict.fromkeys(there, LN)), update_gate="renew" if renew else "keep"
+        HIDDEN, norm=jn.CellNorms(**dict.fromkeys(there, LN)), update_gate="renew" if renew else "keep"
     )
     check_equation(cell, lambda p, c, x: step(p, c, x, at(ln, there, p), renew=renew), rng)
 
@@ -52,7 +52,7 @@ def test_each_gate_alone(x64, rng):
 
 def test_batch_normalization_and_its_moments(x64, rng):
     """Moments of both products come out side by side, and serve as statistics."""
-    cell = jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.Sites(recurrent=BN, summed=BN))
+    cell = jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.CellNorms(recurrent=BN, summed=BN))
     there = ("recurrent", "summed")
     out = check_equation(cell, lambda p, c, x: step(p, c, x, at(bn, there, p)), rng)
     for site in there:

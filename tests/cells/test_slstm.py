@@ -82,7 +82,7 @@ def test_cell_is_the_equation_of_the_paper(name, x64, rng):
 
 
 def test_norms_of_the_sum_and_before_the_output(x64, rng):
-    cell = jn.zoo.SLSTM(HIDDEN, heads=HEADS, norm=jn.Sites(summed=jn.LayerNorm(), cell=jn.RMSNorm()))
+    cell = jn.zoo.SLSTM(HIDDEN, heads=HEADS, norm=jn.CellNorms(summed=jn.LayerNorm(), cell=jn.RMSNorm()))
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 1, dtype=jnp.float64)
     p = oracles.to_numpy(params)

@@ -210,7 +210,7 @@ def test_kernels(name, inputs, hidden):
 @pytest.mark.parametrize("name", STARTS)
 def test_biases_and_gains(name):
     params, (_, bias, gain) = fresh(name, 8, 8), STARTS[name]
-    sites = getattr(params, "norm", None) or jn.Sites()
+    sites = getattr(params, "norm", None) or jn.CellNorms()
     affine = {site: weights for site, weights in sites._asdict().items() if weights != ()}
     found = [params.bias, getattr(params, "recurrent_bias", None)]
     found += [weights.bias for site, weights in affine.items() if site != "cell" or name == "ln_rnn"]

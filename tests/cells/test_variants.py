@@ -71,7 +71,7 @@ def test_each_pair_of_presets_is_told_apart(kind, x64, rng):
     outputs = {}
     for name, cell in PAIRS[kind].items():
         carry = cell.initial_carry((BATCH,), dtype=jnp.float64)
-        state = carry.carry if isinstance(carry, jn.Timed) else carry
+        state = carry.carry if isinstance(carry, jn.CountedCarry) else carry
         state = state._replace(**{entry: start[entry] for entry in start if entry in state._fields})
         out = jn.unroll(cell, weights_by_name(cell), xs, carry=state)
         outputs[name] = np.asarray(out.outputs)

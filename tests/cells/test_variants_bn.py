@@ -61,7 +61,7 @@ def test_laurent_bn_lstm_frame_by_frame(x64, rng):
     normalized = bn(np.asarray(xs) @ flat(p.kernel), 1e-5, *map(flat, p.norm.input), axis=1)
     got = jn.unroll(cell, params, xs)
     np.testing.assert_allclose(got.outputs, run_laurent(p, normalized), rtol=1e-10)
-    assert cell.fold(cell.initial_stats(), got.moments).input.mean.shape == (STEPS, 4, HIDDEN)
+    assert cell.update_running(cell.initial_stats(), got.moments).input.mean.shape == (STEPS, 4, HIDDEN)
 
 
 def test_laurent_bn_lstm_over_whole_sequences_of_different_length(x64, rng):
@@ -86,7 +86,7 @@ def test_laurent_bn_lstm_over_whole_sequences_of_different_length(x64, rng):
     np.testing.assert_allclose(np.asarray(outputs)[real], expected[real], rtol=1e-10)
     np.testing.assert_allclose(flat(np.asarray(stats.input.mean))[0], mean, rtol=1e-10)
     np.testing.assert_array_equal(stats.input.count, [count])
-    folded = cell.fold(cell.initial_stats(), stats)
+    folded = cell.update_running(cell.initial_stats(), stats)
     np.testing.assert_allclose(folded.input.mean, stats.input.mean, rtol=1e-6)
 
     def loss(params):

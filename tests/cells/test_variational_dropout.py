@@ -75,7 +75,7 @@ def test_untied_norm_of_the_sum(x64, key, rng):
         h = oracles.sigmoid(o) * np.tanh(c)
         return (c, h), h
 
-    inner = jn.LSTM(HIDDEN, norm=jn.Sites(summed=jn.LayerNorm()))
+    inner = jn.LSTM(HIDDEN, norm=jn.CellNorms(summed=jn.LayerNorm()))
     untied = jn.VariationalDropout(inner, rate=RATE, input_rate=INPUT_RATE, tied=False)
     mask_tools.check(jn.Zoneout(untied), key, rng, step)
 

@@ -1,4 +1,4 @@
-"""What all wrappers have in common: schedules, chunks, keys, nesting, weights, switching, errors."""
+"""What all wrappers have in common: methods, chunks, keys, nesting, weights, switching, errors."""
 
 import dataclasses
 
@@ -53,13 +53,13 @@ def values_and_gradients(cell, params, xs, key, **options):
 
 
 @every
-def test_schedules_and_chunks_draw_the_same_masks(name, x64, rng):
+def test_methods_and_chunks_draw_the_same_masks(name, x64, rng):
     """Also in the derivative, which draws those of many steps at once; with a generator for which that matters."""
     cell = WRAPPED[name]
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 5, (BATCH,), jnp.float64)
     key = jax.random.key(3, impl="rbg" if name == "all four" else None)
-    expected = values_and_gradients(cell, params, xs, key, schedule="plain")
+    expected = values_and_gradients(cell, params, xs, key, method="scan")
     assert all(np.any(leaf) for leaf in jax.tree.leaves(expected[1][0].recurrent))
     chunks = {"chunk": 3, "save": "chunks"} if name == "all four" else {"chunk": 2}
     assert_close(values_and_gradients(cell, params, xs, key, **chunks), expected)
@@ -142,7 +142,7 @@ PLAIN = [case for case in cases.CELLS if not isinstance(case.cell, base.Wrapper)
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)
 def test_every_cell_can_be_wrapped(case, key):
-    """Gradients of the chunked schedule in training; what a cell has not is refused with a word."""
+    """Gradients of the chunked method in training; what a cell has not is refused with a word."""
     inner, count = case.cell, 3
     recurrent = not isinstance(inner, jn.zoo.MinGRU | jn.zoo.MinLSTM)
     cell = jn.Zoneout(inner, rate=0.2)
@@ -166,7 +166,7 @@ def test_every_cell_can_be_wrapped(case, key):
 def test_the_new_state_is_affine_in_what_scales_the_candidate(case, x64, rng):
     """All candidates dropped, half of each and none: the state in the middle is the middle of the others."""
     params, xs, carry = mask_tools.example(case.cell, rng)
-    if isinstance(carry, jn.Timed):
+    if isinstance(carry, jn.CountedCarry):
         carry = carry._replace(step=jnp.zeros((BATCH,), jnp.int32))
 
     @jax.jit

@@ -51,7 +51,7 @@ def check_norm(case: NormCase, rng: np.random.Generator) -> None:
         if not isinstance(running, jn.zoo.WhiteningStats):  # random numbers are no covariance
             running = cases.random_stats(running, rng)
         assert dtypes(running) == {jnp.dtype(jnp.float64)}
-        train, fold = jax.jit(spec.train), jax.jit(spec.fold)
+        train, update_running = jax.jit(spec.train), jax.jit(spec.update_running)
         for _ in range(3):
             x = jnp.asarray(rng.standard_normal(case.shape) * 1.5 + 0.5)
             y, measured = train(params, x, running)
@@ -60,14 +60,14 @@ def check_norm(case: NormCase, rng: np.random.Generator) -> None:
             *want, _ = oracles.measured(spec, np.asarray(x), None, numpy_tree(running))
             assert_double(tuple(measured)[:-1], tuple(want))
             want = fold_oracles.folded(spec, numpy_tree(running), numpy_tree(measured))
-            running = fold(running, measured)
+            running = update_running(running, measured)
             assert_double(running, want)
         check_digits(lambda running, x, spec=spec: spec(params, x, running)[0], running, x)
         single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), running)
         assert dtypes(spec.initial_stats(shape)) == {jnp.dtype(jnp.float32)}
         y, measured = train(params, x, single)
         assert dtypes(y) == {jnp.dtype(jnp.float64)}
-        assert dtypes(fold(single, measured)) == {jnp.dtype(jnp.float32)}
+        assert dtypes(update_running(single, measured)) == {jnp.dtype(jnp.float32)}
         assert dtypes(spec(params, x, single)[0]) == {jnp.dtype(jnp.float64)}
 
 
@@ -103,7 +103,7 @@ def check_cell(cell: Any, sites: Any, rng: np.random.Generator) -> None:
         xs = jnp.asarray(rng.standard_normal((cell.max_steps, 5, cases.IN_FEATURES)))
         out = unroll(params, xs)
         assert dtypes((out.outputs, out.moments)) == {jnp.dtype(jnp.float64)}
-        moved = cell.fold(running, out.moments)
+        moved = cell.update_running(running, out.moments)
         for spec, old, new, got in zip(sites, running, out.moments, moved, strict=True):
             if got != ():
                 rule = spec.momentum, spec.ddof, spec.debias
@@ -111,5 +111,5 @@ def check_cell(cell: Any, sites: Any, rng: np.random.Generator) -> None:
         running = moved
     check_digits(lambda running, xs: unroll(params, xs, stats=running).outputs, running, xs)
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), running)
-    assert dtypes(cell.fold(single, out.moments)) == {jnp.dtype(jnp.float32)}
+    assert dtypes(cell.update_running(single, out.moments)) == {jnp.dtype(jnp.float32)}
     assert dtypes(unroll(params, xs, stats=single).outputs) == {jnp.dtype(jnp.float64)}

@@ -332,7 +332,7 @@ def check_fresh_weights(case: NormCase, rng: np.random.Generator) -> None:
             assert leaf.shape == np.shape(value)
     else:
         assert stats == ()
-        assert case.spec.fold((), ()) == ()
+        assert case.spec.update_running((), ()) == ()
 
 
 def check_equal_specs_trace_once(case: NormCase, rng: np.random.Generator) -> None:

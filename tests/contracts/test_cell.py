@@ -46,8 +46,8 @@ def test_reverse_with_lengths_turns_each_example_within_itself(case, x64):
     cell_checks.check_lengths_reversed(case.cell)
 
 
-SCHEDULES = {
-    "plain": {"schedule": "plain"},
+METHODS = {
+    "scan": {"method": "scan"},
     "chunks of 1": {"chunk": 1},
     "chunks of 2": {"chunk": 2},
     "chunks of 3, one carry each": {"chunk": 3, "save": "chunks"},
@@ -55,11 +55,11 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("name", ["ln_gru", "bn_lstm", "ln_lstm_per_gate_learned_carry"])
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_every_schedule_keeps_the_contract(schedule, name, x64):
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_keeps_the_contract(method, name, x64):
     """The other tests run what comes without a word: a single chunk, for sequences as short as theirs."""
     (case,) = (case for case in cases.CELLS if case.name == name)
-    unroll = partial(jn.unroll, **SCHEDULES[schedule])
+    unroll = partial(jn.unroll, **METHODS[method])
     cell_checks.check_loop(case.cell, unroll)
     cell_checks.check_padding(case.cell, unroll)
     cell_checks.check_reset(case.cell, unroll)
@@ -180,7 +180,7 @@ def test_fold_keeps_structure_and_counts_real_rows(case, rng):
     xs = cases.random_inputs(rng, steps=4, batch=(3,))
     out = jn.unroll(cell, params, xs, lengths=jnp.array([4, 2, 1]))
     stats = cell.initial_stats()
-    folded = cell.fold(stats, out.moments)
+    folded = cell.update_running(stats, out.moments)
     assert jax.tree.structure(folded) == jax.tree.structure(stats)
     rows = [3.0, 2.0, 1.0 + 1.0] if cell.max_steps == 3 else [7.0]
     for site in folded:
@@ -204,4 +204,4 @@ def test_gradients_against_finite_differences(name, x64):
 
 def test_identity_everywhere_is_the_plain_cell():
     assert jn.ln_lstm(4, norm=jn.Identity(), forget_bias=1.0) == jn.lstm(4)
-    assert jn.LSTM(4, norm=jn.Sites()) == jn.LSTM(4, norm=jn.Sites(input=jn.Identity(), cell=jn.Identity()))
+    assert jn.LSTM(4, norm=jn.CellNorms()) == jn.LSTM(4, norm=jn.CellNorms(input=jn.Identity(), cell=jn.Identity()))

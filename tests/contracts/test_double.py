@@ -30,7 +30,7 @@ def test_cell(case, momentum, rng, x64):
         is_batch_norm = isinstance(site, jn.BatchNorm)
         return checks.dataclasses.replace(site, momentum=momentum) if is_batch_norm else site
 
-    sites = jn.Sites(*map(with_momentum, innermost(case.cell).sites))
+    sites = jn.CellNorms(*map(with_momentum, innermost(case.cell).sites))
     checks.check_cell(cases.with_fields(case.cell, norm=sites), sites, rng)
 
 
@@ -60,11 +60,11 @@ def test_conditional_batch_norm_and_highway(rng, x64):
     checks.assert_double(y, hat * np.asarray(params.scale)[labels] + np.asarray(params.bias)[labels])
     momentum = norm.norm.momentum
     want = (1 - momentum) * mean, momentum + (1 - momentum) * var, 6.0
-    checks.assert_double(norm.fold(running, measured), want)
+    checks.assert_double(norm.update_running(running, measured), want)
     layer = jn.zoo.Highway(norm=jn.BatchNorm(), param_dtype=jnp.float64)
     stats = layer.initial_stats(3)
     _, measured = layer(layer.init(jax.random.key(0), 3), jnp.asarray(x))
-    assert checks.dtypes((stats, measured, layer.fold(stats, measured))) == {jnp.dtype(jnp.float64)}
+    assert checks.dtypes((stats, measured, layer.update_running(stats, measured))) == {jnp.dtype(jnp.float64)}
     for weights, data in ((jnp.float64, jnp.float32), (jnp.float32, jnp.float64), (jnp.float64, jnp.bfloat16)):
         layer = jn.zoo.Highway(norm=jn.BatchNorm(), param_dtype=weights)
         assert layer(layer.init(jax.random.key(0), 3), jnp.asarray(x, data))[0].dtype == data

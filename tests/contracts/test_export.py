@@ -54,7 +54,10 @@ def test_normalizers(case, rng):
 
     def loss(params, x, running):
         y, measured = case.spec.train(params, x, running)
-        return jnp.sum(jnp.sin(y)), (case.spec.fold(running, measured), case.spec(params, x, running or None)[0])
+        return jnp.sum(jnp.sin(y)), (
+            case.spec.update_running(running, measured),
+            case.spec(params, x, running or None)[0],
+        )
 
     def given(batch, seed=0):
         draw = np.random.default_rng(seed)
@@ -93,7 +96,7 @@ def check_cell(cell, rng, dtype):
 
     def loss(params, xs, lengths, stats):
         out = jn.unroll(cell, params, xs, lengths=lengths)
-        return jnp.sum(jnp.sin(out.outputs)), (out, cell.fold(stats, out.moments))
+        return jnp.sum(jnp.sin(out.outputs)), (out, cell.update_running(stats, out.moments))
 
     def free(steps):
         features = jax.ShapeDtypeStruct((steps, b, cases.IN_FEATURES), dtype)
@@ -109,7 +112,7 @@ def check_cell(cell, rng, dtype):
 
     def gradient(params, xs):
         def loss(params, xs):
-            out = jn.unroll(cell, params, xs, schedule="plain")
+            out = jn.unroll(cell, params, xs, method="scan")
             return jnp.sum(jnp.sin(out.outputs)), out
 
         return jax.grad(loss, has_aux=True)(params, xs)
@@ -118,7 +121,7 @@ def check_cell(cell, rng, dtype):
 
 
 @pytest.mark.long
-def test_free_time_with_the_schedules_and_statistics(rng):
+def test_free_time_with_the_methods_and_statistics(rng):
     cell = jn.bn_lstm(cases.HIDDEN, max_steps=cases.MAX_STEPS)
     params, stats = cases.random_cell_params(cell, rng), cases.random_stats(cell.initial_stats(), rng)
     b, t = export.symbolic_shape("b, t")
@@ -127,7 +130,7 @@ def test_free_time_with_the_schedules_and_statistics(rng):
         return (
             jn.unroll(cell, params, xs).moments,
             jn.unroll(cell, params, xs, stats=stats),
-            jn.unroll(cell, params, xs[:, :, ::-1], schedule="plain", reverse=True),
+            jn.unroll(cell, params, xs[:, :, ::-1], method="scan", reverse=True),
         )
 
     free = jax.ShapeDtypeStruct((t, b, cases.IN_FEATURES), jnp.float32)
@@ -151,29 +154,29 @@ def test_choices_by_a_size_that_is_not_known():
     assert chunk_length(64, b, "gpu") == 64
 
 
-@pytest.mark.parametrize("schedule", ["chunked", "plain"])
+@pytest.mark.parametrize("method", ["chunked", "scan"])
 @pytest.mark.parametrize("name", ["lstm", "gru", "ln_lstm", "ln_gru"])
-def test_no_switch_by_platform_in_inference(name, schedule):
+def test_no_switch_by_platform_in_inference(name, method):
     """Converters to other formats know none; the gradient of a kernel has one."""
     cell = getattr(jn, name)(cases.HIDDEN)
     params = cell.init(jax.random.key(0), cases.IN_FEATURES)
 
     def run(params):
-        return jn.unroll(cell, params, jnp.ones((20, 2, cases.IN_FEATURES)), schedule=schedule).outputs
+        return jn.unroll(cell, params, jnp.ones((20, 2, cases.IN_FEATURES)), method=method).outputs
 
     assert "platform_index" not in str(jax.make_jaxpr(run)(params))
     assert "platform_index" in str(jax.make_jaxpr(jax.grad(lambda params: jnp.sum(run(params))))(params))
 
 
 @pytest.mark.long
-def test_a_parallel_schedule_and_stacks(rng):
+def test_a_associative_scan_and_stacks(rng):
     cell = jn.zoo.MinGRU(cases.HIDDEN)
     params = [cases.random_cell_params(cell, rng, size) for size in (cases.IN_FEATURES, cases.HIDDEN)]
     (b,) = export.symbolic_shape("b")
     free = jax.ShapeDtypeStruct((6, b, cases.IN_FEATURES), jnp.float32)
     xs = cases.random_inputs(rng, 6, (2,))
     for run in (
-        lambda params, xs: jn.unroll(cell, params[0], xs, schedule="parallel"),
+        lambda params, xs: jn.unroll(cell, params[0], xs, method="associative"),
         lambda params, xs: jn.stack((cell, cell), params, xs),
         lambda params, xs: jn.bidirectional((cell, cell), params[:1] * 2, xs),
     ):
@@ -218,10 +221,10 @@ def test_every_named_tuple_can_be_written():
     assert {
         jn.Moments,
         jn.LSTMParams,
-        jn.Sites,
+        jn.CellNorms,
         jn.Unrolled,
         jn.Directions,
-        jn.Timed,
+        jn.CountedCarry,
         jn.weight_norms.SpectralState,
     } <= kinds
     trees = [kind(*range(len(kind._fields))) for kind in kinds]

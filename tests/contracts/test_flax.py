@@ -41,7 +41,7 @@ def test_norm_modules_equal_the_core(case, rng):
 
     def core(params, x, running, use):
         y, measured = spec(params, x, running, mask) if use else spec.train(params, x, running, mask)
-        return y, to_names(running if use else spec.fold(running, measured))
+        return y, to_names(running if use else spec.update_running(running, measured))
 
     def with_linen(params, x, running, use):
         variables = {"params": to_names(params), "batch_stats": to_names(running)}
@@ -78,7 +78,7 @@ def test_rnn_modules_equal_the_core(case, rng):
 
     def core(params, xs, use):
         out = jn.unroll(cell, params, xs, lengths=LENGTHS, stats=running if use else None)
-        stats = running if use else cell.fold(running, out.moments)
+        stats = running if use else cell.update_running(running, out.moments)
         return (out.carry, out.outputs.swapaxes(0, 1)), to_names({"norm": stats})
 
     def with_linen(params, xs, use):

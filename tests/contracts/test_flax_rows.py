@@ -59,7 +59,7 @@ def test_single_steps_of_linen_know_the_age_of_their_examples(rng):
     """Two steps through RNNCell with a carry of mixed ages fill the rows of both ages, in each front end."""
     xs = inputs(rng, 2)
     step = jnp.where(jnp.arange(BATCH) < 4, 5, 1)
-    carry = jn.Timed(jn.LSTMCarry(*jnp.ones((2, BATCH, HIDDEN))), step.astype(jnp.int32))
+    carry = jn.CountedCarry(jn.LSTMCarry(*jnp.ones((2, BATCH, HIDDEN))), step.astype(jnp.int32))
     plain = jl.RNNCell(CELL, use_running_average=False)
     start = plain.init(jax.random.key(0), carry, xs[:, 0])
     params = from_names(cell_template(CELL, IN), start["params"])
@@ -73,7 +73,7 @@ def test_single_steps_of_linen_know_the_age_of_their_examples(rng):
         other, _ = module(other, xs[:, t])
     first = jn.unroll(CELL, params, xs[:, :1], carry=carry, time_axis=1)
     second = jn.unroll(CELL, params, xs[:, 1:], carry=first.carry, time_axis=1)
-    expected = CELL.fold(CELL.fold(CELL.initial_stats(), first.moments), second.moments)
+    expected = CELL.update_running(CELL.update_running(CELL.initial_stats(), first.moments), second.moments)
     assert expected.input.count.tolist() == [0, 12, 12, 0, 0, 4, 4, 0]
     template = {"norm": CELL.initial_stats()}
     for got in (from_names(template, found["batch_stats"])["norm"], variables.running(module)):

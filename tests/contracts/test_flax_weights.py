@@ -134,7 +134,7 @@ def test_row_13_initialization_keeps_the_kernels(spec, rng, key):
     assert set(variables["params"]) <= {"module", "scale"}
     again = wrapped.apply(variables, xs, update_stats=False)
     np.testing.assert_allclose(outputs, again, rtol=1e-6, atol=1e-7)
-    if isinstance(spec, jn.weight_norms.UnitRows):  # stored as drawn, not as used
+    if isinstance(spec, jn.weight_norms.UnitNorm):  # stored as drawn, not as used
         assert np.abs(jn.weight_norms.unit_lengths(variables["params"]["module"]["kernel"], axis=0) - 1).max() > 1e-2
     if isinstance(spec, jn.WeightNorm):
         for name in ("kernel", "recurrent"):
@@ -286,7 +286,7 @@ def test_partitioned_weights_stay_in_their_boxes(rng, key):
 
 def test_kernels_are_chosen_by_name(rng, key):
     xs = inputs(rng)
-    kernels = {"recurrent": jn.WeightNorm(), "kernel": jn.weight_norms.UnitRows()}
+    kernels = {"recurrent": jn.WeightNorm(), "kernel": jn.weight_norms.UnitNorm()}
     module = jx.Reparametrized(jx.RNN(LSTM, cases.IN_FEATURES, rngs=key), kernels)
     assert set(pure(module, nnx.Param)["scale"]) == {"recurrent"}
     merged = module.merged()

@@ -264,22 +264,25 @@ OTHERS = {
         "stack: carry must be a list.*got the number 0",
     ),
     "no cells": (lambda: jn.skip_stack(None, [P], XS), "skip_stack: cells must be a list or tuple.*got None"),
-    "folded number": (lambda: jn.fold(MOMENTS, 3), "fold: measured must be Moments.*got the number 3"),
+    "folded number": (
+        lambda: jn.update_running(MOMENTS, 3),
+        "update_running: measured must be Moments.*got the number 3",
+    ),
     "folded checkpoint": (
-        lambda: jn.fold(MOMENTS._asdict(), MOMENTS),
-        r"fold: running must be Moments.*Write Moments\(\*\*running\)",
+        lambda: jn.update_running(MOMENTS._asdict(), MOMENTS),
+        r"update_running: running must be Moments.*Write Moments\(\*\*running\)",
     ),
     "folded sites": (
-        lambda: jn.fold(MOMENTS, jn.Sites(input=MOMENTS)),
-        "fold: measured must have the structure of running",
+        lambda: jn.update_running(MOMENTS, jn.CellNorms(input=MOMENTS)),
+        "update_running: measured must have the structure of running",
     ),
     "folded result": (
-        lambda: BN.fold(RUNNING, jn.unroll(BN, params_of(BN), XS)),
-        r"fold: moments of a cell must be Sites.*got Unrolled.*unroll\(\.\.\.\)\.moments",
+        lambda: BN.update_running(RUNNING, jn.unroll(BN, params_of(BN), XS)),
+        r"update_running: moments of a cell must be CellNorms.*got Unrolled.*unroll\(\.\.\.\)\.moments",
     ),
     "folded dict": (
-        lambda: BN.fold(dict(RUNNING._asdict()), RUNNING),
-        "fold: stats of a cell must be Sites.*from_state_dict",
+        lambda: BN.update_running(dict(RUNNING._asdict()), RUNNING),
+        "update_running: stats of a cell must be CellNorms.*from_state_dict",
     ),
     "one batch": (
         lambda: jn.population(MOMENTS),
@@ -288,7 +291,7 @@ OTHERS = {
     "an array of batches": (lambda: jn.population(XS), "population: batches must be an iterable.*got an array"),
     "numbers": (lambda: jn.population([1, 2]), r"population: batches\[0\] must be Moments.*got the number 1"),
     "other statistics": (
-        lambda: jn.population([MOMENTS, jn.Sites(input=MOMENTS)]),
+        lambda: jn.population([MOMENTS, jn.CellNorms(input=MOMENTS)]),
         r"population: batches\[1\] has the structure",
     ),
     "population of a spec": (
@@ -333,7 +336,7 @@ OTHERS = {
     ),
     "statistics of a dict": (
         lambda: jn.unroll(BN, params_of(BN), XS, stats=dict(RUNNING._asdict())),
-        r"unroll: stats must be the Sites of LSTM, got a dict with.*from_state_dict\(cell\.initial_stats\(\), stats\)",
+        r"unroll: stats must be the CellNorms of LSTM, got a dict with.*_state_dict\(cell\.initial_stats\(\), stats\)",
     ),
     "a checkpoint for a carry": (
         lambda: CELL.initial_carry((2,), params=dict(P._asdict())),

@@ -140,9 +140,9 @@ def test_bad_input_is_named(case, rng, unhooked):
     [
         (lambda: jn.WeightNorm(1.5), TypeError, r"WeightNorm: axis must be an int .*, got 1.5"),
         (
-            lambda: jn.weight_norms.UnitRows(()),
+            lambda: jn.weight_norms.UnitNorm(()),
             TypeError,
-            r"UnitRows: axis must be an int or a non-empty tuple of ints, got \(\)",
+            r"UnitNorm: axis must be an int or a non-empty tuple of ints, got \(\)",
         ),
         (
             lambda: jn.weight_norms.BoundedWeightNorm("gain"),

@@ -48,5 +48,5 @@ def test_what_does_not_fit_is_refused(key):
         params = jax.tree.map(lambda cell: cell.init(key, 2), spec, is_leaf=lambda leaf: type(leaf) is not tuple)
         with pytest.raises(ValueError, match="plain LSTMs of one size"):
             convert.cudnn.export(spec, params)
-    with pytest.raises(ValueError, match=r"norm=Sites.* cannot be represented"):
+    with pytest.raises(ValueError, match=r"norm=CellNorms.* cannot be represented"):
         convert.cudnn.export(jn.ln_lstm(2), jn.ln_lstm(2).init(key, 2))

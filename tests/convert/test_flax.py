@@ -182,5 +182,5 @@ def test_modules_that_compute_something_else_are_not_filled(nnx, rng):
     norm = nnx.LayerNorm(3, rngs=nnx.Rngs(0))  # with epsilon 1e-6
     with pytest.raises(ValueError, match="spec has epsilon=1e-05, but the weights are those of epsilon=1e-06"):
         convert.nnx.export(jn.LayerNorm(), jn.LayerNorm().init((3,)), into=norm)
-    with pytest.raises(ValueError, match=r"norm=Sites.* cannot be represented"):
+    with pytest.raises(ValueError, match=r"norm=CellNorms.* cannot be represented"):
         convert.linen.export(jn.ln_lstm(2), jn.ln_lstm(2).init(jax.random.key(0), 3))

@@ -123,7 +123,7 @@ def test_what_has_no_counterpart_is_refused(hk, rng, key):
     tanh = jn.elman(2)
     for spec, match in (
         (tanh, "relu only"),
-        (jn.ln_lstm(2), "norm=Sites"),
+        (jn.ln_lstm(2), "norm=CellNorms"),
         (jn.lstm(2, learn_carry=True), "learn_carry"),
     ):
         with pytest.raises(ValueError, match=match):

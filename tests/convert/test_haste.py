@@ -117,10 +117,10 @@ def test_what_does_not_fit_is_refused(rng, key):
         convert.haste.load({name: array for name, array in arrays.items() if name != "beta_h"})
     with pytest.raises(ValueError, match="kernel_norm/gamma is missing"):
         convert.tfa.load(arrays)
-    with pytest.raises(ValueError, match=r"norm=Sites.*, but the weights are those of norm=Sites"):
+    with pytest.raises(ValueError, match=r"norm=CellNorms.*, but the weights are those of norm=CellNorms"):
         convert.haste.load(arrays, jn.ln_lstm(H))
     for module, spec, match in (
-        (convert.haste, jn.ln_lstm(2), r"norm=Sites.* cannot be represented"),
+        (convert.haste, jn.ln_lstm(2), r"norm=CellNorms.* cannot be represented"),
         (convert.haste, jn.ln_gru(2), r"cannot be represented: the layer there has"),
         (convert.haste, jn.elman(2), "only the LSTM and the GRU"),
         (convert.haste, jn.zoo.haste_ln_lstm(2, learn_carry=True), "learn_carry=True cannot be represented"),

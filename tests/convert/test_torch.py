@@ -192,7 +192,7 @@ def test_running_statistics_go_on_alike(torch, rng):
     x = rng.standard_normal((2, 4, 5, 3)).astype(np.float32)
     module.train()(torch.tensor(np.moveaxis(x, -1, 1).copy()))
     _, measured = found.spec(found.params, jnp.asarray(x))
-    running = found.spec.fold(found.stats, measured)
+    running = found.spec.update_running(found.stats, measured)
     tools.agree(running.mean, module.running_mean)
     tools.agree(running.var, module.running_var)
 
@@ -239,7 +239,7 @@ def test_what_names_do_not_tell_is_asked_for():
         convert.torch.load({"weight": np.ones(3, np.float32), "bias": np.ones(3, np.float32)})
     with pytest.raises(ValueError, match=r"GRU.*weights are those of LSTM"):
         convert.torch.load(STATE, jn.gru(HIDDEN))
-    with pytest.raises(ValueError, match=r"norm=Sites.*weights are those of norm=Sites"):
+    with pytest.raises(ValueError, match=r"norm=CellNorms.*weights are those of norm=CellNorms"):
         convert.torch.load(STATE, jn.ln_lstm(HIDDEN, use_bias=False))
 
 
@@ -258,7 +258,7 @@ def test_what_has_no_counterpart_is_refused(torch, key):
 @pytest.mark.parametrize(
     ("spec", "match"),
     [
-        (jn.ln_lstm(2), "norm=Sites.*cannot be represented"),
+        (jn.ln_lstm(2), "norm=CellNorms.*cannot be represented"),
         (jn.lstm(2, learn_carry=True), "learn_carry=True cannot be represented"),
         (jn.lstm(2, initial_noise=0.1), "initial_noise=0.1 cannot be represented"),
         (jn.Elman(2, activation=jnp.sin), "activation=.*cannot be represented.*tanh, relu only"),

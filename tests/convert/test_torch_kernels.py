@@ -103,7 +103,7 @@ def test_what_has_no_counterpart_is_refused(torch):
         convert.torch.load_kernel(torch.nn.Linear(3, 4))
     with pytest.raises(ValueError, match="spec is SpectralNorm"):
         convert.torch.load_kernel(normalized(torch, torch.nn.Linear(3, 4), "weight_norm", True), jn.SpectralNorm())
-    for spec in (jn.WeightNorm(1), jn.SpectralNorm(use_scale=True), jn.weight_norms.UnitRows()):
+    for spec in (jn.WeightNorm(1), jn.SpectralNorm(use_scale=True), jn.weight_norms.UnitNorm()):
         params = jn.KernelParams(jnp.ones((3, 4)), jnp.ones(3))
         with pytest.raises(ValueError, match="cannot be represented"):
             convert.torch.export_kernel(spec, params, jn.weight_norms.SpectralState(jnp.ones(4), jnp.ones(3)))

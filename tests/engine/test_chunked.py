@@ -1,4 +1,4 @@
-"""The chunked schedule: values and gradients of the plain one, whatever the chunk, with only carries kept."""
+"""The chunked method: values and gradients of the plain one, whatever the chunk, with only carries kept."""
 
 import dataclasses
 
@@ -56,10 +56,10 @@ def assert_same(got, expected):
 
 
 @pytest.mark.parametrize("cell", [LN_LSTM, BN_LSTM], ids=["ln_lstm", "bn_lstm"])
-def test_it_is_the_plain_schedule(cell, rng, x64):
+def test_it_is_the_scan(cell, rng, x64):
     """Masks, resets, a carry handed in; a last chunk that is shorter; fewer carries kept."""
     cell, given, masks = arguments(cell, rng)
-    expected = gradients(cell, **masks, schedule="plain")(*given, None)
+    expected = gradients(cell, **masks, method="scan")(*given, None)
     assert_same(gradients(cell, **masks, chunk=4)(*given, None), expected)
     assert_same(gradients(cell, **masks, chunk=3, save="chunks")(*given, None), expected)
 
@@ -69,7 +69,7 @@ def test_in_reverse_with_statistics_and_truncation(rng, x64):
     cell, given, masks = arguments(BN_LSTM, rng)
     stats = jax.tree.map(lambda leaf: jnp.asarray(0.5 + rng.random(leaf.shape)), cell.initial_stats())
     options = {**masks, "reverse": True, "truncate": 2}
-    expected = gradients(cell, **options, schedule="plain")(*given, stats)
+    expected = gradients(cell, **options, method="scan")(*given, stats)
     _, (_, of_carry, _, of_stats) = expected
     assert all(not leaf.any() for leaf in jax.tree.leaves(of_carry) if leaf.dtype != jax.dtypes.float0)
     assert any(leaf.any() for leaf in jax.tree.leaves(of_stats))
@@ -117,11 +117,11 @@ def test_second_derivatives(rng, x64):
 
         return jax.jit(jax.grad(lambda xs: jnp.sum(jax.grad(loss)(xs) ** 2)))(xs)
 
-    np.testing.assert_allclose(curvature(chunk=4), curvature(schedule="plain"), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(curvature(chunk=4), curvature(method="scan"), rtol=1e-9, atol=1e-11)
 
 
 def test_only_carries_are_kept():
-    """The residuals of the chunked schedule hold a carry a step, or a chunk, and nothing else of length T."""
+    """The residuals of the chunked method hold a carry a step, or a chunk, and nothing else of length T."""
     cell = jn.ln_lstm(HIDDEN)
     params = jax.eval_shape(lambda key: cell.init(key, 2), jax.random.key(0))
     xs = jax.ShapeDtypeStruct((64, BATCH, 2), jnp.float32)
@@ -136,7 +136,7 @@ def test_only_carries_are_kept():
     assert kept() <= small
     assert kept(chunk=8, save="chunks") <= small - 2 * HIDDEN * 56
     assert kept(chunk=16, save="chunks") < kept(chunk=8, save="chunks")
-    assert kept(schedule="plain") > 2 * small
+    assert kept(method="scan") > 2 * small
 
 
 @pytest.mark.parametrize(
@@ -165,11 +165,11 @@ def test_forward_mode_is_answered_with_the_keyword(rng):
     def along(**options):
         return jax.jvp(lambda xs: jn.unroll(cell, params, xs, **options).outputs, (xs,), (jnp.ones_like(xs),))[1]
 
-    with pytest.raises(TypeError, match="schedule='plain'"):
+    with pytest.raises(TypeError, match="method='scan'"):
         along()
     change = 1e-3 * jnp.ones_like(xs)
     outputs = [jn.unroll(cell, params, xs + sign * change).outputs for sign in (1, -1)]
-    np.testing.assert_allclose(along(schedule="plain"), (outputs[0] - outputs[1]) / 2e-3, atol=2e-3)
+    np.testing.assert_allclose(along(method="scan"), (outputs[0] - outputs[1]) / 2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize(("steps", "rows"), [(784, 4), (128, 32), (100, 64), (35, 128), (101, 32), (4096, 1), (7, 1)])
@@ -184,11 +184,11 @@ def test_options_that_do_not_fit_are_refused():
     cell = jn.lstm(HIDDEN)
     params, xs = cell.init(jax.random.key(0), 2), jnp.ones((3, 1, 2))
     for options, says in (
-        ({"schedule": "fast"}, "schedule"),
+        ({"method": "fast"}, "method"),
         ({"chunk": 0}, "chunk"),
         ({"save": "all"}, "save"),
         ({"truncate": -1}, "truncate"),
-        ({"chunk": 4, "schedule": "plain"}, "schedule='chunked'"),
+        ({"chunk": 4, "method": "scan"}, "method='chunked'"),
     ):
         with pytest.raises(ValueError, match=says):
             jn.unroll(cell, params, xs, **options)

@@ -77,7 +77,7 @@ UNROLL = {
     "count of steps": (
         ValueError,
         r"unroll: carry\.step must have shape .* = \(2,\), got \(1,\)",
-        {"cell": BN, "carry": jn.Timed(CARRY, jnp.zeros(1, jnp.int32))},
+        {"cell": BN, "carry": jn.CountedCarry(CARRY, jnp.zeros(1, jnp.int32))},
     ),
     "weights of another size": (
         ValueError,
@@ -97,7 +97,7 @@ UNROLL = {
     "statistics of another cell": (
         TypeError,
         r"unroll: stats\.cell\.count is missing",
-        {"cell": BN, "stats": jn.Sites()},
+        {"cell": BN, "stats": jn.CellNorms()},
     ),
 }
 
@@ -147,11 +147,15 @@ SPECS = {
         r"LSTM: norm must be a normalizer such as LayerNorm\(\), got the string 'layer'",
         lambda: jn.LSTM(4, norm="layer"),
     ),
-    "norm of a site": (TypeError, r"GRU: norm\.input must be a normalizer", lambda: jn.GRU(4, norm=jn.Sites(input=3))),
+    "norm of a site": (
+        TypeError,
+        r"GRU: norm\.input must be a normalizer",
+        lambda: jn.GRU(4, norm=jn.CellNorms(input=3)),
+    ),
     "no such site": (
         ValueError,
         r"GRU: there is no site 'cell', only 'input', 'recurrent'",
-        lambda: jn.GRU(4, norm=jn.Sites(cell=jn.LayerNorm())),
+        lambda: jn.GRU(4, norm=jn.CellNorms(cell=jn.LayerNorm())),
     ),
     "axis at a site": (
         ValueError,

@@ -60,16 +60,16 @@ def test_second_derivatives_where_time_is_not_first(axis, reverse, rng, x64):
     xs = jnp.asarray(rng.standard_normal((*shape, cases.IN_FEATURES)))
     weights = jnp.asarray(rng.standard_normal((*shape, 3)))
 
-    def of_gradient(**schedule):
+    def of_gradient(**method):
         def loss(params, xs):
-            return jnp.vdot(jn.unroll(cell, params, xs, time_axis=axis, reverse=reverse, **schedule).outputs, weights)
+            return jnp.vdot(jn.unroll(cell, params, xs, time_axis=axis, reverse=reverse, **method).outputs, weights)
 
         def steepness(params, xs):
             return sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(jax.grad(loss, (0, 1))(params, xs)))
 
         return jax.jit(jax.grad(steepness, (0, 1)))(params, xs)
 
-    got, want = of_gradient(chunk=3), of_gradient(schedule="plain")
+    got, want = of_gradient(chunk=3), of_gradient(method="scan")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), got, want)
 
 

@@ -1,4 +1,4 @@
-"""The schedule over all steps at once: the contract of the engine, long sequences, and what it refuses."""
+"""The method over all steps at once: the contract of the engine, long sequences, and what it refuses."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from tests import cases, cell_checks
 pytestmark = pytest.mark.long
 
 HIDDEN = 4
-parallel = partial(jn.unroll, schedule="parallel")
+parallel = partial(jn.unroll, method="associative")
 
 
 @pytest.mark.parametrize("name", ["min_gru", "min_lstm_batch_norm"])
@@ -57,7 +57,7 @@ def test_forward_mode_is_the_transpose_of_reverse_mode(x64, rng):
 
 
 def test_states_in_bfloat16_may_be_kept_wide(rng):
-    """With h in float32 the schedules agree to its rounding, whatever the products are computed in."""
+    """With h in float32 the methods agree to its rounding, whatever the products are computed in."""
     cell = jn.zoo.MinGRU(HIDDEN, dtype=jnp.bfloat16, carry_dtype=jnp.float32)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 8)
     one, other = parallel(cell, params, xs), jn.unroll(cell, params, xs)
@@ -71,16 +71,16 @@ def test_options_of_the_flax_modules_and_of_the_callers_reach_it(rng):
     params = [cases.random_cell_params(cell, rng) for cell in cells]
     xs, lengths = cases.random_inputs(rng, 4), jnp.array([4, 2, 0])
     expected = jn.bidirectional(cells, params, xs, lengths=lengths)
-    got = jn.bidirectional(cells, params, xs, lengths=lengths, schedule="parallel")
+    got = jn.bidirectional(cells, params, xs, lengths=lengths, method="associative")
     cell_checks.assert_close(got, expected, 1e-5)
 
 
 def test_what_it_refuses(rng):
     params, xs = cases.random_cell_params(jn.lstm(HIDDEN), rng), cases.random_inputs(rng)
-    with pytest.raises(TypeError, match=r"schedule='parallel' needs a cell that is linear in its carry, .*got LSTM"):
+    with pytest.raises(TypeError, match=r"method='associative' needs a cell that is linear in its carry, .*got LSTM"):
         parallel(jn.lstm(HIDDEN), params, xs)
     params = cases.random_cell_params(jn.zoo.MinGRU(HIDDEN), rng)
     with pytest.raises(ValueError, match="cannot stop gradients between them, got truncate=2"):
         parallel(jn.zoo.MinGRU(HIDDEN), params, xs, truncate=2)
-    with pytest.raises(ValueError, match="chunk and save belong to the chunked schedule"):
+    with pytest.raises(ValueError, match="chunk and save belong to the chunked method"):
         parallel(jn.zoo.MinGRU(HIDDEN), params, xs, chunk=2)

@@ -16,11 +16,11 @@ from tests import cases
 CELL = jn.ln_gru(cases.HIDDEN)
 PARAMS = cases.random_cell_params(CELL, np.random.default_rng(5))
 XS = cases.random_inputs(np.random.default_rng(6), 4, (2,))
-ANSWER = r"unroll: schedule='chunked' has no forward-mode .* schedule='plain', in Flax .*engine={'schedule': 'plain'}"
+ANSWER = r"unroll: method='chunked' has no forward-mode .* method='scan', in Flax .*engine={'method': 'scan'}"
 
 
-def loss(xs, schedule="chunked"):
-    return jnp.sum(jnp.sin(jn.unroll(CELL, PARAMS, xs, schedule=schedule).outputs))
+def loss(xs, method="chunked"):
+    return jnp.sum(jnp.sin(jn.unroll(CELL, PARAMS, xs, method=method).outputs))
 
 
 def stateful(xs):
@@ -69,9 +69,9 @@ def test_forward_mode_is_answered_with_the_keyword(name, transformation):
 
 def test_the_keyword_of_the_answer_works():
     along = jnp.cos(XS)
-    _, change = jax.jvp(jax.jit(lambda xs: loss(xs, "plain")), (XS,), (along,))
+    _, change = jax.jvp(jax.jit(lambda xs: loss(xs, "scan")), (XS,), (along,))
     np.testing.assert_allclose(change, jnp.vdot(jax.grad(loss)(XS), along), rtol=1e-4)
-    rnn = jl.RNN(CELL, engine={"schedule": "plain"})
+    rnn = jl.RNN(CELL, engine={"method": "scan"})
     jax.jvp(lambda xs: rnn.apply({"params": to_names()}, xs), (XS,), (along,))
 
 
@@ -94,7 +94,7 @@ REVERSE = {
 @pytest.mark.parametrize("name", REVERSE)
 def test_reverse_mode_and_what_is_done_with_it_are_those_of_the_plain_loop(name, x64):
     xs = XS.astype(jnp.float64)
-    ours, plain = (REVERSE[name](lambda xs, s=s: loss(xs, s))(xs) for s in ("chunked", "plain"))
+    ours, plain = (REVERSE[name](lambda xs, s=s: loss(xs, s))(xs) for s in ("chunked", "scan"))
     np.testing.assert_allclose(ours, plain, rtol=1e-9, atol=1e-12)
 
 

@@ -21,11 +21,11 @@ BN = jn.BatchNorm(momentum=0.0)
 CELLS = {
     "bn_lstm": jn.bn_lstm(HIDDEN, max_steps=8, momentum=0.0),
     "zoneout": jn.deterministic(jn.Zoneout(jn.bn_lstm(HIDDEN, max_steps=8, momentum=0.0), rate=0.3)),
-    "gru_summed": jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.Sites(recurrent=BN, summed=BN), max_steps=8),
+    "gru_summed": jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.CellNorms(recurrent=BN, summed=BN), max_steps=8),
     "reparametrized": jn.Reparametrized(jn.bn_lstm(HIDDEN, max_steps=8, momentum=0.0), jn.WeightNorm()),
     "l1_and_range": jn.LSTM(
         HIDDEN,
-        norm=jn.Sites(input=jn.zoo.LpBatchNorm(momentum=0.0), recurrent=jn.zoo.RangeBatchNorm(momentum=0.0)),
+        norm=jn.CellNorms(input=jn.zoo.LpBatchNorm(momentum=0.0), recurrent=jn.zoo.RangeBatchNorm(momentum=0.0)),
         max_steps=8,
     ),
 }
@@ -83,7 +83,9 @@ def test_inference_repeats_training_where_each_age_comes_at_one_step(name, scene
     def both(params, xs):
         out = jn.unroll(cell, params, xs, **options)
         before = jax.tree.map(lambda leaf: leaf.astype(xs.dtype), cell.initial_stats())
-        return out.outputs, jn.unroll(cell, params, xs, **options, stats=cell.fold(before, out.moments)).outputs
+        return out.outputs, jn.unroll(
+            cell, params, xs, **options, stats=cell.update_running(before, out.moments)
+        ).outputs
 
     trained, inferred = both(drawn.params, drawn.xs[:steps])
     np.testing.assert_allclose(inferred, trained, rtol=1e-9, atol=1e-11)
@@ -139,7 +141,9 @@ def test_ages_that_mix_within_a_step_are_averaged_by_their_examples(rows, x64, r
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
     where, reset = rng.random((STEPS, BATCH)) < 0.6, rng.random((STEPS, BATCH)) < 0.2
     start = rng.integers(0, 4, BATCH)
-    carry = jn.Timed(jn.LSTMCarry(*jnp.asarray(rng.standard_normal((2, BATCH, HIDDEN)))), jnp.asarray(start, jnp.int32))
+    carry = jn.CountedCarry(
+        jn.LSTMCarry(*jnp.asarray(rng.standard_normal((2, BATCH, HIDDEN)))), jnp.asarray(start, jnp.int32)
+    )
     ages, age = [], start.copy()
     for t in range(STEPS):
         age = np.where(reset[t], 0, age)
@@ -227,7 +231,7 @@ def test_memory_of_the_table_is_that_of_integers(rng):
 
     def loss(params, xs, where):
         out = jn.unroll(cell, params, xs, where=where)
-        return jnp.sum(out.outputs), cell.fold(cell.initial_stats(), out.moments)
+        return jnp.sum(out.outputs), cell.update_running(cell.initial_stats(), out.moments)
 
     def bytes_of(cell_loss):
         return jax.jit(cell_loss).lower(params, xs, where).compile().memory_analysis().temp_size_in_bytes
@@ -238,31 +242,31 @@ def test_memory_of_the_table_is_that_of_integers(rng):
 
 
 def test_gradients_of_moments(x64, rng):
-    """A loss on moments of mixed ages, against finite differences; both schedules."""
+    """A loss on moments of mixed ages, against finite differences; both methods."""
     cell = jn.bn_lstm(2, max_steps=3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 5, (4,), jnp.float64)
     masks = {"where": jnp.asarray(rng.random((5, 4)) < 0.8), "reset": jnp.asarray(rng.random((5, 4)) < 0.3)}
 
-    def loss(xs, schedule="chunked"):
-        moments = jn.unroll(cell, params, xs, **masks, schedule=schedule).moments
+    def loss(xs, method="chunked"):
+        moments = jn.unroll(cell, params, xs, **masks, method=method).moments
         return sum(jnp.sum(jnp.sin(3.0 * leaf)) for leaf in jax.tree.leaves(moments))
 
     direction = jnp.asarray(rng.standard_normal(xs.shape))
     slope = jax.jit(lambda h: (loss(xs + h * direction) - loss(xs - h * direction)) / (2 * h))(1e-5)
-    for schedule in ("chunked", "plain"):
-        gradient = jax.jit(jax.grad(partial(loss, schedule=schedule)))(xs)
+    for method in ("chunked", "scan"):
+        gradient = jax.jit(jax.grad(partial(loss, method=method)))(xs)
         np.testing.assert_allclose(jnp.sum(gradient * direction), slope, rtol=1e-6)
 
 
 def test_all_steps_at_once_measure_the_same(x64, rng):
-    cell = jn.zoo.MinGRU(HIDDEN, norm=jn.Sites(input=jn.BatchNorm()), max_steps=3)
+    cell = jn.zoo.MinGRU(HIDDEN, norm=jn.CellNorms(input=jn.BatchNorm()), max_steps=3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, STEPS, (BATCH,), jnp.float64)
     where, reset = jnp.asarray(rng.random((STEPS, BATCH)) < 0.7), jnp.asarray(rng.random((STEPS, BATCH)) < 0.2)
     for reverse in (False, True):
         run = partial(jn.unroll, cell, params, xs, where=where, reset=reset, reverse=reverse)
-        one, other = (run(schedule=schedule) for schedule in ("plain", "parallel"))
+        one, other = (run(method=method) for method in ("scan", "associative"))
         assert_close(other.moments, one.moments, 1e-9)
 
 
@@ -302,7 +306,7 @@ def test_a_normalizer_that_measures_no_moments_is_refused_at_a_site(rng):
             return x, jnp.mean(x, axis=tuple(range(x.ndim - 1)))
 
     norm = dataclasses.make_dataclass("Odd", [], bases=(Odd,), frozen=True)()
-    cell = jn.Elman(HIDDEN, norm=jn.Sites(cell=norm), max_steps=2)
+    cell = jn.Elman(HIDDEN, norm=jn.CellNorms(cell=norm), max_steps=2)
     params = cell.init(jax.random.key(0), IN)
     with pytest.raises(TypeError, match=r"unroll: the normalizer at the site 'cell', .* measured an array"):
         jn.unroll(cell, params, jnp.ones((3, 2, IN)))
@@ -337,7 +341,7 @@ def trained(cell, steps, classes=4, features=6, batch=32):
 
         gradient, moments = jax.grad(loss, has_aux=True)(params)
         change, moving = optimizer.update(gradient, moving)
-        return (optax.apply_updates(params, change), moving, cell.fold(stats, moments)), None
+        return (optax.apply_updates(params, change), moving, cell.update_running(stats, moments)), None
 
     @jax.jit
     def run(params):

@@ -58,7 +58,7 @@ def test_no_device_gets_the_data_of_another(case, rng):
     assert f"[{3 * BATCH}," not in text.replace(f"[{3 * BATCH},1]", "")
 
 
-@pytest.mark.parametrize("options", [{"chunk": 4}, {"chunk": 4, "save": "chunks"}, {"schedule": "plain"}], ids=str)
+@pytest.mark.parametrize("options", [{"chunk": 4}, {"chunk": 4, "save": "chunks"}, {"method": "scan"}], ids=str)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", ["ln_lstm_per_gate_learned_carry", "bn_lstm", "zoneout_bn_lstm", "slstm"])
 def test_explicit_meshes(name, axis, options, rng):
@@ -139,10 +139,10 @@ def test_arrays_of_an_explicit_mesh_that_is_not_set(rng):
     compare(got, gradient_of(cell, 1)(params, xs, weights, masks))
 
 
-def test_parallel_schedule_on_an_explicit_mesh(rng):
+def test_associative_scan_on_an_explicit_mesh(rng):
     cell = jn.zoo.MinGRU(4)
     params, xs, weights, masks = data_for(cell, 1, rng)
-    gradient = gradient_of(cell, 1, schedule="parallel")
+    gradient = gradient_of(cell, 1, method="associative")
     with jax.set_mesh(mesh_of(AxisType.Explicit)):
         got = gradient(params, *jax.device_put((xs, weights, masks), P("data")))
     compare(got, gradient(params, xs, weights, masks))

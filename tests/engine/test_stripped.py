@@ -40,7 +40,7 @@ MAKE = {
     "joint": lambda: jn.LSTM(4, kernel_init=jn.initializers.Joint(fresh())),
     "wrapped twice": lambda: jn.Zoneout(jn.DropConnect(lstm(), rate=0.5, deterministic=True), deterministic=True),
     "reparametrized": lambda: jn.Reparametrized(lstm(), {"recurrent": jn.WeightNorm()}),
-    "norm at a site": lambda: jn.LSTM(4, norm=jn.Sites(recurrent=Shifted(shift_init=fresh()), cell=jn.LayerNorm())),
+    "norm at a site": lambda: jn.LSTM(4, norm=jn.CellNorms(recurrent=Shifted(shift_init=fresh()), cell=jn.LayerNorm())),
     "no bias to start": lambda: jn.zoo.MILSTM(4, use_bias=False, forget_bias=0.0, kernel_init=fresh()),
 }
 
@@ -90,7 +90,7 @@ def test_cells_differ_by_their_initializers_for_init_only(case):
 
 
 def test_a_spec_without_initializers_is_handed_on_as_it_is():
-    for spec in (jn.LayerNorm(), jn.Sites(input=jn.LayerNorm()), jn.elman(4), jn.Zoneout(jn.elman(4)), "no spec"):
+    for spec in (jn.LayerNorm(), jn.CellNorms(input=jn.LayerNorm()), jn.elman(4), jn.Zoneout(jn.elman(4)), "no spec"):
         assert without_initializers(spec) is spec
 
 

@@ -20,7 +20,7 @@ LEARNED = {
     "bn_lstm": jn.bn_lstm(HIDDEN, max_steps=3, learn_carry=True),
     "zoneout": jn.deterministic(jn.Zoneout(jn.ln_gru(HIDDEN, learn_carry=True), rate=0.3)),
 }
-SCHEDULES = {"plain": {"schedule": "plain"}, "chunked": {"chunk": 3}, "few carries": {"chunk": 3, "save": "chunks"}}
+METHODS = {"scan": {"method": "scan"}, "chunked": {"chunk": 3}, "few carries": {"chunk": 3, "save": "chunks"}}
 
 
 def loss(cell, params, xs, **options):
@@ -41,36 +41,36 @@ def drawn(cell, rng):
     )
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("name", LEARNED)
-def test_an_initial_carry_gets_the_gradient_of_the_first_stretch(name, reverse, schedule, x64, rng):
-    if schedule != "plain" and name != "ln_lstm":
-        pytest.skip("the schedules are compared on one cell")
+def test_an_initial_carry_gets_the_gradient_of_the_first_stretch(name, reverse, method, x64, rng):
+    if method != "scan" and name != "ln_lstm":
+        pytest.skip("the methods are compared on one cell")
     cell = LEARNED[name]
     params, xs = drawn(cell, rng)
-    options = {"reverse": reverse, **SCHEDULES[schedule]}
+    options = {"reverse": reverse, **METHODS[method]}
     first = xs[-EVERY:] if reverse else xs[:EVERY]
-    expected = carry_gradient(cell, params, first, reverse=reverse, schedule="plain")
+    expected = carry_gradient(cell, params, first, reverse=reverse, method="scan")
     assert any(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(expected))
     close(carry_gradient(cell, params, xs, truncate=EVERY, **options), expected)
     whole = carry_gradient(cell, params, xs, **options)
     close(carry_gradient(cell, params, xs, truncate=STEPS, **options), whole)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_carry_that_was_handed_in_gets_none(schedule, x64, rng):
+@pytest.mark.parametrize("method", METHODS)
+def test_a_carry_that_was_handed_in_gets_none(method, x64, rng):
     cell = LEARNED["ln_lstm"]
     params, xs = drawn(cell, rng)
     carry = cell.initial_carry((BATCH,), params=params)
-    gradient = jax.grad(lambda carry: loss(cell, params, xs, carry=carry, truncate=EVERY, **SCHEDULES[schedule]))(carry)
+    gradient = jax.grad(lambda carry: loss(cell, params, xs, carry=carry, truncate=EVERY, **METHODS[method]))(carry)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
-    assert np.any(jax.grad(lambda carry: loss(cell, params, xs, carry=carry, **SCHEDULES[schedule]))(carry).h)
+    assert np.any(jax.grad(lambda carry: loss(cell, params, xs, carry=carry, **METHODS[method]))(carry).h)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_padding_before_the_first_step_cuts_nothing(schedule, reverse, x64, rng):
+def test_padding_before_the_first_step_cuts_nothing(method, reverse, x64, rng):
     """The carry waits through more masked steps than a stretch has: it is the initial one still."""
     cell = LEARNED["ln_lstm"]
     params, xs = drawn(cell, rng)
@@ -78,7 +78,7 @@ def test_padding_before_the_first_step_cuts_nothing(schedule, reverse, x64, rng)
     where = jnp.arange(STEPS)[:, None] >= waits[None]
     if reverse:
         xs, where = xs[::-1], where[::-1]
-    got = carry_gradient(cell, params, xs, where=where, truncate=EVERY, reverse=reverse, **SCHEDULES[schedule])
+    got = carry_gradient(cell, params, xs, where=where, truncate=EVERY, reverse=reverse, **METHODS[method])
     parts = [
         carry_gradient(cell, params, (xs[::-1] if reverse else xs)[wait : (wait // EVERY + 1) * EVERY, k : k + 1])
         for k, wait in enumerate([3, 0, 5])
@@ -86,15 +86,15 @@ def test_padding_before_the_first_step_cuts_nothing(schedule, reverse, x64, rng)
     close(got, jax.tree.map(lambda *leaves: sum(leaves), *parts))
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_resets_bring_the_initial_carry_its_gradient(schedule, x64, rng):
+@pytest.mark.parametrize("method", METHODS)
+def test_resets_bring_the_initial_carry_its_gradient(method, x64, rng):
     """Also after a carry that was handed in, at a masked step, and while the example waits there."""
     cell = LEARNED["ln_lstm"]
     params, xs = drawn(cell, rng)
     carry = jax.tree.map(lambda leaf: leaf + 0.3, cell.initial_carry((BATCH,), params=params))
     where = jnp.ones((STEPS, BATCH), bool).at[1:5, 0].set(False)
     reset = jnp.zeros((STEPS, BATCH), bool).at[1, 0].set(True).at[4, 1].set(True).at[6, 2].set(True)
-    options = {"carry": carry, "where": where, "reset": reset, "truncate": EVERY, **SCHEDULES[schedule]}
+    options = {"carry": carry, "where": where, "reset": reset, "truncate": EVERY, **METHODS[method]}
     stretches = ((0, 5, 6), (1, 4, 6), (2, 6, 7))  # example, its first step after the reset, the next cut
     parts = [carry_gradient(cell, params, xs[low:high, k : k + 1]) for k, low, high in stretches]
     close(carry_gradient(cell, params, xs, **options), jax.tree.map(lambda *leaves: sum(leaves), *parts))

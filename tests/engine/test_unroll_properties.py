@@ -153,7 +153,7 @@ def test_rows_of_statistics_follow_each_example(reverse, x64):
         outputs, (c, h, age) = oracles.run_rows(
             step, xs, (zeros, zeros, ages), (zeros[0],) * 3, where=where, reset=reset, reverse=reverse
         )
-        carry = jn.Timed(jn.LSTMCarry(jnp.asarray(zeros), jnp.asarray(zeros)), jnp.asarray(begun))
+        carry = jn.CountedCarry(jn.LSTMCarry(jnp.asarray(zeros), jnp.asarray(zeros)), jnp.asarray(begun))
         got = jn.unroll(
             BN,
             params,

@@ -43,7 +43,7 @@ def pooled(measured: Any, rows: int) -> jn.Moments:
 
 
 def folded(spec: Any, old: Any, new: Any) -> Any:
-    """What ``spec.fold(old, new)`` must give."""
+    """What ``spec.update_running(old, new)`` must give."""
     if isinstance(spec, jn.zoo.FrozenBatchNorm):
         return old
     if isinstance(spec, jn.zoo.VirtualBatchNorm):

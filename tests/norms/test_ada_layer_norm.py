@@ -89,7 +89,7 @@ def test_in_a_cell_with_a_condition_an_example(rng):
 
     def one(maps, xs, c):
         modulations = [norm.modulation(site, c) for site in maps]
-        sites = jn.Sites(*(jn.Affine(1 + m.scale, m.shift) for m in modulations))
+        sites = jn.CellNorms(*(jn.Affine(1 + m.scale, m.shift) for m in modulations))
         return jn.unroll(cell, params._replace(norm=sites), xs).outputs
 
     every = jax.vmap(one, in_axes=(None, 1, 0), out_axes=1)

@@ -38,23 +38,26 @@ def test_ghost_running_statistics_move_as_if_one_came_after_the_other(rng, ddof)
     norm = jn.zoo.GhostBatchNorm(2, momentum=0.7, ddof=ddof)
     start = jn.Moments(array([1.0, 2.0, 3.0]), array([0.5, 1.0, 2.0]), array(4.0))
     _, parts = norm(affine(rng, 3), array(x), None, jnp.asarray(mask))
-    folded = norm.fold(start, parts)
+    folded = norm.update_running(start, parts)
     plain = jn.BatchNorm(momentum=0.7, ddof=ddof)
     want = start
     for i in range(4):
         part = slice(2 * i, 2 * i + 2)
-        want = plain.fold(want, jn.moments(array(x[part]), where=jnp.asarray(mask[part])))
+        want = plain.update_running(want, jn.moments(array(x[part]), where=jnp.asarray(mask[part])))
     for a, b in zip(folded, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     # Merged as one batch the average would move once, by 0.3.
-    assert np.abs(np.asarray(plain.fold(start, jn.moments(array(x))).mean) - np.asarray(folded.mean)).max() > 1e-2
+    assert (
+        np.abs(np.asarray(plain.update_running(start, jn.moments(array(x))).mean) - np.asarray(folded.mean)).max()
+        > 1e-2
+    )
 
 
 def test_ghost_exact_average_merges(rng):
     x = rng.standard_normal((6, 3)) * 2 + 1
     norm = jn.zoo.GhostBatchNorm(2, momentum=None)
     _, parts = norm(norm.init((3,)), array(x))
-    folded = norm.fold(norm.initial_stats((3,)), parts)
+    folded = norm.update_running(norm.initial_stats((3,)), parts)
     np.testing.assert_allclose(folded.mean, x.mean(0), atol=1e-5)
     np.testing.assert_allclose(folded.var, x.var(0), rtol=1e-4)
     assert folded.count == 6
@@ -130,9 +133,9 @@ def test_virtual_reference_far_from_zero(rng):
 def test_the_last_reference_replaces_the_one_before(rng):
     norm = jn.zoo.VirtualBatchNorm()
     first, second = (jn.moments(array(rng.standard_normal((4, 3)))) for _ in range(2))
-    kept = norm.fold(norm.fold(norm.initial_stats((3,)), first), second)
+    kept = norm.update_running(norm.update_running(norm.initial_stats((3,)), first), second)
     empty = jn.moments(jnp.ones((4, 3)), where=jnp.zeros((4, 3), bool))
-    for folded in (kept, norm.fold(kept, empty)):
+    for folded in (kept, norm.update_running(kept, empty)):
         for a, b in zip(folded, second, strict=True):
             np.testing.assert_array_equal(a, b)
 
@@ -147,12 +150,12 @@ def test_mean_only_derivative_and_running_mean(rng):
     norm = jn.zoo.MeanOnlyBatchNorm()
     params = jn.Affine(None, array([0.5, -1.0, 2.0]))
     _, measured = norm(params, array(x))
-    running = norm.fold(norm.initial_stats((3,)), measured)
+    running = norm.update_running(norm.initial_stats((3,)), measured)
     np.testing.assert_allclose(running.mean, 0.1 * x.mean(0), atol=1e-6)
     np.testing.assert_allclose(running.var, 1.0)
     y, _ = norm(params, array(x), running)
     np.testing.assert_allclose(y, x - 0.1 * x.mean(0) + np.asarray(params.bias), atol=1e-6)
-    jn.LSTM(3, norm=jn.Sites(input=norm))
+    jn.LSTM(3, norm=jn.CellNorms(input=norm))
     with pytest.raises(ValueError, match=r"MeanOnlyBatchNorm: params.scale must be None, got an array of shape \(3,\)"):
         norm(jn.Affine(jnp.ones(3), None), array(x))
 
@@ -163,7 +166,7 @@ def test_frozen_statistics_never_change(rng):
     x = array(rng.standard_normal((4, 3)))
     y, same = norm.train(params, x, running)
     np.testing.assert_array_equal(y, jn.BatchNorm()(params, x, running)[0])
-    assert norm.fold(running, same) is running
+    assert norm.update_running(running, same) is running
     # An example is normalized as it is alone, in training too.
     np.testing.assert_allclose(norm.train(params, x[:1], running)[0], y[:1], atol=1e-6)
 

@@ -91,8 +91,8 @@ def test_the_spec_folds_by_its_own_rule(rng):
     running = jn.BatchNorm().initial_stats((2,))
     measured = jn.moments(jnp.asarray(rng.standard_normal((4, 2)), jnp.float32))
     for momentum, ddof in ((0.9, 1), (0.5, 0), (None, 0)):
-        got = jn.BatchNorm(momentum=momentum, ddof=ddof).fold(running, measured)
-        want = jn.fold(running, measured, momentum=momentum, ddof=ddof)
+        got = jn.BatchNorm(momentum=momentum, ddof=ddof).update_running(running, measured)
+        want = jn.update_running(running, measured, momentum=momentum, ddof=ddof)
         for a, b in zip(got, want, strict=True):
             np.testing.assert_array_equal(a, b)
 

@@ -90,7 +90,7 @@ def test_averages_are_those_of_mean_and_deviation(rng):
     mean, sigma = np.zeros(2), np.full(2, np.sqrt(1.01))
     for _ in range(3):
         x = rng.standard_normal((5, 2)) * 3 + 1
-        running = norm.fold(running, jn.moments(jnp.asarray(x, jnp.float32)))
+        running = norm.update_running(running, jn.moments(jnp.asarray(x, jnp.float32)))
         mean, sigma = 0.75 * mean + 0.25 * x.mean(0), 0.75 * sigma + 0.25 * np.sqrt(x.var(0) + 0.01)
     np.testing.assert_allclose(running.mean, mean, rtol=1e-5)
     np.testing.assert_allclose(np.sqrt(running.var + 0.01), sigma, rtol=1e-5)
@@ -98,18 +98,18 @@ def test_averages_are_those_of_mean_and_deviation(rng):
     y, _ = norm(jn.Affine(None, None), jnp.asarray(x, jnp.float32), running)
     np.testing.assert_allclose(y, (x - mean) / sigma, atol=1e-5)
     # Constant data cannot make a variance negative; nothing measured changes nothing.
-    low = jn.zoo.BatchRenorm(momentum=0.0, epsilon=0.01).fold(running, jn.moments(jnp.full((4, 2), 3.0)))
+    low = jn.zoo.BatchRenorm(momentum=0.0, epsilon=0.01).update_running(running, jn.moments(jnp.full((4, 2), 3.0)))
     assert (np.asarray(low.var) >= 0).all()
     np.testing.assert_allclose(low.var, 0.0, atol=1e-6)
     empty = jn.moments(jnp.ones((4, 2)), where=jnp.zeros((4, 1), bool))
-    for a, b in zip(norm.fold(running, empty), running, strict=True):
+    for a, b in zip(norm.update_running(running, empty), running, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_rows_of_steps_are_pooled_as_variances(rng):
     norm, x = jn.zoo.BatchRenorm(momentum=0.0), rng.standard_normal((3, 4, 2)).astype(np.float32)
     steps = jax.vmap(jn.moments)(x)
-    folded = norm.fold(norm.initial_stats((2,)), steps)
+    folded = norm.update_running(norm.initial_stats((2,)), steps)
     mean, var, _ = oracles.moments(x)
     np.testing.assert_allclose(folded.mean, mean, atol=1e-6)
     np.testing.assert_allclose(folded.var, var, atol=1e-5)
@@ -143,7 +143,7 @@ def test_keras_over_three_steps(rng):
         with lenient():
             theirs = layer(jnp.asarray(x), training=True)
         np.testing.assert_allclose(y, theirs, atol=3e-5)
-        running = norm.fold(running, measured)
+        running = norm.update_running(running, measured)
     with lenient():
         theirs = layer(jnp.asarray(x), training=False)
     np.testing.assert_allclose(norm(jn.Affine(scale, bias), jnp.asarray(x), running)[0], theirs, atol=3e-5)
@@ -155,7 +155,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"BatchRenorm: stats is None, .* Call train\(params, x, running\)"):
         norm(norm.init((3,)), x)
     with pytest.raises(ValueError, match=r"LSTM: norm.cell: BatchRenorm.* it looks at running statistics"):
-        jn.LSTM(3, norm=jn.Sites(cell=norm))
+        jn.LSTM(3, norm=jn.CellNorms(cell=norm))
     for make in (lambda: jn.zoo.BatchRenorm(r_max=0.5), lambda: jn.zoo.renorm_limits(1, r_max=0.5)):
         with pytest.raises(ValueError, match=r"r_max must be a number in \[1.0, inf\], got 0.5"):
             make()

@@ -64,7 +64,7 @@ def test_published_rule_of_the_running_variance(rng):
     x = rng.standard_normal((2, 3, 4)).astype(np.float32)
     norm = jn.zoo.EvoNormB0()
     _, measured = norm(norm.init((4,)), jnp.asarray(x))
-    running = norm.fold(norm.initial_stats((4,)), measured)
+    running = norm.update_running(norm.initial_stats((4,)), measured)
     np.testing.assert_allclose(running.var, 0.9 + 0.1 * x.astype(np.float64).var((0, 1), ddof=1), rtol=1e-5)
 
 

@@ -156,7 +156,7 @@ def test_running_and_population_statistics_are_those_of_the_square(rng):
     running, batches = norm.initial_stats((3,)), []
     for batch in x:
         _, measured = norm(params, jnp.asarray(batch))
-        running = norm.fold(running, measured)
+        running = norm.update_running(running, measured)
         batches.append(measured)
     squares = [[batch_oracles.lp_estimate(np.float64(b[:, f]), "l1") ** 2 for f in range(3)] for b in x]
     np.testing.assert_allclose(running.var, 0.25 + 0.25 * np.array(squares[0]) + 0.5 * np.array(squares[1]), rtol=1e-5)
@@ -168,11 +168,13 @@ def test_running_and_population_statistics_are_those_of_the_square(rng):
 
 
 def test_in_a_cell(rng):
-    cell = jn.LSTM(3, norm=jn.Sites(input=jn.zoo.LpBatchNorm(), recurrent=jn.zoo.RangeBatchNorm(constant="consistent")))
+    cell = jn.LSTM(
+        3, norm=jn.CellNorms(input=jn.zoo.LpBatchNorm(), recurrent=jn.zoo.RangeBatchNorm(constant="consistent"))
+    )
     params = cell.init(jax.random.key(0), 2)
     xs = jnp.asarray(rng.standard_normal((4, 5, 2)), jnp.float32)
     out = jn.unroll(cell, params, xs, lengths=jnp.array([4, 2, 0, 3, 4]))
-    folded = cell.fold(cell.initial_stats(), out.moments)
+    folded = cell.update_running(cell.initial_stats(), out.moments)
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((out.outputs, folded)))
 
 

@@ -135,7 +135,7 @@ def test_flax_batch_norm_in_training_and_inference(linen, rng):
     assert_agree(ours, training)
     with lenient():
         _, updated = module(False).apply(variables, jnp.asarray(data.x), mutable=["batch_stats"])
-    folded = spec.fold(data.running(), ours[2])
+    folded = spec.update_running(data.running(), ours[2])
     np.testing.assert_allclose(folded.mean, updated["batch_stats"]["mean"], atol=1e-5)
     np.testing.assert_allclose(folded.var, updated["batch_stats"]["var"], atol=1e-5)
 
@@ -186,7 +186,7 @@ def test_torch_batch_norm_over_three_batches(torch, rng, torch_momentum):
         theirs = data.torch(torch, module, "features_second")
         ours = data.ours(spec, data.affine())
         assert_agree(ours, theirs)
-        running = spec.fold(running, ours[2])
+        running = spec.update_running(running, ours[2])
         parts.append(data.x)
     np.testing.assert_allclose(running.mean, module.running_mean.numpy(), atol=1e-5)
     np.testing.assert_allclose(running.var, module.running_var.numpy(), atol=1e-5)
@@ -227,7 +227,7 @@ def test_keras_batch_norm_in_training_and_inference(keras, rng):
     assert_agree(ours, data.theirs(lambda x: stateless(x)[0]))
     with lenient():
         _, (mean, var) = stateless(jnp.asarray(data.x))
-    folded = spec.fold(data.running(), ours[2])
+    folded = spec.update_running(data.running(), ours[2])
     np.testing.assert_allclose(folded.mean, mean, atol=1e-5)
     np.testing.assert_allclose(folded.var, var, atol=1e-5)
 

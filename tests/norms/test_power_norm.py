@@ -49,7 +49,7 @@ def test_training_steps_are_those_of_the_published_code(groups, rng):
             return jnp.sum(y * dy), (y, measured)
 
         slopes, (y, measured) = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(params, running, x)
-        return y, slopes, norm.correct(norm.fold(running, measured), slopes[1])
+        return y, slopes, norm.correct(norm.update_running(running, measured), slopes[1])
 
     for _ in range(4):
         x, dy = rng.standard_normal((2, 7, 6)) + 0.5
@@ -85,7 +85,7 @@ def test_border_of_the_warm_up(warmup, rng, x64):
             return jnp.sum(y * dy), (y, measured)
 
         slopes, (y, measured) = jax.grad(loss, argnums=(0, 1), has_aux=True)(data, running)
-        return y, slopes[0], norm.correct(norm.fold(running, measured), slopes[1])
+        return y, slopes[0], norm.correct(norm.update_running(running, measured), slopes[1])
 
     for step in range(1, warmup + 3):
         x, dy = rng.standard_normal((2, 6, 4))
@@ -162,7 +162,7 @@ def test_padding_reaches_nothing(rng):
     assert not np.asarray(dx)[1].any()
     # A batch of padding alone leaves the running statistics.
     _, (_, nothing) = run(jnp.asarray(x), jnp.zeros((4, 1), bool))
-    for old, new in zip(running, norm.fold(running, nothing), strict=True):
+    for old, new in zip(running, norm.update_running(running, nothing), strict=True):
         np.testing.assert_array_equal(old, new)
 
 

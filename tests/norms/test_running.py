@@ -30,19 +30,19 @@ def random_steps(rng, steps=5, batch=4, features=2):
 
 
 # Compiled whole, which costs less than operation by operation.
-fold = jax.jit(jn.fold, static_argnames=("momentum", "ddof", "debias"))
+fold = jax.jit(jn.update_running, static_argnames=("momentum", "ddof", "debias"))
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_fold_is_the_exponential_average(rng, ddof):
     old = as_moments(rng.standard_normal(3), rng.uniform(0.5, 2.0, 3), 10.0)
     batch = as_moments(rng.standard_normal(3), rng.uniform(0.5, 2.0, 3), 4.0)
-    got = fold(old, batch, momentum=0.9, ddof=ddof)
+    got = update_running(old, batch, momentum=0.9, ddof=ddof)
     corrected = np.asarray(batch.var) * (4.0 / 3.0 if ddof else 1.0)
     assert_moments(
         got, (0.9 * np.asarray(old.mean) + 0.1 * batch.mean, 0.9 * np.asarray(old.var) + 0.1 * corrected, 14.0)
     )
-    kept, replaced = (fold(old, batch, momentum=m, ddof=ddof) for m in (1.0, 0.0))
+    kept, replaced = (update_running(old, batch, momentum=m, ddof=ddof) for m in (1.0, 0.0))
     assert_moments(kept, (old.mean, old.var, 14.0))
     assert_moments(replaced, (batch.mean, corrected, 14.0))
 
@@ -52,7 +52,7 @@ def test_fold_without_momentum_is_the_exact_average_over_everything(rng):
     batches = [rng.standard_normal((size, features)) * 2 + 5 for size in sizes]
     running = jn.BatchNorm().initial_stats((features,))
     for batch in batches:
-        running = fold(running, as_moments(*oracles.moments(batch)[:2], len(batch)), momentum=None)
+        running = update_running(running, as_moments(*oracles.moments(batch)[:2], len(batch)), momentum=None)
     mean, var, count = oracles.moments(np.concatenate(batches))
     assert_moments(running, (mean, var, count[0]))
 
@@ -62,14 +62,14 @@ def test_fold_leaves_what_nobody_measured():
     measured = as_moments([10.0, 20.0, 0.0], [4.0, 0.0, 0.0], [2.0, 1.0, 0.0])
     for momentum in (0.5, None):
         for ddof in (0, 1):
-            got = fold(running, measured, momentum=momentum, ddof=ddof)
+            got = update_running(running, measured, momentum=momentum, ddof=ddof)
             # The third was never seen. The second has one element: an unbiased variance exists only for the union.
             np.testing.assert_array_equal([leaf[2] for leaf in got], [leaf[2] for leaf in running])
             assert got.mean[1] != running.mean[1]
             assert (got.var[1] == running.var[1]) == (ddof == 1 and momentum is not None)
             np.testing.assert_array_equal(got.count, [7.0, 6.0, 5.0])
             assert all(np.isfinite(np.asarray(leaf)).all() for leaf in got)
-    half = fold(running, measured, momentum=0.5, ddof=1)
+    half = update_running(running, measured, momentum=0.5, ddof=1)
     np.testing.assert_allclose(half.var[0], 0.5 * 0.5 + 0.5 * 4.0 * 2.0, rtol=1e-6)
 
 
@@ -77,7 +77,7 @@ def test_no_gradient_flows_through_fold():
     running = jn.BatchNorm().initial_stats((2,))
 
     def total(x):
-        folded = fold(running, jn.moments(x))
+        folded = update_running(running, jn.moments(x))
         return jnp.sum(folded.mean) + jnp.sum(folded.var)
 
     assert not np.asarray(jax.jit(jax.grad(total))(jnp.array([[1.0, 2.0], [3.0, 5.0]]))).any()
@@ -120,7 +120,7 @@ def test_debiased_average(rng, momentum):
     running = as_moments(np.zeros(3), np.ones(3), 0.0)
     mean, var, total = np.full(3, 7.0), np.full(3, 7.0), 0.0
     for k, (n, batch) in enumerate(zip(sizes, batches, strict=True)):
-        running = fold(running, batch, momentum=momentum, debias=True)
+        running = update_running(running, batch, momentum=momentum, debias=True)
         total += n
         weight = max(1 - momentum, n / total)
         mean, var = (old + weight * (np.asarray(new) - old) for old, new in ((mean, batch.mean), (var, batch.var)))
@@ -129,7 +129,7 @@ def test_debiased_average(rng, momentum):
             shares = sizes[:3] / sizes[:3].sum()
             plain = [shares @ [getattr(b, name) for b in batches[:3]] for name in ("mean", "var")]
             assert_moments(running, (*plain, total))
-    empty = fold(running, as_moments(np.full(3, 9.0), np.full(3, 9.0), 0.0), momentum=momentum, debias=True)
+    empty = update_running(running, as_moments(np.full(3, 9.0), np.full(3, 9.0), 0.0), momentum=momentum, debias=True)
     assert_moments(empty, running, 0.0)
 
 
@@ -138,29 +138,29 @@ def test_the_start_values_take_no_digits_from_the_first_batch(rule, rng):
     """A variance of 1e-5 beside the 1 that it replaces, a mean of 1e-5 beside 1e4."""
     first = as_moments(rng.uniform(1e-5, 2e-5, 3), rng.uniform(1e-5, 2e-5, 3), 4.0)
     for running in (as_moments(np.zeros(3), np.ones(3), 0.0), as_moments(np.full(3, 1e4), np.full(3, 1e4), 0.0)):
-        assert_moments(fold(running, first, **rule), first, 0.0)
+        assert_moments(update_running(running, first, **rule), first, 0.0)
 
 
 def test_fold_pools_parts_of_a_batch(rng):
     x, mask, measured = random_steps(rng)
     single = as_moments(np.zeros(2), np.ones(2), 0.0)
     mean, var, count = oracles.moments(x, axis=(0, 1), where=mask)
-    assert_moments(fold(single, measured, momentum=0.9), (0.1 * mean, 0.9 + 0.1 * var, count[0]))
+    assert_moments(update_running(single, measured, momentum=0.9), (0.1 * mean, 0.9 + 0.1 * var, count[0]))
 
 
 def test_debiased_rows_and_features_have_shares_of_their_own():
     running = as_moments(np.zeros((2, 1)), np.ones((2, 1)), [0.0, 12.0])
-    got = fold(running, as_moments([[4.0], [4.0]], [[2.0], [2.0]], [4.0, 4.0]), momentum=0.9, debias=True)
+    got = update_running(running, as_moments([[4.0], [4.0]], [[2.0], [2.0]], [4.0, 4.0]), momentum=0.9, debias=True)
     assert_moments(got, ([[4.0], [1.0]], [[2.0], [1.25]], [4.0, 16.0]))
     apart = as_moments([4.0, 4.0], [2.0, 2.0], [4.0, 12.0])
-    got = fold(as_moments(np.zeros(2), np.ones(2), 4.0), apart, momentum=0.9, debias=True)
+    got = update_running(as_moments(np.zeros(2), np.ones(2), 4.0), apart, momentum=0.9, debias=True)
     assert_moments(got, ([2.0, 3.0], [1.5, 1.75], 16.0))
 
 
 def test_fold_maps_over_trees_and_passes_empty_places(rng):
     old, new = (as_moments(rng.standard_normal(2), rng.uniform(0.5, 2.0, 2), 3.0) for _ in range(2))
-    got = fold({"a": old, "b": ((), old)}, {"a": new, "b": ((), new)}, momentum=0.3)
-    want = fold(old, new, momentum=0.3)
+    got = update_running({"a": old, "b": ((), old)}, {"a": new, "b": ((), new)}, momentum=0.3)
+    want = update_running(old, new, momentum=0.3)
     assert got["b"][0] == ()
     for moments in (got["a"], got["b"][1]):
         assert_moments(moments, want, 0.0)
@@ -170,7 +170,7 @@ def test_fold_keeps_the_dtypes_of_the_running_statistics(x64):
     running = jn.BatchNorm().initial_stats((1,))
     measured = jax.jit(jn.moments)(jnp.array([[1.0], [4.0]], jnp.float64))
     assert measured.mean.dtype == jnp.float64
-    assert all(leaf.dtype == jnp.float32 for leaf in fold(running, measured))
+    assert all(leaf.dtype == jnp.float32 for leaf in update_running(running, measured))
 
 
 def test_population_is_algorithm_2_of_batch_normalization(rng):
@@ -213,14 +213,20 @@ def test_population_of_rows_trees_and_unseen_entries(rng):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda r, m: jn.fold(r, m, momentum=1.5), r"fold: momentum must be a number in \[0.0, 1.0\], got 1.5"),
-        (lambda r, m: jn.fold(r, m, ddof=2), r"fold: ddof must be 0 .* or 1 .*, got 2"),
-        (lambda r, m: jn.fold(r, as_moments(np.zeros(3), np.ones(3), 1.0)), r"fold: measured.mean has shape \(3,\), "),
+        (
+            lambda r, m: jn.update_running(r, m, momentum=1.5),
+            r"update_running: momentum must be a number in \[0.0, 1.0\], got 1.5",
+        ),
+        (lambda r, m: jn.update_running(r, m, ddof=2), r"update_running: ddof must be 0 .* or 1 .*, got 2"),
+        (
+            lambda r, m: jn.update_running(r, as_moments(np.zeros(3), np.ones(3), 1.0)),
+            r"update_running: measured.mean has shape \(3,\), ",
+        ),
         (lambda r, m: jn.population([]), r"population: batches is empty. Pass"),
         (lambda r, m: jn.population([m], ddof=2), r"population: ddof must be 0 or 1, got 2"),
         (
-            lambda r, m: jn.fold(m, jn.merge(m, m)._replace(mean=m.mean[:3])),
-            r"fold: measured.mean has shape \(3, 2\), ",
+            lambda r, m: jn.update_running(m, jn.merge(m, m)._replace(mean=m.mean[:3])),
+            r"update_running: measured.mean has shape \(3, 2\), ",
         ),
     ],
 )

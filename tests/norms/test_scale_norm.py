@@ -60,5 +60,5 @@ def test_one_number_does_not_fit_a_cell(rng):
     gains = jn.Affine(jnp.stack([jnp.full(4, 1 / np.sqrt(n)) for n in (8, 8, 4)]), None)
     rms = jn.GRU(4, norm=jn.RMSNorm(epsilon=0.0))
     scaled = rms.init(jax.random.key(0), 5)
-    scaled = scaled._replace(norm=jn.Sites(gains, gains, ()))
+    scaled = scaled._replace(norm=jn.CellNorms(gains, gains, ()))
     np.testing.assert_allclose(outputs, jn.unroll(rms, scaled, xs).outputs, atol=1e-5)

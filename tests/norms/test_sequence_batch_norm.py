@@ -66,7 +66,7 @@ def test_frame_wise_running_rows(rng):
     )
     params = affine(rng, 3)
     _, rows = norm(params, array(x))
-    running = norm.fold(norm.initial_stats((3,)), rows)
+    running = norm.update_running(norm.initial_stats((3,)), rows)
     want = [x[0], x[1], x[2:].reshape(-1, 3)]
     np.testing.assert_allclose(running.mean, [0.75 * part.mean(0) for part in want], atol=1e-5)
     np.testing.assert_allclose(running.var, [0.25 + 0.75 * part.var(0) for part in want], rtol=1e-5)
@@ -77,7 +77,7 @@ def test_frame_wise_running_rows(rng):
         np.testing.assert_allclose(y[t], jn.batch_norm(array(x[t]), *params, moments=row)[0], atol=1e-6)
     piece, _ = jn.zoo.frame_wise_batch_norm(array(x[1:]), *params, moments=running, start=1)
     np.testing.assert_allclose(piece, y[1:], atol=1e-6)
-    short = norm.fold(norm.initial_stats((3,)), jax.tree.map(lambda leaf: leaf[:2], rows))
+    short = norm.update_running(norm.initial_stats((3,)), jax.tree.map(lambda leaf: leaf[:2], rows))
     np.testing.assert_allclose(short.mean, [*running.mean[:2], np.zeros(3)], atol=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_scale_and_bias_of_each_class(rng, shape, axis, kept):
     for i, label in enumerate(labels):
         want = oracles.affine(plain, params.scale[label], params.bias[label], kept, None)[i]
         np.testing.assert_allclose(y[i], want, atol=2e-5)
-    running = norm.fold(norm.initial_stats((3,)), measured)
+    running = norm.update_running(norm.initial_stats((3,)), measured)
     np.testing.assert_allclose(running.mean, 0.1 * oracles.moments(x, axis=axis)[0], atol=1e-6)
     frozen, _ = norm(params, array(x), jnp.asarray(labels), running)
     np.testing.assert_allclose(norm(params, array(x[:1]), jnp.asarray(labels[:1]), running)[0], frozen[:1], atol=1e-6)
@@ -150,12 +150,12 @@ def test_momentum_statistics_are_those_that_fold_makes(rng):
     norm = jn.zoo.MomentumBatchNorm(momentum=0.9)
     running = jn.moments(array(rng.standard_normal((9, 3))))
     y, measured = norm.train(params, x, running)
-    folded = norm.fold(running, measured)
+    folded = norm.update_running(running, measured)
     np.testing.assert_allclose(y, norm(params, x, folded)[0], atol=1e-5)
     inference_only = jn.BatchNorm(momentum=0.9)
     plain, same = inference_only.train(params, x, running)
     assert np.abs(np.asarray(y) - np.asarray(plain)).max() > 0.1
-    for a, b in zip(inference_only.fold(running, same), folded, strict=True):
+    for a, b in zip(inference_only.update_running(running, same), folded, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 

@@ -123,7 +123,7 @@ def test_batch_normalization_is_a_case(rng):
         )
         close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
         jax.tree.map(close, got, want)
-        running, moving = norm.fold(running, got[1][1]), plain.fold(moving, want[1][1])
+        running, moving = norm.update_running(running, got[1][1]), plain.update_running(moving, want[1][1])
         jax.tree.map(close, running.long, moving)
 
 
@@ -211,7 +211,7 @@ def test_errors(unhooked):
     with pytest.raises(ValueError, match=r"StreamingNorm: stats is None, .* Call train\(params, x, running\)"):
         norm(norm.init((3,)), x)
     with pytest.raises(ValueError, match=r"LSTM: norm.recurrent: StreamingNorm.* it looks at running statistics"):
-        jn.LSTM(3, norm=jn.Sites(recurrent=norm))
+        jn.LSTM(3, norm=jn.CellNorms(recurrent=norm))
     with pytest.raises(ValueError, match=r"streaming_norm: stats must have shape \(\*F\) = \(3,\), got \(2,\)"):
         jn.zoo.streaming_norm(x, stats=norm.initial_stats((2,)))
     for wrong, message in (

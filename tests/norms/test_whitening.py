@@ -97,7 +97,7 @@ def test_published_running_statistics(cls, rng):
     for _ in range(2):
         x = jnp.asarray(correlated(rng, 30, 4))
         _, measured = norm.train(params, x, running)
-        running = norm.fold(running, measured)
+        running = norm.update_running(running, measured)
         new_mean, new_matrix, _ = oracles.measured(norm, np.asarray(x))
         mean, matrix = 0.9 * mean + 0.1 * new_mean, 0.9 * matrix + 0.1 * new_matrix
     np.testing.assert_allclose(running.mean, mean, rtol=1e-4)
@@ -109,7 +109,7 @@ def test_published_running_statistics(cls, rng):
     np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
     # A batch without a real row leaves them.
     _, empty = norm.train(params, x, running, jnp.zeros((30, 1), bool))
-    for old, new in zip(running, norm.fold(running, empty), strict=True):
+    for old, new in zip(running, norm.update_running(running, empty), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
@@ -122,7 +122,7 @@ def test_running_covariances(cls, rng):
         norm = cls(momentum=0.5, running=kind, epsilon=1e-3)
         running = norm.initial_stats((3,))
         for x in batches:
-            running = norm.fold(running, norm(norm.init((3,)), x)[1])
+            running = norm.update_running(running, norm(norm.init((3,)), x)[1])
         by[kind] = norm(norm.init((3,)), batches[0], running)[0]
     covariance = np.eye(3) / 4
     for weight, x in zip((0.25, 0.5), batches, strict=True):

@@ -103,8 +103,8 @@ def test_project_gradients_leaves_no_part_along_the_weights(rng):
 
 def test_the_tangent_gradient_is_that_of_unit_rows(rng):
     # On the sphere the gradient through w/|w| is the projected one: the reparametrization and the projection agree.
-    w = jn.weight_norms.unit_rows(jnp.asarray(rng.standard_normal((5, 3)), jnp.float32))
-    through = jax.grad(lambda w: jnp.sum(jnp.sin(jn.weight_norms.unit_rows(w))))(w)
+    w = jn.weight_norms.unit_norm(jnp.asarray(rng.standard_normal((5, 3)), jnp.float32))
+    through = jax.grad(lambda w: jnp.sum(jnp.sin(jn.weight_norms.unit_norm(w))))(w)
     plain = {"kernel": jax.grad(lambda w: jnp.sum(jnp.sin(w)))(w)}
     project = optim.project_gradients()
     update, _ = project.update(plain, project.init({"kernel": w}), {"kernel": w})
@@ -146,7 +146,7 @@ def test_correction_gives_the_directions_of_weight_decay(rng):
             return (optax.apply_updates(params, updates), state), params
 
         (final, _), seen = jax.lax.scan(step, (start, optimizer.init(start)), length=150)
-        return jn.weight_norms.unit_rows(final["kernel"]), seen
+        return jn.weight_norms.unit_norm(final["kernel"]), seen
 
     decay = optax.chain(optax.add_decayed_weights(0.02), optax.sgd(0.3))
     decayed, seen = jax.jit(lambda: train(decay))()

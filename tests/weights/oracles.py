@@ -82,7 +82,7 @@ def spectral_norm(kernel, u, v, scale=None, axis=None):
 def of_spec(spec: Any, params: Any, state: Any) -> np.ndarray:
     """The kernel that a spec must make, from the equation of its paper."""
     kernel = np.asarray(params.kernel, np.float64)
-    if isinstance(spec, jn.weight_norms.UnitRows):
+    if isinstance(spec, jn.weight_norms.UnitNorm):
         return weight_norm(kernel, None, spec.axis)
     if isinstance(spec, jn.WeightNorm):
         return weight_norm(kernel, params.scale, spec.axis)

@@ -119,7 +119,7 @@ every_layer = pytest.mark.parametrize("name", LAYERS)
 def test_linen(name, rng, key):
     make, _, shape, axes = LAYERS[name]
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
-    plain, wrapped = make(), jl.Reparametrized(make(), jn.weight_norms.UnitRows())
+    plain, wrapped = make(), jl.Reparametrized(make(), jn.weight_norms.UnitNorm())
     with lenient():
         variables = cases.randomize(wrapped.init(key, x), rng)
         params = variables["params"]
@@ -148,7 +148,7 @@ def test_nnx(name, rng):
     x = jnp.asarray(rng.standard_normal(shape), jnp.float32)
     plain = make(nnx.Rngs(0))
     nnx.update(plain, cases.randomize(nnx.state(plain, nnx.Param), rng))
-    wrapped = jx.Reparametrized(plain, jn.weight_norms.UnitRows())
+    wrapped = jx.Reparametrized(plain, jn.weight_norms.UnitNorm())
     with lenient():
         got = nnx.jit(lambda module, x: module(x))(wrapped, x)
         gradient = nnx.to_pure_dict(nnx.grad(lambda module: jnp.sum(jnp.sin(module(x))))(wrapped))
@@ -166,7 +166,7 @@ def test_nnx(name, rng):
 
 def test_rows_of_an_embedding(rng, key):
     tokens = jnp.asarray([[0, 3, 1]])
-    wrapped = jl.Reparametrized(nn.Embed(6, 4), {"embedding": jn.weight_norms.UnitRows()})
+    wrapped = jl.Reparametrized(nn.Embed(6, 4), {"embedding": jn.weight_norms.UnitNorm()})
     close(jnp.linalg.norm(wrapped.init_with_output(key, tokens)[0], axis=-1), np.ones((1, 3)))
     wrapped = jx.Reparametrized(nnx.Embed(6, 4, rngs=nnx.Rngs(0)), {"embedding": jn.WeightNorm()})
     assert wrapped.scale.embedding.shape == (6,)

@@ -48,7 +48,7 @@ def model_params(rng, key):
 
 def test_a_whole_model_in_linen(rng, key):
     params, x = model_params(rng, key)
-    wrapped = jl.Reparametrized(Model(), jn.weight_norms.UnitRows())
+    wrapped = jl.Reparametrized(Model(), jn.weight_norms.UnitNorm())
     with lenient():
         got = wrapped.apply({"params": {"module": params}}, x)
         close(got, Model().apply({"params": normalized(params, AXES)}, x))
@@ -117,7 +117,7 @@ def test_axes_by_name_and_by_function(rng, key):
     for axis in (told, rule):
         close(project(params, axis=axis), normalized(params, want))
         with lenient():
-            wrapped = jl.Reparametrized(Model(), jn.weight_norms.UnitRows(), axis=axis)
+            wrapped = jl.Reparametrized(Model(), jn.weight_norms.UnitNorm(), axis=axis)
             got = wrapped.apply({"params": {"module": params}}, x)
             close(got, Model().apply({"params": normalized(params, want)}, x))
             scale = jl.Reparametrized(Model(), jn.WeightNorm(), axis=axis).init(key, x)["params"]["scale"]

@@ -139,7 +139,7 @@ def test_unit_rows_are_those_of_keras(rng):
     kernel = jnp.asarray(rng.standard_normal((3, 2, 2, 4)), jnp.float32)
     with lenient():
         want = keras.constraints.UnitNorm(axis=(0, 1, 2))(kernel)
-    np.testing.assert_allclose(jn.weight_norms.unit_rows(kernel), want, rtol=1e-5)
+    np.testing.assert_allclose(jn.weight_norms.unit_norm(kernel), want, rtol=1e-5)
 
 
 def test_row_12_zero_weights_have_finite_gradients():

@@ -16,12 +16,12 @@ SPECS = list({type(case.spec): dataclasses.replace(case.spec, axis=0) for case i
 LSTM = jn.lstm(cases.HIDDEN)
 
 
-def loss_of(spec, state, params, xs, schedule):
+def loss_of(spec, state, params, xs, method):
     """A loss of the weights behind the recurrent kernel, and of all others."""
 
     def loss(weights, params):
         kernel = spec(weights, spec.advance(weights, state))
-        out = jn.unroll(LSTM, params._replace(recurrent=kernel), xs, schedule=schedule)
+        out = jn.unroll(LSTM, params._replace(recurrent=kernel), xs, method=method)
         return jnp.sum(jnp.sin(out.outputs)), kernel
 
     return loss
@@ -34,10 +34,10 @@ def lstm_with(spec, rng):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: type(spec).__name__)
-@pytest.mark.parametrize("schedule", ["plain", "chunked"])
-def test_it_is_applied_once_outside_the_loop(spec, schedule, rng):
+@pytest.mark.parametrize("method", ["scan", "chunked"])
+def test_it_is_applied_once_outside_the_loop(spec, method, rng):
     weights, state, params, xs = lstm_with(spec, rng)
-    loss = loss_of(spec, state, params, xs, schedule)
+    loss = loss_of(spec, state, params, xs, method)
 
     def roots(found):
         return [equation.primitive.name for equation in found].count("sqrt")
@@ -57,7 +57,7 @@ def test_it_is_applied_once_outside_the_loop(spec, schedule, rng):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: type(spec).__name__)
 def test_the_cell_runs_with_the_kernel_of_the_paper(spec, rng):
     weights, state, params, xs = lstm_with(spec, rng)
-    loss = loss_of(spec, state, params, xs, "plain")
+    loss = loss_of(spec, state, params, xs, "scan")
     (value, kernel), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(weights, params)
     used = spec.advance(weights, state)
     want = oracles.of_spec(spec, jax.tree.map(lambda a: np.asarray(a, np.float64), weights), used)

@@ -45,14 +45,14 @@ def test_without_an_axis_the_last_one_is_that_of_the_units(rng):
         ((2, 2, 2, 3, 4), (0, 1, 2, 3)),
     ):
         kernel = float32(rng.standard_normal(shape))
-        np.testing.assert_array_equal(jn.weight_norms.unit_rows(kernel), jn.weight_norms.unit_rows(kernel, axis=axis))
+        np.testing.assert_array_equal(jn.weight_norms.unit_norm(kernel), jn.weight_norms.unit_norm(kernel, axis=axis))
         lengths = jn.weight_norms.unit_lengths(kernel)
         inputs = oracles.input_axes(None, len(shape))
         assert lengths.shape == tuple(size for a, size in enumerate(shape) if a not in inputs)
         np.testing.assert_allclose(lengths, np.sqrt((np.asarray(kernel) ** 2).sum(inputs)), rtol=1e-6)
     gates = float32(rng.standard_normal((5, 4, 3)))
-    apart = jax.vmap(jn.weight_norms.unit_rows, in_axes=1, out_axes=1)(gates)
-    np.testing.assert_allclose(jn.weight_norms.unit_rows(gates, axis=0), apart, rtol=1e-6)
+    apart = jax.vmap(jn.weight_norms.unit_norm, in_axes=1, out_axes=1)(gates)
+    np.testing.assert_allclose(jn.weight_norms.unit_norm(gates, axis=0), apart, rtol=1e-6)
 
 
 def test_three_axes_have_to_be_named(rng, key):
@@ -67,7 +67,7 @@ def test_three_axes_have_to_be_named(rng, key):
         "bounded_weight_norm": lambda kernel, **more: jn.weight_norms.bounded_weight_norm(kernel, jnp.ones(()), **more),
         "centered_weight_norm": jn.weight_norms.centered_weight_norm,
         "weight_standardization": jn.weight_standardization,
-        "unit_rows": jn.weight_norms.unit_rows,
+        "unit_norm": jn.weight_norms.unit_norm,
         "unit_lengths": jn.weight_norms.unit_lengths,
         "spectral_norm": lambda kernel, **more: jn.spectral_norm(kernel, state, iterations=0, **more),
         "power_iteration": lambda kernel, **more: jn.weight_norms.power_iteration(kernel, state, **more),
@@ -82,7 +82,7 @@ def test_three_axes_have_to_be_named(rng, key):
         jn.weight_norms.CenteredWeightNorm(),
         jn.WeightStandardization(),
         jn.SpectralNorm(),
-        jn.weight_norms.UnitRows(),
+        jn.weight_norms.UnitNorm(),
     ):
         with pytest.raises(ValueError, match=type(spec).__name__ + "|unit_lengths"):
             spec.init(kernel, key)

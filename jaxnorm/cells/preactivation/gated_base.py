@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation import gates, products
@@ -54,8 +54,8 @@ class Gated(Frame):
         return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
 
     def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """The normalized input products of all steps plus the biases, in the compute dtype."""
         where_from = f"{type(self).__name__}.project"
         return gates.project(where_from, ready, self.sites, self.gate_groups, xs, stats, where)

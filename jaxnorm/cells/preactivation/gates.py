@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.preactivation import products
 from jaxnorm.cells.preactivation.centering import after_centering, center
 from jaxnorm.cells.preactivation.products import Kernel, add_biases, gather_bias, merge_gates, ready_kernel, split_gates
@@ -26,7 +26,7 @@ class ReadyGates(NamedTuple):
 
     kernel: Float[Array, "I GH"]
     recurrent: Kernel
-    norm: Sites
+    norm: CellNorms
     bias: Float[Array, " GH"] | None
     """Added to the normalized input product."""
     input_bias: Float[Array, " GH"] | None
@@ -49,7 +49,7 @@ class ReadyGates(NamedTuple):
 
 def prepare(
     params: Any,
-    sites: Sites,
+    sites: CellNorms,
     groups: tuple[int, ...],
     dtype: DTypeLike | None,
     *,
@@ -76,7 +76,7 @@ def prepare(
         None if leaf is None else merge_gates(leaf) for leaf in (input_bias, recurrent_bias, bias, recurrent_out)
     )
     merged = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent", "summed")}
-    norm: Sites = params.norm._replace(**merged)
+    norm: CellNorms = params.norm._replace(**merged)
     # Where the sum alone is normalized its mean is that of both products.
     joint = sites.input == sites.recurrent == Identity() != sites.summed
     over_input, over_recurrent = (sites.summed,) * 2 if joint else (sites.input, sites.recurrent)
@@ -108,26 +108,26 @@ def prepare(
 def project(
     where_from: str,
     ready: ReadyGates,
-    sites: Sites,
+    sites: CellNorms,
     groups: tuple[int, ...],
     xs: Float[Array, "T *B I"],
-    stats: Sites | None,
+    stats: CellNorms | None,
     where: Bool[Array, "T *B"] | None,
-) -> tuple[Float[Array, "T *B GH"], Sites]:
+) -> tuple[Float[Array, "T *B GH"], CellNorms]:
     """The normalized input products of all steps plus what is added to them, in the compute dtype."""
     products.check_features(where_from, xs, ready.kernel)
     zs = base.add_bias(products.matmul(xs, ready.kernel), ready.input_bias)
     function = partial(normalize, sites.input, groups, ready.norm.input)
     zs, measured = base.over_steps(function, zs, None if stats is None else stats.input, where)
-    return base.add_bias(zs, ready.bias).astype(ready.kernel.dtype), Sites(input=measured)
+    return base.add_bias(zs, ready.bias).astype(ready.kernel.dtype), CellNorms(input=measured)
 
 
 def normalize_recurrent(
     ready: ReadyGates,
-    sites: Sites,
+    sites: CellNorms,
     groups: tuple[int, ...],
     a_t: Float[Array, "*B GH"],
-    stats_t: Sites | None,
+    stats_t: CellNorms | None,
     where_t: Bool[Array, "*B"] | None,
 ) -> tuple[Float[Array, "*B GH"], Stats]:
     """The normalized recurrent product of one step, and its moments."""
@@ -138,25 +138,25 @@ def normalize_recurrent(
 
 def total(
     ready: ReadyGates,
-    sites: Sites,
+    sites: CellNorms,
     groups: tuple[int, ...],
     z_t: Float[Array, "*B GH"],
     a_t: Float[Array, "*B GH"],
-    stats_t: Sites | None,
+    stats_t: CellNorms | None,
     where_t: Bool[Array, "*B"] | None,
-) -> tuple[Float[Array, "*B GH"], Sites]:
+) -> tuple[Float[Array, "*B GH"], CellNorms]:
     """The pre-activations of one step, from the projected input and the recurrent product; and the moments."""
     r, m_recurrent = normalize_recurrent(ready, sites, groups, a_t, stats_t, where_t)
     s = z_t.astype(r.dtype) + r
     if sites.summed == Identity():
-        return s, Sites(recurrent=m_recurrent)
+        return s, CellNorms(recurrent=m_recurrent)
     centered = sites.input == sites.recurrent == Identity()
     stats = None if stats_t is None else stats_t.summed
     s, m_summed = normalize(sites.summed, groups, ready.norm.summed, s, stats, where_t, centered=centered)
-    return base.add_bias(s, ready.summed_bias), Sites(recurrent=m_recurrent, summed=m_summed)
+    return base.add_bias(s, ready.summed_bias), CellNorms(recurrent=m_recurrent, summed=m_summed)
 
 
-def shift_last_norm(sites: Sites, norm: Sites, gate: int | slice, start: float | Array) -> Sites:
+def shift_last_norm(sites: CellNorms, norm: CellNorms, gate: int | slice, start: float | Array) -> CellNorms:
     """Weights of the normalizers with initial biases for some gates, in the last one before the gates that has any."""
     for name in ("summed", "recurrent", "input"):
         weights = getattr(norm, name)

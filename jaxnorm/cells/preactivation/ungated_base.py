@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxnorm._typing import Array, Bool, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.preactivation import products
 from jaxnorm.cells.preactivation.centering import after_centering
@@ -23,17 +23,17 @@ class Ungated(Frame):
     _: dataclasses.KW_ONLY
     kernel_init: Initializer = initializers.lecun_normal
 
-    def site_shapes(self) -> Sites:
+    def site_shapes(self) -> CellNorms:
         """There is one gate only: H features at each site."""
         features = (self.hidden_features,)
-        return Sites(*[features] * len(Sites._fields))
+        return CellNorms(*[features] * len(CellNorms._fields))
 
     def project(
-        self, ready: Any, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B H"], Sites]:
+        self, ready: Any, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B H"], CellNorms]:
         """The normalized input products of all steps, in the compute dtype."""
         products.check_features(f"{type(self).__name__}.project", xs, ready.kernel)
         normalize = partial(base.normalize_features, after_centering(self.sites.input), ready.norm.input)
         zs = products.matmul(xs, ready.kernel)
         zs, measured = base.over_steps(normalize, zs, None if stats is None else stats.input, where)
-        return zs.astype(ready.kernel.dtype), Sites(input=measured)
+        return zs.astype(ready.kernel.dtype), CellNorms(input=measured)

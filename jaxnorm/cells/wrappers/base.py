@@ -13,7 +13,7 @@ import jax
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites, Timed, check_cell
+from jaxnorm.cells.base import Carry, Cell, CellNorms, CountedCarry, Key, Ready, check_cell
 from jaxnorm.cells.no_module import NoModule
 from jaxnorm.cells.wrappers.randomness import key_pair
 from jaxnorm.norms.base import Params, Stats
@@ -47,9 +47,9 @@ class Around(NoModule):
         return draws(self.cell)
 
     @property
-    def sites(self) -> Sites:
+    def sites(self) -> CellNorms:
         """The normalizers at all sites."""
-        return cast(Sites, innermost(self.cell).sites)
+        return cast(CellNorms, innermost(self.cell).sites)
 
     @property
     def kernel_axes(self) -> Mapping[str, Axis]:
@@ -126,9 +126,9 @@ class Around(NoModule):
         """The rest of a step."""
         return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
 
-    def fold(self, stats: Stats, moments: Stats) -> Stats:
+    def update_running(self, stats: Stats, moments: Stats) -> Stats:
         """Folds moments into running statistics, by the rule of the cell inside."""
-        return self.cell.fold(stats, moments)
+        return self.cell.update_running(stats, moments)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,4 +276,4 @@ def carry_shapes(cell: Cell, batch_shape: tuple[int, ...]) -> Any:
     """Shapes and dtypes of the state of a cell, without the count of steps."""
     key = jax.eval_shape(jax.random.key, 0)
     carry = jax.eval_shape(lambda key: cell.initial_carry(batch_shape, key=key), key)
-    return carry.carry if isinstance(carry, Timed) else carry
+    return carry.carry if isinstance(carry, CountedCarry) else carry

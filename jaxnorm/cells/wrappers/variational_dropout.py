@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Carry, Cell, Key, Ready, Sites
+from jaxnorm.cells.base import Carry, Cell, CellNorms, Key, Ready
 from jaxnorm.cells.preactivation.centering import uncentered
 from jaxnorm.cells.preactivation.products import GateKernels, Kernel, scaled
 from jaxnorm.cells.wrappers import randomness
@@ -174,7 +174,7 @@ def _without_centering(cell: Any) -> Any:
     if sites is None:
         return cell
     kept = {name: norm for name, norm in sites._asdict().items() if norm != Identity()}
-    return dataclasses.replace(cell, norm=Sites(**{name: uncentered(norm) for name, norm in kept.items()}))
+    return dataclasses.replace(cell, norm=CellNorms(**{name: uncentered(norm) for name, norm in kept.items()}))
 
 
 def _by_gates(weights: Any, masks: Masks, count: int) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.elman import Elman, ElmanParams
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams
@@ -41,7 +41,7 @@ def lstm(caller: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]
     kernel, recurrent, bias = parts[:3]
     made = LSTM(recurrent.shape[-1], use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(caller, made, spec, PLAIN)
-    return cell, LSTMParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
+    return cell, LSTMParams(to_device(kernel), to_device(recurrent), _maybe(bias), CellNorms())
 
 
 def projected_lstm(
@@ -53,7 +53,7 @@ def projected_lstm(
     made = ProjectedLSTM(hidden, projected, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(caller, made, spec, PLAIN)
     arrays = (to_device(kernel), to_device(recurrent), to_device(projection), _maybe(bias))
-    return cell, ProjectedLSTMParams(*arrays, Sites())
+    return cell, ProjectedLSTMParams(*arrays, CellNorms())
 
 
 def gru(caller: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
@@ -63,7 +63,7 @@ def gru(caller: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
     if cell.update_gate == "renew":
         parts = turned(parts)
     kernel, recurrent, bias, recurrent_bias = parts[:4]
-    return cell, GRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), _maybe(recurrent_bias), Sites())
+    return cell, GRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), _maybe(recurrent_bias), CellNorms())
 
 
 def reset_before_gru(
@@ -76,7 +76,7 @@ def reset_before_gru(
     if cell.update_gate != update_gate:
         parts = turned(parts)
     kernel, recurrent, bias = parts[:3]
-    return cell, ResetBeforeGRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
+    return cell, ResetBeforeGRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), CellNorms())
 
 
 def elman(caller: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
@@ -84,7 +84,7 @@ def elman(caller: str, parts: Parts, activation: Callable[..., Any], spec: Any =
     kernel, recurrent, bias = parts[:3]
     made = Elman(recurrent.shape[-1], activation=activation, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(caller, made, spec, PLAIN)
-    return cell, ElmanParams(to_device(kernel), to_device(recurrent), _maybe(bias), Sites())
+    return cell, ElmanParams(to_device(kernel), to_device(recurrent), _maybe(bias), CellNorms())
 
 
 def parts_of(caller: str, cell: CellSpec, params: Any) -> Parts:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array
-from jaxnorm.cells.base import Cell, Timed
+from jaxnorm.cells.base import Cell, CountedCarry
 
 
 def check_inputs(caller: str, name: str, xs: Any) -> None:
@@ -101,8 +101,8 @@ def check_stats(cell: Cell, stats: Any, caller: str = "unroll") -> None:
 
 def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
     """Checks structure and shapes of a carry that was handed in, and casts it to the dtypes of the cell."""
-    if isinstance(template, Timed) and not isinstance(carry, Timed):
-        carry = Timed(carry, jnp.zeros(template.step.shape, jnp.int32))
+    if isinstance(template, CountedCarry) and not isinstance(carry, CountedCarry):
+        carry = CountedCarry(carry, jnp.zeros(template.step.shape, jnp.int32))
     got: Any = jax.tree.structure(carry)
     expected: Any = jax.tree.structure(template)
     if got != expected:

@@ -25,7 +25,7 @@ class Stretch(NamedTuple):
 
 
 def chunk_length(steps: int, rows: int, backend: str) -> int:
-    """How many steps to a chunk where nobody says: measured on CPUs, see the design note on the schedule.
+    """How many steps to a chunk where nobody says: measured on CPUs, see the design note on chunks.
 
     The products of a chunk should have some 256 rows, ``rows`` to a step, to run at full speed; much more, and what
     belongs to a chunk no longer fits into the caches, and takes memory. A length that divides the number of steps is
@@ -48,7 +48,7 @@ def _count(steps: int, chunk: int) -> int:
     if not divides(chunk, steps):
         raise ValueError(
             f"unroll: chunk={chunk} must divide the number of steps, {steps}, which is not known here. Leave chunk "
-            f"out, pass schedule='plain', or write the number of steps '{chunk}*t' in jax.export.symbolic_shape."
+            f"out, pass method='scan', or write the number of steps '{chunk}*t' in jax.export.symbolic_shape."
         )
     return steps // chunk
 

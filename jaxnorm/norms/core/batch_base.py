@@ -41,11 +41,11 @@ class BatchSpec(HasAffine, TrainsByMeasuring):
         """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
         return initial_moments(shape, dtype)
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
-        """Applies :func:`jaxnorm.fold` with the momentum (and ``ddof`` and ``debias``) of the spec."""
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
+        """Applies :func:`jaxnorm.update_running` with the momentum (and ``ddof`` and ``debias``) of the spec."""
         spec: Any = self
         rule = {name: getattr(spec, name) for name in ("ddof", "debias") if hasattr(spec, name)}
-        return running_statistics.fold(running, measured, momentum=spec.momentum, **rule)
+        return running_statistics.update_running(running, measured, momentum=spec.momentum, **rule)
 
     def check_site(self, caller: str) -> None:
         """Only ``axis=None`` (all but the last) fits a site."""
@@ -70,5 +70,6 @@ def refuse_measuring(spec: object) -> NoReturn:
     name = type(spec).__name__
     raise ValueError(
         f"{name}: stats is None, but this normalizer looks at running statistics in training too. Call "
-        "train(params, x, running) with running = initial_stats(shape) or what fold gave; for inference pass stats."
+        "train(params, x, running) with running = initial_stats(shape) or what update_running gave; for inference pass "
+        "stats."
     )

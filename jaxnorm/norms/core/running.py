@@ -13,7 +13,7 @@ from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, merge, 
 from jaxnorm.norms.core.rows import pool
 
 
-def fold(
+def update_running(
     running: PyTree,
     measured: PyTree,
     *,
@@ -51,21 +51,21 @@ def fold(
       >>> import jax.numpy as jnp, jaxnorm
       >>> running = jaxnorm.Moments(jnp.zeros(1), jnp.ones(1), jnp.zeros(()))
       >>> measured = jaxnorm.moments(jnp.array([[1.0], [3.0]]))
-      >>> jaxnorm.fold(running, measured, momentum=0.9, ddof=1)
+      >>> jaxnorm.update_running(running, measured, momentum=0.9, ddof=1)
       Moments(mean=Array([0.2], dtype=float32), var=Array([1.1], dtype=float32), count=Array(2., dtype=float32))
     """
-    check_moments("fold", "running", running)
-    check_moments("fold", "measured", measured)
+    check_moments("update_running", "running", running)
+    check_moments("update_running", "measured", measured)
     have, want = (str(jax.tree.structure(tree, is_leaf=is_moments)) for tree in (measured, running))
     if have != want:
         raise TypeError(
-            f"fold: measured must have the structure of running, {want}, got {have}. Do both come from the same "
-            "normalizer or cell?"
+            f"update_running: measured must have the structure of running, {want}, got {have}. Do both come from the "
+            "same normalizer or cell?"
         )
     if momentum is not None:
-        _validate.in_range("fold", "momentum", momentum, 0.0, 1.0)
+        _validate.in_range("update_running", "momentum", momentum, 0.0, 1.0)
     if ddof not in (0, 1):
-        raise ValueError(f"fold: ddof must be 0 (biased variance) or 1 (corrected by n/(n-1)), got {ddof!r}.")
+        raise ValueError(f"update_running: ddof must be 0 (biased variance) or 1 (corrected by n/(n-1)), got {ddof!r}.")
 
     def one(old: Moments, new: Moments) -> Moments:
         new = pool_parts(old, Moments(*map(lax.stop_gradient, new)))
@@ -76,8 +76,9 @@ def fold(
         total = old.count + (jnp.max(n, axis=finer) if finer else n)
         if momentum is None and finer:
             raise ValueError(
-                f"fold: an exact average over features with counts of their own (measured.count {n.shape}) needs "
-                f"running counts of that shape, got {old.count.shape}. Begin with count=jnp.zeros_like(running.mean)."
+                f"update_running: an exact average over features with counts of their own (measured.count {n.shape}) "
+                f"needs running counts of that shape, got {old.count.shape}. Begin with "
+                "count=jnp.zeros_like(running.mean)."
             )
         if momentum is None:
             # Pool the biased variances, so that the correction is that of all the data together.
@@ -207,6 +208,6 @@ def pool_parts(running: Moments, measured: Moments) -> Moments:
     if measured.mean.shape[1:] == running.mean.shape and measured.count.ndim:
         return pool(measured)
     raise ValueError(
-        f"fold: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must be equal, "
-        "but for a leading axis of parts. Do both come from the same normalizer or cell?"
+        f"update_running: measured.mean has shape {measured.mean.shape}, running.mean {running.mean.shape}. They must "
+        "be equal, but for a leading axis of parts. Do both come from the same normalizer or cell?"
     )

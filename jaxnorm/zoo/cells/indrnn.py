@@ -13,7 +13,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.preactivation.centering import center
 from jaxnorm.cells.preactivation.ungated_base import Ungated
 from jaxnorm.norms.core.moments import statistics_dtype
@@ -32,7 +32,7 @@ class IndRNNParams(NamedTuple):
     recurrent: Float[Array, " H"]
     """One number for each unit: u."""
     bias: Float[Array, " H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: IndRNNCarry | None = None
 
 
@@ -49,7 +49,7 @@ class IndRNN(NamedActivation, Ungated):
 
     Attributes:
       hidden_features: H.
-      norm: the normalizer of the site input, or Sites(...) with one for each that is named.
+      norm: the normalizer of the site input, or CellNorms(...) with one for each that is named.
       activation: the nonlinearity :math:`\phi`.
       use_bias: whether there is b.
       kernel_init: initializer of W (I, H).
@@ -119,10 +119,10 @@ class IndRNN(NamedActivation, Ungated):
         carry: IndRNNCarry,
         z_t: Float[Array, "*B H"],
         a_t: Float[Array, "*B H"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[IndRNNCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[IndRNNCarry, Float[Array, "*B H"], CellNorms]:
         """Sum, nonlinearity and output of one step."""
         norm, p = self.sites, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
@@ -132,7 +132,7 @@ class IndRNN(NamedActivation, Ungated):
         return (
             IndRNNCarry(h.astype(carry.h.dtype)),
             h.astype(ready.kernel.dtype),
-            Sites(recurrent=m_recurrent, cell=m_cell),
+            CellNorms(recurrent=m_recurrent, cell=m_cell),
         )
 
 

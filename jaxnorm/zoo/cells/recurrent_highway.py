@@ -12,7 +12,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells import base
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation import gates, products
 from jaxnorm.cells.preactivation.gated_base import Gated
@@ -39,7 +39,7 @@ class RecurrentHighwayParams(NamedTuple):
     kernel: Float[Array, "I 2 H"]
     recurrent: Float[Array, "L H 2 H"]
     bias: Float[Array, "L 2 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: RecurrentHighwayCarry | None = None
 
 
@@ -82,7 +82,7 @@ class RecurrentHighway(Gated):
     Attributes:
       hidden_features: H.
       depth: L, the number of micro-steps.
-      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       gate_groups: how many consecutive gates (order h t) share statistics: (2,) both, (1, 1) each alone.
       transform_bias: initial value of b for the gate t of every micro-step, part of the parameter: -2 in the published
         models of words, -4 in those of characters. Without b it is that of the bias of the recurrent norms, if they
@@ -144,16 +144,16 @@ class RecurrentHighway(Gated):
         """Whether a key is needed for masks."""
         return not self.deterministic and max(self.rate, self.input_rate) > 0.0
 
-    def fresh_norms(self) -> Sites:
+    def fresh_norms(self) -> CellNorms:
         """Weights of the normalizers; those of the recurrent site with a leading axis of micro-steps."""
         norm = super().fresh_norms()
         if not self.use_bias:
-            alone = base.resolve_sites("RecurrentHighway", Sites(recurrent=self.sites.recurrent), ("recurrent",))
+            alone = base.resolve_sites("RecurrentHighway", CellNorms(recurrent=self.sites.recurrent), ("recurrent",))
             norm = gates.shift_last_norm(alone, norm, TRANSFORM, self.transform_bias)
         repeated = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.depth, *leaf.shape)), norm.recurrent)
         return norm._replace(recurrent=repeated)
 
-    def initial_stats(self, dtype: DTypeLike | None = None) -> Sites:
+    def initial_stats(self, dtype: DTypeLike | None = None) -> CellNorms:
         """Running statistics; those of the recurrent site with an axis of micro-steps after that of the rows."""
 
         def repeat(m: Moments) -> Moments:
@@ -220,8 +220,8 @@ class RecurrentHighway(Gated):
         return ready._replace(more=ready.more._replace(**masks))
 
     def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """The normalized products of the masked inputs of all steps plus the biases, in the compute dtype."""
         return super().project(ready, seen(xs, ready.more.input_mask), stats, where)
 
@@ -235,10 +235,10 @@ class RecurrentHighway(Gated):
         carry: RecurrentHighwayCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[RecurrentHighwayCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[RecurrentHighwayCarry, Float[Array, "*B H"], CellNorms]:
         """All micro-steps of one step."""
         norm, groups, more = self.sites.recurrent, self.gate_groups, ready.more
         total, m_1 = gates.total(ready, self.sites, groups, z_t, a_t, _of_micro(stats_t, 0), where_t)
@@ -252,7 +252,7 @@ class RecurrentHighway(Gated):
             measured.append(m)
             h, t = jnp.split(base.add_bias(a_hat, p.bias), GATES, axis=-1)
             s = mixed_state(-t, h, s)
-        together = Sites(recurrent=two_stages.stack_moments(*measured, axis=-3))
+        together = CellNorms(recurrent=two_stages.stack_moments(*measured, axis=-3))
         return RecurrentHighwayCarry(s.astype(carry.h.dtype)), s.astype(ready.kernel.dtype), together
 
 
@@ -261,10 +261,10 @@ def seen(x: Float[Array, "*T F"], mask: Float[Array, "*B F"] | None) -> Float[Ar
     return x if mask is None else products.scaled(x, mask)
 
 
-def _of_micro(stats: Sites | None, micro: int) -> Sites | None:
+def _of_micro(stats: CellNorms | None, micro: int) -> CellNorms | None:
     """The statistics of one micro-step; they have trailing axes (L, G, H)."""
 
     def pick(m: Moments) -> Moments:
         return m._replace(mean=m.mean[..., micro, :, :], var=m.var[..., micro, :, :])
 
-    return None if stats is None else Sites(recurrent=map_moments(pick, stats.recurrent))
+    return None if stats is None else CellNorms(recurrent=map_moments(pick, stats.recurrent))

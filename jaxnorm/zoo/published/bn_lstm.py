@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxnorm import _validate
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.norms.batch_norm import BatchNorm
 
@@ -40,7 +40,7 @@ def sonnet_bn_lstm(
       max_steps: rows of running statistics, the last for all later steps; 1, the default, pools over time.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
 
@@ -71,7 +71,7 @@ def sonnet_bn_lstm(
     cell = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, scale_init=0.1, axis_name=axis_name)
     gates = dataclasses.replace(cell, use_bias=False)
     defaults: dict[str, Any] = {
-        "norm": Sites(**{name: cell if name == "cell" else gates for name in sites}),
+        "norm": CellNorms(**{name: cell if name == "cell" else gates for name in sites}),
         "max_steps": max_steps,
         "kernel_init": initializers.truncated_fan_in,
         "recurrent_init": None,
@@ -106,7 +106,7 @@ def laurent_bn_lstm(
       max_steps: rows of running statistics: the length of the longest training sequence.
       epsilon: added to the variance, inside the root; the paper gives none.
       momentum: weight of the old running statistics; None for the exact average.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
 
@@ -129,7 +129,7 @@ def laurent_bn_lstm(
     """
     norm = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name)
     defaults: dict[str, Any] = {
-        "norm": Sites(input=norm),
+        "norm": CellNorms(input=norm),
         "use_bias": False,
         "forget_bias": 0.0,
         "max_steps": max_steps,

@@ -7,7 +7,7 @@ before the preset's own choice.
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -124,7 +124,7 @@ def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
       and its code, danijar/dreamerv2, ``dreamerv2/common/nets.py``, ``GRUCell``.
     """
     defaults: dict[str, Any] = {
-        "norm": Sites(summed=LayerNorm(epsilon=epsilon)),
+        "norm": CellNorms(summed=LayerNorm(epsilon=epsilon)),
         "gate_groups": (3,),
         "reset": "candidate",
         "use_bias": False,

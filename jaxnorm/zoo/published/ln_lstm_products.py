@@ -7,7 +7,7 @@ before the preset's own choice.
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -86,7 +86,7 @@ def haste_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
     """
     products = LayerNorm(epsilon=epsilon, use_bias=False)
     defaults: dict[str, Any] = {
-        "norm": Sites(input=products, recurrent=products, cell=LayerNorm(epsilon=epsilon)),
+        "norm": CellNorms(input=products, recurrent=products, cell=LayerNorm(epsilon=epsilon)),
         "kernel_init": initializers.glorot_uniform,
     }
     return LSTM(hidden_features, **(defaults | options))
@@ -206,7 +206,7 @@ def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
       ryankiros/layer-norm, ``torch_modules/LSTM_LN.lua``.
     """
     defaults: dict[str, Any] = {
-        "norm": Sites(cell=LayerNorm(epsilon=epsilon)),
+        "norm": CellNorms(cell=LayerNorm(epsilon=epsilon)),
         "forget_bias": 0.0,
         "kernel_init": initializers.uniform_fan_in,
         "recurrent_init": initializers.uniform_fan_in,

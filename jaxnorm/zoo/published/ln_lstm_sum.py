@@ -8,7 +8,7 @@ documentation. Every keyword of :class:`LSTM` may be given; it goes before the p
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -50,7 +50,7 @@ def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: 
     """
     norm = LayerNorm(epsilon=epsilon)
     defaults: dict[str, Any] = {
-        "norm": Sites(summed=norm, cell=norm),
+        "norm": CellNorms(summed=norm, cell=norm),
         "gate_groups": EACH_GATE,
         "use_bias": False,
         "carried_cell": "normalized",
@@ -95,7 +95,7 @@ def sketch_rnn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options
     """
     norm = LayerNorm(epsilon=epsilon)
     defaults: dict[str, Any] = {
-        "norm": Sites(summed=norm, cell=norm),
+        "norm": CellNorms(summed=norm, cell=norm),
         "gate_groups": EACH_GATE,
         "use_bias": False,
         "kernel_init": Joint(initializers.glorot_uniform),
@@ -136,7 +136,7 @@ def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: An
       Sonnet 1, ``sonnet/python/modules/gated_rnn.py``, ``LSTM(use_layer_norm=True)``, 2017.
     """
     defaults: dict[str, Any] = {
-        "norm": Sites(summed=LayerNorm(epsilon=epsilon)),
+        "norm": CellNorms(summed=LayerNorm(epsilon=epsilon)),
         "kernel_init": initializers.truncated_fan_in,
         "recurrent_init": None,
     }
@@ -172,7 +172,7 @@ def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: An
       Praxis, ``praxis/layers/rnn_cell.py``, ``LayerNormalizedLstmCellSimple``, 2022.
     """
     defaults: dict[str, Any] = {
-        "norm": Sites(summed=LayerNorm(epsilon=epsilon, use_bias=False)),
+        "norm": CellNorms(summed=LayerNorm(epsilon=epsilon, use_bias=False)),
         "gate_groups": EACH_GATE,
         "forget_bias": 0.0,
         "cell_clip": 10.0,
@@ -215,7 +215,7 @@ def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: A
       AXLearn, ``axlearn/common/rnn.py``, ``LSTMCell``, 2023.
     """
     defaults: dict[str, Any] = {
-        "norm": Sites(summed=LayerNorm(epsilon=epsilon)),
+        "norm": CellNorms(summed=LayerNorm(epsilon=epsilon)),
         "gate_groups": EACH_GATE,
         "use_bias": False,
         "forget_bias": 0.0,

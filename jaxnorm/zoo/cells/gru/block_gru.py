@@ -13,7 +13,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import new_state
@@ -40,7 +40,7 @@ class BlockGRUParams(NamedTuple):
     recurrent_bias: Float[Array, " E"] | None
     bias: Float[Array, " H"] | None
     gates_bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: GRUCarry | None = None
 
 
@@ -55,7 +55,7 @@ class ReadyBlockGRU(NamedTuple):
     recurrent_bias: Float[Array, " E"] | None
     bias: Float[Array, " H"] | None
     gates_bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
 
 
 @final
@@ -75,7 +75,7 @@ class BlockGRU(NamedActivation, Frame):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for both sites, or Sites(...).
+      norm: one normalizer for both sites, or CellNorms(...).
       blocks: K; must divide H.
       embedding_features: E, the width of the dense layer; None means H / 2.
       activation: :math:`\phi`.
@@ -133,10 +133,10 @@ class BlockGRU(NamedActivation, Frame):
         """E."""
         return self.embedding_features or max(self.hidden_features // 2, 1)
 
-    def site_shapes(self) -> Sites:
+    def site_shapes(self) -> CellNorms:
         """E features at the dense layer, H at the hidden one; there is no other site."""
         hidden = (self.hidden_features,)
-        return Sites(input=hidden, recurrent=(self.embedding,), summed=hidden, cell=hidden)
+        return CellNorms(input=hidden, recurrent=(self.embedding,), summed=hidden, cell=hidden)
 
     def draw(self, key: Key, in_features: int) -> BlockGRUParams:
         """The weights; ``init`` compiles this. A block has one kernel of [its h, e, x]."""
@@ -186,12 +186,16 @@ class BlockGRU(NamedActivation, Frame):
         )
 
     def project(
-        self, ready: ReadyBlockGRU, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B H"], Sites]:
+        self,
+        ready: ReadyBlockGRU,
+        xs: Float[Array, "T *B I"],
+        stats: CellNorms | None,
+        where: Bool[Array, "T *B"] | None,
+    ) -> tuple[Float[Array, "T *B H"], CellNorms]:
         """The input products of all steps plus b, in the compute dtype."""
         products.check_features("BlockGRU.project", xs, ready.kernel)
         zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
-        return zs.astype(ready.kernel.dtype), Sites()
+        return zs.astype(ready.kernel.dtype), CellNorms()
 
     def recur(self, ready: ReadyBlockGRU, carry: GRUCarry) -> Float[Array, "*B EH"]:
         """The products of h with the dense layer and with each block, side by side, in at least float32."""
@@ -205,10 +209,10 @@ class BlockGRU(NamedActivation, Frame):
         carry: GRUCarry,
         z_t: Float[Array, "*B H"],
         a_t: Float[Array, "*B EH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Dense layer, hidden layer, gates and output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         norm, p = self.sites, ready.norm
@@ -224,7 +228,7 @@ class BlockGRU(NamedActivation, Frame):
         if ready.gates_bias is not None:
             r, z, n = (base.add_bias(v, ready.gates_bias[gate]) for gate, v in enumerate((r, z, n)))
         h = new_state(r, -z, jnp.zeros_like(n), n, carry.h.astype(r.dtype))
-        measured = Sites(recurrent=m_recurrent, summed=m_summed)
+        measured = CellNorms(recurrent=m_recurrent, summed=m_summed)
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
 
 

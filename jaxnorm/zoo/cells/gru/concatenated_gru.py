@@ -11,7 +11,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import new_state
@@ -33,7 +33,7 @@ class ConcatenatedGRUParams(NamedTuple):
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
     bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     """The scale at the site ``input`` has the features of x and of h, (I + H)."""
     carry: GRUCarry | None = None
 
@@ -65,7 +65,7 @@ class ConcatenatedGRU(Frame):
 
     Attributes:
       hidden_features: H.
-      norm: RMSNorm, or Sites(input=...).
+      norm: RMSNorm, or CellNorms(input=...).
       use_bias: whether there is b.
       update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
         added at run time.
@@ -127,7 +127,7 @@ class ConcatenatedGRU(Frame):
             kernel=kernel,
             recurrent=recurrent,
             bias=bias if self.use_bias else None,
-            norm=Sites(input=self.sites.input.init((in_features + hidden,), dtype)),
+            norm=CellNorms(input=self.sites.input.init((in_features + hidden,), dtype)),
             carry=self.fresh_carry(),
         )
 
@@ -152,14 +152,14 @@ class ConcatenatedGRU(Frame):
         self,
         ready: ReadyConcatenated,
         xs: Float[Array, "T *B I"],
-        stats: Sites | None,
+        stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
-    ) -> tuple[Float[Array, "T *B GH1"], Sites]:
+    ) -> tuple[Float[Array, "T *B GH1"], CellNorms]:
         """The input products of all steps and, as the last feature, the sum of squares of the inputs."""
         products.check_features("ConcatenatedGRU.project", xs, ready.kernel)
         zs = products.matmul(xs, ready.kernel)
         squares = jnp.sum(jnp.square(xs.astype(zs.dtype)), axis=-1, keepdims=True)
-        return jnp.concatenate([zs, squares], axis=-1), Sites()
+        return jnp.concatenate([zs, squares], axis=-1), CellNorms()
 
     def recur(self, ready: ReadyConcatenated, carry: GRUCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
@@ -171,10 +171,10 @@ class ConcatenatedGRU(Frame):
         carry: GRUCarry,
         z_t: Float[Array, "*B GH1"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """The norm of both, gates, candidate and output of one step."""
         h = carry.h.astype(a_t.dtype)
         v = z_t[..., :-1] + a_t
@@ -183,7 +183,7 @@ class ConcatenatedGRU(Frame):
             v = v * _inverse_root(squares / (ready.kernel.shape[0] + self.hidden_features), self.sites.input.epsilon)
         r, z, n = jnp.split(base.add_bias(v, ready.bias), GATES, axis=-1)
         h = new_state(r, -z, jnp.zeros_like(n), n, h)
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites()
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms()
 
 
 def _inverse_root(mean_square: Array, epsilon: float) -> Array:

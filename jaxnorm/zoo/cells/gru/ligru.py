@@ -12,7 +12,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation import gates, products
@@ -35,7 +35,7 @@ class LiGRUParams(NamedTuple):
     kernel: Float[Array, "I 2 H"]
     recurrent: Float[Array, "H 2 H"]
     bias: Float[Array, "2 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: LiGRUCarry | None = None
 
 
@@ -53,7 +53,7 @@ class LiGRU(NamedActivation, Frame):
 
     Attributes:
       hidden_features: H.
-      norm: the normalizer of the site input, or Sites(...) with one for each that is named.
+      norm: the normalizer of the site input, or CellNorms(...) with one for each that is named.
       activation: the nonlinearity :math:`\phi` of the candidate.
       gate_groups: how many consecutive gates (order z n) share statistics: (1, 1) each alone, (2,) both.
       use_bias: whether there is b, added after all norms.
@@ -118,8 +118,8 @@ class LiGRU(NamedActivation, Frame):
         return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
 
     def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """The normalized input products of all steps plus the biases, in the compute dtype."""
         return gates.project("LiGRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
@@ -133,10 +133,10 @@ class LiGRU(NamedActivation, Frame):
         carry: LiGRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[LiGRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[LiGRUCarry, Float[Array, "*B H"], CellNorms]:
         """Gate, candidate and output of one step."""
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         z, n = jnp.split(total, GATES, axis=-1)
@@ -168,7 +168,7 @@ def ligru(
       hidden_features: H.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.fold`.
+      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LiGRU`, ``norm=LayerNorm()`` for example.
 
@@ -190,6 +190,6 @@ def ligru(
       arXiv:1803.10225. Initial values are those of its code, mravanelli/pytorch-kaldi, ``neural_networks.py``,
       ``liGRU``.
     """
-    norm = Sites(input=BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name))
+    norm = CellNorms(input=BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name))
     defaults: dict[str, Any] = {"norm": norm, "use_bias": False, "kernel_init": initializers.uniform_fan_in}
     return LiGRU(hidden_features, **(defaults | options))

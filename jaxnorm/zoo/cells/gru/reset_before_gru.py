@@ -9,7 +9,7 @@ from jax.nn import sigmoid
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation import gates, products
@@ -29,7 +29,7 @@ class ResetBeforeGRUParams(NamedTuple):
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
     bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: GRUCarry | None = None
 
 
@@ -56,7 +56,7 @@ class ResetBeforeGRU(Gated):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input and recurrent, or Sites(...) with one for each that is named.
+      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) or (1, 1, 1). Those of n cannot be
         joint with others: its product needs r.
       update_gate: whether z keeps the old state or renews it, as for :class:`GRU`.
@@ -113,10 +113,10 @@ class ResetBeforeGRU(Gated):
         carry: GRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B RH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, the product of the candidate, and output of one step."""
         norm, (*groups, last) = self.sites, self.gate_groups
         z_rz, z_n = jnp.split(z_t, [2 * self.hidden_features], axis=-1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.cells.preactivation.products import Kernel
 from jaxnorm.norms.base import Stats
@@ -20,7 +20,7 @@ class Stage(NamedTuple):
     """What follows the input product, for the gates of one stage: entries of :class:`ReadyGates` with these names."""
 
     recurrent: Kernel
-    norm: Sites
+    norm: CellNorms
     recurrent_bias: Float[Array, " GH"] | None
     recurrent_out: Float[Array, " GH"] | None
     summed_bias: Float[Array, " GH"] | None
@@ -44,14 +44,14 @@ def _cut(ready: ReadyGates, part: slice) -> Stage:
 
     return Stage(
         recurrent=jax.tree.map(cut, ready.recurrent),
-        norm=Sites(recurrent=jax.tree.map(cut, ready.norm.recurrent), summed=jax.tree.map(cut, ready.norm.summed)),
+        norm=CellNorms(recurrent=jax.tree.map(cut, ready.norm.recurrent), summed=jax.tree.map(cut, ready.norm.summed)),
         recurrent_bias=jax.tree.map(cut, ready.recurrent_bias),
         recurrent_out=jax.tree.map(cut, ready.recurrent_out),
         summed_bias=jax.tree.map(cut, ready.summed_bias),
     )
 
 
-def stage_stats(stats: Sites | None, gates: slice) -> Sites | None:
+def stage_stats(stats: CellNorms | None, gates: slice) -> CellNorms | None:
     """The statistics of some gates; they have trailing axes (G, H)."""
 
     def cut(m: Moments) -> Moments:
@@ -59,16 +59,16 @@ def stage_stats(stats: Sites | None, gates: slice) -> Sites | None:
 
     if stats is None:
         return None
-    return Sites(recurrent=map_moments(cut, stats.recurrent), summed=map_moments(cut, stats.summed))
+    return CellNorms(recurrent=map_moments(cut, stats.recurrent), summed=map_moments(cut, stats.summed))
 
 
-def join_stages(first: Sites, second: Sites) -> Sites:
+def join_stages(first: CellNorms, second: CellNorms) -> CellNorms:
     """The moments of all gates, from those of both stages."""
 
     def join(a: Moments, b: Moments) -> Moments:
         return a._replace(mean=jnp.concatenate([a.mean, b.mean], axis=-2), var=jnp.concatenate([a.var, b.var], axis=-2))
 
-    joined: Sites = map_moments(join, first, second)
+    joined: CellNorms = map_moments(join, first, second)
     return joined
 
 

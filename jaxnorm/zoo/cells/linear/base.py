@@ -19,7 +19,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.preactivation import gates, products
 from jaxnorm.cells.preactivation.centering import center
@@ -94,8 +94,8 @@ class LinearFrame(Frame, abc.ABC):
         )
 
     def project(
-        self, ready: ReadyLinear, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B two_H"], Sites]:
+        self, ready: ReadyLinear, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B two_H"], CellNorms]:
         """Decay and increment of all steps, side by side, in at least float32: all but the state itself."""
         products.check_features(f"{type(self).__name__}.project", xs, ready.kernel)
         normalize = partial(gates.normalize, self.sites.input, self.gate_groups, ready.norm)
@@ -104,7 +104,7 @@ class LinearFrame(Frame, abc.ABC):
         *others, n = jnp.split(base.add_bias(zs, ready.bias), self.gate_count, axis=-1)
         stays, enters = self.mix(*others)
         n = n if self.candidate == "linear" else positive(n)
-        return jnp.concatenate([stays, enters * n], axis=-1), Sites(input=measured)
+        return jnp.concatenate([stays, enters * n], axis=-1), CellNorms(input=measured)
 
     def coefficients(self, ready: ReadyLinear, zs: Float[Array, "*B two_H"]) -> tuple[Any, Any]:
         """Decay and increment of the carry."""
@@ -122,11 +122,11 @@ class LinearFrame(Frame, abc.ABC):
         carry: Any,
         z_t: Float[Array, "*B two_H"],
         a_t: Float[Array, "*B H"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[Any, Float[Array, "*B H"], Sites]:
+    ) -> tuple[Any, Float[Array, "*B H"], CellNorms]:
         """The new state."""
         decay, increment = self.coefficients(ready, z_t)
         h = decay.h * a_t.astype(decay.h.dtype) + increment.h
-        return self.carry_type(h=h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites()
+        return self.carry_type(h=h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms()

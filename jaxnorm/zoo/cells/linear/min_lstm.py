@@ -7,7 +7,7 @@ from jax.nn import log_sigmoid, sigmoid
 
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float, Initializer
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.zoo.cells.linear.base import LinearFrame
 
 GATES = 3
@@ -25,7 +25,7 @@ class MinLSTMParams(NamedTuple):
 
     kernel: Float[Array, "I 3 H"]
     bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: MinLSTMCarry | None = None
 
 
@@ -43,7 +43,7 @@ class MinLSTM(LinearFrame):
 
     Attributes:
       hidden_features: H.
-      norm: the normalizer of the site input, or Sites(input=...).
+      norm: the normalizer of the site input, or CellNorms(input=...).
       candidate: ``"linear"`` takes n as above; ``"positive"`` takes :math:`g(n)`, the paper's form for computing with
         logarithms, :math:`g(v) = v + \tfrac12` for :math:`v \ge 0`, else :math:`\sigma(v)`. h stays positive then, if
         the first one is.
@@ -68,12 +68,12 @@ class MinLSTM(LinearFrame):
       >>> cell = jaxnorm.zoo.MinLSTM(2, norm=jaxnorm.LayerNorm())
       >>> params = cell.init(jax.random.key(0), in_features=3)
       >>> xs = jax.random.normal(jax.random.key(1), (5, 1, 3))  # T, B, I
-      >>> outputs = jaxnorm.unroll(cell, params, xs, schedule="parallel").outputs
+      >>> outputs = jaxnorm.unroll(cell, params, xs, method="associative").outputs
       >>> bool(jnp.allclose(outputs, jaxnorm.unroll(cell, params, xs).outputs, atol=1e-6))
       True
 
     Notes:
-      All steps at once (``unroll(..., schedule="parallel")``) are equal to stepping, also from a carry that is handed
+      All steps at once (``unroll(..., method="associative")``) are equal to stepping, also from a carry that is handed
       in: it is h itself and never goes through g again. The scan needs no logarithms to be safe: decays lie in [0, 1],
       nothing is divided by them, and a product of many of them that is too small for the dtype is rightly zero.
       The quotients are taken without dividing: both gates may be too small for the dtype.

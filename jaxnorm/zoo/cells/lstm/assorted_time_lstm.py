@@ -11,7 +11,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer, Joint
 from jaxnorm.cells.lstm import GATES
@@ -45,7 +45,7 @@ class AssortedTimeLSTMParams(NamedTuple):
     recurrent: Float[Array, "H 4 H"]
     bias: Float[Array, "4 H"] | None
     recurrent_bias: Float[Array, "4 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: AssortedTimeCarry | None = None
 
 
@@ -56,7 +56,7 @@ class ReadyAssorted(NamedTuple):
     recurrent: Kernel
     bias: Float[Array, " GH"] | None
     recurrent_bias: Float[Array, " GH"] | None
-    norm: Sites
+    norm: CellNorms
 
 
 @final
@@ -144,7 +144,7 @@ class AssortedTimeLSTM(Frame):
             recurrent=recurrent,
             bias=jnp.zeros(gates, dtype) if self.use_bias else None,
             recurrent_bias=jnp.zeros(gates, dtype) if self.use_bias else None,
-            norm=Sites(
+            norm=CellNorms(
                 input=init_affine(gates, dtype, 1.0, 0.0),
                 recurrent=init_affine(gates, dtype, 1.0, 0.0),
                 cell=init_affine(gates[1:], dtype, 1.0, 0.0),
@@ -163,7 +163,7 @@ class AssortedTimeLSTM(Frame):
             recurrent=Kernel(recurrent),
             bias=None if params.bias is None else products.merge_gates(params.bias),
             recurrent_bias=None if params.recurrent_bias is None else products.merge_gates(params.recurrent_bias),
-            norm=Sites(
+            norm=CellNorms(
                 input=jax.tree.map(products.merge_gates, norm.input),
                 recurrent=jax.tree.map(products.merge_gates, norm.recurrent),
                 cell=norm.cell,
@@ -171,12 +171,16 @@ class AssortedTimeLSTM(Frame):
         )
 
     def project(
-        self, ready: ReadyAssorted, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH2"], Sites]:
+        self,
+        ready: ReadyAssorted,
+        xs: Float[Array, "T *B I"],
+        stats: CellNorms | None,
+        where: Bool[Array, "T *B"] | None,
+    ) -> tuple[Float[Array, "T *B GH2"], CellNorms]:
         """The input products of all steps plus b_x, and as the last two features their own mean and variance."""
         products.check_features("AssortedTimeLSTM.project", xs, ready.kernel)
         zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
-        return jnp.concatenate([zs, *_own(zs)], axis=-1), Sites()
+        return jnp.concatenate([zs, *_own(zs)], axis=-1), CellNorms()
 
     def recur(self, ready: ReadyAssorted, carry: AssortedTimeCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
@@ -188,10 +192,10 @@ class AssortedTimeLSTM(Frame):
         carry: AssortedTimeCarry,
         z_t: Float[Array, "*B GH2"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[AssortedTimeCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[AssortedTimeCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, cell state and output of one step, and what is remembered of it."""
         dtype = a_t.dtype
         z_t, mean, var = z_t[..., :-2], z_t[..., -2:-1], z_t[..., -1:]
@@ -218,7 +222,7 @@ class AssortedTimeLSTM(Frame):
             _remember(carry.variances, latest_variances),
             _remember(carry.real, (jnp.ones_like(mean),)),
         )
-        return new, h.astype(ready.kernel.dtype), Sites()
+        return new, h.astype(ready.kernel.dtype), CellNorms()
 
     def _normalize(
         self,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.lstm import LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation import gates
@@ -25,7 +25,7 @@ class CoupledLSTMParams(NamedTuple):
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
     bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: LSTMCarry | None = None
 
 
@@ -46,7 +46,7 @@ class CoupledLSTM(Gated):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i g o) share statistics: (3,) all, (1, 1, 1) each alone.
       forget_bias: what the pre-activation of the forget gate begins with, a number or an initializer: b of the input
         gate starts at its negative.
@@ -96,10 +96,10 @@ class CoupledLSTM(Gated):
         carry: LSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, cell state and output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm import GATES, LSTMCarry
@@ -150,12 +150,16 @@ class NormPropLSTM(Frame):
         return ReadyNormProp(kernel, Kernel(recurrent), bias, cell_scale)
 
     def project(
-        self, ready: ReadyNormProp, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self,
+        ready: ReadyNormProp,
+        xs: Float[Array, "T *B I"],
+        stats: CellNorms | None,
+        where: Bool[Array, "T *B"] | None,
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """The input products of all steps plus b, in the compute dtype."""
         products.check_features("NormPropLSTM.project", xs, ready.kernel)
         zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
-        return zs.astype(ready.kernel.dtype), Sites()
+        return zs.astype(ready.kernel.dtype), CellNorms()
 
     def recur(self, ready: ReadyNormProp, carry: LSTMCarry) -> Float[Array, "*B GH"]:
         """The recurrent product a_t, in at least float32."""
@@ -167,16 +171,16 @@ class NormPropLSTM(Frame):
         carry: LSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, cell state and output of one step."""
         i, f, g, o = jnp.split(z_t.astype(a_t.dtype) + a_t, GATES, axis=-1)
         c = cell_state(i, f, g, carry.c.astype(a_t.dtype))
         cell_scale = ready.cell_scale.astype(c.dtype).reshape((1,) * (c.ndim - 1) + ready.cell_scale.shape)
         h = (output(o, cell_scale * c) / self.variances.hidden**0.5).astype(carry.h.dtype)
-        return LSTMCarry(c.astype(carry.c.dtype), h), h, Sites()
+        return LSTMCarry(c.astype(carry.c.dtype), h), h, CellNorms()
 
 
 def norm_prop_lstm(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.lstm import LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation import gates
@@ -29,7 +29,7 @@ class PeepholeLSTMParams(NamedTuple):
     recurrent: Float[Array, "H 4 H"]
     peephole: Float[Array, "3 H"]
     bias: Float[Array, "4 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: LSTMCarry | None = None
 
 
@@ -51,7 +51,7 @@ class PeepholeLSTM(Gated):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
         added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
@@ -107,10 +107,10 @@ class PeepholeLSTM(Gated):
         carry: LSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Gates with their peepholes, cell state and output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)

@@ -12,7 +12,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation import gates, products
 from jaxnorm.cells.preactivation.centering import after_centering
@@ -38,7 +38,7 @@ class ProjectedLSTMParams(NamedTuple):
     recurrent: Float[Array, "P 4 H"]
     projection: Float[Array, "H P"]
     bias: Float[Array, "4 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: ProjectedLSTMCarry | None = None
 
 
@@ -60,7 +60,7 @@ class ProjectedLSTM(Gated):
     Attributes:
       hidden_features: H, the size of c.
       projected_features: P, the size of h and of the outputs.
-      norm: one normalizer for the sites input, recurrent and cell, or Sites(...) with one for each that is named.
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
         added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
@@ -113,7 +113,7 @@ class ProjectedLSTM(Gated):
         """P, the number of features of h."""
         return self.projected_features
 
-    def site_shapes(self) -> Sites:
+    def site_shapes(self) -> CellNorms:
         """The features that a normalizer sees at each site."""
         return super().site_shapes()._replace(projection=(self.projected_features,))
 
@@ -142,10 +142,10 @@ class ProjectedLSTM(Gated):
         carry: ProjectedLSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[ProjectedLSTMCarry, Float[Array, "*B P"], Sites]:
+    ) -> tuple[ProjectedLSTMCarry, Float[Array, "*B P"], CellNorms]:
         """Gates, cell state, and projected output of one step."""
         norm, p = self.sites, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t

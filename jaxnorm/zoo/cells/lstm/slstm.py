@@ -13,7 +13,7 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation import gates, products
@@ -42,7 +42,7 @@ class SLSTMParams(NamedTuple):
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "N S 4 S"]
     bias: Float[Array, "4 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: SLSTMCarry | None = None
 
 
@@ -67,7 +67,7 @@ class SLSTM(Frame):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input and recurrent, or Sites(...) with one for each that is named.
+      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each that is named.
       heads: N; must divide H.
       gate_groups: how many consecutive gates (order i f z o) share statistics: (4,) all of them, over all heads,
         (1, 1, 1, 1) each gate alone.
@@ -173,7 +173,7 @@ class SLSTM(Frame):
         return ReadyGates(
             kernel=kernel.astype(target),
             recurrent=Kernel(merge_gates(params.recurrent).astype(target)),
-            norm=Sites(input_weights, recurrent_weights, params.norm.cell, summed_weights),
+            norm=CellNorms(input_weights, recurrent_weights, params.norm.cell, summed_weights),
             bias=before_sum,
             input_bias=None,
             recurrent_bias=None,
@@ -182,8 +182,8 @@ class SLSTM(Frame):
         )
 
     def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """The normalized input products of all steps plus the biases, in the compute dtype."""
         return gates.project("SLSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
@@ -199,10 +199,10 @@ class SLSTM(Frame):
         carry: SLSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[SLSTMCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[SLSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, stabilizer, cell state, normalizer and output of one step."""
         norm, groups, p = self.sites, self.gate_groups, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
@@ -221,4 +221,4 @@ class SLSTM(Frame):
         c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c / n, s.cell, where_t)
         h = (sigmoid(o) * c_hat).astype(carry.h.dtype)
         c, n, m = (entry.astype(carry.c.dtype) for entry in (c, n, m))
-        return SLSTMCarry(c, n, m, h), h, Sites(recurrent=m_recurrent, summed=m_summed, cell=m_cell)
+        return SLSTMCarry(c, n, m, h), h, CellNorms(recurrent=m_recurrent, summed=m_summed, cell=m_cell)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base
-from jaxnorm.cells.base import Sites
+from jaxnorm.cells.base import CellNorms
 from jaxnorm.cells.preactivation import gates
 from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.norms.core.moments import statistics_dtype
@@ -76,18 +76,18 @@ def integrate(w_x: Float[Array, "*B GH"], u_h: Float[Array, "*B GH"], by: ReadyI
 def total(
     ready: ReadyGates,
     by: ReadyIntegration,
-    sites: Sites,
+    sites: CellNorms,
     groups: tuple[int, ...],
     z_t: Float[Array, "*B GH"],
     a_t: Float[Array, "*B GH"],
-    stats_t: Sites | None,
+    stats_t: CellNorms | None,
     where_t: Bool[Array, "*B"] | None,
-) -> tuple[Float[Array, "*B GH"], Sites]:
+) -> tuple[Float[Array, "*B GH"], CellNorms]:
     """The pre-activations of one step, from the normalized input and the recurrent product; and the moments."""
     u_h, m_recurrent = gates.normalize_recurrent(ready, sites, groups, a_t, stats_t, where_t)
-    return integrate(z_t, base.add_bias(u_h, ready.recurrent_out), by), Sites(recurrent=m_recurrent)
+    return integrate(z_t, base.add_bias(u_h, ready.recurrent_out), by), CellNorms(recurrent=m_recurrent)
 
 
-def prepare_gates(params: Any, sites: Sites, groups: tuple[int, ...], dtype: DTypeLike | None) -> ReadyGates:
+def prepare_gates(params: Any, sites: CellNorms, groups: tuple[int, ...], dtype: DTypeLike | None) -> ReadyGates:
     """The weights of gates whose two sides are multiplied: no bias may move from one side to the other."""
     return gates.prepare(params, sites, groups, dtype, apart=True)

@@ -10,7 +10,7 @@ from jax.nn import sigmoid
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation import products
@@ -33,7 +33,7 @@ class MIGRUParams(NamedTuple):
     recurrent: Float[Array, "H 3 H"]
     integration: IntegrationParams
     bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: GRUCarry | None = None
 
 
@@ -69,7 +69,7 @@ class MIGRU(Gated):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) or (1, 1, 1). Those of n cannot be
         joint with others: its product needs r.
       update_gate: whether z renews the old state or keeps it.
@@ -142,10 +142,10 @@ class MIGRU(Gated):
         carry: GRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B RH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, the product of the candidate, and output of one step."""
         norm, (*groups, last), parts = self.sites, self.gate_groups, ready.more
         w_rz, w_n = jnp.split(z_t, [2 * self.hidden_features], axis=-1)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.lstm import LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.gated_base import Gated
@@ -27,7 +27,7 @@ class MILSTMParams(NamedTuple):
     recurrent: Float[Array, "H 4 H"]
     integration: IntegrationParams
     bias: Float[Array, "4 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: LSTMCarry | None = None
 
 
@@ -47,7 +47,7 @@ class MILSTM(Gated):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for all three sites, or Sites(...) with one for each that is named.
+      norm: one normalizer for all three sites, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
         added at run time.
@@ -117,10 +117,10 @@ class MILSTM(Gated):
         carry: LSTMCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B GH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[LSTMCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Integration, gates, cell state and output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = integration.total(ready, ready.more, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)

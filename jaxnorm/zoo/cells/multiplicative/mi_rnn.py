@@ -11,7 +11,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.elman import ElmanCarry
 from jaxnorm.cells.preactivation import products
 from jaxnorm.cells.preactivation.centering import after_centering
@@ -28,7 +28,7 @@ class MIRNNParams(NamedTuple):
     recurrent: Float[Array, "H H"]
     integration: IntegrationParams
     bias: Float[Array, " H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: ElmanCarry | None = None
 
 
@@ -38,7 +38,7 @@ class ReadyMIRNN(NamedTuple):
     kernel: Float[Array, "I H"]
     recurrent: Kernel
     integration: ReadyIntegration
-    norm: Sites
+    norm: CellNorms
 
 
 @final
@@ -55,7 +55,7 @@ class MIRNN(NamedActivation, Ungated):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       activation: the nonlinearity :math:`\phi`.
       alpha_init: initial value of :math:`\alpha`.
       beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
@@ -126,13 +126,13 @@ class MIRNN(NamedActivation, Ungated):
         carry: ElmanCarry,
         z_t: Float[Array, "*B H"],
         a_t: Float[Array, "*B H"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[ElmanCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
         """Integration, nonlinearity and output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         norm = after_centering(self.sites.recurrent)
         u, m_recurrent = base.normalize_features(norm, ready.norm.recurrent, a_t, s.recurrent, where_t)
         h = self.activation(integration.integrate(z_t, u, ready.integration))
-        return ElmanCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), Sites(recurrent=m_recurrent)
+        return ElmanCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms(recurrent=m_recurrent)

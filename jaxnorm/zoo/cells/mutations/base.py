@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.initializers import GatesInitializer
@@ -30,7 +30,7 @@ class MUTParams(NamedTuple):
     kernel: Float[Array, "I X H"]
     recurrent: Float[Array, "H R H"]
     bias: Float[Array, "3 H"] | None
-    norm: Sites
+    norm: CellNorms
     carry: GRUCarry | None = None
 
 
@@ -42,7 +42,7 @@ class ReadyMUT(NamedTuple):
     """Of the product of h itself."""
     later: tuple[Kernel, ...]
     """Of the products of what a step makes of h, one for each gate."""
-    norm: Sites
+    norm: CellNorms
     bias: Float[Array, " 3H"] | None
 
 
@@ -69,10 +69,10 @@ class Mutation(Frame):
         """The gates that have an input product."""
         return GATES
 
-    def site_shapes(self) -> Sites:
+    def site_shapes(self) -> CellNorms:
         """The gates that have a product there."""
         hidden = self.hidden_features
-        return Sites(input=(len(self.input_gates), hidden), recurrent=(len(self.recurrent_gates), hidden))
+        return CellNorms(input=(len(self.input_gates), hidden), recurrent=(len(self.recurrent_gates), hidden))
 
     def draw(self, key: Key, in_features: int) -> MUTParams:
         """The weights; ``init`` compiles this."""
@@ -111,8 +111,8 @@ class Mutation(Frame):
         )
 
     def project(
-        self, ready: ReadyMUT, xs: Float[Array, "T *B I"], stats: Sites | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], Sites]:
+        self, ready: ReadyMUT, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """What each gate gets from the input: a normalized product or x itself, plus b, in the compute dtype."""
         products.check_features(f"{type(self).__name__}.project", xs, ready.kernel)
         all_gates = products.matmul(xs, ready.kernel)
@@ -124,7 +124,7 @@ class Mutation(Frame):
             measured.append(m)
         zs = [self.input_side(gate, sides.get(gate, xs.astype(all_gates.dtype))) for gate in GATES]
         zs_and_b = base.add_bias(jnp.concatenate(zs, axis=-1), ready.bias)
-        return zs_and_b.astype(ready.kernel.dtype), Sites(input=two_stages.stack_moments(*measured, axis=-2))
+        return zs_and_b.astype(ready.kernel.dtype), CellNorms(input=two_stages.stack_moments(*measured, axis=-2))
 
     def input_side(self, gate: str, z: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
         """What a gate gets from its input product, or from x itself where it has none."""
@@ -139,7 +139,7 @@ class Mutation(Frame):
         ready: ReadyMUT,
         gate: str,
         a_t: Float[Array, "*B H"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
     ) -> tuple[Float[Array, "*B H"], Stats]:
         """The normalized recurrent product of a gate, and its moments."""

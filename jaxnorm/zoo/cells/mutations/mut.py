@@ -8,7 +8,7 @@ from jax.nn import sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, Float
-from jaxnorm.cells.base import Key, Sites
+from jaxnorm.cells.base import CellNorms, Key
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation import products
@@ -32,7 +32,7 @@ class MUT1(Mutation):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       raw_input: whether the candidate gets x itself, or a product of it.
       kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate that has a
         product (r, z, and n with "projected").
@@ -84,10 +84,10 @@ class MUT1(Mutation):
         carry: GRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B RH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, the product of the candidate, and output of one step."""
         r_x, z, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
         h = carry.h.astype(a_t.dtype)
@@ -98,7 +98,7 @@ class MUT1(Mutation):
         return (
             GRUCarry(h.astype(carry.h.dtype)),
             h.astype(ready.kernel.dtype),
-            Sites(recurrent=two_stages.stack_moments(m_r, m_n, axis=-2)),
+            CellNorms(recurrent=two_stages.stack_moments(m_r, m_n, axis=-2)),
         )
 
 
@@ -118,7 +118,7 @@ class MUT2(Mutation):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       raw_input: whether the reset gate gets x itself, or a product of it.
       kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate that has a
         product (z, n, and before them r with "projected").
@@ -164,10 +164,10 @@ class MUT2(Mutation):
         carry: GRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B RH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, the product of the candidate, and output of one step."""
         r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
         h = carry.h.astype(a_t.dtype)
@@ -177,7 +177,7 @@ class MUT2(Mutation):
         r = sigmoid(r_x + r_h)
         n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[0]), stats_t, where_t)
         h = mixed_state(-(z_x + z_h), n_h + n_x, h)
-        measured = Sites(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
+        measured = CellNorms(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
 
 
@@ -196,7 +196,7 @@ class MUT3(Mutation):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for both sites, or Sites(input=..., recurrent=...).
+      norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each (r, z, n).
 
     The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
@@ -224,10 +224,10 @@ class MUT3(Mutation):
         carry: GRUCarry,
         z_t: Float[Array, "*B GH"],
         a_t: Float[Array, "*B RH"],
-        stats_t: Sites | None,
+        stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
-    ) -> tuple[GRUCarry, Float[Array, "*B H"], Sites]:
+    ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Gates, two more products, and output of one step."""
         r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
         h = carry.h.astype(a_t.dtype)
@@ -236,5 +236,5 @@ class MUT3(Mutation):
         r = sigmoid(r_x + r_h)
         n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[1]), stats_t, where_t)
         h = mixed_state(-(z_x + z_h), n_h + n_x, h)
-        measured = Sites(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
+        measured = CellNorms(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured

@@ -99,7 +99,8 @@ def batch_renorm(
       x: data of any shape.
       scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      running: running statistics, as :meth:`BatchRenorm.fold` makes them; :math:`\sigma^2 = \text{var} + \epsilon`.
+      running: running statistics, as :meth:`BatchRenorm.update_running` makes them;
+        :math:`\sigma^2 = \text{var} + \epsilon`.
       r_max: the largest factor, a number or a traced array of at least 1; see :func:`renorm_limits`.
       d_max: the largest shift, a number or a traced array of at least 0.
       axis: the axes over which statistics are taken; None means all but the last.
@@ -110,7 +111,7 @@ def batch_renorm(
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments that were measured, for :meth:`BatchRenorm.fold`.
+      Moments that were measured, for :meth:`BatchRenorm.update_running`.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -179,15 +180,16 @@ class BatchRenorm(BatchSpec):
       >>> params, running = norm.init((1,)), norm.initial_stats((1,))
       >>> limits = dict(zip(("r_max", "d_max"), jaxnorm.zoo.renorm_limits(0)))  # at first: batch normalization
       >>> y, measured = norm.train(params, jnp.array([[2.0], [6.0]]), running, **limits)
-      >>> running = norm.fold(running, measured)  # after the step
+      >>> running = norm.update_running(running, measured)  # after the step
       >>> y.tolist(), running.mean.round(3), running.var.round(4)
       ([[-1.0], [1.0]], Array([0.04], dtype=float32), Array([1.0201], dtype=float32))
 
     Note:
       The moving averages are those of mean and standard deviation, as in the paper, while the statistics of all
-      normalizers hold a variance: ``fold`` averages :math:`\sqrt{\text{var} + \epsilon}` and stores its square less
-      epsilon, so that inference divides by the average. Fresh statistics (variance 1) stand for a deviation of
-      :math:`\sqrt{1 + \epsilon}`, where the paper begins with 1. The step itself sees the averages from before it.
+      normalizers hold a variance: ``update_running`` averages :math:`\sqrt{\text{var} + \epsilon}` and stores its
+      square less epsilon, so that inference divides by the average. Fresh statistics (variance 1) stand for a
+      deviation of :math:`\sqrt{1 + \epsilon}`, where the paper begins with 1. The step itself sees the averages
+      from before it.
     """
 
     axis: Axis | None = None
@@ -246,14 +248,16 @@ class BatchRenorm(BatchSpec):
             axis_name=self.axis_name,
         )
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Moves the averages of mean and standard deviation; entries with count zero stay as they are."""
         measured = running_statistics.pool_parts(running, measured)
 
         def with_deviation(m: Moments) -> Moments:
             return m._replace(var=jnp.sqrt(m.var + jnp.asarray(self.epsilon, m.var.dtype)))
 
-        folded = running_statistics.fold(with_deviation(running), with_deviation(measured), momentum=self.momentum)
+        folded = running_statistics.update_running(
+            with_deviation(running), with_deviation(measured), momentum=self.momentum
+        )
         var = jnp.maximum(jnp.square(folded.var) - jnp.asarray(self.epsilon, folded.var.dtype), 0.0)
         return folded._replace(var=jnp.where(spread(measured.count, var) > 0, var, running.var))
 

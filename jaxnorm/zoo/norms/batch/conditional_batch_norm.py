@@ -122,7 +122,7 @@ class ConditionalBatchNorm:
       >>> norm = jaxnorm.zoo.ConditionalBatchNorm(10, jaxnorm.BatchNorm(momentum=0.9, epsilon=2e-5))
       >>> params, running = norm.init((4,)), norm.initial_stats((4,))
       >>> y, measured = norm(params, jnp.ones((3, 4)), jnp.array([7, 0, 7]))
-      >>> running = norm.fold(running, measured)
+      >>> running = norm.update_running(running, measured)
       >>> params.scale.shape, y.shape, running.mean.shape
       ((10, 4), (3, 4), (4,))
 
@@ -169,6 +169,6 @@ class ConditionalBatchNorm:
             axis_name=norm.axis_name,
         )
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Folds by the rule of the batch normalization."""
-        return self.norm.fold(running, measured)
+        return self.norm.update_running(running, measured)

@@ -34,7 +34,7 @@ class FrozenBatchNorm(BatchSpec):
       >>> norm = jaxnorm.zoo.FrozenBatchNorm(epsilon=0.0)
       >>> running = jaxnorm.Moments(jnp.array([1.0]), jnp.array([4.0]), jnp.array(9.0))
       >>> y, same = norm.train(norm.init((1,)), jnp.array([[1.0], [5.0]]), running)
-      >>> y.tolist(), norm.fold(running, same) is running
+      >>> y.tolist(), norm.update_running(running, same) is running
       ([[0.0], [2.0]], True)
 
     Reference:
@@ -72,7 +72,7 @@ class FrozenBatchNorm(BatchSpec):
         """The same as the call with ``running``; nothing is measured."""
         return self(params, x, running, where)
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """The running statistics as they are."""
         return running
 

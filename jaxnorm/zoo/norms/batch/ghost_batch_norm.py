@@ -47,8 +47,8 @@ def ghost_batch_norm(
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments that were measured, with a leading axis of ghost batches (:meth:`GhostBatchNorm.fold` knows it), or
-      those that were passed in.
+      Moments that were measured, with a leading axis of ghost batches (:meth:`GhostBatchNorm.update_running`
+      knows it), or those that were passed in.
 
     Raises:
       TypeError: an array is not floating, ``where`` not boolean, or size not an integer.
@@ -125,11 +125,11 @@ class GhostBatchNorm(BatchSpec):
       >>> import jax.numpy as jnp, jaxnorm
       >>> norm = jaxnorm.zoo.GhostBatchNorm(2, momentum=0.5)
       >>> y, parts = norm(norm.init((1,)), jnp.array([[1.0], [3.0], [10.0], [30.0]]))
-      >>> norm.fold(norm.initial_stats((1,)), parts).mean.tolist()  # 0, then 1, then 10.5
+      >>> norm.update_running(norm.initial_stats((1,)), parts).mean.tolist()  # 0, then 1, then 10.5
       [10.5]
 
     Note:
-      ``fold`` moves running statistics as if the G ghost batches had come one after the other,
+      ``update_running`` moves running statistics as if the G ghost batches had come one after the other,
       :math:`r' = \rho^G r + (1 - \rho) \sum_i \rho^{G-1-i} m_i` with momentum :math:`\rho`, the paper's rule
       as we remember it. Their running variance is therefore that within ghost batches.
     """
@@ -162,10 +162,10 @@ class GhostBatchNorm(BatchSpec):
             x, scale, bias, size=self.size, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where
         )
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Folds ghost batches one after the other; those without a real element change nothing."""
         if self.momentum is None:
-            return running_statistics.fold(running, measured, momentum=None, ddof=self.ddof)
+            return running_statistics.update_running(running, measured, momentum=None, ddof=self.ddof)
         mean, var, n = (lax.stop_gradient(leaf).astype(running.mean.dtype) for leaf in measured)
         rows = n.reshape(n.shape + (1,) * (mean.ndim - n.ndim))
         corrected = var * rows / jnp.maximum(rows - self.ddof, 1.0)

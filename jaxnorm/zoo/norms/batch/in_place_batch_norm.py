@@ -192,7 +192,7 @@ class InPlaceBatchNorm(BatchSpec):
       >>> norm = jaxnorm.zoo.InPlaceBatchNorm(slope=0.5, momentum=0.5)
       >>> params, running = norm.init((1,)), norm.initial_stats((1,))
       >>> z, measured = norm(params, jnp.array([[1.0], [3.0]]))
-      >>> z.round(2).tolist(), norm.fold(running, measured).mean.tolist()
+      >>> z.round(2).tolist(), norm.update_running(running, measured).mean.tolist()
       ([[-0.5], [1.0]], [1.0])
     """
 

@@ -63,7 +63,7 @@ def lp_batch_norm(
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
       Moments that were measured or passed in. Their ``var`` holds :math:`s^2`, the estimate of the variance, so that
-      :func:`jaxnorm.fold`, :func:`jaxnorm.population` and the others treat it as one.
+      :func:`jaxnorm.update_running`, :func:`jaxnorm.population` and the others treat it as one.
 
     Raises:
       TypeError: an array is not floating, ``where`` not boolean, or k not an integer.
@@ -138,7 +138,7 @@ class LpBatchNorm(BatchSpec):
       momentum: weight of the old running statistics; None for the average over everything seen, for which estimates
         are pooled as if they were variances.
       debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.fold`.
+        with the first batch, see :func:`jaxnorm.update_running`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.

@@ -88,7 +88,7 @@ class MeanOnlyBatchNorm(BatchSpec):
       axis: the axes over which the mean is taken; None means all but the last.
       momentum: weight of the old running mean; None for the exact average over everything seen.
       debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.fold`.
+        with the first batch, see :func:`jaxnorm.update_running`.
       use_bias: whether there is a bias.
       bias_init: initial value of the bias.
       axis_name: name or names of mapped axes that the batch spans.

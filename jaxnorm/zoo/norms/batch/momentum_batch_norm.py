@@ -45,7 +45,8 @@ def momentum_batch_norm(
        \mu = b \, \mu_r + (1 - b) \, \mu_B, \qquad \sigma^2 = b \, \sigma^2_r + (1 - b) \, \sigma^2_B, \qquad
        y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
 
-    with running statistics r, statistics B of the batch and momentum b: what :func:`jaxnorm.fold` makes of the two.
+    with running statistics r, statistics B of the batch and momentum b: what :func:`jaxnorm.update_running` makes of
+    the two.
     Statistics for each time step of sequences (T, B, F) are ``axis=1`` with running ones of shape (T, F).
 
     Args:
@@ -119,7 +120,7 @@ class MomentumBatchNorm(BatchSpec):
     Attributes:
       axis: the axes over which statistics are taken; None means all but the last.
       epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics, in training and in ``fold``.
+      momentum: weight of the old running statistics, in training and in ``update_running``.
       through_batch: whether the gradient flows through the statistics of the batch.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
@@ -133,7 +134,7 @@ class MomentumBatchNorm(BatchSpec):
       >>> params, running = norm.init((1,)), norm.initial_stats((1,))
       >>> x = jnp.array([[1.0], [3.0]])
       >>> y, measured = norm.train(params, x, running)
-      >>> running = norm.fold(running, measured)
+      >>> running = norm.update_running(running, measured)
       >>> bool(jnp.allclose(y, norm(params, x, running)[0]))  # training used these averages
       True
     """

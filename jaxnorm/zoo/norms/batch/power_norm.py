@@ -202,7 +202,7 @@ class PowerNorm(HasFeatureAxis):
       ...     return jnp.sum(y), measured
       >>> x = jnp.array([[1.0, 0.0], [0.0, 2.0]])
       >>> (_, growth), measured = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, running, x)
-      >>> running = norm.correct(norm.fold(running, measured), growth)
+      >>> running = norm.correct(norm.update_running(running, measured), growth)
       >>> running.square.round(2).tolist(), running.correction.round(2).tolist(), running.count.tolist()
       ([1.0, 1.0], [0.7099999785423279, 0.7099999785423279], 1.0)
     """
@@ -266,7 +266,7 @@ class PowerNorm(HasFeatureAxis):
             where=where,
         )
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         r"""Moves the running quadratic mean; there are no rows for time steps.
 
         As published: in steps t = 1, 2, ... of the warm-up, but for the last one, first

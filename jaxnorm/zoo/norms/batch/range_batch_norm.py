@@ -64,7 +64,7 @@ def range_batch_norm(
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments that were measured or passed in. Their ``var`` holds :math:`s^2`, so that :func:`jaxnorm.fold`,
+      Moments that were measured or passed in. Their ``var`` holds :math:`s^2`, so that :func:`jaxnorm.update_running`,
       :func:`jaxnorm.population` and the others treat it as a variance.
 
     Raises:
@@ -171,7 +171,7 @@ class RangeBatchNorm(BatchSpec):
       momentum: weight of the old running statistics; None for the average over everything seen, for which estimates
         are pooled as if they were variances.
       debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.fold`.
+        with the first batch, see :func:`jaxnorm.update_running`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.

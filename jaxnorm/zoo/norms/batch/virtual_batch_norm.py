@@ -118,7 +118,7 @@ class VirtualBatchNorm(BatchSpec):
 
     Note:
       In training the reference batch goes through the network too, at each step, and gradients flow through its
-      statistics. Where a module keeps them (``fold``), the last reference batch replaces the one before.
+      statistics. Where a module keeps them (``update_running``), the last reference batch replaces the one before.
     """
 
     axis: Axis | None = None
@@ -146,7 +146,7 @@ class VirtualBatchNorm(BatchSpec):
         y = virtual_batch_norm(x, scale, bias, reference=stats, axis=self.axis, epsilon=self.epsilon, where=where)
         return y, stats
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """The measured reference in place of the old one, which stays where nothing was measured."""
 
         def latest(old: Array, new: Array, count: Array) -> Array:

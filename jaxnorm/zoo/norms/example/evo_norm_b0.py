@@ -129,7 +129,7 @@ class EvoNormB0(BatchSpec):
       >>> norm = jaxnorm.zoo.EvoNormB0(momentum=0.5, ddof=0)
       >>> params, running = norm.init((1,)), norm.initial_stats((1,))
       >>> y, measured = norm(params, jnp.array([[[1.0], [3.0]], [[-3.0], [-1.0]]]))
-      >>> norm.fold(running, measured).var.tolist()
+      >>> norm.update_running(running, measured).var.tolist()
       [3.0]
     """
 

@@ -158,7 +158,7 @@ class FrameWiseBatchNorm(BatchSpec):
       momentum: weight of the old running statistics; None for the exact average over everything seen.
       ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1).
       debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.fold`.
+        with the first batch, see :func:`jaxnorm.update_running`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -170,7 +170,7 @@ class FrameWiseBatchNorm(BatchSpec):
       >>> norm = jaxnorm.zoo.FrameWiseBatchNorm(max_steps=2, momentum=0.0)
       >>> xs = jnp.array([[[1.0], [3.0]], [[10.0], [30.0]]])  # time, batch, features
       >>> ys, rows = norm(norm.init((1,)), xs)
-      >>> norm.fold(norm.initial_stats((1,)), rows).mean.tolist()
+      >>> norm.update_running(norm.initial_stats((1,)), rows).mean.tolist()
       [[2.0], [20.0]]
 
     Note:
@@ -214,9 +214,9 @@ class FrameWiseBatchNorm(BatchSpec):
             x, scale, bias, moments=stats, epsilon=self.epsilon, where=where, axis_name=self.axis_name
         )
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
-        """Applies :func:`jaxnorm.fold`, step t to row t; what later steps than the last row measured is pooled."""
-        return super().fold(running, lay_in_order(measured, self.max_steps))
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
+        """Applies :func:`jaxnorm.update_running`, step t to row t; the last row pools all later steps."""
+        return super().update_running(running, lay_in_order(measured, self.max_steps))
 
     def check_site(self, caller: str) -> None:
         """Never fits a site: a cell sees one step at a time, and keeps the statistics of each step itself."""

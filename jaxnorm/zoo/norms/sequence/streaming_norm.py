@@ -84,7 +84,7 @@ def streaming_norm(
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments of this call, for :meth:`StreamingNorm.accumulate` or :meth:`StreamingNorm.fold`.
+      Moments of this call, for :meth:`StreamingNorm.accumulate` or :meth:`StreamingNorm.update_running`.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -306,7 +306,7 @@ class StreamingNorm(BatchSpec):
 
     def accumulate(self, running: StreamingStats, measured: Moments) -> StreamingStats:
         """Adds what a call measured (or several, on a leading axis) to the short statistics; no gradient flows."""
-        return running._replace(short=running_statistics.fold(running.short, measured, momentum=None))
+        return running._replace(short=running_statistics.update_running(running.short, measured, momentum=None))
 
     def correct(self, running: StreamingStats, gradient: StreamingStats) -> StreamingStats:
         """Adds what the backward pass gathered: the gradient of a loss with respect to the running statistics."""
@@ -324,13 +324,13 @@ class StreamingNorm(BatchSpec):
         Likewise the gradients, with :math:`k_3`. A feature that nothing was measured of stays.
         """
         long, short, of_long, of_short = running
-        long = running_statistics.fold(long, short, momentum=self.momentum)
-        of_long = running_statistics.fold(of_long, of_short, momentum=self.backward_momentum)
+        long = running_statistics.update_running(long, short, momentum=self.momentum)
+        of_long = running_statistics.update_running(of_long, of_short, momentum=self.backward_momentum)
         return StreamingStats(
             long, jax.tree.map(jnp.zeros_like, short), of_long, jax.tree.map(jnp.zeros_like, of_short)
         )
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """A weight update after one call: :meth:`accumulate`, then :meth:`update`; before it goes :meth:`correct`."""
         return self.update(self.accumulate(running, measured))
 

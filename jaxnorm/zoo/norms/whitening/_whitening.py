@@ -60,7 +60,7 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
         matrix = jnp.broadcast_to(jnp.eye(size, dtype=dtype), (features // size, size, size))
         return WhiteningStats(jnp.zeros(features, dtype), matrix, jnp.zeros((), dtype))
 
-    def fold(self, running: Stats, measured: Stats) -> Stats:
+    def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Moves the running statistics towards what was measured, if anything was; there are no rows for time steps."""
         spec: Any = self
         weight = 1.0 - spec.momentum

@@ -149,7 +149,7 @@ class DecorrelatedBatchNorm(WhiteningSpec):
       >>> norm = jaxnorm.zoo.DecorrelatedBatchNorm(2, momentum=0.5)
       >>> params, running = norm.init((4,)), norm.initial_stats((4,))
       >>> y, measured = norm(params, jnp.ones((3, 4)))
-      >>> norm.fold(running, measured).mean.tolist(), running.matrix.shape
+      >>> norm.update_running(running, measured).mean.tolist(), running.matrix.shape
       ([0.5, 0.5, 0.5, 0.5], (2, 2, 2))
     """
 
