@@ -1,4 +1,4 @@
-"""Normalizers, x -> x: one a file, a plain function and its spec."""
+"""Normalizers, x -> x. Each file holds one of them: a plain function and its spec."""
 
 from jaxnorm.norms.base import Affine as Affine
 from jaxnorm.norms.base import Normalizer as Normalizer

@@ -1,7 +1,7 @@
-"""What every normalizer spec offers, and the affine parameters that most of them have.
+"""The protocol of normalizer specs, and the affine parameters that most of them have.
 
-A spec is a frozen, hashable dataclass of hyper-parameters. Its weights are a plain NamedTuple of arrays, its work is
-pure methods, and under it lies a plain function of arrays.
+A spec is a frozen, hashable dataclass of hyper-parameters. Its parameters are a plain NamedTuple of arrays. Its methods
+are pure, and call a plain function of arrays.
 """
 
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -13,14 +13,14 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 
 Params: TypeAlias = PyTree
-"""The weights of a normalizer: :class:`Affine`, or ``()`` where there are none."""
+"""The parameters of a normalizer: :class:`Affine`, or ``()`` if it has none."""
 
 Stats: TypeAlias = PyTree
-"""Statistics that outlive a call: :class:`Moments` for batch statistics, ``()`` where there are none."""
+"""Statistics that outlive a call: :class:`Moments` for batch statistics, ``()`` if there are none."""
 
 
 class Affine(NamedTuple):
-    """Scale (gain) and bias (shift) after a normalization; None where the spec has none."""
+    """Scale (gain) and bias (shift) after a normalization; None if the spec does not use one."""
 
     scale: Float[Array, "..."] | None
     bias: Float[Array, "..."] | None
@@ -28,20 +28,20 @@ class Affine(NamedTuple):
 
 @runtime_checkable
 class Normalizer(Protocol):
-    """The protocol of all normalizers; the arity is the same for all, so no caller branches on the kind."""
+    """The protocol of all normalizers. All have the same signatures, so that no caller has to branch on the kind."""
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of scale, bias and running statistics for data of the given shape."""
         ...
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """Fresh weights for features of the given shape (see :meth:`param_shape`)."""
+        """Fresh parameters for features of the given shape (see :meth:`param_shape`)."""
         ...
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Running statistics before any data: mean 0, variance 1, count 0; or ``()``.
 
-        They keep their dtype when they are folded, whatever that of the data: pass float64 for that many digits.
+        They keep their dtype when they are updated, whatever the dtype of the data. For more digits pass float64.
         """
         ...
 
@@ -52,9 +52,9 @@ class Normalizer(Protocol):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes ``x``; with ``stats=None`` by what is measured from ``x``, else by the given statistics.
+        """Normalizes ``x`` with the given statistics, or, if ``stats`` is None, with statistics measured from ``x``.
 
-        The second result is what was measured (or used); ``()`` for normalizers without running statistics.
+        The second result holds the statistics it measured (or used); ``()`` for normalizers without running statistics.
         """
         ...
 
@@ -65,29 +65,29 @@ class Normalizer(Protocol):
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes in training, with running statistics at hand: output, and what was measured.
+        """Normalizes in training; returns the output and the measured statistics.
 
-        For most normalizers it is ``self(params, x, None, where)``; some, such as batch renormalization, look at the
+        For most normalizers this is ``self(params, x, None, where)``. Some, such as batch renormalization, use the
         running statistics in training too.
         """
         ...
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """Folds what a call measured into running statistics, by the rule of the spec."""
+        """Updates running statistics with the measured ones of a call, by the rule of the spec."""
         ...
 
     def check_site(self, caller: str) -> None:
-        """Raises ValueError unless the normalizer can act on one trailing feature axis, as the sites of a cell need."""
+        """Raises ValueError unless the normalizer works on one trailing feature axis, as the sites of a cell need."""
         ...
 
 
 def check_normalizer(caller: str, name: str, value: Any) -> None:
-    """Raises TypeError, which says what came instead, unless ``value`` is a normalizer."""
+    """Raises TypeError, and says what it got, unless ``value`` is a normalizer."""
     _objects.require(caller, name, value, Normalizer, _objects.NORMALIZER)
 
 
 def check_data(caller: str, name: str, x: Any, mask: Any) -> None:
-    """Checks what a module of Flax is called with, in the words of Flax: data, and a mask that broadcasts to them."""
+    """Checks the arguments of a Flax module, by their Flax names: data, and a mask that broadcasts to them."""
     _validate.floating(caller, name, x)
     if mask is not None:
         _validate.boolean(caller, "mask", mask)
@@ -102,7 +102,7 @@ def init_affine(
     *,
     caller: str = "init",
 ) -> Affine:
-    """Affine parameters filled with the given values; None leaves one out."""
+    """Fills affine parameters with the given values; None omits one."""
 
     def full(name: str, value: float | None) -> Array | None:
         return None if value is None else jnp.full(shape, _validate.start_value(caller, name, value), dtype)
@@ -114,7 +114,7 @@ Weights = TypeVar("Weights")
 
 
 def weights_of(params: Any, kind: type[Weights], caller: str) -> Weights:
-    """Checks that the weights handed to a spec are the NamedTuple that its ``init`` makes."""
+    """Checks that parameters passed to a spec are the NamedTuple that its ``init`` makes."""
     if not isinstance(params, kind):
         fields = ", ".join(kind._fields)  # type: ignore[attr-defined]  # a NamedTuple
         raise TypeError(
@@ -125,12 +125,12 @@ def weights_of(params: Any, kind: type[Weights], caller: str) -> Weights:
 
 
 def affine_of(params: Any, caller: str) -> Affine:
-    """The weights of a spec that has scale and bias only, checked."""
+    """Checks the parameters of a spec that has only scale and bias."""
     return weights_of(params, Affine, caller)
 
 
 class HasAffine:
-    """The weights of a spec with fields ``use_scale``, ``use_bias``, ``scale_init`` and ``bias_init``."""
+    """Parameters for specs with the fields ``use_scale``, ``use_bias``, ``scale_init`` and ``bias_init``."""
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Affine:
         """``Affine(scale, bias)`` of the given shape."""
@@ -145,7 +145,7 @@ class HasAffine:
 
 
 class HasFeatureAxis(HasAffine):
-    """Weights and checks of a spec with a field ``feature_axis``, and ``num_groups`` or ``axis`` where it has them."""
+    """Parameters and checks for specs with a field ``feature_axis``, and perhaps ``num_groups`` or ``axis``."""
 
     def __post_init__(self) -> None:
         spec: Any = self
@@ -158,13 +158,13 @@ class HasFeatureAxis(HasAffine):
             _validate.epsilon(name, spec.epsilon)
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis; what is one number for all features has no shape."""
+        """The length of the feature axis. A parameter shared by all features is a scalar instead."""
         spec: Any = self
         return shape_along(type(self).__name__, shape, spec.feature_axis)
 
 
 class TrainsByMeasuring:
-    """The training of normalizers that measure what they are given and need no running statistics for it."""
+    """``train`` for normalizers that measure their input and do not need running statistics in training."""
 
     def train(
         self,
@@ -179,19 +179,19 @@ class TrainsByMeasuring:
 
 
 class Stateless(TrainsByMeasuring):
-    """The methods on running statistics that all normalizers without any share."""
+    """The statistics methods of all normalizers without running statistics."""
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """No running statistics: ``()``."""
         return ()
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """Nothing to fold: ``()``."""
+        """Nothing to update: ``()``."""
         return ()
 
 
 def normalize_axis(caller: str, axis: Axis) -> Axis:
-    """A hashable axis for a spec: an int or a tuple of ints."""
+    """Makes an axis hashable for a spec: an int or a tuple of ints."""
     if isinstance(axis, list):
         axis = tuple(axis)
     entries = axis if isinstance(axis, tuple) else (axis,)
@@ -201,7 +201,7 @@ def normalize_axis(caller: str, axis: Axis) -> Axis:
 
 
 def check_last_axis(caller: str, spec: object, axis: Axis | None) -> None:
-    """The site check of normalizers that reduce features: only the last axis will do."""
+    """The site check of normalizers that reduce features: raises ValueError unless ``axis`` is the last axis."""
     if axis not in (-1, (-1,)):
         raise ValueError(
             f"{caller}: {spec!r} cannot be used inside a cell, where a normalizer sees features on one last axis and "
@@ -217,7 +217,7 @@ def shape_along(caller: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, .
 def position_axes(
     caller: str, shape: tuple[int, ...], axis: Axis | None, feature_axis: int
 ) -> tuple[tuple[int, ...], int]:
-    """The axes of an example's positions (None stands for all but the first and the features'), then the features'."""
+    """Returns the position axes (by default all but the first and the feature axis) and the feature axis."""
     (feature,) = _validate.axes(caller, feature_axis, len(shape))
     if axis is None:
         axes = tuple(a for a in range(1, len(shape)) if a != feature)
@@ -232,7 +232,7 @@ def position_axes(
 
 
 def refuse_positions(caller: str, spec: object) -> None:
-    """The site check of normalizers over positions: the features of one step have none."""
+    """The site check of normalizers over positions: raises ValueError, since one step has no positions."""
     raise ValueError(
         f"{caller}: {spec!r} cannot be used inside a cell: one step has no positions to take statistics over. "
         "Use LayerNorm or GroupNorm(axis=-1)."
@@ -242,7 +242,7 @@ def refuse_positions(caller: str, spec: object) -> None:
 def group_axes(
     caller: str, shape: tuple[int, ...], num_groups: int, axis: Axis | None, feature_axis: int
 ) -> tuple[tuple[int, ...], int]:
-    """The reduced axes of groups of features (None: all but the first, or the only one), then the features'."""
+    """Returns the axes that a group reduces (by default all but the first, or the only one) and the feature axis."""
     groups = _validate.positive_int(caller, "num_groups", num_groups)
     axes = (
         tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else _validate.axes(caller, axis, len(shape))
@@ -262,7 +262,7 @@ def group_axes(
 
 
 def split_groups(array: Array, groups: int, feature: int) -> Array:
-    """Makes the feature axis two: group, member. A mask that does not vary over features keeps both at size 1."""
+    """Splits the feature axis into (group, member). A mask that does not vary over features gets size 1 for both."""
     size = array.shape[feature]
     parts = (groups, size // groups) if size % groups == 0 else (1, 1)
     return array.reshape(array.shape[:feature] + parts + array.shape[feature + 1 :])
@@ -271,15 +271,15 @@ def split_groups(array: Array, groups: int, feature: int) -> Array:
 def in_groups(
     x: Array, where: Array | None, groups: int, axes: tuple[int, ...], feature: int
 ) -> tuple[Array, Array | None, tuple[int, ...]]:
-    """Data and mask with a feature axis made two, and the reduced axes of them: the group axis is not among these."""
-    # The axis after the group axis is the member axis; axes beyond it move by one.
+    """Splits the feature axis of data and mask; also returns the new reduced axes, without the group axis."""
+    # The member axis follows the group axis, so every axis from the feature axis on moves by one.
     split_axes = tuple(a if a < feature else a + 1 for a in axes)
     mask = None if where is None else split_groups(where, groups, feature)
     return split_groups(x, groups, feature), mask, split_axes
 
 
 def check_running_rule(caller: str, momentum: float | None, ddof: int) -> None:
-    """Raises ValueError unless running statistics can move by this momentum (None: exact average) and ddof."""
+    """Raises ValueError unless momentum (None for an exact average) and ddof are valid for running statistics."""
     if momentum is not None:
         _validate.in_range(caller, "momentum", momentum, 0.0, 1.0)
     if ddof not in (0, 1):

@@ -24,33 +24,33 @@ def batch_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Normalizes each feature over the batch, or by given statistics.
+    r"""Normalizes each feature over the batch, or with given statistics.
 
     .. math::
        \mu = \frac1m \sum_i x_i, \qquad \sigma^2 = \frac1m \sum_i (x_i - \mu)^2, \qquad
        y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
 
     where i runs over the m elements of ``axis`` (over those with ``where`` True only, and over all members of
-    ``axis_name``). In training leave ``moments`` out: the gradient flows through the batch statistics, nothing is
-    updated, and what was measured is returned for :func:`jaxnorm.update_running`. For inference pass running or
+    ``axis_name``). In training omit ``moments``: the gradient flows through the batch statistics. The function updates
+    nothing; it returns the measured statistics for :func:`jaxnorm.update_running`. For inference pass running or
     population statistics as ``moments``.
 
     Args:
       x: data of any shape.
-      scale: one factor for each feature: an array with the shape of ``x`` along the axes that are kept (or the last
+      scale: one factor for each feature: an array with the shape of ``x`` along the axes that remain (or the last
         of them), or with as many axes as ``x`` (conditional normalization). None means one.
       bias: summand, shaped like ``scale``. None means zero.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes (``vmap``, ``shard_map``) that the batch spans; members may hold
-        different numbers of real elements, also none.
+        different numbers of real elements, or none.
 
     Returns:
-      The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments that were measured, or those that were passed in.
+      The normalized array, with the shape and dtype of ``x`` (the arithmetic is done in at least float32), and the
+      measured Moments, or the ones that were passed in.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -63,9 +63,10 @@ def batch_norm(
       ([[-1.0], [1.0]], [2.0], [1.0])
 
     Notes:
-      A feature that is constant over the batch, a batch of one and a batch without a real element give ``bias``, with
-      finite gradients. With ``epsilon=0`` that is so in training, the gradient of x being zero there; with a variance
-      of zero among ``moments`` it is 0/0. A gradient keeps x, the statistics and the scale.
+      A feature that is constant over the batch, and a batch of one, give ``bias``, with finite gradients. A batch
+      without a real element gives zero. In training this holds with ``epsilon=0`` too, and the gradient of x is zero
+      there. But with ``epsilon=0`` and a variance of zero in ``moments`` the result is 0/0. The backward pass keeps x,
+      the statistics and the scale.
 
     Reference:
       S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 1.
@@ -86,17 +87,17 @@ def batch_norm(
 @final
 @dataclasses.dataclass(frozen=True)
 class BatchNorm(BatchSpec):
-    r"""The spec of :func:`batch_norm`, with the rule by which its running statistics move.
+    r"""The spec of :func:`batch_norm`, with the update rule for its running statistics.
 
     Attributes:
-      axis: the axes over which statistics are taken; None means all but the last. Scale, bias and running statistics
-        have the shape of the data along the others.
+      axis: the axes to reduce; None means all but the last. Scale, bias and running statistics have the shape of the
+        data along the others.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics, as in Flax (0.9 here is PyTorch's 0.1); None for the exact
-        average over everything seen.
-      ddof: 0 folds the biased variance (Flax, Keras), 1 the one corrected by m/(m-1) (PyTorch).
-      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.update_running`. The presets of cells have it.
+        average over all data seen.
+      ddof: 0 accumulates the biased variance (Flax, Keras), 1 the variance corrected by m/(m-1) (PyTorch).
+      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
+        after the first batch; see :func:`jaxnorm.update_running`. The presets of cells use it.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -114,9 +115,9 @@ class BatchNorm(BatchSpec):
       [[0.0], [2.0]]
 
     Notes:
-      The defaults are those of Flax, so that running statistics move as they do there, and, with ``ddof=1``, as in
-      PyTorch: after k batches the start values still have the weight 0.99\ :sup:`k`. ``momentum=0.9, debias=True`` is
-      what the presets of cells take.
+      The defaults are Flax's, so running statistics move as they do in Flax and, with ``ddof=1``, as in PyTorch: after
+      k batches the initial values still have the weight 0.99\ :sup:`k`. The presets of cells use
+      ``momentum=0.9, debias=True``.
     """
 
     axis: Axis | None = None
@@ -138,7 +139,7 @@ class BatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`batch_norm`; returns the output and the measured (or the given) Moments."""
+        """Applies :func:`batch_norm`; returns the output and the measured (or given) Moments."""
         scale, bias = base.affine_of(params, "BatchNorm")
         return batch_norm(
             x,

@@ -26,8 +26,8 @@ def group_norm(
 ) -> Float[Array, "..."]:
     r"""Normalizes each example over groups of its features.
 
-    The F features are split into ``num_groups`` consecutive groups; within each, mean and biased variance are taken
-    over the group's features and the other reduced axes together:
+    It splits the F features into ``num_groups`` consecutive groups. Within each group it computes mean and biased
+    variance over the group's features and the other reduced axes together:
 
     .. math:: y = \text{scale}_f \cdot \frac{x - \mu_{g(f)}}{\sqrt{\sigma^2_{g(f)} + \epsilon}} + \text{bias}_f
 
@@ -35,10 +35,10 @@ def group_norm(
 
     Args:
       x: data with features on ``feature_axis``.
-      scale: one factor a feature (not a group), or an array with as many axes as ``x``. None means one.
+      scale: one factor per feature (not per group), or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
       num_groups: number of groups; must divide F.
-      axis: the reduced axes, ``feature_axis`` among them; None means all but the first (or the only one).
+      axis: the axes to reduce, including ``feature_axis``; None means all but the first (or the only one).
       feature_axis: the axis that is split into groups.
       epsilon: added to the variance, inside the root. With 0 a constant group gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
@@ -58,7 +58,8 @@ def group_norm(
       Array([[-1.,  1., -1.,  1.]], dtype=float32)
 
     Notes:
-      Same computation in training and inference. A gradient keeps x, the statistics and the scale.
+      Same computation in training and inference. The backward pass keeps x, the statistics and the
+      scale.
 
     Reference:
       Y. Wu, K. He, "Group Normalization", 2018, arXiv:1803.08494, eqs. 1, 2 and 7.
@@ -72,7 +73,7 @@ def group_norm(
         over = Extent(positions, axis_name, groups=Groups(feature, x.shape[feature] // num_groups))
         y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=True)
     else:
-        # The features of a group alone are a row like that of layer normalization.
+        # Without position axes, the features of a group form a row, as in layer normalization.
         data, members, rows = base.in_groups(x, mask, num_groups, axes, feature)
         split = (None if param is None else base.split_groups(param, num_groups, feature) for param in affine)
         y = standardize(data, Extent(rows, axis_name), *split, where=members, epsilon=epsilon, center=True)
@@ -86,7 +87,7 @@ class GroupNorm(HasFeatureAxis, Stateless):
 
     Attributes:
       num_groups: number of groups; must divide the number of features.
-      axis: the reduced axes, ``feature_axis`` among them; None means all but the first. Inside a cell use -1.
+      axis: the axes to reduce, including ``feature_axis``; None means all but the first. Inside a cell use -1.
       feature_axis: the axis that is split into groups; scale and bias have its length.
       epsilon: added to the variance, inside the root.
       use_scale: whether there is a scale.
@@ -121,7 +122,7 @@ class GroupNorm(HasFeatureAxis, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`group_norm`; there are no statistics to hand on."""
+        """Applies :func:`group_norm`; there are no statistics to return."""
         scale, bias = base.affine_of(params, "GroupNorm")
         y = group_norm(
             x,
@@ -137,5 +138,5 @@ class GroupNorm(HasFeatureAxis, Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Only ``axis=-1`` fits a site."""
+        """Accepts only ``axis=-1``."""
         base.check_last_axis(caller, self, self.axis)

@@ -1,4 +1,4 @@
-"""The normalizer that does nothing; it fills unused sites, so that no cell needs a special case."""
+"""The normalizer that does nothing. It fills unused sites, so that cells do not need a special case."""
 
 import dataclasses
 from typing import final
@@ -25,7 +25,7 @@ class Identity(Stateless):
         return ()
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """No weights: ``()``."""
+        """No parameters: ``()``."""
         return ()
 
     def __call__(
@@ -39,4 +39,4 @@ class Identity(Stateless):
         return (x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))), ()
 
     def check_site(self, caller: str) -> None:
-        """Fits every site."""
+        """Accepts every site."""

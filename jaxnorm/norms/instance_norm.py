@@ -28,23 +28,23 @@ def instance_norm(
     .. math:: y_{n,s,f} = \text{scale}_f \cdot
        \frac{x_{n,s,f} - \mu_{n,f}}{\sqrt{\sigma^2_{n,f} + \epsilon}} + \text{bias}_f
 
-    with mean and biased variance over the positions s (height and width, or time), for every example n and feature f
-    apart.
+    with mean and biased variance over the positions s (height and width, or time), separately for each example n and
+    feature f.
 
     Args:
       x: data with features on ``feature_axis``, for example (N, height, width, F).
-      scale: one factor a feature, or an array with as many axes as ``x`` (conditional normalization). None means one.
+      scale: one factor per feature, or an array with as many axes as ``x`` (conditional normalization). None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
-      feature_axis: the axis of the features; must not be reduced.
+      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the feature axis; it must not be reduced.
       epsilon: added to the variance, inside the root. With 0 a constant feature gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the positions are spread.
 
     Returns:
-      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32. A single position has no
-      spread: the output is ``bias``.
+      An array of the shape and dtype of ``x``; the arithmetic is done in at least float32. With a single
+      position the variance is zero, and the output is ``bias``.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -58,8 +58,8 @@ def instance_norm(
               [ 1.,  1.]]], dtype=float32)
 
     Notes:
-      Same computation in training and inference; there are no running statistics. A gradient keeps x, the statistics
-      and the scale.
+      Same computation in training and inference; there are no running statistics. The backward pass keeps x, the
+      statistics and the scale.
 
     Reference:
       D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization", 2016, arXiv:1607.08022, eq. 4.
@@ -79,8 +79,8 @@ class InstanceNorm(HasFeatureAxis, Stateless):
     """The spec of :func:`instance_norm`.
 
     Attributes:
-      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
-      feature_axis: the axis of the features; scale and bias have its length.
+      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the feature axis; scale and bias have its length.
       epsilon: added to the variance, inside the root.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
@@ -113,7 +113,7 @@ class InstanceNorm(HasFeatureAxis, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`instance_norm`; there are no statistics to hand on."""
+        """Applies :func:`instance_norm`; there are no statistics to return."""
         scale, bias = base.affine_of(params, "InstanceNorm")
         y = instance_norm(
             x,
@@ -128,5 +128,5 @@ class InstanceNorm(HasFeatureAxis, Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: the features of one step have no positions to reduce."""
+        """Rejects every site: one step has no positions to reduce."""
         base.refuse_positions(caller, self)

@@ -59,7 +59,7 @@ def layer_norm(
 
     Notes:
       Exact for data up to about 1e28 in magnitude. Same computation in training and inference.
-      A gradient keeps x, the statistics and the scale.
+      The backward pass keeps x, the statistics and the scale.
 
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eqs. 3, 15, 16.
@@ -130,7 +130,7 @@ class LayerNorm(Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`layer_norm`; there are no statistics to hand on."""
+        """Applies :func:`layer_norm`; there are no statistics to return."""
         scale, bias = base.affine_of(params, "LayerNorm")
         y = layer_norm(
             x,
@@ -144,5 +144,5 @@ class LayerNorm(Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Only ``axis=-1`` fits a site."""
+        """Accepts only ``axis=-1``."""
         base.check_last_axis(caller, self, self.axis)

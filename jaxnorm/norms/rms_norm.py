@@ -25,13 +25,13 @@ def rms_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> Float[Array, "..."]:
-    r"""Divides each example by the root mean square of its features; nothing is subtracted.
+    r"""Divides each example by the root mean square of its features; does not subtract the mean.
 
     .. math:: y = \text{scale} \cdot \frac{x}{\sqrt{\frac1k \sum_{i \le k} x_i^2 + \epsilon}} + \text{bias},
        \qquad k = \lfloor p D \rfloor
 
-    where D is the number of elements of ``axis`` and p is ``fraction``: RMSNorm for p = 1, pRMSNorm below, where the
-    statistic comes from the first k coordinates only and all D are divided by it.
+    where D is the number of elements of ``axis`` and p is ``fraction``. p = 1 is RMSNorm. A smaller p is pRMSNorm: it
+    measures only the first k coordinates, and divides all D by the result.
 
     Args:
       x: data of any shape.
@@ -42,7 +42,7 @@ def rms_norm(
       epsilon: added to the mean square, inside the root. With 0 an all-zero row gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there. With ``fraction`` the mean runs over
-        the real ones of the first k coordinates.
+        the real elements among the first k coordinates.
       axis_name: name or names of mapped axes over which the features are spread; not with ``fraction`` below one.
 
     Returns:
@@ -61,11 +61,11 @@ def rms_norm(
 
     Notes:
       Exact for data up to about 1e28 in magnitude. Same computation in training and inference.
-      A gradient keeps x, the statistics and the scale.
+      The backward pass keeps x, the statistics and the scale.
 
     Reference:
-      B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eqs. 4 and 5 (k there is
-      rounded up in the text and down in the published code, as here).
+      B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eqs. 4 and 5 (the
+      paper rounds k up; its published code rounds k down, and so do we).
     """
     _validate.floating("rms_norm", "x", x)
     _validate.epsilon("rms_norm", epsilon)
@@ -80,7 +80,7 @@ def rms_norm(
 def _leading(
     caller: str, shape: tuple[int, ...], axes: tuple[int, ...], fraction: float, axis_name: AxisName | None
 ) -> int | None:
-    """The number of coordinates behind the statistic of pRMSNorm; None for all of them."""
+    """The number of leading coordinates that pRMSNorm measures; None for all of them."""
     _validate.in_range(caller, "fraction", fraction, 0.0, 1.0)
     if fraction == 1.0:
         return None
@@ -105,7 +105,7 @@ class RMSNorm(Stateless):
 
     Attributes:
       axis: the axis or axes that share the statistic; scale and bias have the shape of the data along them.
-      fraction: the part of the features from which the statistic comes (pRMSNorm below 1).
+      fraction: the part of the features to measure (below 1 it is pRMSNorm).
       epsilon: added to the mean square, inside the root.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias; the paper has none.
@@ -159,7 +159,7 @@ class RMSNorm(Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`rms_norm`; there are no statistics to hand on."""
+        """Applies :func:`rms_norm`; there are no statistics to return."""
         scale, bias = base.affine_of(params, "RMSNorm")
         y = rms_norm(
             x,
@@ -174,5 +174,5 @@ class RMSNorm(Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Only ``axis=-1`` fits a site."""
+        """Accepts only ``axis=-1``."""
         base.check_last_axis(caller, self, self.axis)

@@ -1,4 +1,4 @@
-"""Normalizers of weights: maps from kernel to kernel, made once a sequence."""
+"""Weight normalizers: maps from kernel to kernel, applied once per sequence."""
 
 from jaxnorm.weight_norms.base import KernelParams as KernelParams
 from jaxnorm.weight_norms.base import WeightNormalizer as WeightNormalizer

@@ -1,7 +1,7 @@
-"""What every weight normalizer offers, and which axes of a kernel belong to one output unit.
+"""The protocol of weight normalizers, and which axes of a kernel hold the inputs of one output unit.
 
-A weight normalizer makes the kernel that a layer multiplies by out of the weights that are trained. It runs once a
-sequence, before the loop: ``params._replace(recurrent=spec(weights, state))``. The layer or cell knows nothing of it.
+A weight normalizer computes the kernel of a layer from trained parameters. It runs once per sequence, before the loop:
+``params._replace(recurrent=spec(weights, state))``. The layer or cell does not know about it.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from jaxnorm.norms import base as norms_base
 from jaxnorm.norms.core.moments import apply_affine
 
 State: TypeAlias = PyTree
-"""What a weight normalizer keeps beside its trained weights; ``()`` for most."""
+"""The state that a weight normalizer keeps besides its trained parameters; ``()`` for most."""
 
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 
 
 class KernelParams(NamedTuple):
-    """The trained weights behind a normalized kernel: v of the papers, and the scale g (None where there is none)."""
+    """The trained parameters of a normalized kernel: v of the papers, and the scale g (None if there is none)."""
 
     kernel: Float[Array, "..."]
     scale: Float[Array, "..."] | None = None
@@ -30,45 +30,45 @@ class KernelParams(NamedTuple):
 
 @runtime_checkable
 class WeightNormalizer(Protocol):
-    """The protocol of all weight normalizers; the arity is the same for all, so no caller branches on the kind.
+    """The protocol of all weight normalizers. All have the same signatures, so that no caller branches on the kind.
 
-    Three pure methods: ``init`` takes a kernel apart, a call puts it together, ``advance`` brings the state up to date.
-    In training: ``state = spec.advance(params, state)``, then ``kernel = spec(params, state)``. In inference only the
-    latter. Only ``params`` are differentiated and trained.
+    It has three pure methods: ``init`` splits a kernel into parameters and state, a call computes the kernel from them,
+    and ``advance`` updates the state. In training, call ``state = spec.advance(params, state)``, then
+    ``kernel = spec(params, state)``. In inference, call only the latter. Differentiate and train only ``params``.
     """
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """Weights and state that begin with the given kernel; ``key`` where the state is random."""
+        """Parameters and state that reproduce the given kernel; pass ``key`` if the state is random."""
         ...
 
     def advance(self, params: KernelParams, state: State) -> State:
-        """The state of the next training step; the same one where nothing is kept or what is kept is fixed."""
+        """The state of the next training step; unchanged if there is no state or it is fixed."""
         ...
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
-        """The kernel that the layer multiplies by, in the shape and dtype of ``params.kernel``."""
+        """The kernel that the layer multiplies by, with the shape and dtype of ``params.kernel``."""
         ...
 
 
 def check_weight_normalizer(caller: str, name: str, value: Any) -> None:
-    """Raises TypeError, which says what came instead, unless ``value`` is a weight normalizer."""
+    """Raises TypeError, and says what it got, unless ``value`` is a weight normalizer."""
     _objects.require(caller, name, value, WeightNormalizer, _objects.WEIGHT_NORMALIZER)
 
 
 class FixedState:
-    """The training of weight normalizers whose state, if they have any, never changes."""
+    """``advance`` for weight normalizers without state, or whose state never changes."""
 
     def advance(self, params: KernelParams, state: State) -> State:
-        """The state as it is."""
+        """Returns the state unchanged."""
         return state
 
 
 def unit_axes(caller: str, kernel: Array, axis: Axis | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    r"""The axes over which the inputs of one output unit lie, and the axes along which the units lie.
+    r"""Returns the axes of one output unit's inputs, and the axes of the units.
 
-    None stands for all but the last axis, that of the units: in (I, O) and in kernels of images, (\*window, I, O). A
-    vector is one unit. Three axes may be those of gates (I, G, H), of a one-dimensional convolution (k, I, O) or of
-    attention, in either order, so they are refused.
+    By default the units have the last axis, as in (I, O) and in convolution kernels (\*window, I, O). A vector is one
+    unit. A kernel with three axes is ambiguous: it may belong to gates (I, G, H), to a one-dimensional convolution
+    (k, I, O) or to attention (either order). So it needs an explicit axis.
     """
     _validate.floating(caller, "kernel", kernel)
     if axis is None:
@@ -90,12 +90,12 @@ def _refusal(kernel: Array) -> str:
 
 
 def axis_is_open(spec: WeightNormalizer) -> bool:
-    """Whether a weight normalizer has an axis that nobody has named."""
+    """Whether a weight normalizer has an ``axis`` field that is still None."""
     return getattr(spec, "axis", ()) is None
 
 
 def with_axis(spec: WeightNormalizer, axis: Axis) -> WeightNormalizer:
-    """The same weight normalizer with this axis, if it leaves it open."""
+    """Sets the axis of a weight normalizer if it is still None."""
     if not axis_is_open(spec):
         return spec
     given: Any = spec
@@ -104,17 +104,17 @@ def with_axis(spec: WeightNormalizer, axis: Axis) -> WeightNormalizer:
 
 
 def settle_axis(caller: str, axis: Axis | None) -> Axis | None:
-    """A hashable axis for a spec."""
+    """Makes an axis hashable for a spec."""
     return None if axis is None else norms_base.normalize_axis(caller, axis)
 
 
 def rescale(caller: str, unit: Array, scale: Array | None, units: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """``scale * unit``, cast; the scale lies along the axes of the units, or along the last of them, or is a scalar."""
+    """``scale * unit``, cast to ``dtype``; the scale has the axes of the units, or the last of them, or none."""
     return apply_affine(caller, unit, scale, None, units).astype(jnp.dtype(dtype))
 
 
 def kernel_params(params: Any, caller: str) -> KernelParams:
-    """Checks that the weights handed to a spec are the NamedTuple that its ``init`` makes."""
+    """Checks that parameters passed to a spec are the NamedTuple that its ``init`` makes."""
     if not isinstance(params, KernelParams):
         raise TypeError(
             f"{caller}: params must be KernelParams(kernel, scale) as made by init(kernel), got "
@@ -124,7 +124,7 @@ def kernel_params(params: Any, caller: str) -> KernelParams:
 
 
 def state_of(state: Any, kind: type, caller: str) -> Any:
-    """Checks that the state handed to a spec is the NamedTuple that its ``init`` makes."""
+    """Checks that the state passed to a spec is the NamedTuple that its ``init`` makes."""
     if not isinstance(state, kind):
         raise TypeError(
             f"{caller}: state must be the {kind.__name__} that init(kernel) returns beside the weights, got "

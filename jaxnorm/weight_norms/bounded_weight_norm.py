@@ -1,4 +1,4 @@
-"""Bounded weight normalization: weight normalization whose lengths cannot grow."""
+"""Bounded weight normalization: weight normalization with lengths that cannot grow."""
 
 import dataclasses
 from typing import Literal, final
@@ -17,7 +17,7 @@ MODES = ("scalar", "gain_bounded")
 
 
 class BoundedState(NamedTuple):
-    """What a :class:`BoundedWeightNorm` keeps fixed: rho, a scalar in at least float32, not trained."""
+    """The fixed state of a :class:`BoundedWeightNorm`: rho, a scalar in at least float32, which is not trained."""
 
     rho: Float[Array, ""]
 
@@ -29,21 +29,21 @@ def bounded_weight_norm(
     *,
     axis: Axis | None = None,
 ) -> Float[Array, "..."]:
-    r"""Gives all output units the length rho, or lengths that together have the length rho.
+    r"""Gives every output unit the length rho, or gives the vector of all lengths the length rho.
 
     .. math::
        w_i = \rho \, \frac{v_i}{\lVert v_i \rVert_2}
        \qquad \text{or, with a scale g,} \qquad
        w_i = \rho \, \frac{g_i}{\lVert g \rVert_2} \, \frac{v_i}{\lVert v_i \rVert_2}
 
-    for each output unit i. Only the first is in the paper; the second is what one file of the authors' code computes.
+    for each output unit i. The paper has only the first form; one file of the authors' code computes the second.
 
     Args:
       kernel: v, of any shape.
       rho: a number, fixed for the layer.
-      scale: g, one number for each unit: the shape of the kernel without ``axis``. None is the first form.
-      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
-        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+      scale: g, one number per unit: the shape of the kernel without ``axis``. None selects the first form.
+      axis: the axes of a unit's inputs. None means all but the last, as in (I, O) and (kh, kw, I, O). A kernel with
+        three axes needs an explicit axis: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
 
     Returns:
       An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
@@ -63,9 +63,9 @@ def bounded_weight_norm(
       [[18, 0], [24, 40]]
 
     Notes:
-      A unit with v = 0 gives w = 0, with gradient zero; so does every unit where g = 0. Another file of the authors'
-      code also writes :math:`v / \lVert v \rVert` back into v at each call. That changes no value here; to do so, use
-      ``jaxnorm.optim.project_weights``.
+      A unit with v = 0 gives w = 0, with gradient zero; so does every unit if g = 0. Another file of the authors'
+      code also writes :math:`v / \lVert v \rVert` back into v at each call. That changes no result here; if you want
+      it, use ``jaxnorm.optim.project_weights``.
 
     Reference:
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters: efficient and accurate normalization schemes in deep
@@ -91,9 +91,9 @@ class BoundedWeightNorm(FixedState):
 
     Attributes:
       mode: "scalar", the paper's form: all units have the length rho, the mean length of the units of the given kernel.
-        "gain_bounded", the form of one file of the authors' code: a scale is trained whose own length is held at its
-        initial value, rho; the given kernel is kept.
-      axis: the axes over which the inputs of a unit lie; see :func:`bounded_weight_norm`.
+        "gain_bounded", the form of one file of the authors' code: it trains a scale but holds the length of the scale
+        at its initial value, rho; a fresh layer has the given kernel.
+      axis: the axes of a unit's inputs; see :func:`bounded_weight_norm`.
 
     Raises:
       ValueError: another mode.
@@ -117,7 +117,7 @@ class BoundedWeightNorm(FixedState):
         object.__setattr__(self, "axis", base.settle_axis("BoundedWeightNorm", self.axis))
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """The kernel, with the lengths of its units as scale in the mode "gain_bounded"; and rho."""
+        """The kernel (and, in the mode "gain_bounded", the lengths of its units as scale), and rho as state."""
         axes, units = base.unit_axes("BoundedWeightNorm.init", kernel, self.axis)
         length, _ = polar(kernel.astype(statistics_dtype(kernel.dtype)), axes)
         if self.mode == "scalar":

@@ -20,19 +20,19 @@ def centered_weight_norm(
     axis: Axis | None = None,
     epsilon: float = 0.0,
 ) -> Float[Array, "..."]:
-    r"""Takes the mean away from the weights of each output unit and gives them a length of their own.
+    r"""Subtracts the mean from the weights of each output unit, and gives them a length of their own.
 
     .. math:: w = g \, \frac{v - \bar v}{\lVert v - \bar v \rVert_2 + \epsilon}
 
-    for each output unit, with v its part of ``kernel``, :math:`\bar v` the mean of that over the inputs, and g its
+    for each output unit: v is its part of ``kernel``, :math:`\bar v` the mean of v over the inputs, and g its
     ``scale``.
 
     Args:
       kernel: v, of any shape.
-      scale: g, one number for each unit (the shape of the kernel without ``axis``) or one for all. None means one.
-      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
-        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
-      epsilon: added to the length. The paper has none, the authors' code 1e-5.
+      scale: g, one number per unit (the shape of the kernel without ``axis``) or one for all. None means one.
+      axis: the axes of a unit's inputs. None means all but the last, as in (I, O) and (kh, kw, I, O). A kernel with
+        three axes needs an explicit axis: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+      epsilon: added to the length. The paper has none; the authors' code has 1e-5.
 
     Returns:
       An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
@@ -49,9 +49,9 @@ def centered_weight_norm(
       [-1.0, 0.0, 0.0, 1.0]
 
     Notes:
-      A unit whose weights are all equal gives w = 0, with gradient zero where epsilon is zero. The gradient with
-      respect to v has mean zero for each unit; without epsilon it is also orthogonal to v. Weight standardization
-      divides by the standard deviation instead of the length: larger by the root of the number of inputs.
+      A unit whose weights are all equal gives w = 0, with gradient zero if epsilon is zero. The gradient with respect
+      to v has mean zero for each unit; without epsilon it is also orthogonal to v. Weight standardization divides by
+      the standard deviation instead of the length, so its weights are larger by the root of the number of inputs.
 
     Reference:
       L. Huang, X. Liu, Y. Liu, B. Lang, D. Tao, "Centered Weight Normalization in Accelerating Training of Deep Neural
@@ -71,9 +71,9 @@ class CenteredWeightNorm(FixedState):
     The authors' code is ``CenteredWeightNorm(scale_init=1.414, epsilon=1e-5)``.
 
     Attributes:
-      axis: the axes over which the inputs of a unit lie; see :func:`centered_weight_norm`.
+      axis: the axes of a unit's inputs; see :func:`centered_weight_norm`.
       epsilon: added to the length.
-      learn_scale: whether the scale is trained, one number for each unit; otherwise it is the number ``scale_init``.
+      learn_scale: whether to train the scale, one number per unit; otherwise it is the constant ``scale_init``.
       scale_init: the scale, or its initial value.
 
     Example:
@@ -98,7 +98,7 @@ class CenteredWeightNorm(FixedState):
         _validate.epsilon("CenteredWeightNorm", self.epsilon)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """The kernel, and the scale if it is trained; no state."""
+        """Returns the kernel, and the scale if it is trained; there is no state."""
         _, units = base.unit_axes("CenteredWeightNorm.init", kernel, self.axis)
         if not self.learn_scale:
             return KernelParams(kernel), ()

@@ -12,7 +12,7 @@ from jaxnorm.norms.base import Affine
 from jaxnorm.norms.core.moments import align, moments
 
 Layer: TypeAlias = tuple[Callable[[Array], Array], Callable[[Array], Array]]
-"""What comes before scale and bias, and what comes after them."""
+"""Two functions: the part of a layer before scale and bias, and the part after them."""
 
 
 def data_dependent_init(
@@ -25,30 +25,31 @@ def data_dependent_init(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Affine, ...]:
-    r"""Chooses scale and bias of every layer so that its pre-activations are standardized on one batch.
+    r"""Chooses the scale and bias of every layer so that one batch has standardized pre-activations.
 
     .. math::
        t = \frac{v \cdot x}{\lVert v \rVert_2}, \qquad
        g = \frac{1}{\sqrt{\operatorname{var}[t] + \epsilon}}, \qquad b = -g \operatorname{mean}[t], \qquad
        y = \phi(g t + b)
 
-    for each output unit, over the batch (and over all positions of an image or sequence), with the biased variance;
+    for each output unit. Mean and biased variance run over the batch (and over all positions of an image or sequence).
     y is the x of the next layer.
 
     Args:
-      layers: for each layer two functions: of x to t, and :math:`\phi`, of the standardized pre-activations to the x of
-        the next layer. Pooling, dropout, residuals and the like stand in either.
-      x: one batch, as it comes to the first layer.
-      feature_axes: number of trailing axes of t along which the units lie: 1 for (\*batch, O), 2 for gates
+      layers: two functions for each layer: the first maps x to t; the second, :math:`\phi`, maps the standardized
+        pre-activations to the x of the next layer. Pooling, dropout, residuals and the like may go into either.
+      x: one batch, the input of the first layer.
+      feature_axes: number of trailing axes of t that belong to the units: 1 for (\*batch, O), 2 for gates
         (\*batch, G, H).
       init_scale: multiplies g and b.
-      epsilon: added to the variance, inside the root. The paper and its first code have none, the authors' TensorFlow
-        code 1e-10.
-      where: True on real examples; its axes are the first ones of every t. Others may hold anything, NaN included.
+      epsilon: added to the variance, inside the root. The paper and its first code have none; the authors' TensorFlow
+        code has 1e-10.
+      where: True on real examples; its axes are the leading axes of every t. Masked examples may hold anything, NaN
+        included.
       axis_name: name or names of mapped axes that the batch spans.
 
     Returns:
-      ``Affine(scale, bias)`` for each layer, with g and b in the shape of the units and the dtype of t.
+      ``Affine(scale, bias)`` for each layer, where g and b have the shape of the units and the dtype of t.
 
     Raises:
       ValueError: a t has no batch, or an argument is out of range.
@@ -62,9 +63,9 @@ def data_dependent_init(
       ([0.5], [-1.5])
 
     Notes:
-      A unit whose t is the same for the whole batch gets the scale ``init_scale`` where epsilon is zero. With mean-only
-      batch normalization after the layer take g alone: the mean goes away there. Not meant for recurrent kernels, which
-      see their own outputs; those keep the length of their usual initial values.
+      If epsilon is zero, a unit with the same t for the whole batch gets the scale ``init_scale``. If mean-only batch
+      normalization follows the layer, use only g: that normalization subtracts the mean. Do not use this for recurrent
+      kernels, since they see their own outputs; those keep the length of their usual initial values.
 
     Reference:
       T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868, eqs. 5 and 6.
@@ -84,6 +85,7 @@ def data_dependent_init(
         mask = None if where is None else where.reshape(where.shape + (1,) * (t.ndim - where.ndim))
         units = tuple(range(t.ndim - axes, t.ndim))
         measured = moments(t, axis=tuple(range(t.ndim - axes)), where=mask, axis_name=axis_name)
+        # A constant unit gets the scale init_scale. The inner select below keeps rsqrt away from zero.
         one, square = jnp.ones((), measured.var.dtype), measured.var + jnp.asarray(epsilon, measured.var.dtype)
         constant = square == 0
         scale = jnp.asarray(init_scale, square.dtype) * jnp.where(

@@ -1,4 +1,4 @@
-"""The shared core of the weight normalizers: length and direction of a vector, defined at zero, without overflow."""
+"""The core of the weight normalizers: length and direction of a vector, defined at zero and without overflow."""
 
 from functools import partial
 
@@ -12,13 +12,13 @@ from jaxnorm.norms.core.quotient import quotient
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def polar(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """The Euclidean length over ``axes`` (kept at size 1) and ``x`` divided by it.
+    """Returns the Euclidean length over ``axes`` (kept at size 1), and ``x`` divided by it.
 
-    The direction of a zero vector is zero, with derivative zero. Squares are taken of numbers near one, so that a
-    length is exact wherever it is a number of the dtype at all. ``x`` is in float32 or wider.
+    The direction of a zero vector is zero, with derivative zero. We rescale the numbers near one before we square them,
+    so a length is exact whenever the dtype can hold it at all. ``x`` is float32 or wider.
     """
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0.0)
-    # A power of two: multiplying by it and by its inverse rounds nothing.
+    # The factor is a power of two, so multiplying or dividing by it does not round.
     exponent = jnp.clip(jnp.frexp(largest)[1], -100, 100)
     factor = jnp.ldexp(jnp.ones((), x.dtype), -exponent)
     near_one = x * factor
@@ -34,7 +34,7 @@ def _polar_jvp(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     r"""For length n and direction d: :math:`\dot n = d \cdot \dot x` and :math:`\dot d = (\dot x - d \dot n) / n`.
 
-    What is subtracted makes the gradient with respect to x orthogonal to x.
+    The subtraction makes the gradient of the direction with respect to x orthogonal to x.
     """
     (x,), (t,) = primals, tangents
     length, direction = polar(x, axes)
@@ -43,11 +43,11 @@ def _polar_jvp(
 
 
 def unit(x: Array, axes: tuple[int, ...], epsilon: float = 0.0) -> Array:
-    """``x / (|x| + epsilon)``; zero where ``x`` is zero, with derivative zero if epsilon is, else ``1 / epsilon``."""
+    """``x / (|x| + epsilon)``; zero at ``x = 0``, with derivative ``1 / epsilon`` there (zero if epsilon is zero)."""
     length, direction = polar(x, axes)
     return direction if epsilon == 0.0 else quotient(x, length + jnp.asarray(epsilon, x.dtype))
 
 
 def without_mean(x: Array, axes: tuple[int, ...]) -> Array:
-    """``x`` without its mean over ``axes``: exactly zero where all elements are equal."""
+    """Subtracts the mean over ``axes``; the result is exactly zero if all elements are equal."""
     return centered(x, None, axes, None)[1]

@@ -1,4 +1,4 @@
-"""Spectral normalization: the largest singular value of a kernel is one, by power iteration."""
+"""Spectral normalization: gives a kernel the largest singular value one, by power iteration."""
 
 import dataclasses
 import operator
@@ -19,7 +19,7 @@ from jaxnorm.weight_norms.direction import unit
 
 
 class SpectralState(NamedTuple):
-    """The estimates of the first singular vectors, in at least float32: u over output units, v over their inputs."""
+    """Estimates of the first singular vectors, in at least float32: u over the output units, v over the inputs."""
 
     u: Float[Array, " units"]
     v: Float[Array, " inputs"]
@@ -33,23 +33,23 @@ def power_iteration(
     axis: Axis | None = None,
     epsilon: float = 1e-12,
 ) -> SpectralState:
-    r"""Improves the estimates of the first singular vectors of a kernel.
+    r"""Improves estimates of the first singular vectors of a kernel.
 
     .. math::
        v \leftarrow \ell(u W), \qquad u \leftarrow \ell(v W^\top), \qquad
        \ell(t) = \frac{t}{\lVert t \rVert_2 + \epsilon}
 
-    with W the kernel as a matrix (output units, inputs).
+    where W is the kernel as a matrix (output units, inputs).
 
     Args:
       kernel: of any shape.
       state: the estimates.
-      iterations: how many times both are replaced, in this order; 0 leaves them.
-      axis: the axes over which the inputs of a unit lie; see :func:`spectral_norm`.
+      iterations: how many times to update both, in this order; 0 leaves them unchanged.
+      axis: the axes of a unit's inputs; see :func:`spectral_norm`.
       epsilon: added to the length.
 
     Returns:
-      The new estimates, cut off from differentiation. One that would become zero (the kernel is zero) stays as it is.
+      The new estimates, without gradient. An estimate that would become zero (for a zero kernel) is not changed.
 
     Raises:
       TypeError: ``kernel`` is not floating.
@@ -80,25 +80,25 @@ def spectral_norm(
     axis: Axis | None = None,
     epsilon: float = 1e-12,
 ) -> tuple[Float[Array, "..."], SpectralState]:
-    r"""Divides a kernel by its largest singular value, as a power iteration sees it.
+    r"""Divides a kernel by its largest singular value, as estimated by power iteration.
 
     .. math:: \bar W = \text{scale} \cdot \frac{W}{\sigma}, \qquad \sigma = u W v^\top
 
-    with W the kernel as a matrix (output units, inputs), and u, v from :func:`power_iteration`. They are constants in
-    differentiation; the gradient flows through both W.
+    where W is the kernel as a matrix (output units, inputs), and u, v come from :func:`power_iteration`. They are
+    constants in differentiation; the gradient flows through W in the numerator and in sigma.
 
     Args:
       kernel: of any shape.
       state: the estimates of the singular vectors, as an earlier call returned them.
       scale: one factor; None means one.
-      iterations: of the power iteration, before it is used. The paper has 1 in training; 0 is for inference.
-      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
-        three axes it must be named: 0 for gates (I, G, H), which so are one matrix with all gates, (0, 1) for a
-        one-dimensional convolution (k, I, O). For a matrix of each gate apart use ``jax.vmap``.
+      iterations: how many power iterations to make first. The paper has 1 in training; use 0 for inference.
+      axis: the axes of a unit's inputs. None means all but the last, as in (I, O) and (kh, kw, I, O). A kernel with
+        three axes needs an explicit axis: 0 for gates (I, G, H), which form a single matrix, (0, 1) for a
+        one-dimensional convolution (k, I, O). To normalize each gate separately, use ``jax.vmap``.
       epsilon: added to lengths in the power iteration.
 
     Returns:
-      The kernel, in its shape and dtype, and the state that was used; the arithmetic is done in at least float32.
+      The kernel, with unchanged shape and dtype, and the state it used; the arithmetic is done in at least float32.
 
     Raises:
       TypeError: ``kernel`` or ``scale`` is not floating.
@@ -114,11 +114,11 @@ def spectral_norm(
       [[1.0, 0.0], [0.0, 0.25]]
 
     Notes:
-      A zero kernel stays zero, with gradient zero. With a kernel whose products are not long beside epsilon (of weights
-      below about 1e-6 with 1e-12) the estimates are shorter than one, as the equation has it, and sigma is too small,
-      in the end zero; with ``epsilon=0`` they have length one for every size of kernel. The authors' code improves the
-      estimates at every call, in evaluation too; here inference leaves them, as in PyTorch. Iterations are written out
-      in the compiled program, one after the other.
+      A zero kernel stays zero, with gradient zero. If the products with the kernel are not much longer than epsilon
+      (weights below about 1e-6 with epsilon 1e-12), the equation makes the estimates shorter than one, and sigma is too
+      small and finally zero. With ``epsilon=0`` they have length one for kernels of every size. The authors' code
+      improves the estimates at every call, in evaluation too; here inference does not change them, as in PyTorch. The
+      compiled program unrolls the iterations.
 
     Reference:
       T. Miyato, T. Kataoka, M. Koyama, Y. Yoshida, "Spectral Normalization for Generative Adversarial Networks", 2018,
@@ -138,13 +138,13 @@ def spectral_norm(
 @final
 @dataclasses.dataclass(frozen=True)
 class SpectralNorm:
-    """The spec of :func:`spectral_norm`; ``advance`` makes the power iterations, a call makes none.
+    """The spec of :func:`spectral_norm`. ``advance`` makes the power iterations; a call makes none.
 
     Attributes:
-      axis: the axes over which the inputs of a unit lie; see :func:`spectral_norm`.
-      iterations: power iterations of each training step.
+      axis: the axes of a unit's inputs; see :func:`spectral_norm`.
+      iterations: power iterations per training step.
       epsilon: added to lengths in the power iteration.
-      use_scale: whether a factor is trained, the largest singular value of the given kernel at first.
+      use_scale: whether to train a factor that starts as the largest singular value of the given kernel.
 
     Raises:
       ValueError: iterations are not positive, or epsilon is negative.
@@ -170,7 +170,7 @@ class SpectralNorm:
         _validate.epsilon("SpectralNorm", self.epsilon)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """The kernel, with a scale if it is trained; and a random u with the v that belongs to it.
+        """Returns the kernel, with a scale if it is trained, and a random u with the matching v.
 
         Raises:
           ValueError: ``key`` is None.
@@ -194,7 +194,7 @@ class SpectralNorm:
         return power_iteration(kernel, estimates, iterations=self.iterations, axis=self.axis, epsilon=self.epsilon)
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
-        """Applies :func:`spectral_norm` with the estimates as they are."""
+        """Applies :func:`spectral_norm` with the current estimates."""
         kernel, scale = base.kernel_params(params, "SpectralNorm")
         estimates: SpectralState = base.state_of(state, SpectralState, "SpectralNorm")
         return spectral_norm(kernel, estimates, scale, iterations=0, axis=self.axis, epsilon=self.epsilon)[0]
@@ -214,7 +214,7 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _kept(new: Array, old: Array) -> Array:
-    """The new vector, or the old one where the new one is zero and could not be improved again."""
+    """The new vector, or the old one if the new one is zero, because iterations cannot leave zero again."""
     return jnp.where(jnp.any(new != 0), new, old)
 
 

@@ -1,4 +1,4 @@
-"""Unit rows: each output unit has weights of length one."""
+"""Unit rows: gives the weights of each output unit the length one."""
 
 import dataclasses
 from typing import final
@@ -15,13 +15,13 @@ def unit_norm(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float
 
     .. math:: w = \frac{v}{\lVert v \rVert_2}
 
-    for each output unit: the projection on the oblique manifold of Huang et al., whose kernels have one row for each
-    unit (here it is a column).
+    for each output unit. This is the projection onto the oblique manifold of Huang et al. Their kernels have one row
+    per unit; ours have one column.
 
     Args:
       kernel: v, of any shape.
-      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
-        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+      axis: the axes of a unit's inputs. None means all but the last, as in (I, O) and (kh, kw, I, O). A kernel with
+        three axes needs an explicit axis: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
 
     Returns:
       An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
@@ -37,8 +37,8 @@ def unit_norm(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float
              [0.8, 0. ]], dtype=float32)
 
     Notes:
-      No epsilon, as in the paper. A unit without weights stays zero, with gradient zero. The gradient with respect to
-      v is orthogonal to v.
+      There is no epsilon, as in the paper. A unit of zero weights stays zero, with gradient zero. The gradient with
+      respect to v is orthogonal to v.
 
     Reference:
       L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,
@@ -51,12 +51,12 @@ def unit_norm(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float
 @final
 @dataclasses.dataclass(frozen=True)
 class UnitNorm(FixedState):
-    """The spec of :func:`unit_norm`: the constraint as a reparametrization.
+    """The spec of :func:`unit_norm`: imposes the constraint by reparametrization.
 
-    ``jaxnorm.optim.project_weights`` puts it on the weights themselves instead, after the update.
+    ``jaxnorm.optim.project_weights`` imposes it on the weights themselves instead, after the update.
 
     Attributes:
-      axis: the axes over which the inputs of a unit lie; see :func:`unit_norm`.
+      axis: the axes of a unit's inputs; see :func:`unit_norm`.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -72,7 +72,7 @@ class UnitNorm(FixedState):
         object.__setattr__(self, "axis", base.settle_axis("UnitNorm", self.axis))
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """The kernel as it is; no state."""
+        """Returns the kernel unchanged; there is no state."""
         base.unit_axes("UnitNorm.init", kernel, self.axis)
         return KernelParams(kernel), ()
 

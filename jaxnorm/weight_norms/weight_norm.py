@@ -1,4 +1,4 @@
-"""Weight normalization: length and direction of the weights of each output unit are trained apart."""
+"""Weight normalization: trains the length and the direction of each output unit's weights separately."""
 
 import dataclasses
 from typing import final
@@ -17,13 +17,13 @@ def weight_norm(
 
     .. math:: w = g \, \frac{v}{\lVert v \rVert_2}
 
-    for each output unit, with v its part of ``kernel`` and g its ``scale``.
+    for each output unit: v is its part of ``kernel`` and g its ``scale``.
 
     Args:
       kernel: v, of any shape.
-      scale: g, one number for each unit: the shape of the kernel without ``axis``. None means one.
-      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
-        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+      scale: g, one number per unit: the shape of the kernel without ``axis``. None means one.
+      axis: the axes of a unit's inputs. None means all but the last, as in (I, O) and (kh, kw, I, O). A kernel with
+        three axes needs an explicit axis: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
 
     Returns:
       An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
@@ -39,8 +39,8 @@ def weight_norm(
       [[5.0, 0.0], [5.0, 0.0], [5.0, 0.0], [5.0, 7.0]]
 
     Notes:
-      No epsilon, as in the paper. A unit with v = 0 gives w = 0, with gradient zero. The gradient with respect to v is
-      orthogonal to v, so that a step of gradient descent only lengthens v.
+      There is no epsilon, as in the paper. A unit with v = 0 gives w = 0, with gradient zero. The gradient with respect
+      to v is orthogonal to v, so a step of gradient descent can only make v longer.
 
     Reference:
       T. Salimans, D. P. Kingma, "Weight Normalization: A Simple Reparameterization to Accelerate Training of Deep
@@ -56,11 +56,11 @@ def weight_norm(
 class WeightNorm(FixedState):
     """The spec of :func:`weight_norm`.
 
-    The scale begins as the length of the given kernel, so that taking a kernel apart changes no function;
-    :func:`data_dependent_init` gives other initial scales.
+    The scale starts as the lengths of the given kernel's units, so a fresh layer computes the same function as before.
+    :func:`data_dependent_init` computes other initial scales.
 
     Attributes:
-      axis: the axes over which the inputs of a unit lie; see :func:`weight_norm`.
+      axis: the axes of a unit's inputs; see :func:`weight_norm`.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -78,7 +78,7 @@ class WeightNorm(FixedState):
         object.__setattr__(self, "axis", base.settle_axis("WeightNorm", self.axis))
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """The kernel, and the lengths of its units as scale; no state."""
+        """Returns the kernel, and the lengths of its units as scale; there is no state."""
         return KernelParams(kernel, unit_lengths(kernel, axis=self.axis)), ()
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
@@ -88,11 +88,11 @@ class WeightNorm(FixedState):
 
 
 def unit_lengths(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float[Array, "..."]:
-    r"""The length of the weights of each output unit, :math:`\lVert v \rVert_2`.
+    r"""Computes the length of each output unit's weights, :math:`\lVert v \rVert_2`.
 
     Args:
       kernel: v, of any shape.
-      axis: the axes over which the inputs of a unit lie; see :func:`weight_norm`.
+      axis: the axes of a unit's inputs; see :func:`weight_norm`.
 
     Returns:
       An array of the shape of ``kernel`` without ``axis``, in its dtype; computed in at least float32.

@@ -1,4 +1,4 @@
-"""Weight standardization: the weights of each output unit have mean zero and variance one."""
+"""Weight standardization: gives the weights of each output unit mean zero and variance one."""
 
 import dataclasses
 import math
@@ -22,12 +22,12 @@ def weight_standardization(
     .. math::
        w = \frac{v - \bar v}{\sigma + \epsilon}, \qquad \sigma^2 = \frac{1}{n - \text{ddof}} \sum_j (v_j - \bar v)^2
 
-    for each output unit, with v its part of ``kernel``, :math:`\bar v` the mean of that over its n inputs j.
+    for each output unit: v is its part of ``kernel``, and :math:`\bar v` the mean of v over its n inputs j.
 
     Args:
       kernel: v, of any shape.
-      axis: the axes over which the inputs of a unit lie. None: all but the last, as in (I, O) and (kh, kw, I, O). With
-        three axes it must be named: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+      axis: the axes of a unit's inputs. None means all but the last, as in (I, O) and (kh, kw, I, O). A kernel with
+        three axes needs an explicit axis: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
       epsilon: added to the standard deviation, outside the root.
       ddof: 0 is the biased standard deviation, 1 the unbiased one of the authors' PyTorch code.
 
@@ -46,13 +46,13 @@ def weight_standardization(
       [-1.0, 0.0, 1.0]
 
     Notes:
-      There is no gain: the layer is meant to be followed by a normalizer, which has one. A unit whose weights are all
-      equal gives w = 0; its gradient is finite, divided by epsilon as the equation has it, and zero where epsilon is
-      zero. The gradient with respect to v has mean zero for each unit.
+      There is no gain, because a normalizer with a gain should follow the layer. A unit whose weights are all equal
+      gives w = 0. Its gradient is finite: the equation divides it by epsilon, and if epsilon is zero, so is the
+      gradient. The gradient with respect to v has mean zero for each unit.
 
     Reference:
       S. Qiao, H. Wang, C. Liu, W. Shen, A. Yuille, "Micro-Batch Training with Batch-Channel Normalization and Weight
-      Standardization", 2019, arXiv:1903.10520. The authors' code has the biased standard deviation in TensorFlow and
+      Standardization", 2019, arXiv:1903.10520. The authors' code uses the biased standard deviation in TensorFlow and
       the unbiased one in PyTorch.
     """
     _validate.epsilon("weight_standardization", epsilon)
@@ -64,7 +64,7 @@ def weight_standardization(
             f"weight_standardization: a unit of kernel with shape {kernel.shape} has {count} inputs along axis={axis}, "
             f"but ddof={ddof} needs more. Name other axes, or use ddof=0."
         )
-    # sigma is the length divided by this root.
+    # sigma is the length divided by this root, so we scale epsilon by the root to add it to the length.
     root = math.sqrt(count - ddof)
     direction = unit(without_mean(kernel.astype(statistics_dtype(kernel.dtype)), axes), axes, epsilon * root)
     return (direction * jnp.asarray(root, direction.dtype)).astype(kernel.dtype)
@@ -76,7 +76,7 @@ class WeightStandardization(FixedState):
     """The spec of :func:`weight_standardization`.
 
     Attributes:
-      axis: the axes over which the inputs of a unit lie; see :func:`weight_standardization`.
+      axis: the axes of a unit's inputs; see :func:`weight_standardization`.
       epsilon: added to the standard deviation, outside the root.
       ddof: 0 is the biased standard deviation, 1 the unbiased one.
 
@@ -99,7 +99,7 @@ class WeightStandardization(FixedState):
         _check_ddof("WeightStandardization", self.ddof)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """The kernel as it is; no state."""
+        """Returns the kernel unchanged; there is no state."""
         base.unit_axes("WeightStandardization.init", kernel, self.axis)
         return KernelParams(kernel), ()
 

@@ -1,1 +1,1 @@
-"""What normalizers are made of."""
+"""The building blocks of normalizers."""

@@ -1,4 +1,4 @@
-"""What the specs of the batch family share: statistics of each feature over the axes of the batch."""
+"""The base class of batch-norm specs, which take the statistics of each feature over the batch axes."""
 
 import dataclasses
 from typing import Any, NoReturn
@@ -16,7 +16,7 @@ from jaxnorm.norms.core.moments import feature_last_axes, initial_moments
 class BatchSpec(HasAffine, TrainsByMeasuring):
     """Weights, statistics and checks of a spec with fields such as ``axis``, ``epsilon``, ``momentum``, ``use_scale``.
 
-    A spec without ``ddof`` folds the variance as it was measured; one without ``axis_name`` spans no devices.
+    A spec without ``ddof`` accumulates the variance as measured. A spec without ``axis_name`` reduces over no devices.
     """
 
     def __post_init__(self) -> None:
@@ -38,17 +38,17 @@ class BatchSpec(HasAffine, TrainsByMeasuring):
         return tuple(size for a, size in enumerate(shape) if a not in reduced)
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
-        """Mean 0, variance 1, count 0: inference before any training leaves data (nearly) unchanged."""
+        """Mean 0, variance 1, count 0: inference before any training (nearly) leaves the data unchanged."""
         return initial_moments(shape, dtype)
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """Applies :func:`jaxnorm.update_running` with the momentum (and ``ddof`` and ``debias``) of the spec."""
+        """Applies :func:`jaxnorm.update_running` with the spec's momentum (and ``ddof`` and ``debias``)."""
         spec: Any = self
         rule = {name: getattr(spec, name) for name in ("ddof", "debias") if hasattr(spec, name)}
         return running_statistics.update_running(running, measured, momentum=spec.momentum, **rule)
 
     def check_site(self, caller: str) -> None:
-        """Only ``axis=None`` (all but the last) fits a site."""
+        """Accepts only ``axis=None`` (all axes but the last)."""
         spec: Any = self
         if getattr(spec, "axis", None) is not None:
             raise ValueError(
@@ -58,7 +58,7 @@ class BatchSpec(HasAffine, TrainsByMeasuring):
 
 
 def refuse_site(caller: str, spec: object) -> None:
-    """Refuses a site for normalizers that need running statistics in training, which no site hands them."""
+    """Raises ValueError for normalizers that need running statistics in training, since a cell does not pass any."""
     raise ValueError(
         f"{caller}: {spec!r} cannot be used inside a cell: it looks at running statistics in training, and a cell "
         "measures. Use BatchNorm()."
@@ -66,7 +66,7 @@ def refuse_site(caller: str, spec: object) -> None:
 
 
 def refuse_measuring(spec: object) -> NoReturn:
-    """Refuses a call without statistics, for normalizers that need running ones in training."""
+    """Raises ValueError for a call without statistics, for normalizers that need running ones in training."""
     name = type(spec).__name__
     raise ValueError(
         f"{name}: stats is None, but this normalizer looks at running statistics in training too. Call "

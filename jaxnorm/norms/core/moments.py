@@ -1,7 +1,7 @@
-r"""Statistics of one batch: measure them, merge them, normalize with them; running ones are in ``running``.
+r"""Batch statistics: measure, merge, and normalize with them. Running statistics live in ``running``.
 
-Statistics, normalization and update are three separate functions, so that frozen, ghost, adaptive or cross-device
-normalization are compositions of them and not flags.
+Measuring, normalizing and updating are three separate functions. Frozen, ghost, adaptive and cross-device
+normalization are compositions of them rather than flags.
 """
 
 import math
@@ -18,11 +18,11 @@ from jaxnorm._typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float
 
 
 class Moments(NamedTuple):
-    """Mean, biased variance, and the number of elements that they stand for.
+    """Mean, biased variance, and the number of elements they were computed from.
 
     ``count`` has the shape of ``mean`` or of a leading part of it (a scalar when every feature saw the same elements;
     ``(T,)`` for statistics of T steps). A count of zero means that nothing was measured: mean and variance are zero
-    there and every function below leaves such entries out.
+    there, and every function below ignores such entries.
     """
 
     mean: Float[Array, "..."]
@@ -38,14 +38,14 @@ def initial_moments(
 
 
 def statistics_dtype(dtype: Any) -> DType:
-    """The dtype in which statistics of data of this dtype are computed: at least float32."""
-    # Not jnp.promote_types, which refuses bfloat16 under strict promotion.
+    """The dtype in which we compute statistics of data with this dtype: at least float32."""
+    # We avoid jnp.promote_types, because it rejects bfloat16 under strict promotion.
     given: DType = jnp.dtype(dtype)
     return given if given.itemsize > 4 else jnp.dtype(jnp.float32)
 
 
 def sum_over(x: Array, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
-    """Sum over array axes (kept with size 1) and, where given, over named axes."""
+    """Sums over array axes (kept with size 1) and, if given, over named axes."""
     return across(jnp.sum(x, axis=axes, keepdims=True), axis_name)
 
 
@@ -53,7 +53,7 @@ Sums = TypeVar("Sums", Array, tuple[Array, ...])
 
 
 def across(sums: Sums, axis_name: AxisName | None) -> Sums:
-    """Sums over named axes, if any: of an array, or of several at once."""
+    """Sums one or several arrays over named axes, if there are any."""
     if axis_name is None:
         return sums
     try:
@@ -67,50 +67,53 @@ def across(sums: Sums, axis_name: AxisName | None) -> Sums:
 
 
 def average(sums: Array, count: Array) -> Array:
-    """Sums divided by a count, or by one where that is zero."""
+    """Divides sums by a count, or by one where the count is zero."""
     return sums / jnp.maximum(count, jnp.ones((), count.dtype))
 
 
 def toward(old: Array, new: Array, weight: Array | float) -> Array:
-    """``old + weight * (new - old)``, from the nearer end: with a weight of one it is ``new`` to the last digit."""
+    """``old + weight * (new - old)``, computed from the nearer end: a weight of one gives exactly ``new``."""
     weight = jnp.asarray(weight, old.dtype)
     near_new = new + (jnp.ones((), old.dtype) - weight) * (old - new)
     return jnp.where(weight > 0.5, near_new, old + weight * (new - old))
 
 
 def rounded_average(sums: Array, count: Array) -> Array:
-    """The same, rounded once: the mean of equal numbers whose sum is exact is that number.
+    """Like ``average``, but rounds only once: if all numbers are equal and their sum is exact, the mean is exact too.
 
-    XLA multiplies by the inverse of a count that it knows. That rounds twice, and in each pass over the data in
-    which it makes the product again it may leave out one of the two.
+    If XLA knows the count at compile time, it multiplies by the inverse instead of dividing. That rounds twice. XLA
+    may also recompute the product in another pass over the data and skip one of the two roundings there, so that two
+    passes see different means.
     """
     one = jnp.ones((), count.dtype)
-    # Never below the other count, which XLA does not know.
+    # The minimum is at most one, so the maximum is still the count wherever the count is not zero. XLA cannot see that,
+    # so it has to treat the divisor as unknown and really divide.
     unknown = jnp.maximum(count, jnp.minimum(lax.stop_gradient(sums), one))
     return average(sums, unknown)
 
 
 def variance(total: Array, square: Array, count: Array) -> Array:
-    """The biased variance of numbers from their sum and the sum of their squares.
+    """The biased variance, from the sum of the numbers and the sum of their squares.
 
-    It is as exact as the sums are, also where the mean is a hundred times the deviation: the difference
-    ``square - total^2 / count`` is taken in twice the digits.
+    It is as exact as the two sums, even if the mean is a hundred times the deviation: we compute
+    ``square - total^2 / count`` in twice the precision.
     """
     mean = rounded_average(total, count)
+    # The rounding error of the mean, times the count.
     lost = _minus_product(total, jnp.maximum(count, jnp.ones((), count.dtype)), mean)
     squares = _minus_product(square, total, mean) - mean * lost
     return jnp.maximum(average(squares, count), jnp.zeros((), total.dtype))
 
 
 def _minus_product(total: Array, a: Array, b: Array) -> Array:
-    """``total - a * b``, rounded as little as if the product had all of its digits: products of halves are exact."""
+    """``total - a * b`` with hardly more error than for an exact product (Dekker): products of halves are exact."""
     (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
     return ((total - a_high * b_high) - (a_high * b_low + a_low * b_high)) - a_low * b_low
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
-    """A number as the sum of two with half of its digits each (Veltkamp's splitting)."""
-    # Not by reduce_precision, which XLA's CPU compiler keeps out of the kernel that does all of a row.
+    """Splits a number into the sum of two numbers with half of its digits each (Veltkamp's splitting)."""
+    # We avoid reduce_precision, because XLA's CPU compiler does not fuse it into the kernel that handles a whole row.
     half = jnp.finfo(x.dtype).nmant // 2 + 1  # type: ignore[no-untyped-call]
     shifted = x * jnp.asarray(2.0**half + 1.0, x.dtype)
     high = shifted - (shifted - x)
@@ -118,18 +121,18 @@ def _halves(x: Array) -> tuple[Array, Array]:
 
 
 def count_over(x: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
-    """Number of elements behind each sum over ``axes``, with those axes (and all that do not vary) kept at size 1."""
+    """The number of elements in each sum over ``axes``. These axes, and those where it does not vary, have size 1."""
     dtype = statistics_dtype(x.dtype)
     if where is None:
         own = jnp.full((1,) * x.ndim, math.prod(x.shape[a] for a in axes), dtype)
         return sum_over(own, (), axis_name)
-    # A mask that does not vary along an axis counts each of its elements that many times.
+    # A mask may have size 1 along a reduced axis. Each of its elements then stands for all elements along that axis.
     repeated = math.prod(x.shape[a] for a in axes if where.shape[a] == 1)
     return sum_over(where.astype(dtype), axes, axis_name) * jnp.asarray(repeated, dtype)
 
 
 def full_mask(name: str, x: Array, where: Array | None) -> Array | None:
-    """The mask with as many axes as ``x``, checked."""
+    """Checks the mask and gives it as many axes as ``x``."""
     if where is None:
         return None
     _validate.boolean(name, "where", where)
@@ -138,7 +141,7 @@ def full_mask(name: str, x: Array, where: Array | None) -> Array | None:
 
 
 def masked(x: Array, where: Array | None) -> Array:
-    """``x`` with zeros where the mask is False: a selection, so that NaN there cannot reach values or gradients."""
+    """``x`` with zeros where the mask is False. It selects, so NaN there cannot reach values or gradients."""
     return x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))
 
 
@@ -153,20 +156,20 @@ def moments(
 
     .. math:: \mu = \frac1n \sum_i x_i, \qquad \sigma^2 = \frac1n \sum_i (x_i - \mu)^2
 
-    in two passes over the data (never :math:`E[x^2]-E[x]^2`), where the sums run over ``axis`` of this array, only
-    over elements with ``where`` True, and over all members of ``axis_name``. Unequal counts on the members are
-    weighted exactly; members with no element at all are fine.
+    It makes two passes over the data and never computes :math:`E[x^2]-E[x]^2`. The sums run over ``axis`` of this
+    array, only over elements with ``where`` True, and over all members of ``axis_name``. Members with unequal counts
+    are weighted exactly. A member may have no element at all.
 
     Args:
       x: data.
-      axis: the axes that are reduced, as in ``jnp.mean``; None means all but the last (the batch statistics of
+      axis: the axes to reduce, as in ``jnp.mean``; None means all but the last (the batch statistics of
         features on the last axis).
       where: True on real data; broadcastable to ``x``. Elements with False may hold anything, NaN included.
       axis_name: one or several names of mapped axes (``vmap``, ``shard_map``) that the statistics span.
 
     Returns:
-      Moments without the reduced axes, in at least float32. ``count`` is a scalar unless ``where`` varies along a
-      kept axis. With no element at all mean, variance and count are zero.
+      Moments without the reduced axes, in at least float32. ``count`` is a scalar unless ``where`` varies along an
+      axis that remains. If there is no element at all, mean, variance and count are zero.
 
     Raises:
       TypeError: ``x`` is not floating, or ``where`` not boolean.
@@ -179,7 +182,7 @@ def moments(
       ([2.0, 20.0], [1.0, 100.0], 2.0)
 
     Notes:
-      The variance of data further than about 1e19 from their mean overflows float32 and becomes inf.
+      If data are more than about 1e19 away from their mean, the variance overflows float32 and becomes inf.
     """
     _validate.floating("moments", "x", x)
     axes = feature_last_axes("moments", axis, x.ndim)
@@ -194,10 +197,12 @@ def centered(
 ) -> tuple[Array, Array, Array]:
     """Mean, deviation from it (zero where masked) and count, in at least float32, with reduced axes kept at size 1.
 
-    The deviation is taken twice: from the mean as it was rounded, and from the mean of what remains.
+    We subtract the mean in two steps: first the rounded mean, then the mean of the differences, which corrects the
+    rounding error of the first.
     """
     data = masked(x.astype(statistics_dtype(x.dtype)), where)
     count = count_over(x, where, axes, axis_name)
+    # No gradient has to flow through this mean: ``rest`` contains it with the opposite sign, so the two cancel.
     mean = lax.stop_gradient(rounded_average(sum_over(data, axes, axis_name), count))
     deviation = masked(data - mean, where)
     rest = rounded_average(sum_over(deviation, axes, axis_name), count)
@@ -205,21 +210,21 @@ def centered(
 
 
 def as_moments(mean: Array, var: Array, count: Array, axes: tuple[int, ...]) -> Moments:
-    """Moments without the reduced axes; the count is a scalar unless it varies."""
+    """Packs Moments without the reduced axes; the count is a scalar unless it varies."""
     varies = any(size != 1 for a, size in enumerate(count.shape) if a not in axes)
     count = jnp.squeeze(jnp.broadcast_to(count, mean.shape), axes) if varies else count.reshape(())
     return Moments(jnp.squeeze(mean, axes), jnp.squeeze(var, axes), count)
 
 
 def feature_last_axes(name: str, axis: Axis | None, ndim: int) -> tuple[int, ...]:
-    """The reduced axes of batch statistics; None stands for all but the last."""
+    """The axes to reduce for batch statistics; None means all but the last."""
     return tuple(range(ndim - 1)) if axis is None else _validate.axes(name, axis, ndim)
 
 
 def align(param: Array, ndim: int, axes: tuple[int, ...]) -> Array:
-    """Reshapes an array that lies along the last of ``axes`` so that it broadcasts against data with ``ndim`` axes.
+    """Reshapes an array along the last of ``axes`` so that it broadcasts against data with ``ndim`` axes.
 
-    An array that has ``ndim`` axes already (one value per example, as in adaptive normalization) stays as it is.
+    An array that already has ``ndim`` axes (one value per example, as in adaptive normalization) is not changed.
     """
     if param.ndim == ndim:
         return param
@@ -238,7 +243,7 @@ def align(param: Array, ndim: int, axes: tuple[int, ...]) -> Array:
 def aligned_param(
     name: str, label: str, param: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: DType
 ) -> Array:
-    """A weight that lies along ``axes``, checked and reshaped so that it broadcasts against data of a shape."""
+    """Checks a parameter along ``axes`` and reshapes it so that it broadcasts against data of this shape."""
     _validate.floating(name, label, param)
     aligned = align(param, len(shape), axes).astype(dtype)
     _validate.broadcastable(name, label, aligned.shape, shape)
@@ -248,7 +253,7 @@ def aligned_param(
 def aligned_affine(
     name: str, scale: Array | None, bias: Array | None, x: Array, axes: tuple[int, ...]
 ) -> tuple[Array | None, Array | None]:
-    """Scale and bias along ``axes``, checked, in the dtype of the statistics of ``x``, with as many axes as it has."""
+    """Checks scale and bias along ``axes``, and gives them the rank and the statistics dtype of ``x``."""
     dtype = statistics_dtype(x.dtype)
 
     def along(label: str, param: Array | None) -> Array | None:
@@ -273,18 +278,18 @@ def normalize(
     axis: Axis | None = None,
     epsilon: float = 1e-5,
 ) -> Float[Array, "..."]:
-    r"""Normalizes with the given statistics, wherever they come from.
+    r"""Normalizes with the given statistics, whatever their source.
 
     .. math:: y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
 
     Args:
       x: data.
-      moments: statistics, from :func:`moments`, from a running average, or external.
-      scale: factor; None for one. Shaped like ``x`` along the axes that ``moments`` kept (or the last of them), or
-        with as many axes as ``x``.
-      bias: summand; None for zero; shaped like ``scale``.
-      axis: the axes over which ``moments`` were taken, the same as was given to :func:`moments`; None means all but
-        the last ones that ``moments.mean`` has, NumPy's broadcasting rule.
+      moments: statistics from :func:`moments`, from a running average, or from elsewhere.
+      scale: factor; None means one. It has the shape of ``x`` along the axes that ``moments`` kept (or the last of
+        them), or as many axes as ``x``.
+      bias: summand, shaped like ``scale``; None means zero.
+      axis: the axes that ``moments`` reduced, as passed to :func:`moments`. None broadcasts ``moments.mean`` by
+        NumPy's rule, against the last axes of ``x``.
       epsilon: added to the variance, inside the root.
 
     Returns:
@@ -316,18 +321,19 @@ def normalize(
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    r"""Statistics of the union of two disjoint sets of data, exactly.
+    r"""Computes the exact statistics of the union of two disjoint data sets.
 
     .. math::
        n = n_a + n_b, \qquad \mu = \mu_a + \frac{n_b}{n} (\mu_b - \mu_a), \qquad
        \sigma^2 = \frac{n_a \sigma_a^2 + n_b \sigma_b^2}{n} + \frac{n_a n_b}{n^2} (\mu_b - \mu_a)^2
 
     Args:
-      a: statistics of the one set.
-      b: statistics of the other, of the same shapes.
+      a: statistics of one set.
+      b: statistics of the other set, with the same shapes.
 
     Returns:
-      Moments of both together. A side with count zero leaves the other untouched; two of them give zeros.
+      Moments of both sets together. If one side has count zero, the other side is returned unchanged; if both have,
+      the result is zero.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -336,12 +342,12 @@ def merge(a: Moments, b: Moments) -> Moments:
       Moments(mean=Array([4.], dtype=float32), var=Array([5.], dtype=float32), count=Array(4., dtype=float32))
 
     Notes:
-      The formula is that of Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+      The formula comes from Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
       variances", 1979.
     """
     count = a.count + b.count
     share_a, share_b = (spread(ratio(n, count), a.mean) for n in (a.count, b.count))
-    # Each mean is selected, not weighted, where the other side is empty: exact, and safe against inf - inf.
+    # If one side is empty we select the mean of the other instead of weighting it. That is exact, and avoids inf - inf.
     delta = b.mean - a.mean
     mean = jnp.where(share_a == 0, b.mean * jnp.sign(share_b), a.mean + share_b * delta)
     var = share_a * a.var + share_b * b.var + share_a * share_b * jnp.square(delta)
@@ -349,12 +355,12 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def to_running(measured: Array, running: Array) -> Array:
-    """What was measured, as it is folded: in the dtype of the running statistics, and no gradient flows."""
+    """Casts a measured array to the dtype of the running statistics and stops its gradient."""
     return lax.stop_gradient(measured).astype(running.dtype)
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """``part / whole`` of counts, with 0/0 = 0."""
+    """``part / whole`` for counts, with 0/0 = 0."""
     return part / jnp.maximum(whole, jnp.ones((), whole.dtype))
 
 
@@ -364,10 +370,10 @@ def is_moments(node: Any) -> bool:
 
 
 def map_moments(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """Applies a function to every Moments of a tree (and those at the same places of further trees)."""
+    """Maps a function over every Moments in a tree, like ``jax.tree.map``; further trees have the same structure."""
     return jax.tree.map(function, tree, *rest, is_leaf=is_moments)
 
 
 def spread(count: Array, like: Array) -> Array:
-    """Makes a count (whose axes lead) broadcast against the mean or variance that it belongs to."""
+    """Adds trailing axes to a count so that it broadcasts against its mean or variance."""
     return count.reshape(count.shape + (1,) * (like.ndim - count.ndim))

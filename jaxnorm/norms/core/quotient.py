@@ -1,4 +1,4 @@
-"""Division whose derivative does not overflow before the quotient does."""
+"""A division whose derivative does not overflow before the quotient does."""
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,10 @@ from jaxnorm._typing import Array
 
 @jax.custom_jvp
 def quotient(x: Array, divisor: Array) -> Array:
-    """``x / divisor``, zero where the divisor is; its derivative holds wherever the divisor is a number of the dtype.
+    """``x / divisor``, or zero where the divisor is zero; the derivative is right for every finite divisor.
 
-    That of a division takes the square of the divisor, which overflows float32 from 1e19 on: the half of the derivative
-    that has it in its denominator would be lost, and nothing would tell.
+    JAX's derivative of a division squares the divisor, which overflows float32 above 1e19. The term with the square in
+    its denominator would then silently become zero.
     """
     nothing = divisor == 0
     zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)

@@ -1,4 +1,4 @@
-"""Statistics with a leading axis: pooled into those of everything behind them, or laid into rows in their order."""
+"""Statistics with a leading axis: pool them into one entry, or assign them to rows, one row per step."""
 
 import jax.numpy as jnp
 
@@ -7,21 +7,21 @@ from jaxnorm.norms.core.moments import Moments, ratio, spread
 
 
 def pool(measured: Moments) -> Moments:
-    """Statistics of everything behind the entries of the leading axis, together; zeros where nothing was measured."""
+    """Merges all entries of the leading axis into the statistics of all their data; zeros if nothing was measured."""
     count = jnp.sum(measured.count, axis=0)
     weight = spread(ratio(measured.count, count[None]), measured.mean)
     mean = jnp.sum(weight * measured.mean, axis=0)
     deviation = measured.mean - mean[None]
-    # The digits that the sum of means far from zero has lost; the spread is that around the corrected mean.
+    # A weighted sum of means far from zero loses digits. We add them back, and take the variance around the new mean.
     shift = jnp.sum(weight * deviation, axis=0)
     var = jnp.sum(weight * (measured.var + jnp.square(deviation)), axis=0) - jnp.square(shift)
     return Moments(mean + shift, var, count)
 
 
 def lay_in_order(measured: Moments, rows: int) -> Moments:
-    """Step k into row k, all steps from the last row on pooled into that one; rows without a step get count zero."""
+    """Puts step k into row k and pools all later steps into the last row; rows without a step get count zero."""
     if not known(measured.mean.shape[0]):
-        measured = _longer(measured, rows - 1)  # enough for every row, however few steps there are
+        measured = _longer(measured, rows - 1)  # enough for every row, even if there are few steps
     steps = measured.mean.shape[0]
     if steps == rows:
         return measured
@@ -34,5 +34,5 @@ def lay_in_order(measured: Moments, rows: int) -> Moments:
 
 
 def _longer(measured: Moments, more: int) -> Moments:
-    """With as many entries after the others behind which nothing is."""
+    """Appends this many empty entries, with count zero."""
     return Moments(*(jnp.concatenate([leaf, jnp.zeros((more, *leaf.shape[1:]), leaf.dtype)]) for leaf in measured))

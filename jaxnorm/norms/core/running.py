@@ -1,4 +1,4 @@
-"""Statistics that outlive a batch: folded into running ones, averaged over a data set."""
+"""Statistics across batches: running averages, and population statistics of a data set."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -21,28 +21,28 @@ def update_running(
     ddof: int = 0,
     debias: bool = False,
 ) -> PyTree:
-    r"""Folds measured statistics into running ones.
+    r"""Updates running statistics with measured ones.
 
     .. math:: r' = r + w (m - r), \qquad w = 1 - \text{momentum}, \qquad
        \text{with debias } w = \max\Bigl(1 - \text{momentum}, \frac{n}{n_r + n}\Bigr)
 
-    for the mean and for the variance, the measured variance times :math:`n/(n - \text{ddof})` first; n is the measured
-    and :math:`n_r` the running count. No gradient flows. An entry with count zero leaves its running row untouched; one
-    with ``count <= ddof``, whose unbiased variance does not exist, moves the mean and leaves the variance.
+    for the mean and the variance. The measured variance is multiplied by :math:`n/(n - \text{ddof})` first; n is the
+    measured count and :math:`n_r` the running one. No gradient flows. An entry with count zero leaves its running row
+    unchanged. An entry with ``count <= ddof`` has no unbiased variance, so it updates only the mean.
 
     Args:
       running: Moments, or any tree of them (the statistics of a whole cell).
-      measured: the same tree, such as the moments of a batch, or those that :func:`unroll` has laid into the rows of
-        a cell. With one more leading axis they are those of parts (of a batch that was mapped over), and are pooled.
+      measured: the same tree, such as the moments of a batch, or the ones that :func:`unroll` returns for the rows of
+        a cell. One more leading axis holds the parts of a batch (from a map over it); they are pooled.
       momentum: weight of the old value, in [0, 1], as in Flax (PyTorch's is one minus this); None for the exact
         statistics of everything seen since count was zero.
       ddof: 0 keeps the biased variance (Flax, Keras), 1 corrects it (PyTorch, Algorithm 2 of batch normalization).
-      debias: whether new values weigh at least their share of all that was seen. The start values 0 and 1 then leave
-        with the first batch, and what follows is the plain average until that share falls below 1 - momentum. Without
-        it they keep the weight momentum\ :sup:`k` after k batches, as in Flax and PyTorch.
+      debias: whether new values weigh at least their share of all data seen so far. The initial values 0 and 1 then
+        vanish after the first batch, and the result is the plain average until that share falls below 1 - momentum.
+        Without it the initial values keep the weight momentum\ :sup:`k` after k batches, as in Flax and PyTorch.
 
     Returns:
-      The new running statistics, in their shapes; ``count`` grows by what was measured.
+      The new running statistics, with unchanged shapes; ``count`` grows by the measured count.
 
     Raises:
       ValueError: momentum or ddof out of range, or shapes that do not fit.
@@ -72,7 +72,7 @@ def update_running(
         new = Moments(*(leaf.astype(like.dtype) for leaf, like in zip(new, old, strict=True)))
         n = new.count
         finer = tuple(range(old.count.ndim, n.ndim))
-        # A mask that varies over features gives each its own count; the running one keeps its shape.
+        # A mask that varies over features gives each feature its own count. The running count keeps its shape.
         total = old.count + (jnp.max(n, axis=finer) if finer else n)
         if momentum is None and finer:
             raise ValueError(
@@ -81,7 +81,7 @@ def update_running(
                 "count=jnp.zeros_like(running.mean)."
             )
         if momentum is None:
-            # Pool the biased variances, so that the correction is that of all the data together.
+            # Merge the biased variances, so that the correction applies to all data together.
             biased = old._replace(var=old.var / spread(_correction(old.count, ddof), old.var))
             mean, var, _ = merge(biased, new)
             var, behind = var * spread(_correction(total, ddof), var), total
@@ -101,24 +101,26 @@ def update_running(
 
 
 def population(batches: Iterable[PyTree], *, ddof: int = 1) -> PyTree:
-    r"""Population statistics from the batches of a data set, with the weights frozen.
+    r"""Computes population statistics from the batches of a data set, with frozen weights.
 
     Algorithm 2 of batch normalization: the average of the batch means and the corrected average of the biased batch
     variances,
 
     .. math:: E[x] = E_B[\mu_B], \qquad \mathrm{Var}[x] = \frac{m}{m-1} E_B[\sigma_B^2]
 
-    for batches of m elements. Where batches (or rows of them) differ in size they are weighted by it:
+    for batches of m elements. Batches (or rows) of different sizes are weighted by their size:
     :math:`E[x] = \sum_B m_B \mu_B / \sum_B m_B`, :math:`\mathrm{Var}[x] = \sum_B m_B \sigma_B^2 / \sum_B (m_B - 1)`,
-    which is the same for equal sizes. The spread between the batch means is not part of it (:func:`merge` has it).
+    which is the same if all sizes are equal. The variance between the batch means is not included; use :func:`merge`
+    to include it.
 
     Args:
-      batches: measured statistics of one batch after the other (Moments or trees of them), consumed one at a time.
-      ddof: 1 for the paper's m/(m-1); 0 without it, as recurrent batch normalization does (Cooijmans et al.).
+      batches: an iterable of measured statistics, one for each batch (Moments or trees of them), consumed lazily.
+      ddof: 1 for the paper's m/(m-1); 0 for no correction, as in recurrent batch normalization (Cooijmans et al.).
 
     Returns:
-      Statistics of the same structure; ``count`` is the number of elements seen. Entries never seen keep mean zero
-      and variance one, those with a single element in every batch (no unbiased variance) variance one.
+      Statistics of the same structure; ``count`` is the number of elements seen. Entries that were never seen have
+      mean zero and variance one. Entries with a single element in every batch have no unbiased variance; they
+      get variance one.
 
     Raises:
       ValueError: there is no batch, or ddof is neither 0 nor 1.
@@ -143,7 +145,7 @@ def population(batches: Iterable[PyTree], *, ddof: int = 1) -> PyTree:
         mean, var, n, dof = sums
         new_n = n + m.count
         new_dof = dof + jnp.maximum(m.count - jnp.asarray(ddof, m.count.dtype), jnp.zeros((), m.count.dtype))
-        # Running averages, not running sums: they neither grow nor lose digits over a large data set.
+        # We keep running averages instead of sums, since sums grow and lose digits over a large data set.
         mean = mean + spread(ratio(m.count, new_n), mean) * (m.mean - mean)
         var = var + spread(ratio(m.count, new_n), var) * (m.var - var)
         return mean, var, new_n, new_dof
@@ -172,7 +174,7 @@ def population(batches: Iterable[PyTree], *, ddof: int = 1) -> PyTree:
 
 
 def check_moments(caller: str, name: str, tree: PyTree) -> None:
-    """Raises TypeError unless there is nothing but Moments in a tree of statistics."""
+    """Raises TypeError unless every leaf of a tree of statistics is a Moments."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_moments):
         if not is_moments(leaf):
             whole = tree if isinstance(tree, Mapping) else leaf
@@ -186,7 +188,7 @@ def check_moments(caller: str, name: str, tree: PyTree) -> None:
 
 
 def _iterate(batches: Any) -> Iterator[Any]:
-    """One batch after the other; a single one, or something else, is no iterable of them."""
+    """Yields one batch after the other; raises TypeError for a single Moments or a non-iterable."""
     if is_moments(batches) or hasattr(batches, "dtype") or not hasattr(batches, "__iter__") or isinstance(batches, str):
         got = "Moments" if is_moments(batches) else _objects.describe(batches)
         raise TypeError(
@@ -202,7 +204,7 @@ def _correction(n: Array, ddof: int) -> Array:
 
 
 def pool_parts(running: Moments, measured: Moments) -> Moments:
-    """Measured statistics in the shapes of running ones: those of parts on a further leading axis are pooled."""
+    """Gives measured statistics the shape of the running ones; pools the parts if there is one more leading axis."""
     if measured.mean.shape == running.mean.shape:
         return measured
     if measured.mean.shape[1:] == running.mean.shape and measured.count.ndim:
