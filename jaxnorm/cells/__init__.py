@@ -1,4 +1,4 @@
-"""Recurrent cells: frozen specs of five verbs, and the presets."""
+"""Recurrent cells: frozen specs with pure methods, and the presets."""
 
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import LinearCell as LinearCell

@@ -1,4 +1,4 @@
-"""Activations as fields of specs: pickled by name."""
+"""Activations as fields of specs, pickled by name."""
 
 import importlib
 import sys
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class NamedActivation:
-    """Lets a spec with a field ``activation`` be pickled: ``jnp.tanh`` and others that jit has wrapped cannot be."""
+    """Makes a spec with a field ``activation`` picklable: jitted functions such as ``jnp.tanh`` are not."""
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"activation": _by_name(vars(self)["activation"])}
@@ -20,6 +20,6 @@ class NamedActivation:
 
 
 def _by_name(function: Callable[..., Any]) -> tuple[str, str] | Callable[..., Any]:
-    """Where a function is found, for pickle, which refuses ``jnp.tanh`` and others that jit has wrapped."""
+    """Returns module and name of a function, for pickle, which refuses jitted functions such as ``jnp.tanh``."""
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
     return (module, name) if module and getattr(sys.modules.get(module), name, None) is function else function

@@ -1,7 +1,9 @@
-"""What every cell is: five pure verbs, in the order of the data, and normalizers at named sites.
+"""The protocol of a cell: pure methods, called in the order of the data, and normalizers at named sites.
 
-``prepare`` (weights, once) -> ``project`` (inputs, all steps) -> ``recur`` (the recurrent product) -> ``step``
-(element-wise work and norms), and ``initial_carry``. A cell contains no loop: the engine has the only one.
+``init`` and ``initial_carry`` make the weights and the first carry. Then ``prepare`` (weights, once a sequence) ->
+``sample`` (masks, once a sequence) -> ``project`` (inputs, all steps at once) -> ``recur`` (the recurrent product of a
+step) -> ``step`` (element-wise work and norms). ``update_running`` follows after the loop. A cell contains no loop: the
+engine has the only one.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
 from jaxnorm.norms.identity import Identity
 
 Ready: TypeAlias = PyTree
-"""The weights of a cell as ``prepare`` leaves them for a whole sequence."""
+"""The weights of a cell as ``prepare`` returns them, for a whole sequence."""
 
 Carry: TypeAlias = PyTree
 C = TypeVar("C")
@@ -25,11 +27,11 @@ Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 
 
 class CellNorms(NamedTuple):
-    """One thing for each place in a cell where a normalizer can stand: specs, weights, statistics or moments.
+    """One entry for each site of a cell, the places where it can normalize: specs, weights, statistics or moments.
 
     ``input`` is the projected input, ``recurrent`` the recurrent product, and ``cell`` the argument of the output
     nonlinearity (c of an LSTM, the summed input of an Elman cell). ``summed`` is the sum of both products, and
-    ``projection`` the output of a cell that projects it. ``()`` marks a site without one.
+    ``projection`` the output of a cell that projects it. ``()`` marks a site without a normalizer.
     """
 
     input: Any = ()
@@ -40,14 +42,14 @@ class CellNorms(NamedTuple):
 
 
 UNKNOWN = CellNorms(None, None, None, None, None)
-"""Statistics that are to be measured, at each site."""
+"""Statistics in training: None at each site tells its normalizer to measure the batch."""
 
 
 class CountedCarry(NamedTuple):
-    """A carry together with the number of steps that each example has gone through since its sequence began.
+    """A carry together with the number of steps that each example has run since its sequence began.
 
-    Cells with statistics of their own for each time step carry this count, so that a sequence may be handed on
-    between calls. The fields of the inner carry can be read directly: ``timed.h``.
+    A cell with separate statistics for each time step carries this count, so that you can split a sequence over
+    several calls. You can read the fields of the inner carry directly: ``timed.h``.
     """
 
     carry: Any
@@ -75,12 +77,12 @@ class Cell(Protocol):
 
     @property
     def max_steps(self) -> int:
-        """Number of rows of the running statistics, one a time step, the last one for all later steps."""
+        """Number of rows of the running statistics, one per time step; the last row serves all later steps."""
         ...
 
     @property
     def sites(self) -> CellNorms:
-        """The normalizers at all sites, Identity at those without one."""
+        """The normalizers at all sites; Identity at a site without one."""
         ...
 
     @property
@@ -89,13 +91,13 @@ class Cell(Protocol):
         ...
 
     def init(self, key: Key, in_features: int) -> Params:
-        """Fresh weights for inputs with I features."""
+        """Makes fresh weights for inputs with I features."""
         ...
 
     def initial_stats(self, dtype: DTypeLike | None = None) -> Stats:
-        """Running statistics before any data: CellNorms with rows of Moments, ``()`` at sites without.
+        """Makes running statistics before any data: CellNorms with rows of Moments, ``()`` at sites without statistics.
 
-        They keep their dtype when they are folded; None takes that of the weights, at least float32.
+        ``update_running`` keeps their dtype. None takes the dtype of the weights, at least float32.
         """
         ...
 
@@ -107,28 +109,28 @@ class Cell(Protocol):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Carry:
-        """The carry before the first step: learned if the weights hold one, else zeros."""
+        """Makes the carry before the first step: the learned one if the weights hold one, else zeros."""
         ...
 
     def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
-        """Everything about the weights that is done once a sequence."""
+        """Does the work on the weights that is needed once a sequence."""
         ...
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws what is random for a whole sequence (masks that all steps share) and puts it among the weights."""
+        """Draws the masks that all steps of a sequence share, and adds them to the weights."""
         ...
 
     def project(
         self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "..."], Stats]:
-        """What does not depend on the carry, for all steps at once: input products and their normalization.
+        """Computes everything that does not depend on the carry, for all steps at once: normalized input products.
 
-        Statistics, given or measured, have a leading axis of steps.
+        Statistics, whether given or measured, have a leading axis of steps.
         """
         ...
 
     def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
-        """The recurrent product, linear in the weights and in the carry."""
+        """Computes the recurrent product, linear in the weights and in the carry: the engine transposes it."""
         ...
 
     def step(
@@ -141,7 +143,7 @@ class Cell(Protocol):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """The rest of a step: element-wise work and norms."""
+        """Does the rest of a step: element-wise work and norms."""
         ...
 
     def update_running(self, stats: Stats, moments: Stats) -> Stats:
@@ -151,25 +153,25 @@ class Cell(Protocol):
 
 @runtime_checkable
 class LinearCell(Cell, Protocol):
-    """A cell whose carry is linear in the one before, entry by entry; it can run over all steps at once."""
+    """A cell whose carry is linear in the previous one, entry by entry; it can run over all steps at once."""
 
     def coefficients(self, ready: Ready, zs: Float[Array, "..."]) -> tuple[Carry, Carry]:
-        """Decay and increment of the carry, shaped like it, from what ``project`` gave for any number of steps.
+        """Computes decay and increment, shaped like the carry, from the output of ``project`` for any number of steps.
 
-        ``step`` makes ``decay * carry + increment`` of the carry.
+        ``step`` turns the carry into ``decay * carry + increment``.
         """
         ...
 
 
 def check_cell(caller: str, name: str, value: Any) -> None:
-    """Raises TypeError, which says what came instead, unless ``value`` is a cell."""
+    """Raises TypeError unless ``value`` is a cell; the message names the value it got."""
     _objects.require(caller, name, value, Cell, _objects.CELL)
 
 
 def resolve_sites(
     caller: str, norm: Normalizer | CellNorms, has: tuple[str, ...], more: tuple[str, ...] = ()
 ) -> CellNorms:
-    """Specs for all sites: one normalizer stands at every site in ``has``, unnamed sites get Identity."""
+    """Returns a spec for each site: a single normalizer goes to every site in ``has``, all other sites get Identity."""
     if not isinstance(norm, CellNorms):
         check_normalizer(caller, "norm", norm)
         norm = CellNorms(**dict.fromkeys(has, norm))
@@ -184,7 +186,7 @@ def resolve_sites(
 
 
 def settle_dtypes(cell: Any) -> None:
-    """Makes the dtype fields of a spec comparable: a real dtype, or None."""
+    """Replaces the dtype fields of a spec by real dtypes (or None), so that equal specs compare equal."""
     for name in ("dtype", "param_dtype", "carry_dtype"):
         value = getattr(cell, name)
         object.__setattr__(cell, name, None if value is None else jnp.dtype(value))
@@ -196,7 +198,7 @@ def over_steps(
     stats: Stats | None,
     where: Bool[Array, "T *B"] | None,
 ) -> tuple[Float[Array, "T *B F"], Stats]:
-    """Applies the normalization of a step to each of many: what is measured over a batch does not mix them."""
+    """Applies the normalization of one step to each of many steps: batch statistics never mix steps."""
     normalized: tuple[Array, Stats] = jax.vmap(normalize)(xs, stats, where)
     return normalized
 
@@ -215,12 +217,12 @@ def normalize_features(
 
 
 def site_params(norm: CellNorms, shapes: CellNorms, dtype: DTypeLike) -> CellNorms:
-    """Fresh weights of all sites."""
+    """Makes fresh weights for all sites."""
     return CellNorms(*(spec.init(shape, dtype) for spec, shape in zip(norm, shapes, strict=True)))
 
 
 def site_stats(norm: CellNorms, shapes: CellNorms, rows: int, dtype: DTypeLike) -> CellNorms:
-    """Running statistics of all sites: what each normalizer starts with, repeated in ``rows`` rows."""
+    """Makes running statistics for all sites: each normalizer's initial ones, repeated in ``rows`` rows."""
 
     def repeat(leaf: Array) -> Array:
         return jnp.broadcast_to(leaf, (rows, *leaf.shape))
@@ -230,7 +232,7 @@ def site_stats(norm: CellNorms, shapes: CellNorms, rows: int, dtype: DTypeLike) 
 
 
 def fold_sites(norm: CellNorms, stats: CellNorms, moments: CellNorms) -> CellNorms:
-    """Folds the moments of all sites."""
+    """Folds the moments of all sites into their running statistics."""
     for name, value, line in (("stats", stats, "cell.initial_stats()"), ("moments", moments, "unroll(...).moments")):
         if not isinstance(value, CellNorms):
             raise TypeError(
@@ -241,7 +243,7 @@ def fold_sites(norm: CellNorms, stats: CellNorms, moments: CellNorms) -> CellNor
 
 
 def combine_sites(a: CellNorms, b: CellNorms) -> CellNorms:
-    """The one entry at each site that is not ``()``."""
+    """Merges two records: at each site it takes the entry that is not ``()``."""
     return CellNorms(*(y if isinstance(x, tuple) and x == () else x for x, y in zip(a, b, strict=True)))
 
 
@@ -251,12 +253,12 @@ def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[
 
 
 def align(weights: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Weights of the last axes of ``x`` in its dtype, with axes of size 1 for the others."""
+    """Casts weights for the last axes of ``x`` to its dtype and adds leading axes of size 1."""
     return weights.astype(x.dtype).reshape((1,) * (x.ndim - weights.ndim) + weights.shape)
 
 
 def learned_carry(caller: str, params: Params | None) -> Any:
-    """The initial carry among the weights of a cell; None where it is not learned, and without weights."""
+    """Returns the initial carry among the weights of a cell; None if it is not learned or there are no weights."""
     if params is not None and not hasattr(params, "carry"):
         raise TypeError(
             f"{caller}: params must be the weights of the cell, as cell.init makes them, got "
@@ -267,21 +269,21 @@ def learned_carry(caller: str, params: Params | None) -> Any:
 
 
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
-    """The dtype of the products and of the outputs: the cell's, or what inputs and kernels promote to."""
+    """Returns the dtype of products and outputs: the cell's, else the promotion of inputs and kernels."""
     if cell.dtype is not None:
         return jnp.dtype(cell.dtype)
-    # Asked for, so also where the user has set promotion to strict, which refuses bfloat16 beside float32.
+    # dtype=None asks for promotion, so it must work in strict mode too, which refuses bfloat16 with float32.
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(x_dtype, params.kernel.dtype)
 
 
 def initial_entry(learned: Array | None, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """One entry of a carry before the first step: what was learned, for every example, or zeros."""
+    """Makes one entry of the initial carry: the learned values, broadcast to every example, or zeros."""
     return jnp.zeros(shape, dtype) if learned is None else jnp.broadcast_to(learned.astype(dtype), shape)
 
 
 def add_noise(caller: str, h: Array, deviation: float, key: Key | None) -> Array:
-    """Adds Gaussian noise to an initial state, for each example apart."""
+    """Adds independent Gaussian noise to the initial state of each example."""
     if deviation == 0.0:
         return h
     if key is None:
@@ -293,12 +295,12 @@ def add_noise(caller: str, h: Array, deviation: float, key: Key | None) -> Array
 
 
 def timed(carry: C, batch_shape: tuple[int, ...], max_steps: int) -> C | CountedCarry:
-    """Adds the count of steps where there are statistics for each of them."""
+    """Adds a step count to the carry if there are separate statistics for each step."""
     return CountedCarry(carry, jnp.zeros(batch_shape, jnp.int32)) if max_steps > 1 else carry
 
 
 def check_common(caller: str, cell: Any) -> None:
-    """The checks of the hyper-parameters that all cells share."""
+    """Checks the hyper-parameters that all cells share."""
     _validate.positive_int(caller, "hidden_features", cell.hidden_features)
     _validate.positive_int(caller, "max_steps", cell.max_steps)
     _validate.in_range(caller, "initial_noise", cell.initial_noise, 0.0, float("inf"))

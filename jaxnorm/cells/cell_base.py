@@ -1,6 +1,6 @@
-"""What the cells have in common: their fields, the weights and statistics of their sites, and their carries.
+"""The common base of cells: their fields, the weights and statistics of their sites, and their carries.
 
-A cell adds weights of its own, the verbs ``prepare``, ``project``, ``recur`` and ``step``, and its equations.
+A cell adds its own weights, its equations, and the methods ``prepare``, ``project``, ``recur`` and ``step``.
 """
 
 import abc
@@ -30,16 +30,17 @@ class Frame(NoModule, abc.ABC):
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for all sites of the cell, or CellNorms(...) with one for each that is named.
+      norm: one normalizer for all sites of the cell, or CellNorms(...) with one for each site that you name.
       use_bias: whether there are biases.
-      kernel_init: initializer of the input kernels, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      kernel_init: initializer of the input kernels. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products and of the outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of the cell state where there is one (None: at least float32), else of h (None: the compute dtype).
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
+      dtype: dtype of the products and outputs; None promotes inputs and weights.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of the cell state (None: at least float32), or of h in a cell without a cell state (None: the
+        compute dtype).
     """
 
     hidden_features: int
@@ -55,19 +56,19 @@ class Frame(NoModule, abc.ABC):
     carry_dtype: DTypeLike | None = None
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0})
-    """The axes over which the inputs of a unit lie, for each kernel, by its name among the weights."""
+    """The axes that hold the inputs of a unit, keyed by the name of each kernel among the weights."""
     gate_count: ClassVar[int] = 1
-    """How many pre-activations there are for each hidden feature."""
+    """Number of pre-activations for each hidden feature."""
     has_sites: ClassVar[tuple[str, ...]] = ()
-    """Where a normalizer that is given for all sites stands."""
+    """The sites that get a normalizer if one is given for all sites."""
     more_sites: ClassVar[tuple[str, ...]] = ()
-    """Where a normalizer may stand besides, if it is named."""
+    """Further sites, which get a normalizer only by name."""
     carry_type: ClassVar[Any]
-    """The NamedTuple of the state; its entry h is among them."""
+    """The NamedTuple of the state; it has an entry h."""
     wide_entries: ClassVar[tuple[str, ...]] = ()
-    """Entries of the carry that are kept in at least float32, as sums over many steps."""
+    """Entries of the carry that stay in at least float32, since they are sums over many steps."""
     scales_candidate: ClassVar[bool] = False
-    """Whether ``step`` multiplies the candidate by ``ready.candidate_scale`` if there is one."""
+    """Whether ``step`` multiplies the candidate by ``ready.candidate_scale`` if that is set."""
 
     def __post_init__(self) -> None:
         where = type(self).__name__
@@ -86,7 +87,7 @@ class Frame(NoModule, abc.ABC):
         return self.hidden_features
 
     def site_shapes(self) -> CellNorms:
-        """The features that a normalizer sees at each site."""
+        """The shape of the features that a normalizer sees at each site."""
         gates = (self.gate_count, self.hidden_features)
         return CellNorms(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
 
@@ -95,22 +96,22 @@ class Frame(NoModule, abc.ABC):
         return dict.fromkeys(self.carry_type._fields, self.hidden_features)
 
     def init(self, key: Key, in_features: int) -> Any:
-        """Fresh weights for inputs with ``in_features`` features."""
+        """Makes fresh weights for inputs with ``in_features`` features."""
         where = f"{type(self).__name__}.init"
         _validate.key(where, "key", key)
         return _draw(self, key, _validate.positive_int(where, "in_features", in_features))
 
     @abc.abstractmethod
     def draw(self, key: Key, in_features: int) -> Any:
-        """The weights; :meth:`init` compiles this."""
+        """Draws the weights; :meth:`init` compiles this."""
 
     def draw_gates(self, name: str, init: Any, key: Key, shape: tuple[int, int]) -> Array:
-        """A kernel (I, G, H), each gate drawn apart."""
+        """Draws a kernel (I, G, H), by default each gate separately."""
         where = f"{type(self).__name__}.init"
         return initializers.blocks(where, name, init, key, shape, self.gate_count, self.param_dtype)
 
     def draw_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
-        """Kernels W (I, G, H) and U (H, G, H); without an initializer for U both are parts of one kernel of [x, h]."""
+        """Draws kernels W (I, G, H) and U (H, G, H); without an initializer for U it splits one kernel of [x, h]."""
         hidden = self.hidden_features
         input_key, recurrent_key = jax.random.split(key)
         if recurrent_init is None:
@@ -122,17 +123,17 @@ class Frame(NoModule, abc.ABC):
         )
 
     def fresh_norms(self) -> CellNorms:
-        """Weights of the normalizers at all sites."""
+        """Makes weights for the normalizers at all sites."""
         return base.site_params(self.sites, self.site_shapes(), self.param_dtype)
 
     def fresh_carry(self) -> Any:
-        """The weights of the initial carry; None where it is not learned."""
+        """Makes the parameters of the initial carry; None if it is not learned."""
         if not self.learn_carry:
             return None
         return self.carry_type(**{name: jnp.zeros((n,), self.param_dtype) for name, n in self.carry_features().items()})
 
     def initial_stats(self, dtype: DTypeLike | None = None) -> CellNorms:
-        """Running statistics with ``max_steps`` rows; None: in the dtype of the weights, at least float32."""
+        """Makes running statistics with ``max_steps`` rows; None takes the dtype of the weights, at least float32."""
         wide = dtype or statistics_dtype(self.param_dtype)
         return base.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
 
@@ -144,10 +145,10 @@ class Frame(NoModule, abc.ABC):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Any:
-        """Zeros, or ``params.carry`` where it is learned, plus noise; ``CountedCarry`` if ``max_steps`` exceeds one.
+        """Makes the carry: zeros or the learned ``params.carry``, plus noise; counted if ``max_steps`` exceeds one.
 
-        ``dtype`` is that of the outputs. None: that of the cell, else that of the weights (``params``, else
-        ``param_dtype``), so that a call on inputs of the dtype of the weights returns a carry of the same dtypes.
+        ``dtype`` is the dtype of the outputs. None takes the cell's, else that of the weights (``params``, else
+        ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
         """
         where = f"{type(self).__name__}.initial_carry"
         batch_shape = _validate.sizes(where, "batch_shape", batch_shape)
@@ -169,7 +170,7 @@ class Frame(NoModule, abc.ABC):
         return carry
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Nothing is random for a whole sequence: the weights as they are."""
+        """Returns the weights unchanged: nothing here is random for a whole sequence."""
         return ready
 
     def update_running(self, stats: CellNorms, moments: CellNorms) -> CellNorms:

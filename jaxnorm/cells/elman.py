@@ -1,4 +1,4 @@
-"""The simple recurrent network of Elman, with a normalizer at each of its three sites."""
+"""Elman's simple recurrent network with a normalizer at each of its three sites."""
 
 import dataclasses
 from collections.abc import Callable
@@ -47,15 +47,15 @@ class Elman(NamedActivation, Ungated):
       hidden_features: H.
       norm: one normalizer for all three sites, or CellNorms(input=..., recurrent=..., cell=...).
       activation: the nonlinearity :math:`\phi`.
-      use_bias: whether there is b.
+      use_bias: whether there is a bias b.
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products and of the outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of h; None means the compute dtype. Sums and statistics are computed in at least float32.
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
+      dtype: dtype of the products and outputs; None promotes inputs and weights.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of h; None means the compute dtype. Sums and statistics are computed in at least float32.
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -79,7 +79,7 @@ class Elman(NamedActivation, Ungated):
     carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
 
     def draw(self, key: Key, in_features: int) -> ElmanParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
         return ElmanParams(
@@ -91,11 +91,11 @@ class Elman(NamedActivation, Ungated):
         )
 
     def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
-        """Centers the kernels where that saves a mean, and casts them."""
+        """Centers the kernels where that saves computing a mean, and casts them."""
         return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
 
     def recur(self, ready: ElmanParams, carry: ElmanCarry) -> Float[Array, "*B H"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(
@@ -108,7 +108,7 @@ class Elman(NamedActivation, Ungated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
-        """Sum, nonlinearity and output of one step."""
+        """Computes the sum, the nonlinearity and the output of one step."""
         norm, p = self.sites, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
         r, m_recurrent = base.normalize_features(

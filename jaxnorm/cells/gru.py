@@ -1,4 +1,4 @@
-"""Gated recurrent unit, with a normalizer at each of its sites."""
+"""Gated recurrent unit with a normalizer at each site."""
 
 import dataclasses
 from typing import ClassVar, Literal, final
@@ -29,7 +29,7 @@ class GRUCarry(NamedTuple):
 
 
 class GRUParams(NamedTuple):
-    """The weights of a :class:`GRU`; gates in the order r z n."""
+    """The weights of a :class:`GRU`, with gates in the order r z n."""
 
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
@@ -54,38 +54,39 @@ class GRU(Frame):
        \text{"keep":}\quad h_t = (1 - z) \odot n + z \odot h_{t-1} \qquad\qquad
        \text{"renew":}\quad h_t = (1 - z) \odot h_{t-1} + z \odot n
 
-    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``). Statistics of r and z are joint,
-    those of n apart, as in the LN-GRU. With ``reset="candidate"`` r multiplies the whole candidate, and the sum may be
-    normalized (:math:`N_s`, site ``summed``, only if it is named):
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``). By default r and z share their
+    statistics and n has its own, as in the LN-GRU. With ``reset="candidate"`` r multiplies the whole candidate, and you
+    can normalize the sum (:math:`N_s`, site ``summed``, only if you name it):
 
     .. math:: r, z, n' = N_s\bigl(N_x(x_t W) + N_h(h_{t-1} U)\bigr) + b, \qquad n = \tanh(\sigma(r) \odot n')
 
-    The two conventions for z are the same model with the sign of one pre-activation turned.
+    The two conventions for z are the same model with the sign of one pre-activation flipped.
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each that is named.
-      gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) as in the LN paper, (3,) all,
-        (1, 1, 1) each alone.
+      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each site that you name.
+      gate_groups: sizes of the groups of consecutive gates (order r z n) that share statistics: (2, 1) as in the LN
+        paper, (3,) pools all, (1, 1, 1) normalizes each gate alone.
       update_gate: whether z keeps the old state (Cho et al. 2014, Flax, PyTorch, Keras) or renews it (Chung et al.
         2014, Ba et al. 2016).
       reset: whether r multiplies the recurrent part of the candidate (``"recurrent"``) or all of it
-        (``"candidate"``; there is no b_h then, which b would do the work of).
-      use_bias: whether there are b and b_h.
+        (``"candidate"``; b_h is omitted, since b would be redundant with it).
+      use_bias: whether there are biases b and b_h.
       bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
-        that of the sum), :math:`N_x(x_t W + b)`, and there is no b_h then.
-      update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
-        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
-      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
-        ``kernel_init``.
+        the norm of the sum), :math:`N_x(x_t W + b)`, which also omits b_h.
+      update_bias: initial value of b for the update gate z, a number or an initializer. It is part of the parameter
+        and not added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that
+        has one.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
+      recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
+        kernel of [x, h] (I + H, H).
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products and of the outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
+      dtype: dtype of the products and outputs; None promotes inputs and weights.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of h; None means the compute dtype. Gates and statistics are computed in at least float32.
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site.
@@ -130,7 +131,7 @@ class GRU(Frame):
             raise ValueError(f"GRU: bias_at={self.bias_at!r} says where b enters, but use_bias is False.")
 
     def draw(self, key: Key, in_features: int) -> GRUParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden = self.hidden_features
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
@@ -147,7 +148,7 @@ class GRU(Frame):
     def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
         """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them.
 
-        What is added to r and z is gathered in ``bias``; ``recurrent_out`` keeps that of n, which r multiplies.
+        ``bias`` gathers the recurrent biases of r and z; ``recurrent_out`` keeps the one of n, which r multiplies.
         """
         ready = gates.prepare(
             params,
@@ -168,11 +169,11 @@ class GRU(Frame):
     def project(
         self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """The normalized input products of all steps plus b (and what else r and z get), in the compute dtype."""
+        """Computes the normalized input products of all steps plus biases (see ``prepare``), in the compute dtype."""
         return gates.project("GRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
     def recur(self, ready: ReadyGates, carry: GRUCarry) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(
@@ -185,7 +186,7 @@ class GRU(Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, candidate and output of one step."""
+        """Computes the gates, the candidate and the output of one step."""
         if self.reset == "recurrent":
             r, m_recurrent = gates.normalize_recurrent(ready, self.sites, self.gate_groups, a_t, stats_t, where_t)
             measured = CellNorms(recurrent=m_recurrent)
@@ -195,7 +196,7 @@ class GRU(Frame):
         else:
             total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
             r, z, n_h = jnp.split(total, GATES, axis=-1)
-            n_x = jnp.zeros_like(n_h)
+            n_x = jnp.zeros_like(n_h)  # r then multiplies the whole candidate
         z = z if self.update_gate == "keep" else -z
         h = new_state(r, z, n_x, n_h, carry.h.astype(r.dtype), ready.scale_of_candidate(r))
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured

@@ -1,6 +1,6 @@
-"""Initial values: ``(key, shape, dtype) -> array``, plain functions or frozen specs, so that cells stay hashable.
+"""Initializers ``(key, shape, dtype) -> array``: plain functions or frozen specs, so that cells stay hashable.
 
-Any ``jax.nn.initializers`` callable works in their place.
+You can use any ``jax.nn.initializers`` callable instead.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ def orthogonal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
     """A matrix (I, H) with orthonormal rows or columns (whichever are fewer); drawn in at least float32."""
-    # Several at once are factorized one after the other: on CPUs the batched factorization of jaxlib before 0.11.2
-    # waits for threads of the pool that it runs on itself, and two of them in one program can wait for ever.
+    # Factorize one matrix after another under vmap: on CPUs, the batched factorization of jaxlib before 0.11.2 waits
+    # for threads of the pool that it runs on itself, so two of them in one program can deadlock.
     draw = jax.custom_batching.sequential_vmap(  # type: ignore[no-untyped-call]
         lambda key: jax.nn.initializers.orthogonal()(key, tuple(shape), statistics_dtype(dtype)).astype(dtype)
     )
@@ -61,7 +61,7 @@ def standard_normal(
 def truncated_fan_in(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Normal with deviation 1 / sqrt(I), cut at two deviations without making up for it; in at least float32."""
+    """Normal with deviation 1 / sqrt(I), truncated at two standard deviations, without rescaling; at least float32."""
     drawn = jax.random.truncated_normal(key, -2.0, 2.0, tuple(shape), statistics_dtype(dtype))
     return (drawn / math.sqrt(shape[0])).astype(dtype)
 
@@ -69,7 +69,7 @@ def truncated_fan_in(
 def uniform_fan_in(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Uniform within 1 / sqrt(I), as linear layers of Torch and PyTorch start; drawn in at least float32."""
+    """Uniform within 1 / sqrt(I), the default of linear layers in Torch and PyTorch; drawn in at least float32."""
     limit = 1.0 / math.sqrt(shape[0])
     return jax.random.uniform(key, tuple(shape), statistics_dtype(dtype), -limit, limit).astype(dtype)
 
@@ -77,7 +77,7 @@ def uniform_fan_in(
 def uniform_or_orthogonal(
     key: PRNGKeyArray | Shaped[Array, "2"], shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "I H"]:
-    """Orthogonal where I = H, else uniform in [-0.1, 0.1]: the input kernels of the code of layer normalization."""
+    """Orthogonal if I = H, else uniform in [-0.1, 0.1]: the input kernels in the code of layer normalization."""
     if shape[0] == shape[1]:
         return orthogonal(key, shape, dtype)
     return jax.random.uniform(key, tuple(shape), statistics_dtype(dtype), -0.1, 0.1).astype(dtype)
@@ -86,9 +86,9 @@ def uniform_or_orthogonal(
 @final
 @dataclasses.dataclass(frozen=True)
 class Joint:
-    """One draw for all gates side by side, (I, G H), where a cell draws each gate (I, H) apart.
+    """One draw (I, G H) for all gates together; otherwise a cell draws each gate (I, H) separately.
 
-    In a tuple with one initializer for each gate, those gates are drawn together that have the same ``Joint``.
+    In a tuple with one initializer per gate, the gates with the same ``Joint`` are drawn together.
 
     Attributes:
       init: initializer of the wide matrix.
@@ -109,7 +109,7 @@ cooijmans_identity: tuple[Initializer | Joint, ...] = (Joint(orthogonal), Joint(
 and one matrix with orthonormal rows (H, 3H) for i, f and o together."""
 
 GatesInitializer: TypeAlias = Initializer | Joint | tuple[Initializer | Joint, ...]
-"""What draws the kernels of all gates: one initializer for each gate apart, for all together, or one for each gate."""
+"""Initializers of all gates: one for each gate separately, one for all gates jointly, or a tuple with one per gate."""
 
 
 def small_normal(
@@ -122,7 +122,7 @@ def small_normal(
 @final
 @dataclasses.dataclass(frozen=True)
 class Uniform:
-    """Numbers drawn evenly from an interval, in at least float32.
+    """Draws uniformly from an interval, in at least float32.
 
     Attributes:
       low: the lower end.
@@ -147,7 +147,7 @@ class Uniform:
 @final
 @dataclasses.dataclass(frozen=True)
 class Scaled:
-    """What another initializer gives, times a number.
+    """Multiplies the values of another initializer by a number.
 
     Attributes:
       init: the other initializer.
@@ -174,11 +174,11 @@ class Scaled:
 @final
 @dataclasses.dataclass(frozen=True)
 class PowerLaw:
-    r"""Forget biases that spread the memory of the units of a head from long to short; nothing is drawn.
+    r"""Forget biases that spread the memory of a head's units from long to short; deterministic.
 
     .. math:: b_k = 5 - 12 \Bigl(\frac{k}{d - 1}\Bigr)^{0.3 + 1.3 r}, \qquad k = 0, \dots, d - 1
 
-    along the last axis of length d (5 where d is one). Published code of the xLSTM, for its sLSTM.
+    along the last axis of length d (5 if d is one), as in the published code of xLSTM for its sLSTM.
 
     Attributes:
       ratio: r, the depth of the block among the B blocks of a model, block / (B - 1): 0 the first, 1 the last.
@@ -207,14 +207,14 @@ class Chrono:
     .. math:: b = \log u, \qquad u \sim U(1, T - 1)
 
     A unit whose gate keeps :math:`\sigma(b) = u / (u + 1)` of the state forgets over u + 1 steps. The LSTM of the paper
-    takes it for the forget gate, and minus the same numbers for the input gate:
-    ``LSTM(H, forget_bias=Chrono(T), input_bias="opposite")``. The GRU takes it for an update gate that keeps,
-    ``GRU(H, update_bias=Chrono(T))``; for one that renews (``update_gate="renew"``, also in ``ln_gru``, and
-    :class:`MinGRU`) it is ``Chrono(T, opposite=True)``. Drawn in at least float32.
+    uses b for the forget gate, and minus the same numbers for the input gate:
+    ``LSTM(H, forget_bias=Chrono(T), input_bias="opposite")``. A GRU uses it for an update gate that keeps the state,
+    ``GRU(H, update_bias=Chrono(T))``. If the gate renews the state (``update_gate="renew"``, also in ``ln_gru``, and
+    :class:`MinGRU`), use ``Chrono(T, opposite=True)``. Drawn in at least float32.
 
     Attributes:
-      max_steps: T, the range of the dependences that are expected; at least 2.
-      opposite: whether the sign is turned: for gates that renew the state.
+      max_steps: T, the range of the dependences you expect; at least 2.
+      opposite: whether to flip the sign, for gates that renew the state.
 
     Raises:
       ValueError: ``max_steps`` is less than 2.
@@ -246,12 +246,12 @@ class Chrono:
 
 
 def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
-    """What an initializer draws, or an array full of a number."""
+    """Draws from an initializer, or fills an array with a number."""
     return init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
 
 
 def check_initializer(caller: str, name: str, init: Any) -> None:
-    """Raises TypeError unless there is an initializer; most functions of JAX have to be called for one."""
+    """Raises TypeError unless ``init`` is an initializer; most functions in JAX return one only when called."""
     own = getattr(init, "__name__", "")
     makes_one = callable(init) and getattr(jax.nn.initializers, own, None) is init and own not in ("zeros", "ones")
     if makes_one or not callable(init):
@@ -271,7 +271,7 @@ def blocks(
     gates: int,
     dtype: DTypeLike,
 ) -> Float[Array, "I G H"]:
-    """One draw for each gate, stacked to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
+    """Draws each gate and stacks them to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
     for one in init if isinstance(init, tuple) else (init,):
         check_initializer(caller, name, one.init if isinstance(one, Joint) else one)
     keys = jax.random.split(key, gates)

@@ -1,4 +1,4 @@
-"""Long short-term memory, with a normalizer at each of its sites."""
+"""Long short-term memory with a normalizer at each site."""
 
 import dataclasses
 from typing import ClassVar, Literal, final
@@ -29,7 +29,7 @@ class LSTMCarry(NamedTuple):
 
 
 class LSTMParams(NamedTuple):
-    """The weights of an :class:`LSTM`; gates in the order i f g o."""
+    """The weights of an :class:`LSTM`, with gates in the order i f g o."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
@@ -51,35 +51,35 @@ class LSTM(Frame):
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(N_c(c_t))
 
-    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_s` (``summed``, only if it
-    is named) and :math:`N_c` (``cell``). The carried c is raw unless ``carried_cell`` says otherwise. With Identity at
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_s` (``summed``, only if you
+    name it) and :math:`N_c` (``cell``). The carried c is raw unless ``carried_cell`` says otherwise. With Identity at
     all sites this is the plain LSTM, with LayerNorm the LN-LSTM, with RMSNorm the RMS-LSTM, with BatchNorm the BN-LSTM.
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
-      gate_groups: how many consecutive gates (order i f g o) share statistics at the sites input, recurrent and
-        summed: (4,) all of them, (1, 1, 1, 1) each gate alone.
-      use_bias: whether there is b.
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
+      gate_groups: sizes of the groups of consecutive gates (order i f g o) that share statistics at the sites input,
+        recurrent and summed: (4,) pools all of them, (1, 1, 1, 1) normalizes each gate alone.
+      use_bias: whether there is a bias b.
       bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
-        that of the sum), :math:`N_x(x_t W + b)`; ``"both"`` the same b at both places; ``"each"`` one b before the
-        input norm and another one before the recurrent norm.
-      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
-        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
-      input_bias: initial value of b for the input gate, in the same way: ``"zero"``, or ``"opposite"``, minus that of
-        the forget gate, as with :class:`jaxnorm.initializers.Chrono`.
-      carried_cell: whether the next step gets c as it is (``"raw"``) or :math:`N_c(c)` (``"normalized"``).
-      cell_clip: c is kept within [-cell_clip, cell_clip]; None does not clip.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
-      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
-        ``kernel_init``.
+        the norm of the sum), :math:`N_x(x_t W + b)`; ``"both"`` adds the same b at both places; ``"each"`` has one b
+        before the input norm and another before the recurrent norm.
+      forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
+        added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
+      input_bias: initial value of b for the input gate: ``"zero"``, or ``"opposite"`` for minus the value of the
+        forget gate, as :class:`jaxnorm.initializers.Chrono` needs it.
+      carried_cell: whether the next step gets the raw c (``"raw"``) or :math:`N_c(c)` (``"normalized"``).
+      cell_clip: clips c to [-cell_clip, cell_clip]; None does not clip.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
+      recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
+        kernel of [x, h] (I + H, H).
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products, of h and of the outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of c; None means at least float32. Gates and statistics are computed in at least float32.
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
+      dtype: dtype of the products, of h and of the outputs; None promotes inputs and weights.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of c; None means at least float32. Gates and statistics are computed in at least float32.
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site.
@@ -126,7 +126,7 @@ class LSTM(Frame):
             )
 
     def draw(self, key: Key, in_features: int) -> LSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden = self.hidden_features
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         zeros = jnp.zeros((GATES, hidden), self.param_dtype)
@@ -159,11 +159,11 @@ class LSTM(Frame):
     def project(
         self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
         return gates.project("LSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
     def recur(self, ready: ReadyGates, carry: LSTMCarry) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(
@@ -176,7 +176,7 @@ class LSTM(Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, cell state and output of one step."""
+        """Computes the gates, the cell state and the output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, f, g, o = jnp.split(total, GATES, axis=-1)

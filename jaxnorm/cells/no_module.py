@@ -1,27 +1,27 @@
-"""What a cell says where a driver of Flax, or a call, takes it for a module."""
+"""The errors a cell raises if a Flax driver, or a call, mistakes it for a module."""
 
 from typing import Any, NoReturn
 
 
 class NotAModuleError(AttributeError, TypeError):
-    """A spec stands where a module belongs; an AttributeError too, so that ``hasattr`` answers False."""
+    """Raised for a spec in the place of a module; also an AttributeError, so that ``hasattr`` returns False."""
 
 
 class NoModule:
-    """The attributes that drivers such as ``flax.linen.RNN`` ask a cell of Flax for: a spec has none of them."""
+    """The attributes that drivers such as ``flax.linen.RNN`` expect of a Flax cell; a spec refuses them."""
 
     @property
     def num_feature_axes(self) -> int:
-        """Raises TypeError: it belongs to cells of Flax."""
+        """Raises TypeError: only Flax cells have it."""
         self._refuse("has no num_feature_axes")
 
     @property
     def initialize_carry(self) -> Any:
-        """Raises TypeError: it belongs to cells of Flax."""
+        """Raises TypeError: only Flax cells have it."""
         self._refuse("has no initialize_carry")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises TypeError: a spec has pure methods and is not called."""
+        """Raises TypeError: a spec has pure methods, you cannot call it."""
         self._refuse("is not called")
 
     def _refuse(self, what: str) -> NoReturn:

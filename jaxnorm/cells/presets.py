@@ -1,6 +1,6 @@
-"""The published models by name: each is one of the three cells with normalizers at its sites.
+"""Published models by name: each is one of the three cells with normalizers at its sites.
 
-Every keyword of the cell may be given; it goes before the preset's own choice.
+You can pass every keyword of the cell; it overrides the preset.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ def elman(hidden_features: int, **options: Any) -> Elman:
 
     .. math:: h_t = \tanh(x_t W + h_{t-1} U + b)
 
-    Weights start as in Flax: W truncated normal with variance 1 / I, U orthogonal, b zero. The paper does not say.
+    Weights start as in Flax: W truncated normal with variance 1 / I, U orthogonal, b zero. The paper gives none.
 
     Args:
       hidden_features: H.
@@ -43,15 +43,15 @@ def elman(hidden_features: int, **options: Any) -> Elman:
 
 
 def lstm(hidden_features: int, **options: Any) -> LSTM:
-    r"""The plain LSTM, with a forget bias of 1 at first.
+    r"""The plain LSTM, with an initial forget bias of 1.
 
     .. math::
        i, f, g, o &= x_t W + h_{t-1} U + b \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Kernels start as in Flax, for each gate apart: W truncated normal with variance 1 / I, U orthogonal. Of the paper is
-    the gate and not its start.
+    Kernels start as in Flax, drawn separately for each gate: W truncated normal with variance 1 / I, U orthogonal. The
+    paper introduces the forget gate, not this initialization.
 
     Args:
       hidden_features: H.
@@ -80,8 +80,8 @@ def gru(hidden_features: int, **options: Any) -> GRU:
        n &= \tanh(x_t W_n + b_n + r \odot (h_{t-1} U_n + b_{hn})) \\
        h_t &= (1 - z) \odot n + z \odot h_{t-1}
 
-    Kernels start as in Flax, for each gate apart: W truncated normal with variance 1 / I, U orthogonal; biases at zero.
-    Of the paper is the cell and not its start.
+    Kernels start as in Flax, drawn separately for each gate: W truncated normal with variance 1 / I, U orthogonal.
+    Biases start at zero. The paper introduces the cell, not this initialization.
 
     Args:
       hidden_features: H.
@@ -102,15 +102,15 @@ def gru(hidden_features: int, **options: Any) -> GRU:
 
 
 def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> Elman:
-    r"""The layer-normalized RNN: the summed input is normalized once.
+    r"""The layer-normalized RNN: it normalizes the summed input once.
 
     .. math::
        a_t &= x_t W + h_{t-1} U, \qquad
        \mu_t = \frac1H \sum_i a_{t,i}, \qquad \sigma_t^2 = \frac1H \sum_i (a_{t,i} - \mu_t)^2 \\
        h_t &= \tanh\Bigl(\frac{g}{\sqrt{\sigma_t^2 + \epsilon}} \odot (a_t - \mu_t) + b\Bigr)
 
-    The gain g (ones at first) and bias b (zeros) are ``params.norm.cell``; the cell has no other bias. The paper does
-    not say how kernels start: here as in :func:`elman`.
+    The gain g (initially ones) and bias b (zeros) are ``params.norm.cell``; the cell has no other bias. The paper does
+    not say how to initialize kernels; we do as in :func:`elman`.
 
     Args:
       hidden_features: H.
@@ -142,9 +142,9 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> L
        h_t &= \sigma(o) \odot \tanh(LN(c_t; \alpha_3, \beta_3)) \\
        LN(v; \alpha, \beta) &= \alpha \odot \frac{v - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-    The first two take their statistics over all 4H pre-activations together, the third over the H entries of c.
-    Gains start at one, biases at zero, the forget bias included. The paper does not say how kernels start, its code
-    does (``kiros_ln_lstm``): here as in :func:`lstm`.
+    The first two norms take statistics over all 4H pre-activations together, the third over the H entries of c. Gains
+    start at one; biases start at zero, including the forget bias. The paper does not say how to initialize kernels (its
+    code does, see ``kiros_ln_lstm``); we do as in :func:`lstm`.
 
     Args:
       hidden_features: H.
@@ -161,8 +161,8 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> L
       ((4, 8), (8,))
 
     Notes:
-      The paper's supplement calls alpha the additive and beta the multiplicative parameter in its text; equations and
-      published code agree that alpha (``scale``) multiplies. The published code adds b once more inside the input norm.
+      The text of the paper's supplement calls alpha the additive and beta the multiplicative parameter; equations and
+      published code agree that alpha (``scale``) multiplies. The published code also adds b inside the input norm.
 
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, supplement, eqs. 20 to 22.
@@ -172,16 +172,16 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> L
 
 
 def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
-    r"""The layer-normalized GRU of the paper: four norms, the reset gate acts on a normalized term.
+    r"""The layer-normalized GRU of the paper: four norms, and a reset gate that acts on a normalized term.
 
     .. math::
        r, z &= LN(x_t W; \alpha_2, \beta_2) + LN(h_{t-1} U; \alpha_1, \beta_1) \\
        \hat h_t &= \tanh(LN(x_t W_n; \alpha_3, \beta_3) + \sigma(r) \odot LN(h_{t-1} U_n; \alpha_4, \beta_4)) \\
        h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \hat h_t
 
-    Statistics of r and z are taken over their 2H pre-activations together, those of the candidate over its H. Gains
-    start at one, biases at zero. The cell's two bias vectors (not in the paper; zero at first, added after the norms)
-    go away with ``use_bias=False``. The paper does not say how kernels start, its code does (``kiros_ln_gru``): here as
+    The gates r and z share statistics over their 2H pre-activations; the candidate has its own over H. Gains start at
+    one, biases at zero. ``use_bias=False`` removes the cell's two bias vectors (not in the paper; initially zero, added
+    after the norms). The paper does not say how to initialize kernels (its code does, see ``kiros_ln_gru``); we do as
     in :func:`gru`.
 
     Args:
@@ -213,7 +213,7 @@ def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> 
        h_t &= \sigma(o) \odot \tanh(RMS(c_t; \alpha_3)) \\
        RMS(v; \alpha) &= \alpha \odot v \Big/ \sqrt{\tfrac1D \textstyle\sum_i v_i^2 + \epsilon}
 
-    Weights start as in :func:`ln_lstm`; the paper does not speak of an LSTM's.
+    Weights start as in :func:`ln_lstm`; the paper does not discuss those of an LSTM.
 
     Args:
       hidden_features: H.
@@ -244,8 +244,8 @@ def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> G
        \hat h_t &= \tanh(RMS(x_t W_n; \alpha_3) + \sigma(r) \odot RMS(h_{t-1} U_n; \alpha_4)) \\
        h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \hat h_t
 
-    with the cell's two bias vectors added after the norms (zero at first; ``use_bias=False`` leaves them out). Weights
-    start as in :func:`ln_gru`; the paper does not speak of a GRU's.
+    The cell adds its two bias vectors after the norms (initially zero; ``use_bias=False`` omits them). Weights start as
+    in :func:`ln_gru`; the paper does not discuss those of a GRU.
 
     Args:
       hidden_features: H.
@@ -279,7 +279,7 @@ def bn_lstm(
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
 ) -> LSTM:
-    r"""The batch-normalized LSTM of recurrent batch normalization, with statistics of its own for each time step.
+    r"""The batch-normalized LSTM of recurrent batch normalization, with separate statistics for each time step.
 
     .. math::
        i, f, g, o &= BN(x_t W; \gamma_x, 0) + BN(h_{t-1} U; \gamma_h, 0) + b \\
@@ -287,21 +287,22 @@ def bn_lstm(
        h_t &= \sigma(o) \odot \tanh(BN(c_t; \gamma_c, \beta_c)) \\
        BN(v; \gamma, \beta) &= \gamma \odot \frac{v - E[v]}{\sqrt{Var[v] + \epsilon}} + \beta
 
-    Mean and biased variance are those of the batch at the current step; for inference there is a row of running
-    statistics for each of the first ``max_steps`` steps, and the last row serves all later ones. The scales are
-    shared over time and start at 0.1, the forget bias at 1, other biases at zero, both kernels orthogonal, all gates in
-    one matrix (I, 4H) or (H, 4H). The carry counts steps (see :class:`CountedCarry`), so that sequences can be handed
-    on in pieces.
+    Training normalizes with mean and biased variance of the batch at the current step. Inference uses running
+    statistics: one row for each of the first ``max_steps`` steps; the last row serves all later steps. All steps share
+    the scales, which start at 0.1. The forget bias starts at 1, other biases at zero, and both kernels orthogonal, with
+    all gates in one matrix (I, 4H) or (H, 4H). The carry counts steps (see :class:`CountedCarry`), so that you can
+    process a sequence in pieces.
 
     Args:
       hidden_features: H.
       max_steps: rows of running statistics: the length of the longest training sequence.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics (the published code has 0.99 and 0.95, without ``debias``); None
-        for the exact average. For the published numbers re-estimate with :func:`jaxnorm.population` and ``ddof=0``.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`: a
-        row that was seen a few times only, such as one of late steps, is their plain average.
-      scale: initial value of all scales. One makes gradients vanish: tanh saturates.
+        keeps the exact average. To reproduce the published numbers, re-estimate with :func:`jaxnorm.population` and
+        ``ddof=0``.
+      debias: whether new values weigh at least their share of all data seen so far, see
+        :func:`jaxnorm.update_running`. A row with few updates, such as one of late steps, is then their plain average.
+      scale: initial value of all scales. With 1, tanh saturates and gradients vanish.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`; ``initial_noise=0.1`` is the paper's remedy for inputs that are
         constant over the batch at the first steps.

@@ -1,8 +1,8 @@
-"""A spec without its initializers, by which programs are told apart that do not make weights.
+"""Strips initializers from a spec, so that programs that make no weights can use it as a compilation key.
 
-An initializer that is made in place, such as ``jax.nn.initializers.normal(0.1)``, equals no other one. A spec that
-holds it is right to differ from the others for ``init``, which draws with it; a loop that compares it would be compiled
-anew at every call.
+An initializer that you make in place, such as ``jax.nn.initializers.normal(0.1)``, equals no other one. A spec with it
+must differ from other specs in ``init``, which draws with it; but a loop keyed by such a spec would recompile at every
+call.
 """
 
 import copy
@@ -18,7 +18,7 @@ S = TypeVar("S")
 
 
 def without_initializers(spec: S) -> S:
-    """The same spec, and specs inside of it, with the default in each field that may hold an initializer."""
+    """Returns the spec, including the specs inside it, with every field that may hold an initializer at its default."""
     stripped: S = _strip(spec)
     return stripped
 
@@ -40,7 +40,7 @@ def _strip(node: Any) -> Any:
             changes[field.name] = new
     if not changes:
         return node
-    stripped = copy.copy(node)  # not dataclasses.replace, which checks again: a default need not fit the other fields
+    stripped = copy.copy(node)  # dataclasses.replace would check again, and a default need not fit the other fields
     for name, value in changes.items():
         object.__setattr__(stripped, name, value)
     return stripped
@@ -48,7 +48,7 @@ def _strip(node: Any) -> Any:
 
 @cache
 def initializer_defaults(kind: Any) -> dict[str, Any]:
-    """The default of each field of a spec that may hold an initializer, as its annotation says."""
+    """Returns the default of each field whose annotation admits an initializer."""
     return {
         field.name: field.default
         for field in dataclasses.fields(kind)
@@ -57,7 +57,7 @@ def initializer_defaults(kind: Any) -> dict[str, Any]:
 
 
 def _admits_initializer(annotation: Any) -> bool:
-    if isinstance(annotation, str):  # the module of a user's cell may put off its annotations
+    if isinstance(annotation, str):  # postponed annotations in the module of a user's cell
         return "Initializer" in annotation
     if annotation in (Initializer, jax.nn.initializers.Initializer):
         return True

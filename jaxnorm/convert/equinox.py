@@ -25,7 +25,7 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
 
     Args:
       module: ``LSTMCell``, ``GRUCell``, ``LayerNorm``, ``RMSNorm``, ``GroupNorm`` or ``BatchNorm``.
-      spec: the spec that is wanted, if it computes the same; None makes one.
+      spec: the spec you want, provided that it computes the same; None makes one.
       state: the ``equinox.nn.State`` with the running statistics of a ``BatchNorm``.
 
     Returns:

@@ -28,7 +28,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     Args:
       arrays: by name: ``kernel, recurrent_kernel, bias`` of an LSTM, with ``gamma, gamma_h, beta_h`` of an LN-LSTM,
         with ``recurrent_bias`` of a GRU, with ``recurrent_bias, gamma`` of an LN-GRU.
-      spec: the spec that is wanted, if it computes the same; None makes one.
+      spec: the spec you want, provided that it computes the same; None makes one.
       prefix: the beginning of the names of one layer among those of a larger model.
 
     Returns:

@@ -24,7 +24,7 @@ def load(module: Any, spec: Any = None) -> Imported:
     Args:
       module: ``nnx.LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``SimpleCell``, an ``nnx.RNN`` around one,
         ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm`` or ``BatchNorm``.
-      spec: the spec that is wanted, if it computes the same; None makes one.
+      spec: the spec you want, provided that it computes the same; None makes one.
 
     Returns:
       Imported(spec, params, stats, notes).

@@ -1,4 +1,4 @@
-"""The loop that runs every cell, and what calls it."""
+"""The loop that runs every cell, and the functions that call it."""
 
 from jaxnorm.engine.connections import residual_stack as residual_stack
 from jaxnorm.engine.connections import skip_stack as skip_stack

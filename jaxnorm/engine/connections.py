@@ -34,9 +34,9 @@ def residual_stack(
       xs: inputs, as for :func:`unroll`.
       first: the first layer with a residual connection. By default the one after the first, since inputs seldom have as
         many features as the outputs of a layer.
-      carry: one carry a cell; None starts anew.
+      carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
-      key: randomness; each cell gets its own.
+      key: randomness; each cell gets a key of its own.
       **options: further options of :func:`stack`.
 
     Returns:
@@ -103,9 +103,9 @@ def skip_stack(
       xs: inputs, as for :func:`unroll`.
       input_to_all: whether each cell sees the input; else all but the first see the outputs before them alone.
       all_to_output: whether the outputs of all cells are handed out, side by side; else those of the last.
-      carry: one carry a cell; None starts anew.
+      carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
-      key: randomness; each cell gets its own.
+      key: randomness; each cell gets a key of its own.
       **options: further options of :func:`stack`.
 
     Returns:

@@ -62,9 +62,9 @@ def stack(
       cells: the cells, the one nearest to the input first.
       params: the weights of each; cell k takes ``cells[k - 1].out_features`` features.
       xs: inputs, as for :func:`unroll`.
-      carry: one carry a cell; None starts anew.
+      carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
-      key: randomness; each cell gets its own.
+      key: randomness; each cell gets a key of its own.
       **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and what belongs to the method, as for
         :func:`unroll`.
 

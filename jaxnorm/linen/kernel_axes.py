@@ -16,7 +16,7 @@ PARAMS = "params"
 
 
 def kernel_axes(module: nn.Module, rngs: Any, *args: Any, **kwargs: Any) -> dict[str, Axis]:
-    """The axes over which the inputs of a unit lie, for each kernel of a model, as its layers lay them out.
+    """The axes that hold the inputs of a unit, for each kernel of a model, as its layers lay them out.
 
     For ``axis`` of the transformations of ``jaxnorm.optim``, which see arrays only. ``Reparametrized`` finds them
     itself. Nothing is computed: the model is traced with abstract arrays.
@@ -70,7 +70,7 @@ def fitting(found: Mapping[Path, tuple[Axis, int]], variables: Any) -> dict[Path
 
 
 def _layer_axes(layer: Any, weights: Any, args: Any, kwargs: Any) -> Mapping[str, Axis]:
-    """The axes over which the inputs of a unit lie in the kernels of one layer."""
+    """The axes that hold the inputs of a unit in the kernels of one layer."""
     if isinstance(getattr(layer, "cell", None), Cell):
         return known_axes(layer.cell)
     if isinstance(layer, nn.Embed):

@@ -31,7 +31,7 @@ class Reparametrized(nn.Module):
       module: the module: a layer, an RNN, a cell, a whole model.
       kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``; or several by name,
         ``{"recurrent": WeightNorm()}``. A variable is named by its path (``cell_hi_kernel``) or by the end of it.
-      axis: the axes over which the inputs of a unit lie, for weight normalizers that have no ``axis`` of their own: one
+      axis: the axes that hold the inputs of a unit, for weight normalizers that have no ``axis`` of their own: one
         for all; or by name as in ``kernels``, ``{"out_kernel": (0, 1)}``; or a function of the path, a tuple of names,
         and the array. None in their place leaves a weight alone. Without it, and for weights that a mapping does not
         name, they are those of Flax's layers and of this library's cells, for which the module is traced once more,

@@ -13,7 +13,7 @@ from jaxnorm.cells.wrappers.base import known_axes
 
 
 def kernel_axes(module: nnx.Module) -> dict[str, Axis]:
-    """The axes over which the inputs of a unit lie, for each kernel of a model, as its layers lay them out.
+    """The axes that hold the inputs of a unit, for each kernel of a model, as its layers lay them out.
 
     For ``axis`` of the transformations of ``jaxnorm.optim``, which see arrays only. ``Reparametrized`` finds them
     itself.
@@ -46,7 +46,7 @@ def layer_axes(module: nnx.Module) -> dict[Path, Axis]:
 
 
 def _axes_of(layer: Any) -> Mapping[Path, Axis]:
-    """The axes over which the inputs of a unit lie in the kernels of one layer."""
+    """The axes that hold the inputs of a unit in the kernels of one layer."""
     if isinstance(getattr(layer, "cell", None), Cell):
         return {(name,): axis for name, axis in known_axes(layer.cell).items()}
     if isinstance(layer, nnx.Embed):

@@ -55,7 +55,7 @@ class Reparametrized(nnx.Module):
           kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``; or several by name,
             ``{"recurrent": WeightNorm()}``. A variable is named by its path (``cell_dense_h_kernel``) or by the end of
             it.
-          axis: the axes over which the inputs of a unit lie, for weight normalizers that have no ``axis`` of their own:
+          axis: the axes that hold the inputs of a unit, for weight normalizers that have no ``axis`` of their own:
             one for all; or by name as in ``kernels``, ``{"out_kernel": (0, 1)}``; or a function of the path, a tuple
             of names, and the array. None in their place leaves a weight alone. Without it, and for weights that a
             mapping does not name, they are those of Flax's layers and of this library's cells.

@@ -11,7 +11,7 @@ The units of a kernel are those of Flax's layers and of this library's cells. Th
 last axis of (I, O) and of convolutions (\*window, I, O), the axes of gates beside a recurrent kernel, those of
 attention by the names ``query``, ``key``, ``value`` and ``out``, the rows of an ``embedding``, and with more axes those
 along which the bias beside a kernel lies. Where they do not follow, an error names the weight and asks for ``axis``:
-the axes over which the inputs of a unit lie, for all weights; or by name, ``{"out_kernel": (0, 1)}``, where a name is
+the axes that hold the inputs of a unit, for all weights; or by name, ``{"out_kernel": (0, 1)}``, where a name is
 the path of a weight or the end of it; or by a function of the path, a tuple of names, and the array. None in their
 place leaves a weight alone. ``jaxnorm.linen.kernel_axes`` and ``jaxnorm.nnx.kernel_axes`` read such names from a model;
 a cell has its own, ``cell.kernel_axes``.

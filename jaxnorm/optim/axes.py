@@ -24,13 +24,13 @@ GATED = (HighwayParams, MinGRUParams, MinLSTMParams, MUTParams)
 def unit_axes(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
     r"""The axes of each weight that belong to one output unit, for norms unit by unit.
 
-    They are the axes over which the inputs of a unit lie in a kernel: 0 in (I, O) and in the gates of a cell,
+    They are the axes that hold the inputs of a unit in a kernel: 0 in (I, O) and in the gates of a cell,
     (I, G, H), all but the last in a convolution, (\*window, I, O), the last in an embedding. A weight that is no kernel
     (a bias, a gain) is one unit as a whole, as in the paper on adaptive gradient clipping.
 
     Args:
       params: the weights; see :func:`decay_mask`.
-      axis: the axes over which the inputs of a unit lie, where names and shapes do not say it or others are wanted: for
+      axis: the axes that hold the inputs of a unit, where names and shapes do not say it or others are wanted: for
         all kernels; by name, ``{"head_kernel": (0, 1)}``, for other weights, too; or a function of the path, a tuple of
         names, and the array. None in their place leaves a weight alone.
 
@@ -70,7 +70,7 @@ def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
 
     Args:
       params: the weights; see :func:`decay_mask`.
-      axis: the axes over which the inputs of a unit lie; see :func:`unit_axes`. None leaves a weight to Adam, as is
+      axis: the axes that hold the inputs of a unit; see :func:`unit_axes`. None leaves a weight to Adam, as is
         usual for the kernel before the loss: ``{"head_kernel": None}``.
 
     Returns:
@@ -124,7 +124,7 @@ def _outputs(path: Path, inputs: tuple[int, ...], weights: Weights) -> tuple[int
 def _axes(
     caller: str, params: PyTree, axis: AxisRule | None
 ) -> tuple[Weights, dict[Path, tuple[int, ...]], frozenset[Path]]:
-    """All weights, the axes over which the inputs of a unit lie in kernels, and those that are left alone."""
+    """All weights, the axes that hold the inputs of a unit in kernels, and those that are left alone."""
     weights = Weights(caller, params)
     told = told_by_name(weights, "axis", axis)
     chosen = [path for path in weights.leaves if path in told or weights.is_kernel(path)]

@@ -29,7 +29,7 @@ def adaptive_grad_clip(
     Args:
       clipping: :math:`\lambda`, the largest length of an update beside that of the weights.
       epsilon: the least length of weights, so that those which start at zero can move.
-      axis: the axes over which the inputs of a unit lie; see :func:`unit_axes`. None in their place leaves a weight
+      axis: the axes that hold the inputs of a unit; see :func:`unit_axes`. None in their place leaves a weight
         alone, as the paper does with the last layer: ``{"head_kernel": None}``.
 
     Returns:

@@ -23,7 +23,7 @@ def project_weights(
 
     Args:
       every: N, the number of updates between projections; the N-th is the first that projects.
-      axis: the axes over which the inputs of a unit lie; see above.
+      axis: the axes that hold the inputs of a unit; see above.
       mask: which weights.
 
     Returns:
@@ -66,7 +66,7 @@ def project_gradients(*, axis: AxisRule | None = None, mask: Mask = kernels) -> 
     with :func:`project_weights` after it.
 
     Args:
-      axis: the axes over which the inputs of a unit lie; see above.
+      axis: the axes that hold the inputs of a unit; see above.
       mask: which weights.
 
     Returns:

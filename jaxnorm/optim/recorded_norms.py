@@ -22,7 +22,7 @@ def record_norms(params: PyTree, *, axis: AxisRule | None = None, mask: Mask = k
 
     Args:
       params: the weights.
-      axis: the axes over which the inputs of a unit lie; see above.
+      axis: the axes that hold the inputs of a unit; see above.
       mask: which weights.
 
     Returns:
@@ -64,7 +64,7 @@ def correct_step_size(
         first axis.
       steps_per_record: number of updates for which a record serves, as the updates of an epoch; the last record serves
         from then on.
-      axis: the axes over which the inputs of a unit lie; see above.
+      axis: the axes that hold the inputs of a unit; see above.
       mask: which weights; those without a normalizer after them should keep their weight decay.
 
     Returns:
@@ -127,7 +127,7 @@ def schedule_norms(
         from then on.
       learning_rate: the schedule :math:`\eta` that is replaced: of the number of updates before this one to a positive
         number. None is a constant.
-      axis: the axes over which the inputs of a unit lie; see above.
+      axis: the axes that hold the inputs of a unit; see above.
       mask: which weights; the others keep their own schedule.
 
     Returns:

@@ -91,7 +91,7 @@ class Highway(NamedActivation):
       activation: the nonlinearity :math:`\phi`.
       transform_bias: initial value of b for the gate t. Negative lets the input pass; the papers have -1 to -3, the
         deeper the network the lower. Without b it is that of the bias of the normalizer, if that has one.
-      use_bias: whether there is b.
+      use_bias: whether there is a bias b.
       kernel_init: initializer of W, drawn for h and t (F, F) apart; a tuple gives one for each.
       param_dtype: of the weights.
 

@@ -1,1 +1,1 @@
-"""The pre-activations of gates: products, norms, biases."""
+"""Pre-activations of gates: products, norms and biases."""

@@ -1,11 +1,11 @@
-r"""Layer normalization of a product without its mean: the kernel is centered instead, once a sequence.
+r"""Layer normalization of a product without computing its mean: center the kernel instead, once a sequence.
 
-The mean over the outputs of :math:`x W` is x times the mean over the columns of W. Without that column mean in W,
+The mean over the outputs of :math:`x W` is x times the mean over the columns of W. Subtract that column mean from W:
 
 .. math:: x (W - \bar W) = x W - \overline{x W}
 
-is centered whatever x is, and layer normalization of it is root-mean-square normalization. One reduction less a step
-in the forward loop and one less in the backward loop; the gradient of W is centered where ``prepare`` is transposed.
+is centered for every x, so its layer normalization reduces to root-mean-square normalization. Each step saves one
+reduction in the forward loop and one in the backward loop. The transpose of ``prepare`` centers the gradient of W.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jaxnorm.norms.rms_norm import RMSNorm
 
 
 def after_centering(norm: Normalizer) -> Normalizer:
-    """The normalizer that a centered product needs: RMSNorm for LayerNorm, with the same weights."""
+    """Returns the normalizer that a centered product needs: RMSNorm in place of LayerNorm, with the same weights."""
     if isinstance(norm, LayerNorm) and _centers(norm):
         return RMSNorm(norm.axis, epsilon=norm.epsilon, use_scale=norm.use_scale, use_bias=norm.use_bias)
     return norm
@@ -30,12 +30,15 @@ def after_centering(norm: Normalizer) -> Normalizer:
 @final
 @dataclasses.dataclass(frozen=True)
 class Uncentered(Stateless):
-    """Layer normalization that subtracts the mean itself: for products that a centered kernel does not center."""
+    """Layer normalization that subtracts the mean itself, for products whose kernel is not centered.
+
+    The wrapper hides the type of the norm, so that ``center`` and ``after_centering`` leave it alone.
+    """
 
     norm: LayerNorm
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """That of the layer normalization."""
+        """The shape that the layer normalization gives."""
         return self.norm.param_shape(shape)
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
@@ -53,17 +56,17 @@ class Uncentered(Stateless):
         return self.norm(params, x, stats, where)
 
     def check_site(self, caller: str) -> None:
-        """As for the layer normalization."""
+        """Checks the site as the layer normalization does."""
         self.norm.check_site(caller)
 
 
 def uncentered(norm: Normalizer) -> Normalizer:
-    """The same normalizer, for products of kernels that are not to be centered."""
+    """Returns the same normalizer for products of kernels that must stay uncentered."""
     return Uncentered(norm) if isinstance(norm, LayerNorm) and _centers(norm) else norm
 
 
 def center(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "*I GH"]) -> Float[Array, "*I GH"]:
-    """A kernel (or bias) without its mean over each group of gates, where the normalizer after it takes that away."""
+    """Subtracts a kernel's (or bias's) mean over each group of gates, if the next normalizer would do so anyway."""
     if not _centers(norm):
         return kernel
     hidden = kernel.shape[-1] // sum(groups)
@@ -77,5 +80,5 @@ def center(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "*I G
 
 
 def _centers(norm: Normalizer) -> bool:
-    """Whether a normalizer subtracts a mean over the features of each example; not if they lie on several devices."""
+    """Whether a normalizer subtracts a mean over each example's features, all of them on one device."""
     return isinstance(norm, LayerNorm) and norm.axis_name is None

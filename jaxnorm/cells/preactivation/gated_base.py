@@ -1,4 +1,4 @@
-"""What the relatives of LSTM and GRU have in common: gates side by side, two products, one bias after all norms."""
+"""The common base of cells similar to LSTM and GRU: concatenated gates, two products, one bias after all norms."""
 
 import dataclasses
 from typing import Any
@@ -17,11 +17,11 @@ from jaxnorm.cells.preactivation.gates import ReadyGates
 
 @dataclasses.dataclass(frozen=True)
 class Gated(Frame):
-    """The common part of cells with gates side by side; not a cell itself.
+    """The common base of cells with concatenated gates; not a cell itself.
 
     Attributes:
-      gate_groups: how many consecutive gates share statistics.
-      recurrent_init: initializer of U, drawn for each gate apart; a tuple gives one for each gate.
+      gate_groups: sizes of the groups of consecutive gates that share statistics.
+      recurrent_init: initializer of U. It draws each gate separately; a tuple gives one initializer per gate.
     """
 
     _: dataclasses.KW_ONLY
@@ -33,7 +33,7 @@ class Gated(Frame):
         gates.check_groups(type(self).__name__, self.gate_groups, self.gate_count)
 
     def draw_gated(self, key: Key, in_features: int, gate: int = 0, start: float | Initializer = 0.0) -> dict[str, Any]:
-        """The weights by name; ``start`` (a number or an initializer) is what the bias of one gate begins with."""
+        """Draws the weights, keyed by name; ``start`` (number or initializer) sets the initial bias of one gate."""
         hidden = self.hidden_features
         input_key, recurrent_key = jax.random.split(key)
         norm = self.fresh_norms()
@@ -56,10 +56,10 @@ class Gated(Frame):
     def project(
         self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
         where_from = f"{type(self).__name__}.project"
         return gates.project(where_from, ready, self.sites, self.gate_groups, xs, stats, where)
 
     def recur(self, ready: ReadyGates, carry: Any) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)

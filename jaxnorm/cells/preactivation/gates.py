@@ -1,4 +1,4 @@
-r"""Pre-activations of gates side by side: two products, three sites for normalizers, and where biases enter.
+r"""Pre-activations of concatenated gates: two products, three sites for normalizers, and the places of the biases.
 
 .. math:: N_s\bigl(N_x(x_t W + b_x) + N_h(h_{t-1} U + b_h)\bigr) + b
 """
@@ -22,7 +22,7 @@ from jaxnorm.norms.identity import Identity
 
 
 class ReadyGates(NamedTuple):
-    """The weights as a sequence needs them: gates side by side, kernels centered and cast, biases gathered."""
+    """The weights prepared for a sequence: gates concatenated, kernels centered and cast, biases gathered."""
 
     kernel: Float[Array, "I GH"]
     recurrent: Kernel
@@ -34,16 +34,16 @@ class ReadyGates(NamedTuple):
     recurrent_bias: Float[Array, " GH"] | None
     """Added to the recurrent product before its norm."""
     recurrent_out: Float[Array, " GH"] | None
-    """Added to the normalized recurrent product, where that is not the same as adding it to the other one."""
+    """Added to the normalized recurrent product, in cells where it cannot be merged into ``bias``."""
     summed_bias: Float[Array, " GH"] | None
     """Added to the normalized sum."""
     more: Any = ()
-    """What a cell has besides."""
+    """Further weights of a cell."""
     candidate_scale: Float[Array, "*B H"] | Float[Array, ""] | None = None
-    """Multiplies the candidate of a step, where dropout asks for it; a constant."""
+    """A constant that multiplies the candidate of a step; dropout sets it."""
 
     def scale_of_candidate(self, like: Array) -> Array | None:
-        """The factor of the candidate in the dtype of ``like``; None leaves the candidate as it is."""
+        """Returns the factor of the candidate in the dtype of ``like``; None leaves the candidate alone."""
         return None if self.candidate_scale is None else self.candidate_scale.astype(like.dtype)
 
 
@@ -59,25 +59,25 @@ def prepare(
     recurrent_out: Float[Array, "G H"] | None = None,
     apart: bool = False,
 ) -> ReadyGates:
-    """The weights for a sequence, from those with separate gates.
+    """Prepares weights with separate gates for a sequence.
 
     Args:
       params: has ``kernel`` (I, G, H), ``recurrent`` (H, G, H) and ``norm``.
       sites: the normalizers.
-      groups: how many consecutive gates share statistics.
-      dtype: of the kernels; None keeps theirs.
+      groups: sizes of the groups of consecutive gates that share statistics.
+      dtype: dtype of the kernels; None keeps theirs.
       input_bias: enters before the input norm.
       recurrent_bias: enters before the recurrent norm.
-      bias: enters after all norms; with a norm of the sum it is ``summed_bias`` then.
+      bias: enters after all norms; if the sum has a norm, it becomes ``summed_bias``.
       recurrent_out: enters after the recurrent norm.
-      apart: whether input and recurrent parts are not simply added, so that their biases must stay apart.
+      apart: whether to keep the biases of input and recurrent part separate, for cells that do not just add both parts.
     """
     input_bias, recurrent_bias, bias, recurrent_out = (
         None if leaf is None else merge_gates(leaf) for leaf in (input_bias, recurrent_bias, bias, recurrent_out)
     )
     merged = {name: jax.tree.map(merge_gates, getattr(params.norm, name)) for name in ("input", "recurrent", "summed")}
     norm: CellNorms = params.norm._replace(**merged)
-    # Where the sum alone is normalized its mean is that of both products.
+    # If only the sum is normalized, its mean is the sum of both products' means: centering both kernels removes it.
     joint = sites.input == sites.recurrent == Identity() != sites.summed
     over_input, over_recurrent = (sites.summed,) * 2 if joint else (sites.input, sites.recurrent)
 
@@ -114,7 +114,7 @@ def project(
     stats: CellNorms | None,
     where: Bool[Array, "T *B"] | None,
 ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-    """The normalized input products of all steps plus what is added to them, in the compute dtype."""
+    """Computes the normalized input products of all steps plus biases, in the compute dtype."""
     products.check_features(where_from, xs, ready.kernel)
     zs = base.add_bias(products.matmul(xs, ready.kernel), ready.input_bias)
     function = partial(normalize, sites.input, groups, ready.norm.input)
@@ -130,7 +130,7 @@ def normalize_recurrent(
     stats_t: CellNorms | None,
     where_t: Bool[Array, "*B"] | None,
 ) -> tuple[Float[Array, "*B GH"], Stats]:
-    """The normalized recurrent product of one step, and its moments."""
+    """Normalizes the recurrent product of one step; also returns its moments."""
     stats = None if stats_t is None else stats_t.recurrent
     a_t = base.add_bias(a_t, ready.recurrent_bias)
     return normalize(sites.recurrent, groups, ready.norm.recurrent, a_t, stats, where_t)
@@ -145,7 +145,7 @@ def total(
     stats_t: CellNorms | None,
     where_t: Bool[Array, "*B"] | None,
 ) -> tuple[Float[Array, "*B GH"], CellNorms]:
-    """The pre-activations of one step, from the projected input and the recurrent product; and the moments."""
+    """Computes the pre-activations of one step from projected input and recurrent product; also returns the moments."""
     r, m_recurrent = normalize_recurrent(ready, sites, groups, a_t, stats_t, where_t)
     s = z_t.astype(r.dtype) + r
     if sites.summed == Identity():
@@ -157,7 +157,7 @@ def total(
 
 
 def shift_last_norm(sites: CellNorms, norm: CellNorms, gate: int | slice, start: float | Array) -> CellNorms:
-    """Weights of the normalizers with initial biases for some gates, in the last one before the gates that has any."""
+    """Adds the initial bias of some gates to the bias of the last norm before the gates that has one."""
     for name in ("summed", "recurrent", "input"):
         weights = getattr(norm, name)
         if getattr(sites, name) != Identity() and getattr(weights, "bias", None) is not None:
@@ -184,10 +184,10 @@ def normalize(
     *,
     centered: bool = True,
 ) -> tuple[Float[Array, "*B GH"], Stats]:
-    """Applies a normalizer to pre-activations, each group of gates side by side as one feature axis.
+    """Applies a normalizer to pre-activations, each group of gates concatenated into one feature axis.
 
-    Data and weights are merged (see :func:`merge_gates`), statistics have trailing axes (G, H). Unless ``centered`` is
-    False the data come from kernels and biases that :func:`prepare` has centered.
+    Data and weights are merged (see :func:`merge_gates`); statistics have trailing axes (G, H). Unless ``centered`` is
+    False, the data must come from kernels and biases that :func:`prepare` centered.
     """
     if norm == Identity():
         return x, ()
@@ -207,7 +207,7 @@ def normalize(
         y, m = norm(jax.tree.map(cut, params), cut(x), used, None if where is None else where[..., None])
         outputs.append(y)
         measured.append(m)
-    # The counts of all groups are those of the batch: the first group's stand for all.
+    # All groups count the same batch, so the counts of the first group serve for all.
     together = measured[0] if len(groups) == 1 else _concatenate_features(measured)
     return (
         outputs[0] if len(groups) == 1 else jnp.concatenate(outputs, axis=-1),
@@ -216,7 +216,7 @@ def normalize(
 
 
 def _map_features(function: Any, stats: Stats) -> Stats:
-    """Applies a function to mean and variance of every Moments, leaving the counts."""
+    """Applies a function to mean and variance of every Moments and keeps the counts."""
     return map_moments(lambda m: m._replace(mean=function(m.mean), var=function(m.var)), stats)
 
 

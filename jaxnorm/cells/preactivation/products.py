@@ -1,4 +1,4 @@
-"""The matrix products of a cell, and what ``prepare`` does for them with the weights, once a sequence."""
+"""The matrix products of a cell, and how ``prepare`` readies the weights for them, once a sequence."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,9 +23,9 @@ P = TypeVar("P", bound=Any)
 
 
 class Kernel(NamedTuple):
-    """The matrix of a recurrent product, or one for each block, as it is or transposed: the other field is None.
+    """The matrix of a recurrent product, or one per block, either plain or transposed: the other field is None.
 
-    A loop that multiplies by the transpose is several times faster on a CPU where that is what lies in memory.
+    On a CPU, a loop that multiplies by the transpose is several times faster if memory holds the transposed matrix.
     """
 
     matrix: Float[Array, "*N H O"] | None
@@ -33,31 +33,31 @@ class Kernel(NamedTuple):
 
 
 class GateKernels(NamedTuple):
-    """A kernel in pieces, one for each gate, each of which sees its input through a mask of its own."""
+    """A kernel split into one piece per gate; each piece multiplies its input by its own mask."""
 
     pieces: tuple[Any, ...]
     masks: Float[Array, "G *B I"]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """That of the whole kernel."""
+        """The shape of the whole kernel."""
         return self.masks.shape[-1], len(self.pieces) * self.pieces[0].shape[-1]
 
     @property
     def dtype(self) -> Any:
-        """That of the kernel."""
+        """The dtype of the kernel."""
         return self.pieces[0].dtype
 
 
 def scaled(x: Float[Array, "*T I"], mask: Float[Array, "*B I"]) -> Float[Array, "*T I"]:
-    """``x`` times a mask with the last axes of ``x``, multiplied in at least float32 and rounded once."""
+    """Multiplies ``x`` by a mask for its last axes, in at least float32, and rounds once."""
     dtype = statistics_dtype(x.dtype)
     aligned = mask.astype(dtype).reshape((1,) * (x.ndim - mask.ndim) + mask.shape)
     return (x.astype(dtype) * aligned).astype(x.dtype)
 
 
 def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel | GateKernels) -> Float[Array, "*B O"]:
-    """``x @ kernel``, accumulated (and returned) in at least float32."""
+    """Computes ``x @ kernel``, accumulated and returned in at least float32."""
     if isinstance(kernel, GateKernels):
         gates = [matmul(scaled(x, mask), piece) for piece, mask in zip(kernel.pieces, kernel.masks, strict=True)]
         return jnp.concatenate(gates, axis=-1)
@@ -74,7 +74,7 @@ def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | Kernel | GateK
 
 
 def block_matmul(x: Float[Array, "*B NS"], kernel: Kernel) -> Float[Array, "*B N O"]:
-    """The product of each of N parts of the features with its own matrix (N, S, O), in at least float32."""
+    """Multiplies each of N parts of the features by its own matrix (N, S, O), in at least float32."""
     array: Any = kernel.matrix if kernel.transposed is None else kernel.transposed
     contracted = 1 if kernel.transposed is None else 2
 
@@ -91,17 +91,17 @@ Product: TypeAlias = Callable[[Array, Array], Array]
 
 
 def _with_derivative(product: Product, x: Array, array: Array, kernel: Any) -> Array:
-    """A product, differentiated by rows where that makes a difference."""
-    turned = isinstance(kernel, Kernel) and kernel.transposed is not None  # for the carry of a step; to be transposed
+    """Computes a product; its derivative merges the leading axes into rows where that matters."""
+    turned = isinstance(kernel, Kernel) and kernel.transposed is not None  # in a loop that transposes it
     return product(x, array) if x.ndim <= 2 or turned else _by_rows(product, x, array)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _by_rows(product: Product, x: Array, array: Array) -> Array:
-    """A product that leaves the leading axes of ``x`` as they are, with the gradient of the kernel by rows.
+    """A product that keeps the leading axes of ``x``, but computes the kernel's gradient over merged rows.
 
-    On a single CPU they are made one axis for that: XLA lays out anew what a product sums over two axes, as this
-    gradient over steps and examples. In the product itself it sees one axis.
+    The gradient sums over steps and examples. XLA copies an operand into a new layout if a product sums over two axes;
+    so on a single CPU we merge them into one. The product itself needs no merging: it contracts a single axis.
     """
     return product(x, array)
 
@@ -114,11 +114,11 @@ def _by_rows_jvp(product: Product, primals: tuple[Array, Array], tangents: tuple
         return y.reshape(*x.shape[:-1], *y.shape[1:])
 
     y = product(x, array)
-    parts = []
+    parts = []  # symbolic zeros: no product for an argument without a tangent
     if not isinstance(t_x, SymbolicZero):
         parts.append(product(t_x, array))
     if not isinstance(t_array, SymbolicZero):
-        parts.append(on_single_cpu(merged, product, x, t_array))
+        parts.append(on_single_cpu(merged, product, x, t_array))  # its transpose is the kernel's gradient
     return y, sum(parts[1:], start=parts[0])
 
 
@@ -136,7 +136,7 @@ def check_features(caller: str, x: Array, kernel: Array | GateKernels) -> None:
 
 
 def merge_gates(leaf: Float[Array, "*lead G H"]) -> Float[Array, "*lead GH"]:
-    """Gates side by side on one axis, as the engine computes with them: their order in memory stays the same."""
+    """Merges the gate axis into the features, the layout of the engine; the order in memory stays the same."""
     return leaf.reshape(*leaf.shape[:-2], -1)
 
 
@@ -148,7 +148,7 @@ def split_gates(leaf: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*le
 def ready_kernels(
     params: P, input_norm: Normalizer, recurrent_norm: Normalizer, groups: tuple[int, ...], dtype: DTypeLike | None
 ) -> P:
-    """The weights with both kernels centered where a normalizer would take the mean of their product away, and cast."""
+    """Centers both kernels where a normalizer would subtract the mean of their product, and casts them."""
     kernel = ready_kernel(input_norm, groups, params.kernel, dtype)
     recurrent = ready_kernel(recurrent_norm, groups, params.recurrent, dtype)
     ready: P = params._replace(kernel=kernel, recurrent=Kernel(recurrent))
@@ -158,19 +158,19 @@ def ready_kernels(
 def ready_kernel(
     norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "I GH"], dtype: DTypeLike | None
 ) -> Float[Array, "I GH"]:
-    """A kernel, centered where the normalizer of its product would take the mean away, and cast; None does not cast."""
+    """Centers a kernel if the normalizer of its product would subtract the mean, and casts it unless dtype is None."""
     centered = center(norm, groups, kernel)
     return centered if dtype is None else centered.astype(dtype)
 
 
 def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:
-    """Moves the bias of a normalizer into the bias that follows it, so that a step adds one instead of two."""
+    """Moves the bias of a normalizer into the bias that follows it, so that a step adds one bias instead of two."""
     if not isinstance(norm, LayerNorm | RMSNorm | BatchNorm) or params.bias is None:
         return params, bias
     return Affine(params.scale, None), add_biases(bias, params.bias)
 
 
 def add_biases(*biases: Array | None) -> Array | None:
-    """The sum of biases in at least float32; None where there are none."""
+    """Sums biases in at least float32; None if there are none."""
     present = [bias.astype(statistics_dtype(bias.dtype)) for bias in biases if bias is not None]
     return sum(present[1:], start=present[0]) if present else None

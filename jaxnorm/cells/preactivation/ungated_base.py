@@ -1,4 +1,4 @@
-"""What cells without gates have in common: one pre-activation for each hidden feature."""
+"""The common base of cells without gates: one pre-activation for each hidden feature."""
 
 import dataclasses
 from functools import partial
@@ -14,7 +14,7 @@ from jaxnorm.cells.preactivation.centering import after_centering
 
 @dataclasses.dataclass(frozen=True)
 class Ungated(Frame):
-    """The common part of cells without gates; not a cell itself.
+    """The common base of cells without gates; not a cell itself.
 
     Attributes:
       kernel_init: initializer of W (I, H).
@@ -24,14 +24,14 @@ class Ungated(Frame):
     kernel_init: Initializer = initializers.lecun_normal
 
     def site_shapes(self) -> CellNorms:
-        """There is one gate only: H features at each site."""
+        """H features at each site, without a gate axis."""
         features = (self.hidden_features,)
         return CellNorms(*[features] * len(CellNorms._fields))
 
     def project(
         self, ready: Any, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B H"], CellNorms]:
-        """The normalized input products of all steps, in the compute dtype."""
+        """Computes the normalized input products of all steps, in the compute dtype."""
         products.check_features(f"{type(self).__name__}.project", xs, ready.kernel)
         normalize = partial(base.normalize_features, after_centering(self.sites.input), ready.norm.input)
         zs = products.matmul(xs, ready.kernel)

@@ -1,1 +1,1 @@
-"""Cells around cells: regularizers and reparametrizations."""
+"""Wrappers of cells: regularizers and reparametrizations."""

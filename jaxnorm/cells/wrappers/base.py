@@ -1,7 +1,7 @@
-"""Wrappers from cell to cell: what they have in common, and the switch between training and test.
+"""The common base of cell wrappers, and the switch between training and evaluation.
 
-A wrapper is a spec like the cell in it. It has that cell's statistics and carries, and, where it draws masks, its
-weights, so that both can be exchanged for one another; and it changes some of its verbs.
+A wrapper is a spec like the cell it wraps, and overrides some of its methods. It keeps the statistics and carries of
+that cell. A wrapper that draws masks also keeps its weights, so you can exchange the cell and the wrapped cell.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ C = TypeVar("C")
 
 
 class Drawn(NamedTuple):
-    """The weights that a cell has ready for a sequence, with the masks that a wrapper around it has drawn."""
+    """The prepared weights of a cell, with the masks that its wrapper drew for a sequence."""
 
     ready: Ready
     masks: Any
@@ -30,10 +30,10 @@ class Drawn(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Around(NoModule):
-    """The common part of cells around cells: every verb is that of the cell inside. Not a cell itself.
+    """The common base of wrappers: every method calls the inner cell's. Not a cell itself.
 
     Attributes:
-      cell: any cell, also one that is wrapped already.
+      cell: any cell, including one that is already wrapped.
     """
 
     cell: Cell
@@ -43,7 +43,7 @@ class Around(NoModule):
 
     @property
     def draws(self) -> bool:
-        """Whether a cell inside needs a key for its masks."""
+        """Whether an inner cell needs a key for its masks."""
         return draws(self.cell)
 
     @property
@@ -53,7 +53,7 @@ class Around(NoModule):
 
     @property
     def kernel_axes(self) -> Mapping[str, Axis]:
-        """The axes over which the inputs of a unit lie, for each kernel of the cell inside, by its name."""
+        """The axes that hold the inputs of a unit, for each kernel of the inner cell, keyed by its name."""
         return known_axes(self.cell)
 
     @property
@@ -77,11 +77,11 @@ class Around(NoModule):
         return self.cell.dtype
 
     def init(self, key: Key, in_features: int) -> Params:
-        """Fresh weights of the cell inside."""
+        """Makes fresh weights of the inner cell."""
         return self.cell.init(key, in_features)
 
     def initial_stats(self, dtype: DTypeLike | None = None) -> Stats:
-        """Running statistics of the cell inside."""
+        """Makes running statistics of the inner cell."""
         return self.cell.initial_stats(dtype)
 
     def initial_carry(
@@ -92,25 +92,25 @@ class Around(NoModule):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Carry:
-        """The carry of the cell inside before the first step."""
+        """Makes the initial carry of the inner cell."""
         return self.cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)
 
     def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
-        """What the cell inside does with its weights, once a sequence."""
+        """Prepares the weights of the inner cell, once a sequence."""
         return self.cell.prepare(params, dtype)
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws what is random for a whole sequence."""
+        """Draws the masks that all steps of a sequence share."""
         return self.cell.sample(ready, batch_shape, key)
 
     def project(
         self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "..."], Stats]:
-        """The input products of all steps."""
+        """Computes the input products of all steps."""
         return self.cell.project(ready, xs, stats, where)
 
     def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
-        """The recurrent product."""
+        """Computes the recurrent product."""
         return self.cell.recur(ready, carry)
 
     def step(
@@ -123,30 +123,30 @@ class Around(NoModule):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """The rest of a step."""
+        """Does the rest of a step."""
         return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
 
     def update_running(self, stats: Stats, moments: Stats) -> Stats:
-        """Folds moments into running statistics, by the rule of the cell inside."""
+        """Folds moments into running statistics, by the rule of the inner cell."""
         return self.cell.update_running(stats, moments)
 
 
 @dataclasses.dataclass(frozen=True)
 class Wrapper(Around):
-    """The common part of wrappers that draw masks; every verb is that of the cell inside. Not a cell itself.
+    """The common base of wrappers that draw masks; every method calls the inner cell's. Not a cell itself.
 
     Attributes:
-      cell: any cell, also one that is wrapped already.
-      deterministic: whether it computes expectations, as at test time, instead of drawing masks.
+      cell: any cell, including one that is already wrapped.
+      deterministic: whether it computes expectations, as in evaluation, instead of drawing masks.
     """
 
     _: dataclasses.KW_ONLY
     deterministic: bool = False
 
     rates: ClassVar[tuple[str, ...]] = ("rate",)
-    """The fields that hold probabilities; if all are zero nothing is drawn."""
+    """The fields that hold probabilities; if all are zero, the wrapper draws nothing."""
     below_one: ClassVar[bool] = False
-    """Whether rates must be less than one, since what is left is scaled up."""
+    """Whether rates must be less than one, since the wrapper scales up the elements it keeps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,13 +164,13 @@ class Wrapper(Around):
 
     @property
     def draws(self) -> bool:
-        """Whether this wrapper or a cell inside needs a key for its masks."""
+        """Whether this wrapper or an inner cell needs a key for its masks."""
         return self.active or draws(self.cell)
 
     def keys(self, key: Key | None) -> tuple[Key | None, Key | None]:
-        """A key for this wrapper (None where it draws nothing) and one for the cell inside.
+        """Returns a key for this wrapper (None if it draws nothing) and one for the inner cell.
 
-        Raises ValueError where a key is needed and missing.
+        Raises ValueError if it needs a key and has none.
         """
         if key is None and self.active:
             rates = ", ".join(f"{name}={getattr(self, name)}" for name in self.rates if getattr(self, name) > 0.0)
@@ -182,7 +182,7 @@ class Wrapper(Around):
         return own if self.active else None, inner
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws what is random for a whole sequence."""
+        """Draws the masks that all steps of a sequence share."""
         return self.cell.sample(ready, batch_shape, self.keys(key)[1])
 
     def step(
@@ -195,16 +195,16 @@ class Wrapper(Around):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """The rest of a step."""
+        """Does the rest of a step."""
         return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_pair(key_t)[1])
 
 
 def deterministic(cell: C, *, value: bool = True) -> C:
-    """The same cell as it is used at test time: every wrapper in it computes expectations, and needs no key.
+    """Switches a cell to evaluation: every wrapper in it computes expectations, and needs no key.
 
     Args:
-      cell: any cell, wrapped or not; one without wrappers comes back as it is.
-      value: False switches every wrapper to training, whatever it was set to.
+      cell: any cell, wrapped or not; a cell without wrappers comes back unchanged.
+      value: False switches every wrapper to training, regardless of its setting.
 
     Returns:
       A cell with the same weights.
@@ -226,7 +226,7 @@ def deterministic(cell: C, *, value: bool = True) -> C:
 
 
 def inside(cell: Any) -> Any:
-    """The cell that a spec is around, be it a wrapper of this file or another one; None if it is around none."""
+    """Returns the cell that a spec wraps, whether or not the wrapper derives from this file; None if it wraps none."""
     inner = getattr(cell, "cell", None)
     return inner if isinstance(inner, Cell) else None
 
@@ -241,39 +241,39 @@ def draws(cell: Any) -> bool:
 
 
 def known_axes(cell: Cell) -> Mapping[str, Axis]:
-    """The axes over which the inputs of a unit lie, for the kernels of which the cell says it."""
+    """The axes that hold the inputs of a unit, for the kernels for which the cell declares them."""
     axes: Mapping[str, Axis] = getattr(cell, "kernel_axes", {})
     return axes
 
 
 def innermost(cell: Any) -> Any:
-    """The cell that is around no other."""
+    """Unwraps a cell down to the one that wraps no other."""
     inner = inside(cell)
     return cell if inner is None else innermost(inner)
 
 
 def change_innermost(cell: Any, change: Callable[[Any], Any]) -> Any:
-    """The same wrappers around another cell."""
+    """Applies ``change`` to the innermost cell and keeps its wrappers."""
     inner = inside(cell)
     return change(cell) if inner is None else dataclasses.replace(cell, cell=change_innermost(inner, change))
 
 
 def innermost_ready(ready: Ready) -> Any:
-    """What the cell inside of all wrappers has ready."""
+    """Returns the prepared weights of the innermost cell."""
     while isinstance(ready, Drawn):
         ready = ready.ready
     return ready
 
 
 def change_ready(ready: Ready, change: Callable[[Any], Any]) -> Ready:
-    """The same masks around other weights."""
+    """Applies ``change`` to the innermost weights and keeps the masks around them."""
     if isinstance(ready, Drawn):
         return ready._replace(ready=change_ready(ready.ready, change))
     return change(ready)
 
 
 def carry_shapes(cell: Cell, batch_shape: tuple[int, ...]) -> Any:
-    """Shapes and dtypes of the state of a cell, without the count of steps."""
+    """Returns shapes and dtypes of a cell's state, without the count of steps."""
     key = jax.eval_shape(jax.random.key, 0)
     carry = jax.eval_shape(lambda key: cell.initial_carry(batch_shape, key=key), key)
     return carry.carry if isinstance(carry, CountedCarry) else carry

@@ -1,4 +1,4 @@
-"""DropConnect on the recurrent kernel: at random, connections are cut for a whole sequence."""
+"""DropConnect on the recurrent kernel: drops random connections for a whole sequence."""
 
 import dataclasses
 from typing import Any, ClassVar, final
@@ -16,27 +16,27 @@ from jaxnorm.norms.core.moments import statistics_dtype
 
 
 class Waiting(NamedTuple):
-    """Weights that are not prepared yet: a normalizer's mean is that of the kernel after the mask, not before it."""
+    """Weights that are not prepared yet: centering must see the kernel after the mask, not before it."""
 
     params: Params
     dtype: Float[Array, " 0"] | None
-    """An empty array of the compute dtype."""
+    """An empty array of the compute dtype: a tree of weights can hold an array, but not a dtype."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class DropConnect(Wrapper):
-    r"""A cell whose recurrent connections are cut at random, the same ones at all steps and for all examples.
+    r"""Drops random recurrent connections of a cell, the same ones at all steps and for all examples.
 
     .. math:: a_t = h_{t-1} (M \odot U), \qquad M \sim \text{Bernoulli}(1 - p) / (1 - p)
 
-    for each element of the recurrent kernel :math:`U` apart, before it is centered for a layer normalization. At test
-    time U is whole. Inside of :class:`jaxnorm.Reparametrized` U is the normalized kernel.
+    independently for each element of the recurrent kernel :math:`U`, before a layer normalization centers the kernel.
+    In evaluation U is whole. Inside of :class:`jaxnorm.Reparametrized`, U is the normalized kernel.
 
     Attributes:
       cell: any cell with a recurrent kernel, also one that is wrapped already.
-      deterministic: whether it is used as at test time; see :func:`jaxnorm.deterministic`.
-      rate: p, the probability that a connection is cut; in [0, 1).
+      deterministic: whether to run in evaluation mode; see :func:`jaxnorm.deterministic`.
+      rate: p, the probability of dropping a connection; in [0, 1).
 
     Raises:
       ValueError: the rate is not in [0, 1), or the cell has no recurrent kernel.
@@ -50,9 +50,9 @@ class DropConnect(Wrapper):
       (5, 2, 4)
 
     Notes:
-      What is left is scaled up by :math:`1 / (1 - p)`, as in AWD-LSTM and haste. The original DropConnect draws a mask
-      for each example, does not scale, and approximates the activations at test time by Gaussians; one kernel for the
-      batch leaves the product a single one.
+      We scale the remaining connections up by :math:`1 / (1 - p)`, as AWD-LSTM and haste do. The original DropConnect
+      draws a mask for each example, does not scale, and approximates the activations in evaluation by Gaussians. With
+      one mask for the batch, the recurrent product stays a single matmul.
 
     Reference:
       S. Merity, N. S. Keskar, R. Socher, "Regularizing and Optimizing LSTM Language Models", 2018, arXiv:1708.02182,
@@ -65,7 +65,7 @@ class DropConnect(Wrapper):
     below_one: ClassVar[bool] = True
 
     def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
-        """Waits for the mask; without one what the cell inside does."""
+        """Defers preparation until ``sample`` draws the mask; without a mask, prepares the inner cell."""
         if not self.active:
             return self.cell.prepare(params, dtype)
         if not hasattr(params, "recurrent"):
@@ -76,7 +76,7 @@ class DropConnect(Wrapper):
         return Waiting(params, None if dtype is None else jnp.zeros((0,), dtype))
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws the mask, and does with the masked weights what the cell inside does."""
+        """Draws the mask and prepares the inner cell with the masked weights."""
         own, inner = self.keys(key)
         if own is not None:
             params, like = ready

@@ -1,4 +1,4 @@
-"""Keys and masks for what is random in a cell: the same numbers in the loop, in its derivative, and in any chunks."""
+"""Keys and masks of cells: the same numbers in the loop, in its derivative, and for any chunk length."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ OWN, INNER = 0, 1
 
 
 def key_pair(key: Key | None) -> tuple[Key | None, Key | None]:
-    """A key for a wrapper itself and one for the cell in it: every level of nesting has its own stream."""
+    """Derives a key for a wrapper and one for its inner cell: every level of nesting has its own stream."""
     if key is None:
         return None, None
     key = counted(key)
@@ -18,10 +18,10 @@ def key_pair(key: Key | None) -> tuple[Key | None, Key | None]:
 
 
 def counted(key: Key) -> Key:
-    """A key of the default, counter-based generator (threefry), from a key of any kind.
+    """Converts a key of any kind to the default, counter-based generator (threefry).
 
-    The derivative draws the masks of many steps at once, under ``vmap``. With other generators (``rbg``) that gives
-    other numbers than one step after the other.
+    The derivative draws the masks of many steps at once, under ``vmap``. Other generators (``rbg``) would then give
+    other numbers than the loop, which draws step by step.
     """
     data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     wrapped: Key = jax.random.wrap_key_data(data[..., :2], impl="threefry2x32")
@@ -29,12 +29,12 @@ def counted(key: Key) -> Key:
 
 
 def keep(key: Key, rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
-    """True with probability ``1 - rate``, each element apart; the same with and without double precision."""
+    """Draws True with probability ``1 - rate``, independently; the same mask with and without double precision."""
     mask: Array = jax.random.bernoulli(key, jnp.float32(1.0 - rate), shape)
     return mask
 
 
 def inverted(key: Key, rate: float, shape: tuple[int, ...]) -> Array:
-    """Zero with probability ``rate``, else ``1 / (1 - rate)``: of mean one. In the widest dtype there is."""
+    """Draws zero with probability ``rate``, else ``1 / (1 - rate)``: mean one, in JAX's widest enabled float dtype."""
     scale = jnp.zeros(()) + 1.0 / (1.0 - rate)
     return jax.lax.stop_gradient(jnp.where(keep(key, rate, shape), scale, jnp.zeros(())))

@@ -1,4 +1,4 @@
-"""Recurrent dropout without memory loss: at random, a unit's memory gets no update."""
+"""Recurrent dropout without memory loss: drops random updates of the memory."""
 
 import dataclasses
 from typing import Any, Literal, final
@@ -17,22 +17,22 @@ from jaxnorm.norms.base import Stats
 @final
 @dataclasses.dataclass(frozen=True)
 class RecurrentDropout(Wrapper):
-    r"""A gated cell whose candidates are dropped at random; what is remembered is never dropped.
+    r"""Drops candidates of a gated cell at random, but never its memory.
 
     .. math::
        c_t &= \sigma(f) \odot c_{t-1} + d\bigl(\sigma(i) \odot \tanh(g)\bigr) && \text{(LSTM)} \\
        h_t &= (1 - z) \odot h_{t-1} + z \odot d(\hat h_t) && \text{(GRU; z and 1 - z may change places)}
 
-    In training :math:`d(v) = m \odot v` with :math:`m \sim \text{Bernoulli}(1 - p)`, **not** scaled up; at test time
+    In training :math:`d(v) = m \odot v` with :math:`m \sim \text{Bernoulli}(1 - p)`, **not** scaled up. In evaluation
     :math:`d(v) = (1 - p) v`.
 
     Attributes:
-      cell: a cell with a candidate, an LSTM or GRU or one of their relatives that can scale it (``scales_candidate``),
-        with any normalizers, also one that is wrapped already.
-      deterministic: whether expectations are computed, as at test time; see :func:`jaxnorm.deterministic`.
+      cell: a cell that can scale its candidate (``scales_candidate``), such as an LSTM, a GRU or a similar cell, with
+        any normalizers, including one that is already wrapped.
+      deterministic: whether to compute expectations, as in evaluation; see :func:`jaxnorm.deterministic`.
       rate: p, in [0, 1].
-      per: whether m is drawn anew at each ``"step"``, or once for the whole ``"sequence"``; always for each unit of
-        each example.
+      per: whether to draw a new m at each ``"step"``, or one for the whole ``"sequence"``; always independent for each
+        unit of each example.
 
     Raises:
       ValueError: the rate is not in [0, 1], the word is unknown, or the cell has no candidate.
@@ -46,9 +46,9 @@ class RecurrentDropout(Wrapper):
       (5, 2, 4)
 
     Notes:
-      One mask for the sequence is one for a call of :func:`jaxnorm.unroll`: resets in it do not draw anew. The paper's
-      variant for simple recurrent networks masks the old h, which is :class:`jaxnorm.VariationalDropout` but for the
-      scale.
+      One mask per sequence means one per call of :func:`jaxnorm.unroll`: a reset does not draw a new mask. The paper's
+      variant for simple recurrent networks masks the old h; except for the scale this is
+      :class:`jaxnorm.VariationalDropout`.
 
     Reference:
       S. Semeniuta, A. Severyn, E. Barth, "Recurrent Dropout without Memory Loss", 2016, arXiv:1603.05118.
@@ -69,7 +69,7 @@ class RecurrentDropout(Wrapper):
             )
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws the mask of the whole sequence, if there is one for all steps."""
+        """Draws one mask for the whole sequence if ``per="sequence"``."""
         own, inner = self.keys(key)
         ready = self.cell.sample(ready, batch_shape, inner)
         if own is None or self.per == "step":
@@ -87,7 +87,7 @@ class RecurrentDropout(Wrapper):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """A step of the cell, with the candidate scaled."""
+        """Runs a step of the cell with a scaled candidate."""
         own, inner = self.keys(key_t)
         if own is not None and self.per == "step":
             mask = randomness.keep(own, self.rate, (*carry.h.shape[:-1], self.hidden_features))
@@ -98,7 +98,7 @@ class RecurrentDropout(Wrapper):
 
 
 def _scale_candidate(ready: Ready, scale: Array) -> Ready:
-    """Puts a factor of the candidate where the cell looks for it, times the one that is there already."""
+    """Multiplies the factor of the candidate that the cell reads, if any, by another one."""
 
     def change(weights: Any) -> Any:
         before = weights.scale_of_candidate(scale)

@@ -1,4 +1,4 @@
-"""Any cell with normalized kernels: a weight normalizer makes them once a sequence, before the loop."""
+"""Any cell with normalized kernels: a weight normalizer computes them once a sequence, before the loop."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -30,37 +30,36 @@ class ReparametrizedParams(NamedTuple):
     """The weights of a :class:`Reparametrized` cell."""
 
     cell: Any
-    """The weights of the cell; v of the papers in the place of each normalized kernel."""
+    """The weights of the cell, with the papers' v in place of each normalized kernel."""
     scale: dict[str, Array]
-    """The scales g, by the name of their kernel."""
+    """The scales g, keyed by the name of their kernel."""
     state: dict[str, Any]
-    """What stays as it began (rho of bounded weight normalization), by the name of the kernel; has gradient zero."""
+    """Constants set by ``init`` (rho of bounded weight normalization), keyed by kernel name; their gradient is zero."""
 
     @property
     def kernel(self) -> Array:
-        """The input kernel as it is trained."""
+        """The input kernel as the optimizer sees it."""
         return cast(Array, self.cell.kernel)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Reparametrized(Around):
-    """A cell around a cell, with kernels that a weight normalizer makes of the trained ones.
+    """Wraps a cell and computes its kernels from trained ones, by a weight normalizer.
 
-    ``prepare`` normalizes, once a sequence; in the loop the cell is the one inside. In Flax modules there is
-    ``Reparametrized`` of ``jaxnorm.linen`` and ``jaxnorm.nnx`` for any module; this one is a cell like any other, in
-    plain JAX too.
+    ``prepare`` normalizes once a sequence; the loop runs the inner cell. ``Reparametrized`` of ``jaxnorm.linen`` and
+    ``jaxnorm.nnx`` wraps any Flax module. This one is a cell like any other, in plain JAX too.
 
     Attributes:
-      cell: the cell inside.
-      kernels: a weight normalizer for ``kernel`` and ``recurrent``; or several by the name of a weight of the cell,
-        ``{"recurrent": WeightNorm()}``. One without ``axis`` gets that of the inputs, as the cell lays them out
-        (``cell.kernel_axes``).
+      cell: the inner cell.
+      kernels: a weight normalizer for ``kernel`` and ``recurrent``, or several keyed by the name of a weight of the
+        cell, ``{"recurrent": WeightNorm()}``. A normalizer without ``axis`` gets the axis of the inputs, which the cell
+        declares (``cell.kernel_axes``).
 
     Raises:
-      TypeError: the cell is no cell, or a weight normalizer none.
-      ValueError: the state of a weight normalizer moves in training, or it is given no name; in ``init``: it has no
-        axis, and the cell does not say where the inputs lie, as of the recurrent vector of :class:`IndRNN`.
+      TypeError: ``cell`` is not a cell, or a weight normalizer is not one.
+      ValueError: the state of a weight normalizer changes in training, or ``kernels`` names no weight. In ``init``: the
+        normalizer has no axis and the cell does not declare one, as for the recurrent vector of :class:`IndRNN`.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -72,9 +71,9 @@ class Reparametrized(Around):
       (5, 1, 4)
 
     Notes:
-      A state that stays (rho) is among the weights, so that they are all there is to keep; its gradient is zero, and
-      an optimizer with weight decay must leave it out, as ``jaxnorm.optim.decay_mask`` does. One that moves (of
-      spectral normalization) belongs to the ``Reparametrized`` of Flax, which has a place for it.
+      A constant state (rho) is part of the weights, so a checkpoint of the weights is complete. Its gradient is zero,
+      and an optimizer with weight decay must exclude it, as ``jaxnorm.optim.decay_mask`` does. A state that changes (of
+      spectral normalization) needs the ``Reparametrized`` of Flax, which can store it.
     """
 
     kernels: WeightNormalizer | Mapping[str, WeightNormalizer] | Named
@@ -99,16 +98,16 @@ class Reparametrized(Around):
 
     @property
     def named(self) -> Named:
-        """The weight normalizers with the names of their kernels, in the order of the names."""
+        """Pairs of kernel name and weight normalizer, sorted by name."""
         return cast(Named, self.kernels)  # __post_init__ made it so
 
     def _at(self, name: str, spec: WeightNormalizer) -> WeightNormalizer:
-        """The weight normalizer with the axis of the inputs, which the cell knows."""
+        """Fills in the axis of the inputs, if the cell declares it."""
         axis = known_axes(self.cell).get(name)
         return spec if axis is None else with_axis(spec, axis)
 
     def init(self, key: Key, in_features: int) -> ReparametrizedParams:
-        """Fresh weights of the cell inside, taken apart."""
+        """Makes fresh weights of the inner cell and splits them into directions, scales and state."""
         _validate.key("Reparametrized.init", "key", key)
         cell_key, kernels_key = jax.random.split(key)
         params = self.cell.init(cell_key, in_features)
@@ -141,7 +140,7 @@ class Reparametrized(Around):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Carry:
-        """That of the cell inside."""
+        """Makes the initial carry of the inner cell."""
         if params is not None and not isinstance(params, ReparametrizedParams):
             raise TypeError(
                 f"Reparametrized.initial_carry: params must be ReparametrizedParams, got {_objects.describe(params)}. "
@@ -151,7 +150,7 @@ class Reparametrized(Around):
         return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
 
     def prepare(self, params: ReparametrizedParams, dtype: DTypeLike | None = None) -> Ready:
-        """Makes the kernels, and prepares the cell inside with them."""
+        """Computes the kernels and prepares the inner cell with them."""
         kernels = {}
         for name, spec in self.named:
             weights = KernelParams(getattr(params.cell, name), params.scale.get(name))
@@ -160,15 +159,15 @@ class Reparametrized(Around):
 
 
 def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
-    r"""The weight-normalized LSTM: each unit of each gate has its own length and direction, at both kernels.
+    r"""The weight-normalized LSTM: each unit of each gate has its own length and direction, in both kernels.
 
     .. math::
        v &= g_x \odot \frac{x_t W_v}{\lVert W_v \rVert} + g_h \odot \frac{h_{t-1} U_v}{\lVert U_v \rVert} + b_v
             \quad \text{for each unit of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
 
-    The scales start at the lengths of the initial kernels, so that it starts as the plain LSTM: the paper does not say
-    how an LSTM's weights start.
+    The scales start at the lengths of the initial kernels, so it starts as the plain LSTM. The paper does not say how
+    to initialize the weights of an LSTM.
 
     Args:
       hidden_features: H.
@@ -189,14 +188,14 @@ def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
 
 
 def bounded_weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
-    r"""The LSTM with bounded weight normalization: all units of a kernel have one length that stays.
+    r"""The LSTM with bounded weight normalization: all units of a kernel share one constant length.
 
     .. math::
        v &= \rho_x \frac{x_t W_v}{\lVert W_v \rVert} + \rho_h \frac{h_{t-1} U_v}{\lVert U_v \rVert} + b_v
             \quad \text{for each unit of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), \qquad h_t = \sigma(o) \odot \tanh(c_t)
 
-    with :math:`\rho` the mean length of the initial weights of the units of a kernel, which start as the plain LSTM's.
+    where :math:`\rho` is the mean length of the initial weights of a kernel's units. Weights start as in a plain LSTM.
 
     Args:
       hidden_features: H.
@@ -212,8 +211,8 @@ def bounded_weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametr
       ({}, 1.0)
 
     Notes:
-      The paper says that it helps LSTMs in translation and does not write the cell out; where it acts is taken from
-      weight normalization.
+      The paper reports gains with LSTMs in translation but does not write the cell out. We normalize the same kernels
+      as weight normalization does.
 
     Reference:
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018, arXiv:1803.01814, section on bounded weight

@@ -1,4 +1,4 @@
-"""Variational dropout: one mask on the inputs and one on the recurrent state, the same at all steps of a sequence."""
+"""Variational dropout: one mask on the inputs and one on the recurrent state, shared by all steps of a sequence."""
 
 import dataclasses
 from typing import Any, ClassVar, final
@@ -26,7 +26,7 @@ from jaxnorm.norms.identity import Identity
 
 
 class Masks(NamedTuple):
-    """What the inputs and the recurrent state are multiplied by, at all steps; None is one."""
+    """The factors of inputs and recurrent state at all steps; None means no mask."""
 
     input: Float[Array, "*B I"] | None
     recurrent: Float[Array, "*B H"] | None
@@ -35,26 +35,26 @@ class Masks(NamedTuple):
 @final
 @dataclasses.dataclass(frozen=True)
 class VariationalDropout(Wrapper):
-    r"""A cell that sees its inputs and its old state through masks that stay the same for a whole sequence.
+    r"""Masks the inputs and the old state of a cell, with the same masks for a whole sequence.
 
     .. math::
        z_t &= (x_t \odot m_x) W, \qquad a_t = (h_{t-1} \odot m_h) U \\
        m_x &\sim \text{Bernoulli}(1 - p_x) / (1 - p_x), \qquad m_h \sim \text{Bernoulli}(1 - p_h) / (1 - p_h)
 
-    for each unit of each example. What is masked is what the products see: where else :math:`h_{t-1}` enters a step, as
-    in :math:`z \odot h_{t-1}` of a GRU, it is whole. Untied there is a mask for each gate, :math:`(x_t \odot m_x^k)
-    W_k` and :math:`(h_{t-1} \odot m_h^k) U_k` for gate k. At test time there are no masks.
+    for each unit of each example. Only the products see the masks: elsewhere in a step, as in :math:`z \odot h_{t-1}`
+    of a GRU, :math:`h_{t-1}` is whole. With ``tied=False`` each gate has its own masks, :math:`(x_t \odot m_x^k)
+    W_k` and :math:`(h_{t-1} \odot m_h^k) U_k` for gate k. In evaluation there are no masks.
 
     Attributes:
-      cell: any cell, also one that is wrapped already.
-      deterministic: whether it is used as at test time; see :func:`jaxnorm.deterministic`.
-      rate: :math:`p_h`, the probability that a unit of the recurrent state is dropped; in [0, 1).
-      input_rate: :math:`p_x`, that of an input; in [0, 1).
-      tied: whether all gates share the masks. Untied they need a product for each gate in place of one for all.
+      cell: any cell, including one that is already wrapped.
+      deterministic: whether to run in evaluation mode; see :func:`jaxnorm.deterministic`.
+      rate: :math:`p_h`, the probability of dropping a unit of the recurrent state; in [0, 1).
+      input_rate: :math:`p_x`, the probability of dropping an input; in [0, 1).
+      tied: whether all gates share the masks. Otherwise each gate needs a product of its own, in place of one for all.
 
     Raises:
-      ValueError: a rate is not in [0, 1), or the cell lacks the kernel that the masks are for: one recurrent kernel,
-        and if untied the kernels of all gates side by side.
+      ValueError: a rate is not in [0, 1), or the cell lacks the kernel that a mask needs: one recurrent kernel, and
+        with ``tied=False`` kernels that concatenate all gates.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -65,9 +65,9 @@ class VariationalDropout(Wrapper):
       (5, 2, 4)
 
     Notes:
-      A sequence is a call of :func:`jaxnorm.unroll`: resets in it do not draw anew. Masks act on the product before the
-      loop and on that of ``recur``; products that a cell makes later in a step see their input whole. For the average
-      over masks at test time call the training cell with several keys.
+      A sequence is one call of :func:`jaxnorm.unroll`: a reset does not draw new masks. Masks act on the product before
+      the loop and on the product of ``recur``; products that a cell computes later in a step see their whole input. To
+      average over masks in evaluation, call the training cell with several keys.
 
     Reference:
       Y. Gal, Z. Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks", 2016,
@@ -84,14 +84,14 @@ class VariationalDropout(Wrapper):
 
     @property
     def run(self) -> Cell:
-        """The cell inside; untied without centered kernels, since each gate sees another input."""
+        """The inner cell; without centered kernels if masks are not tied, since each gate then sees another input."""
         if self.tied or not self.active:
             return self.cell
         run: Cell = change_innermost(self.cell, _without_centering)
         return run
 
     def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
-        """What the cell inside does with its weights, once a sequence."""
+        """Prepares the weights of the inner cell, once a sequence."""
         return self.run.prepare(params, dtype)
 
     def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
@@ -123,13 +123,13 @@ class VariationalDropout(Wrapper):
     def project(
         self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "..."], Stats]:
-        """The products of the masked inputs of all steps."""
+        """Computes the products of the masked inputs of all steps."""
         ready, masks = self._open(ready)
         xs = xs if masks.input is None else scaled(xs, masks.input)
         return self.run.project(ready, xs, stats, where)
 
     def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
-        """The recurrent product of the masked state."""
+        """Computes the recurrent product of the masked state."""
         ready, masks = self._open(ready)
         carry = carry if masks.recurrent is None else carry._replace(h=scaled(carry.h, masks.recurrent))
         return self.run.recur(ready, carry)
@@ -144,18 +144,18 @@ class VariationalDropout(Wrapper):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """The rest of a step, with the whole state."""
+        """Does the rest of a step, with the whole state."""
         return self.run.step(self._open(ready)[0], carry, z_t, a_t, stats_t, where_t, self.keys(key_t)[1])
 
     def _open(self, ready: Ready) -> tuple[Ready, Masks]:
-        """What the cell inside has ready, and the masks around it."""
+        """Splits the prepared weights into those of the inner cell and the masks."""
         if self.active and self.tied:
             return ready.ready, ready.masks
         return ready, Masks(None, None)
 
 
 def _gates(cell: Any, weights: Any) -> int:
-    """The number of gates that lie side by side in both kernels."""
+    """Returns the number of gates that both kernels concatenate."""
     count: int = getattr(cell, "gate_count", 1)
     recurrent = getattr(weights, "recurrent", None)
     matrix = recurrent.matrix if isinstance(recurrent, Kernel) else None
@@ -169,7 +169,7 @@ def _gates(cell: Any, weights: Any) -> int:
 
 
 def _without_centering(cell: Any) -> Any:
-    """The cell with normalizers that subtract their means themselves."""
+    """Returns the cell with normalizers that subtract their means themselves."""
     sites = getattr(cell, "sites", None)
     if sites is None:
         return cell
@@ -178,7 +178,7 @@ def _without_centering(cell: Any) -> Any:
 
 
 def _by_gates(weights: Any, masks: Masks, count: int) -> Any:
-    """The weights with kernels in pieces, each with a mask of its own before it."""
+    """Splits the kernels into one piece per gate, each with its own mask of the input."""
     if masks.input is not None:
         kernels = tuple(jnp.split(weights.kernel, count, axis=-1))
         weights = weights._replace(kernel=GateKernels(kernels, masks.input))

@@ -1,4 +1,4 @@
-"""Zoneout: at random, units keep their old state for a step."""
+"""Zoneout: random units keep their old state for a step."""
 
 import dataclasses
 from typing import Any, ClassVar, final
@@ -17,22 +17,22 @@ from jaxnorm.norms.core.moments import statistics_dtype
 @final
 @dataclasses.dataclass(frozen=True)
 class Zoneout(Wrapper):
-    r"""A cell whose units keep their old state at random, each unit of each example at each step by itself.
+    r"""Lets random units of a cell keep their old state, independently for each unit, example and step.
 
     .. math::
        \tilde c_t, \tilde h_t &= \text{cell}(c_{t-1}, h_{t-1}, x_t) \\
        c_t &= m_c \odot \tilde c_t + (1 - m_c) \odot c_{t-1}, \qquad m_c \sim \text{Bernoulli}(1 - z_c) \\
        h_t &= m_h \odot \tilde h_t + (1 - m_h) \odot h_{t-1}, \qquad m_h \sim \text{Bernoulli}(1 - z_h)
 
-    :math:`\tilde h_t` is computed from :math:`\tilde c_t`, which knows nothing of :math:`m_c`; the output is
-    :math:`h_t`. At test time :math:`1 - z` takes the place of m.
+    The cell computes :math:`\tilde h_t` from :math:`\tilde c_t`, before :math:`m_c` acts; the output is :math:`h_t`. In
+    evaluation, :math:`1 - z` replaces m.
 
     Attributes:
-      cell: any cell, also one that is wrapped already.
-      deterministic: whether expectations are computed, as at test time; see :func:`jaxnorm.deterministic`.
+      cell: any cell, including one that is already wrapped.
+      deterministic: whether to compute expectations, as in evaluation; see :func:`jaxnorm.deterministic`.
       rate: :math:`z_h`, the probability of keeping the old h; in [0, 1].
-      cell_rate: :math:`z_c`, that of keeping the other entries of the carry (c of an LSTM). They are kept together:
-        entries of one shape have one mask. Only for cells that have such entries.
+      cell_rate: :math:`z_c`, the probability of keeping the other entries of the carry (c of an LSTM). Entries of the
+        same shape share one mask. Only for cells that have such entries.
 
     Raises:
       ValueError: a rate is not in [0, 1], or ``cell_rate`` is given for a cell whose carry is h alone.
@@ -48,8 +48,8 @@ class Zoneout(Wrapper):
       (5, 2, 4)
 
     Notes:
-      Rates are probabilities of keeping the old state, as in the paper's text; options of some published scripts are
-      probabilities of the update. With normalizers in the cell zoneout comes last, after all of them.
+      Rates are probabilities of keeping the old state, as in the paper's text; some published scripts take the
+      probability of an update instead. Zoneout acts after all normalizers of the cell.
 
     Reference:
       D. Krueger et al., "Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations", 2017,
@@ -81,7 +81,7 @@ class Zoneout(Wrapper):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """A step of the cell, after which some units have their old state again."""
+        """Runs a step of the cell, then restores the old state of some units."""
         own, inner = self.keys(key_t)
         new, y_t, measured = self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, inner)
         if y_t.shape != new.h.shape:
@@ -96,7 +96,7 @@ class Zoneout(Wrapper):
             return jax.tree.map(lambda a, b: self._zone(a, b, rate, key), getattr(new, name), getattr(carry, name))
 
         zoned = type(new)(**{name: zone(name) for name in new._fields})
-        # From the output itself: h may be kept in another dtype.
+        # Mix the output itself instead of casting h: the carry may hold h in another dtype.
         return zoned, self._zone(y_t, carry.h.astype(y_t.dtype), self.rate, h_key), measured
 
     def _zone(self, new: Array, old: Array, rate: float, key: Key | None) -> Array:

@@ -1,11 +1,11 @@
-r"""The forward pass of cells that are linear in the carry, over all steps at once. It holds no equation of any cell.
+r"""The forward pass of cells that are linear in the carry, over all steps at once. It contains no equation of any cell.
 
-Steps :math:`h \mapsto d_t h + b_t` follow each other as one step of the same kind,
+Two steps :math:`h \mapsto d_t h + b_t` compose to one step of the same form,
 
 .. math:: (d, b) \text{ then } (d', b') = (d' d, \; d' b + b'),
 
-so an associative scan finds the carry at every step in about log T rounds. What else a step does (outputs, norms of
-other sites) is the cell's own ``step``, for all steps together, with the carries that the scan found.
+so an associative scan finds the carry at every step in about log T rounds. The cell's own ``step`` then does the rest
+(outputs, norms of other sites) for all steps together, with the carries that the scan found.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ from jaxnorm.engine.loops.scan import Given, Passed, Steps, project, select, ste
 
 
 def parallel(cell: LinearCell, given: Given, steps: Steps, *, reverse: bool) -> Passed:
-    """Runs a linear cell over time-major steps; the same values and moments as a loop over its steps."""
+    """Runs a linear cell over time-major steps; values and moments are those of a loop over the steps."""
     ready, carry, _, xs, stats = given
     zs, input_moments = project(cell, ready, xs, stats, steps)
     before = _carries(cell, given, zs, steps, reverse)
@@ -35,25 +35,25 @@ def parallel(cell: LinearCell, given: Given, steps: Steps, *, reverse: bool) -> 
 
 
 def _carries(cell: LinearCell, given: Given, zs: Array, steps: Steps, reverse: bool) -> Any:
-    """The carry with which each step begins, after its reset."""
+    """Computes the carry with which each step begins, after its reset."""
     if zs.shape[0] == 0:
         return jax.tree.map(lambda entry: jnp.zeros((0, *entry.shape), entry.dtype), given.carry)
     decay, increment = cell.coefficients(given.ready, zs)
 
     def wide(tree: Any) -> Any:
-        """Carries in the dtype of the coefficients."""
+        """Casts carries to the dtype of the coefficients."""
         return jax.tree.map(lambda entry, like: entry.astype(like.dtype), tree, increment)
 
     if steps.where is not None:
-        # A masked step leaves the carry as it is.
+        # A masked step keeps the carry: decay 1, increment 0.
         decay = select(steps.where, decay, jax.tree.map(jnp.ones_like, decay))
         increment = select(steps.where, increment, jax.tree.map(jnp.zeros_like, increment))
     if steps.reset is not None:
-        # A step after a reset sees the initial carry, whatever came before.
+        # A step after a reset sees the initial carry, so it must forget all earlier steps: decay 0.
         anew = _apply(decay, jax.tree.map(lambda entry: entry[None], wide(given.initial)), increment)
         increment = select(steps.reset, anew, increment)
         decay = select(steps.reset, jax.tree.map(jnp.zeros_like, decay), decay)
-    first = -1 if reverse else 0
+    first = -1 if reverse else 0  # fold the carry handed in into the increment of the first step
     increment = jax.tree.map(lambda d, b, h: b.at[first].add(d[first] * h), decay, increment, wide(given.carry))
 
     def then(early: Any, late: Any) -> Any:

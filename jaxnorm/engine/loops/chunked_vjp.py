@@ -1,10 +1,11 @@
-r"""The reverse-mode derivative of the forward pass, a chunk at a time. It holds no equation of any cell.
+r"""The reverse-mode derivative of the forward pass, chunk by chunk. It contains no equation of any cell.
 
-Only carries were kept. In each chunk, from the last to the first, the products z and a are rebuilt with one matrix
-product each; a loop applies the transpose of ``step`` with respect to (carry, z_t, a_t) and of ``recur`` with respect
-to the carry, and leaves the cotangents of z, a and of what each step gave. After the loop the gradients of the
-recurrent kernel, of the input kernel and of the inputs are one product each, those of all small weights one
-derivative of ``step`` over all steps of the chunk: no gradient of a weight is accumulated step by step.
+The forward pass saves only carries. The backward pass goes from the last chunk to the first. In each it rebuilds the
+products z and a with one matrix product each. A loop then applies the transpose of ``step`` with respect to
+(carry, z_t, a_t) and the transpose of ``recur`` with respect to the carry, and records the cotangents of z, of a and of
+the outputs of each step. After the loop, the gradients of the recurrent kernel, the input kernel and the inputs take
+one product each; one derivative of ``step`` over all steps of the chunk gives the gradients of all small weights. So no
+gradient of a weight accumulates step by step.
 """
 
 from functools import partial
@@ -26,23 +27,23 @@ from jaxnorm.norms.core.moments import statistics_dtype
 
 
 class Plan(NamedTuple):
-    """How a sequence is gone through: static, hashable."""
+    """The static, hashable options of a run over a sequence."""
 
     cell: Cell
     chunk: int
     axis: int
     """The time axis of inputs and outputs."""
     features: tuple[int, ...]
-    """The axes of the outputs after those of the inputs' steps and examples."""
+    """The trailing axes of the outputs, after the axes of steps and examples."""
     dtype: DType
-    """That of the outputs."""
+    """The dtype of the outputs."""
     reverse: bool
     keep_all: bool
-    """Whether the carry of every step is kept for the backward pass, or only the first of each chunk."""
+    """Whether to save the carry of every step for the backward pass, or only the first of each chunk."""
 
 
 def run(plan: Plan, given: Given, steps: Steps, *, keep: bool) -> tuple[Passed, Any]:
-    """The forward pass; with ``keep`` also what the backward pass needs besides its arguments."""
+    """Runs the forward pass; with ``keep`` it also returns the carries that the backward pass needs."""
 
     def body(carry: Any, part: Stretch) -> tuple[Any, Stretch]:
         passed = forward(
@@ -62,20 +63,20 @@ def run(plan: Plan, given: Given, steps: Steps, *, keep: bool) -> tuple[Passed, 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def chunked(plan: Plan, given: Given, steps: Steps) -> Passed:
-    """The forward pass, with the derivative of this file."""
+    """Runs the forward pass; its derivative is the one in this file."""
     return run(plan, given, steps, keep=False)[0]
 
 
 def _chunked_forward(plan: Plan, given: Given, steps: Steps) -> tuple[Passed, Any]:
     passed, kept = run(plan, given, steps, keep=True)
     residuals = (given._replace(carry=()), steps, kept)
-    # Traced here, where the names of mapped axes are bound: a backward pass that was traced later could not use them.
+    # Trace the backward pass here, where the names of mapped axes are bound: JAX traces a VJP rule later, outside them.
     closed, out = jax.make_jaxpr(partial(_backward, plan), return_shape=True)(residuals, passed)
     return passed, (_Traced(closed, jax.tree.structure(out)), residuals)
 
 
 def _chunked_backward(plan: Plan, saved: Any, cotangents: Passed) -> tuple[Given, None]:
-    from jax.extend.core import jaxpr_as_fun  # takes a tenth of the time that importing jaxnorm takes
+    from jax.extend.core import jaxpr_as_fun  # lazy: it costs a tenth of jaxnorm's import time
 
     traced, residuals = saved
     flat = jaxpr_as_fun(traced.closed)(*jax.tree.leaves((residuals, cotangents)))
@@ -87,14 +88,14 @@ chunked.defvjp(_chunked_forward, _chunked_backward)
 
 @jax.tree_util.register_static
 class _Traced:
-    """A program among the residuals."""
+    """A traced program that travels with the residuals. It is static, so JAX does not treat it as an array."""
 
     def __init__(self, closed: Any, out: Any) -> None:
         self.closed, self.out = closed, out
 
 
 class _Sums(NamedTuple):
-    """Cotangents that grow from chunk to chunk, in at least float32."""
+    """Cotangents that accumulate from chunk to chunk, in at least float32."""
 
     ready: Any
     initial: Any
@@ -102,7 +103,7 @@ class _Sums(NamedTuple):
 
 
 def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
-    """The cotangents of what the forward pass was given."""
+    """Computes the cotangents of the inputs of the forward pass."""
     given, steps, (kept, first) = residuals
     ready, stats = given.ready, given.stats
     cell = plan.cell
@@ -112,7 +113,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
         d_carry, sums = state
         xs, d_outputs = part.laid
         steps, before, (d_input_moments, d_moments) = part.steps
-        if not plan.keep_all:
+        if not plan.keep_all:  # run the chunk again to recover the carries that were not saved
             again = given._replace(carry=part.first, xs=xs)
             before = forward(cell, again, steps, reverse=plan.reverse, keep=True).before
 
@@ -127,24 +128,25 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
 
             return jax.vjp(of_state, carry, z_t, a_t)[1]
 
-        # All that depends on no cotangent is computed for the steps of the chunk at once, before the loop.
+        # The factors of the derivative depend on no cotangent: compute them for all steps at once, before the loop.
         transposes, transpose_of = at_every_step(transposed, before, zs[0], products, steps)
 
         def body(state: tuple[Any, Any], step_t: Any) -> tuple[Any, Any]:
             d_after, d_initial = state
             own, carry, d_y, d_measured, t = step_t
             d_new, d_kept = d_after, None
-            if t.where is not None:
+            if t.where is not None:  # a masked step passes the cotangent of its carry on unchanged
                 nothing = jax.tree.map(jnp.zeros_like, d_after)
                 d_new, d_kept = select(t.where, d_after, nothing), select(t.where, nothing, d_after)
                 d_y = select(t.where, d_y, jnp.zeros_like(d_y))
 
             d_carry, d_z, d_a = transpose_of(own)((d_new, d_y, d_measured))
+            # recur is linear in the carry, so its transpose needs no forward product.
             (d_recurred,) = jax.linear_transpose(partial(cell.recur, turned), carry)(d_a)
             d_carry = jax.tree.map(jnp.add, d_carry, d_recurred)
             if d_kept is not None:
                 d_carry = jax.tree.map(jnp.add, d_carry, d_kept)
-            if t.reset is not None:
+            if t.reset is not None:  # the cotangent goes to the initial carry instead of the previous step
                 nothing = jax.tree.map(jnp.zeros_like, d_carry)
                 d_initial = jax.tree.map(_add, d_initial, select(t.reset, d_carry, nothing))
                 d_carry = select(t.reset, nothing, d_carry)
@@ -189,12 +191,12 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
 
 
 def _transpose_kernels(ready: Ready) -> Ready:
-    """The weights with recurrent kernels stored as the loop multiplies by them."""
+    """Stores each recurrent kernel transposed, the order in which the backward loop multiplies by it."""
 
     def turn(node: Any) -> Any:
         if not isinstance(node, Kernel) or node.matrix is None:
             return node
-        # The barrier keeps the copy before the loop; it would be folded into every product otherwise.
+        # The barrier makes XLA copy once, before the loop, instead of folding the transpose into every step's product.
         return Kernel(None, lax.optimization_barrier(jnp.swapaxes(node.matrix, -1, -2)))  # type: ignore[no-untyped-call]
 
     return jax.tree.map(turn, ready, is_leaf=lambda node: isinstance(node, Kernel))

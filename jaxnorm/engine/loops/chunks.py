@@ -1,4 +1,4 @@
-"""Stretches of steps: a long sequence is gone through a chunk at a time."""
+"""Runs over a long sequence chunk by chunk."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,23 +14,23 @@ from jaxnorm._typing import Array
 
 
 class Stretch(NamedTuple):
-    """Sequences of three kinds. In a chunk time always comes first; in a whole sequence it does so but for ``laid``."""
+    """Sequences of three kinds. Time is the first axis, except in ``laid`` of a whole sequence."""
 
     laid: Any
-    """An entry for each step, with the time axis where the caller has it: read and written where it lies."""
+    """One entry per step, in the caller's layout, time axis included; the loop reads and writes it in place."""
     steps: Any
-    """An entry for each step."""
+    """One entry per step."""
     first: Any
-    """An entry for each chunk."""
+    """One entry per chunk."""
 
 
 def chunk_length(steps: int, rows: int, backend: str) -> int:
-    """How many steps to a chunk where nobody says: measured on CPUs, see the design note on chunks.
+    """Chooses the number of steps in a chunk, by measurements on CPUs: see the design note on chunks.
 
-    The products of a chunk should have some 256 rows, ``rows`` to a step, to run at full speed; much more, and what
-    belongs to a chunk no longer fits into the caches, and takes memory. A length that divides the number of steps is
-    preferred: the loop body is compiled once then. On accelerators there is nothing to be gained from short chunks.
-    Where ``rows`` is not known there are taken to be many; where ``steps`` is not, all of them are one chunk.
+    The products of a chunk run at full speed from some 256 rows on, ``rows`` of them per step. Much longer chunks take
+    memory and overflow the caches. We prefer a length that divides the number of steps, since the loop body then
+    compiles once. On accelerators short chunks gain nothing. Unknown ``rows`` (symbolic) count as many; with unknown
+    ``steps`` the whole sequence is one chunk.
     """
     if not known(steps):
         return steps
@@ -40,7 +40,7 @@ def chunk_length(steps: int, rows: int, backend: str) -> int:
 
 
 def _count(steps: int, chunk: int) -> int:
-    """How many whole chunks are gone through in a loop; none where all steps are one chunk or less."""
+    """Returns how many whole chunks the loop runs over; none if all steps fit into one chunk."""
     if steps == chunk:
         return 0
     if known(steps):
@@ -63,18 +63,18 @@ def over_chunks(
     axis: int,
     reverse: bool,
 ) -> tuple[Any, Stretch]:
-    """Calls ``body(carry, stretch) -> (carry, results)`` for chunks of steps, one after the other.
+    """Calls ``body(carry, stretch) -> (carry, results)`` for one chunk of steps after another.
 
-    Steps that fill no chunk form a shorter one at the end of the time axis. With ``reverse`` the last comes first.
+    The remaining steps form a shorter chunk at the end of the time axis. With ``reverse`` the last chunk comes first.
 
     Args:
-      body: what is done with a chunk.
-      carry: what the first chunk begins with.
-      sequences: what the chunks are cut from.
-      into: zeros for the results that are ``laid``, of which every step is written once.
+      body: the function of a chunk.
+      carry: the carry of the first chunk.
+      sequences: the sequences to cut into chunks.
+      into: a buffer of zeros for the ``laid`` results; the loop writes every step of it once.
       chunk: steps in a chunk.
       axis: the time axis of ``sequences.laid`` and of ``into``.
-      reverse: the order of the chunks.
+      reverse: whether to go from the last chunk to the first.
     """
     length = jax.tree.leaves(sequences.laid)[0].shape[axis]
     count = _count(length, chunk)
@@ -87,7 +87,7 @@ def over_chunks(
         return a[:whole].reshape(count, chunk, *a.shape[1:])
 
     def main(carry: Any, into: Array) -> tuple[Any, Stretch]:
-        there = lax.stop_gradient(sequences.laid)
+        there = lax.stop_gradient(sequences.laid)  # the gradient goes through the time-major copy, see _read
 
         def one(state: tuple[Any, Array], part: tuple[Array, Stretch]) -> tuple[tuple[Any, Array], Stretch]:
             (carry, into), (start, stretch) = state, part
@@ -128,11 +128,11 @@ def over_chunks(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _read(axis: int, start: Array, whole: Array, part: Array) -> Array:
-    """The chunk at ``start``, time first, read out of the whole sequence where it lies.
+    """Reads the chunk at ``start`` from the whole sequence in place, and returns it with time first.
 
-    ``part`` is the same chunk, cut from a sequence with time first, and only a derivative looks at it: the transpose of
-    reading out of the whole would add an array as large as the whole for every chunk. Where there is no derivative
-    the compiler drops it.
+    ``part`` is the same chunk, cut from a time-major copy, and only the derivative uses it: the transpose of a read
+    from the whole would add an array as large as the whole for every chunk. Without a derivative the compiler drops
+    ``part``.
     """
     if axis == 0:
         return part
@@ -141,9 +141,9 @@ def _read(axis: int, start: Array, whole: Array, part: Array) -> Array:
 
 @_read.defjvp
 def _read_jvp(axis: int, primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Array]) -> tuple[Array, Array]:
-    return _read(axis, *primals), tangents[2]
+    return _read(axis, *primals), tangents[2]  # the tangent of the time-major copy, not that of the whole
 
 
 def _write(axis: int, start: Array | int, whole: Array, part: Array) -> Array:
-    """Puts a chunk, time first, into the whole sequence."""
+    """Writes a time-major chunk into the whole sequence."""
     return lax.dynamic_update_slice_in_dim(whole, jnp.moveaxis(part, 0, axis), start, axis)

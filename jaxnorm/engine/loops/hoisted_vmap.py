@@ -1,4 +1,4 @@
-"""A function of one step, for all steps at once; what is the same for all of them is made, and kept, once."""
+"""Applies a function of one step to all steps at once; computes, and stores, results common to all steps once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,18 +11,18 @@ from jaxnorm._typing import Array
 def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     """Applies a function to every step.
 
-    ``jax.vmap`` would repeat whatever does not depend on the step, such as a kernel that a derivative needs, once for
-    each of them.
+    ``jax.vmap`` would broadcast a result that does not depend on the step, such as a kernel that a derivative needs, to
+    every step.
 
     Args:
-      function: of the trees of one step.
+      function: takes the trees of one step.
       *steps: trees with a leading time axis.
 
     Returns:
-      The leaves of the results that differ from step to step, with a leading time axis; and a function that makes of
-      those of one step the whole result.
+      The leaves of the results that differ from step to step, with a leading time axis; and a function that takes these
+      leaves of one step and rebuilds the whole result.
     """
-    from jax.extend.core import jaxpr_as_fun  # takes a tenth of the time that importing jaxnorm takes
+    from jax.extend.core import jaxpr_as_fun  # lazy: it costs a tenth of jaxnorm's import time
 
     structure: Any = None
 
@@ -34,7 +34,7 @@ def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array
     if jax.tree.leaves(steps)[0].shape[0] == 0:
         return jax.vmap(leaves)(*steps), lambda own: jax.tree.unflatten(structure, own)
     closed = jax.make_jaxpr(leaves)(*jax.tree.map(lambda entry: entry[0], steps))
-    differs = _depends(closed.jaxpr)
+    differs = _depends(closed.jaxpr)  # from the program: vmap cannot tell which results are common to all steps
     axes = [0 if own else None for own in differs]
     results = jax.vmap(jaxpr_as_fun(closed), out_axes=axes)(*jax.tree.leaves(steps))
     common = [leaf for leaf, own in zip(results, differs, strict=True) if not own]
@@ -47,7 +47,7 @@ def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array
 
 
 def _depends(jaxpr: Any) -> list[bool]:
-    """Whether each result depends on an argument; of an inner program all results do if one argument does."""
+    """Whether each result depends on an argument; if one input of an inner program does, all its results count."""
     from jax.extend.core import Literal
 
     found = set(jaxpr.invars)

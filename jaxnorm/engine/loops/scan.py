@@ -1,7 +1,7 @@
-"""The forward pass over a chunk of steps. It holds no equation of any cell.
+"""The forward pass over a chunk of steps. It contains no equation of any cell.
 
-All that does not depend on the carry is computed for all steps at once, before the loop; the loop body makes one
-recurrent product and calls the cell's ``step``.
+It computes everything that does not depend on the carry for all steps at once, before the loop. The loop body computes
+one recurrent product and calls the cell's ``step``.
 """
 
 from typing import Any
@@ -16,62 +16,62 @@ from jaxnorm.cells.base import Cell, Ready
 
 
 class Steps(NamedTuple):
-    """What goes with the input of each step; all with a leading time axis, or None."""
+    """The inputs of each step besides x; each has a leading time axis, or is None."""
 
     row: Array | None
     """The row of the running statistics that serves each example."""
     where: Array | None
-    """False: the step keeps the carry and puts out zeros."""
+    """False: the step keeps the carry and outputs zeros."""
     reset: Array | None
-    """True: the carry is replaced by the initial one before the step."""
+    """True: the initial carry replaces the carry before the step."""
     cut: Array | None
-    """True: no gradient passes from the step to the one before."""
+    """True: no gradient passes from the step to the previous one."""
     key: Array | None
 
 
 class Given(NamedTuple):
-    """What the forward pass is a differentiable function of."""
+    """The differentiable inputs of the forward pass."""
 
     ready: Ready
     carry: Any
     initial: Any
-    """The carry that resets put in place; None without resets."""
+    """The carry that a reset restores; None without resets."""
     xs: Array
     stats: Any
-    """Rows of running statistics; None measures."""
+    """Rows of running statistics; None measures the batch."""
 
 
 class Passed(NamedTuple):
-    """What a forward pass gives."""
+    """The outputs of the forward pass."""
 
     last: Any
     """The carry after the last step."""
     outputs: Array
     measured: tuple[Any, Any]
-    """Moments of the input site, and of the others, at each step."""
+    """The moments of the input site, and those of the other sites, at each step."""
     before: Any
-    """The carries with which each step was computed, if they are to be kept."""
+    """The carry before each step, after cuts and resets; empty if the caller does not keep them."""
 
 
 def rows(stats: Any, row: Array | None) -> Any:
-    """The statistics that serve at a step."""
+    """Looks up the statistics that serve each example at a step."""
     return None if stats is None else jax.tree.map(lambda table: table[row], stats)
 
 
 def project(cell: Cell, ready: Ready, xs: Array, stats: Any, steps: Steps) -> tuple[Array, Any]:
-    """The input products of all steps, normalized, and the moments of the input site."""
+    """Computes the normalized input products of all steps, and the moments of the input site."""
     if steps.where is not None:
-        xs = select(steps.where, xs, jnp.zeros_like(xs))  # what is masked may hold anything
+        xs = select(steps.where, xs, jnp.zeros_like(xs))  # masked inputs may hold anything, even NaN
     return cell.project(ready, xs, rows(stats, steps.row), steps.where)
 
 
 def step(cell: Cell, ready: Ready, stats: Any, carry: Any, z_t: Array, a_t: Array, t: Steps) -> tuple[Any, Array, Any]:
-    """The cell's own step, with the statistics that serve there."""
+    """Calls the cell's own step with the statistics of that step."""
     return cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
 
 
 def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool) -> Passed:
-    """Runs a cell over time-major steps; with ``keep`` the carry before every step is among the results."""
+    """Runs a cell over time-major steps; with ``keep`` it also returns the carry before every step."""
     ready, carry, initial, xs, stats = given
     zs, input_moments = project(cell, ready, xs, stats, steps)
 
@@ -95,18 +95,19 @@ def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool
 
 
 def one_ahead(sequence: Array, reverse: bool) -> tuple[Array, Array]:
-    """The entry of the step that comes first, and at each step the entry of the step that comes after it.
+    """Returns the entry of the first step, and for each step the entry of the step after it.
 
-    A loop that carries its next entry finds it in an array of its own. XLA's CPU compiler does not vectorize an
-    element-wise operation that reads out of the middle of a longer array, which makes it five to twenty times slower.
+    The loop carries its next entry, so each step reads it from a small array. XLA's CPU compiler does not vectorize an
+    element-wise operation that reads from the middle of a longer array, which makes it five to twenty times slower.
     """
     if sequence.shape[0] == 0:
         return jnp.zeros(sequence.shape[1:], sequence.dtype), sequence
+    # The roll wraps around: the last step carries an entry that nothing reads.
     return sequence[-1 if reverse else 0], jnp.roll(sequence, 1 if reverse else -1, axis=0)
 
 
 def select(condition: Array, yes: Any, no: Any) -> Any:
-    """Takes each example whole from one of two trees."""
+    """Picks each example from one of two trees, whole."""
 
     def pick(a: Array, b: Array) -> Array:
         return jnp.where(condition.reshape(condition.shape + (1,) * (a.ndim - condition.ndim)), a, b)

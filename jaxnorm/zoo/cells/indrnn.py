@@ -51,13 +51,13 @@ class IndRNN(NamedActivation, Ungated):
       hidden_features: H.
       norm: the normalizer of the site input, or CellNorms(...) with one for each that is named.
       activation: the nonlinearity :math:`\phi`.
-      use_bias: whether there is b.
+      use_bias: whether there is a bias b.
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of u (H,).
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products and of the outputs; None promotes inputs and weights.
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
+      dtype: dtype of the products and outputs; None promotes inputs and weights.
       param_dtype: of the weights.
       carry_dtype: of h; None means the compute dtype. Sums and statistics are computed in at least float32.
 
@@ -92,7 +92,7 @@ class IndRNN(NamedActivation, Ungated):
     carry_type: ClassVar[type[IndRNNCarry]] = IndRNNCarry
 
     def draw(self, key: Key, in_features: int) -> IndRNNParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
         return IndRNNParams(

@@ -92,7 +92,7 @@ class RecurrentHighway(Gated):
       input_rate: :math:`p_x`, that of an input.
       deterministic: whether there are no masks, as at test time; see :func:`jaxnorm.deterministic`.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, a rate is not in [0, 1), a normalizer does not fit a site; by ``sample`` if
@@ -167,7 +167,7 @@ class RecurrentHighway(Gated):
         return stats._replace(recurrent=map_moments(repeat, stats.recurrent))
 
     def draw(self, key: Key, in_features: int) -> RecurrentHighwayParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, *keys = jax.random.split(key, 1 + self.depth)
         bias = jnp.zeros((self.depth, GATES, hidden), dtype).at[:, TRANSFORM].set(self.transform_bias)

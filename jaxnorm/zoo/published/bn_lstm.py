@@ -40,7 +40,7 @@ def sonnet_bn_lstm(
       max_steps: rows of running statistics, the last for all later steps; 1, the default, pools over time.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`.
+      debias: whether new values weigh at least their share of all data seen so far, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
 
@@ -106,7 +106,7 @@ def laurent_bn_lstm(
       max_steps: rows of running statistics: the length of the longest training sequence.
       epsilon: added to the variance, inside the root; the paper gives none.
       momentum: weight of the old running statistics; None for the exact average.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`.
+      debias: whether new values weigh at least their share of all data seen so far, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
 

@@ -86,7 +86,7 @@ class BlockGRU(NamedActivation, Frame):
         in the published code: with initial weights by the number of inputs, each block starts :math:`\sqrt K` times
         smaller than it would alone.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, K does not divide H, a normalizer does not fit a site, or ``update_bias`` has

@@ -66,15 +66,15 @@ class ConcatenatedGRU(Frame):
     Attributes:
       hidden_features: H.
       norm: RMSNorm, or CellNorms(input=...).
-      use_bias: whether there is b.
+      use_bias: whether there is a bias b.
       update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
         added at run time.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
-      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
-        ``kernel_init``.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
+      recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
+        kernel of [x, h] (I + H, H).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, the normalizer is another one, or ``update_bias`` has no bias to be in.
@@ -118,7 +118,7 @@ class ConcatenatedGRU(Frame):
             )
 
     def draw(self, key: Key, in_features: int) -> ConcatenatedGRUParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
@@ -162,7 +162,7 @@ class ConcatenatedGRU(Frame):
         return jnp.concatenate([zs, squares], axis=-1), CellNorms()
 
     def recur(self, ready: ReadyConcatenated, carry: GRUCarry) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(

@@ -59,13 +59,13 @@ class LiGRU(NamedActivation, Frame):
       use_bias: whether there is b, added after all norms.
       update_bias: initial value of b for the update gate z, a number or an initializer. Without b it is added to the
         initial bias of the last norm before the gates, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of U (H, H), in the same way.
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products and of the outputs; None promotes inputs and weights.
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
+      dtype: dtype of the products and outputs; None promotes inputs and weights.
       param_dtype: of the weights.
       carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
 
@@ -100,7 +100,7 @@ class LiGRU(NamedActivation, Frame):
         gates.check_groups("LiGRU", self.gate_groups, GATES)
 
     def draw(self, key: Key, in_features: int) -> LiGRUParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden = self.hidden_features
         input_key, recurrent_key = jax.random.split(key)
         start = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
@@ -120,11 +120,11 @@ class LiGRU(NamedActivation, Frame):
     def project(
         self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
         return gates.project("LiGRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
     def recur(self, ready: ReadyGates, carry: LiGRUCarry) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(
@@ -168,7 +168,7 @@ def ligru(
       hidden_features: H.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics; None for the exact average.
-      debias: whether new values weigh at least their share of all that was seen, see :func:`jaxnorm.update_running`.
+      debias: whether new values weigh at least their share of all data seen so far, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LiGRU`, ``norm=LayerNorm()`` for example.
 

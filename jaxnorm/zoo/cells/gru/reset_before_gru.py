@@ -61,10 +61,10 @@ class ResetBeforeGRU(Gated):
         joint with others: its product needs r.
       update_gate: whether z keeps the old state or renews it, as for :class:`GRU`.
       update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
-        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+        added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, n shares statistics, or a normalizer does not fit a site.
@@ -100,7 +100,7 @@ class ResetBeforeGRU(Gated):
         _validate.choice("ResetBeforeGRU", "update_gate", self.update_gate, ("keep", "renew"))
 
     def draw(self, key: Key, in_features: int) -> ResetBeforeGRUParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         return ResetBeforeGRUParams(**self.draw_gated(key, in_features, UPDATE, self.update_bias))
 
     def prepare(self, params: ResetBeforeGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
@@ -117,7 +117,7 @@ class ResetBeforeGRU(Gated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, the product of the candidate, and output of one step."""
+        """Computes the gates, the candidate's product and the output of one step."""
         norm, (*groups, last) = self.sites, self.gate_groups
         z_rz, z_n = jnp.split(z_t, [2 * self.hidden_features], axis=-1)
         stats = two_stages.stage_stats(stats_t, FIRST)

@@ -48,15 +48,15 @@ class MinGRU(LinearFrame):
         logarithms, :math:`g(v) = v + \tfrac12` for :math:`v \ge 0`, else :math:`\sigma(v)`. h stays positive then, if
         the first one is.
       gate_groups: how many consecutive gates (order z n) share statistics: (1, 1) each alone, (2,) all.
-      use_bias: whether there is b.
+      use_bias: whether there is a bias b.
       update_bias: initial value of b for the update gate z (which renews), a number or an initializer. Without b
         it is added to the initial bias of the norm, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
-      dtype: of the products and of the outputs; None promotes inputs and weights.
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
+      dtype: dtype of the products and outputs; None promotes inputs and weights.
       param_dtype: of the weights.
       carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
 
@@ -91,7 +91,7 @@ class MinGRU(LinearFrame):
     params_type: ClassVar[type[MinGRUParams]] = MinGRUParams
 
     def draw(self, key: Key, in_features: int) -> MinGRUParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         params: MinGRUParams = self.draw_with(key, in_features, UPDATE, self.update_bias)
         return params
 

@@ -81,10 +81,10 @@ class AssortedTimeLSTM(Frame):
       steps: k, the number of steps that share statistics.
       epsilon: added to the variance, inside the root.
       use_bias: whether there are b_x and b_h.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
-      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
-        ``kernel_init``.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
+      recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
+        kernel of [x, h] (I + H, H).
 
     The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`); its norms are its own, so there is
     no site for another. A learned initial carry is one of c and h.
@@ -136,7 +136,7 @@ class AssortedTimeLSTM(Frame):
         return AssortedTimeCarry(zeros, zeros, nothing, nothing, nothing)
 
     def draw(self, key: Key, in_features: int) -> AssortedTimeLSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         gates, dtype = (GATES, self.hidden_features), self.param_dtype
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         return AssortedTimeLSTMParams(
@@ -183,7 +183,7 @@ class AssortedTimeLSTM(Frame):
         return jnp.concatenate([zs, *_own(zs)], axis=-1), CellNorms()
 
     def recur(self, ready: ReadyAssorted, carry: AssortedTimeCarry) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(

@@ -51,10 +51,10 @@ class CoupledLSTM(Gated):
       forget_bias: what the pre-activation of the forget gate begins with, a number or an initializer: b of the input
         gate starts at its negative.
         Without b that is the start of the bias of the last norm before the gates, if that has one.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       carry_dtype: of c; None means at least float32.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -83,7 +83,7 @@ class CoupledLSTM(Gated):
     scales_candidate: ClassVar[bool] = True
 
     def draw(self, key: Key, in_features: int) -> CoupledLSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
 
         def opposite(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
             return -initializers.filled(self.forget_bias, key, shape, dtype)
@@ -100,7 +100,7 @@ class CoupledLSTM(Gated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, cell state and output of one step."""
+        """Computes the gates, the cell state and the output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, g, o = jnp.split(total, GATES, axis=-1)

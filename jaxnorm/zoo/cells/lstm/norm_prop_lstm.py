@@ -63,16 +63,16 @@ class NormPropLSTM(Frame):
 
     Attributes:
       hidden_features: H.
-      use_bias: whether there is b.
+      use_bias: whether there is a bias b.
       input_scale: initial value of :math:`g_x`.
       recurrent_scale: initial value of :math:`g_h`.
       cell_scale: initial value of :math:`g_c`.
       combine: how the two gains add up to the deviation behind the constants: ``"sum"`` as in eqs. 9 and 10 of the
         paper, ``"independent"`` as in its eq. 22.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
-      recurrent_init: initializer of U (H, H), in the same way; None draws W and U as one kernel of [x, h] (I + H, H) by
-        ``kernel_init``.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
+      recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
+        kernel of [x, h] (I + H, H).
 
     The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`); there is no site for a normalizer.
 
@@ -123,7 +123,7 @@ class NormPropLSTM(Frame):
         )
 
     def draw(self, key: Key, in_features: int) -> NormPropLSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         gates, dtype = (GATES, self.hidden_features), self.param_dtype
         kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
         return NormPropLSTMParams(
@@ -162,7 +162,7 @@ class NormPropLSTM(Frame):
         return zs.astype(ready.kernel.dtype), CellNorms()
 
     def recur(self, ready: ReadyNormProp, carry: LSTMCarry) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(
@@ -175,7 +175,7 @@ class NormPropLSTM(Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, cell state and output of one step."""
+        """Computes the gates, the cell state and the output of one step."""
         i, f, g, o = jnp.split(z_t.astype(a_t.dtype) + a_t, GATES, axis=-1)
         c = cell_state(i, f, g, carry.c.astype(a_t.dtype))
         cell_scale = ready.cell_scale.astype(c.dtype).reshape((1,) * (c.ndim - 1) + ready.cell_scale.shape)

@@ -54,12 +54,12 @@ class PeepholeLSTM(Gated):
       norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
-        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+        added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       peephole_init: initializer of the three peepholes (3, H). Zeros make an LSTM without them of the fresh cell.
       carry_dtype: of c; None means at least float32.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -89,7 +89,7 @@ class PeepholeLSTM(Gated):
     scales_candidate: ClassVar[bool] = True
 
     def draw(self, key: Key, in_features: int) -> PeepholeLSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         gates_key, peephole_key = jax.random.split(key)
         return PeepholeLSTMParams(
             **self.draw_gated(gates_key, in_features, FORGET, self.forget_bias),

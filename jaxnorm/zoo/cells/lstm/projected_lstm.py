@@ -63,12 +63,12 @@ class ProjectedLSTM(Gated):
       norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
       gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
-        added at run time. Without b it is that of the bias of the last norm before the gates, if that has one.
+        added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
       recurrent_init: initializer of U, drawn for each gate (P, H) apart; a tuple gives one for each gate.
       projection_init: initializer of the projection (H, P).
       carry_dtype: of c; None means at least float32.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -122,7 +122,7 @@ class ProjectedLSTM(Gated):
         return {"c": self.hidden_features, "h": self.projected_features}
 
     def draw(self, key: Key, in_features: int) -> ProjectedLSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         gates_key, projection_key = jax.random.split(key)
         shape = (self.hidden_features, self.projected_features)
         return ProjectedLSTMParams(

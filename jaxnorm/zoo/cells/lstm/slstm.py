@@ -74,12 +74,12 @@ class SLSTM(Frame):
       use_bias: whether there is b, added after all norms.
       forget_bias: initial value of b for the forget gate, a number or an initializer, which is called with the shape
         (N, S). Without b it is added to the initial bias of the last norm before the gates, if that has one.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart, or together in
-        :class:`jaxnorm.initializers.Joint`; a tuple gives one for each gate.
+      kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
+        :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of R (S, S), in the same way, for each head apart.
       learn_carry: whether the initial carry is a parameter (zero at first).
-      initial_noise: standard deviation of Gaussian noise on the initial h, for each example apart; needs a key.
-      max_steps: rows of running statistics, one a time step, the last for all later steps; 1 pools over time.
+      initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
+      max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
       dtype: of the products, of h and of the outputs; None promotes inputs and weights.
       param_dtype: of the weights.
       carry_dtype: of c, n and m; None means at least float32. Gates and statistics are computed in at least float32.
@@ -133,7 +133,7 @@ class SLSTM(Frame):
             )
 
     def draw(self, key: Key, in_features: int) -> SLSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden, heads, dtype = self.hidden_features, self.heads, self.param_dtype
         size = hidden // heads
         input_key, recurrent_key = jax.random.split(key)
@@ -184,7 +184,7 @@ class SLSTM(Frame):
     def project(
         self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """The normalized input products of all steps plus the biases, in the compute dtype."""
+        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
         return gates.project("SLSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
     def recur(self, ready: ReadyGates, carry: SLSTMCarry) -> Float[Array, "*B GH"]:

@@ -77,9 +77,9 @@ class MIGRU(Gated):
       beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
       beta2_init: initial value of :math:`\beta_2`; None leaves the term out. Without both it is the form that the paper
         calls MI-simple.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, n shares statistics, or a normalizer does not fit a site.
@@ -118,7 +118,7 @@ class MIGRU(Gated):
         _validate.choice("MIGRU", "update_gate", self.update_gate, ("renew", "keep"))
 
     def draw(self, key: Key, in_features: int) -> MIGRUParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         shape = (GATES, self.hidden_features)
         return MIGRUParams(
             **self.draw_gated(key, in_features),
@@ -146,7 +146,7 @@ class MIGRU(Gated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, the product of the candidate, and output of one step."""
+        """Computes the gates, the candidate's product and the output of one step."""
         norm, (*groups, last), parts = self.sites, self.gate_groups, ready.more
         w_rz, w_n = jnp.split(z_t, [2 * self.hidden_features], axis=-1)
         stats = two_stages.stage_stats(stats_t, FIRST)

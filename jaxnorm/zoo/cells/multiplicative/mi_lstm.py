@@ -55,10 +55,10 @@ class MILSTM(Gated):
       beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
       beta2_init: initial value of :math:`\beta_2`; None leaves the term out. Without both it is the form that the paper
         calls MI-simple.
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       carry_dtype: of c; None means at least float32.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, there is a forget bias without b, or a normalizer does not fit a site.
@@ -99,7 +99,7 @@ class MILSTM(Gated):
             )
 
     def draw(self, key: Key, in_features: int) -> MILSTMParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         shape = (GATES, self.hidden_features)
         return MILSTMParams(
             **self.draw_gated(key, in_features, FORGET, self.forget_bias),

@@ -64,7 +64,7 @@ class MIRNN(NamedActivation, Ungated):
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -96,7 +96,7 @@ class MIRNN(NamedActivation, Ungated):
     carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
 
     def draw(self, key: Key, in_features: int) -> MIRNNParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
         return MIRNNParams(
@@ -117,7 +117,7 @@ class MIRNN(NamedActivation, Ungated):
         return ReadyMIRNN(kernel, Kernel(recurrent), by, params.norm)
 
     def recur(self, ready: ReadyMIRNN, carry: ElmanCarry) -> Float[Array, "*B H"]:
-        """The recurrent product a_t, in at least float32."""
+        """Computes the recurrent product a_t in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def step(

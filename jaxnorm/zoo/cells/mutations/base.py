@@ -51,7 +51,7 @@ class Mutation(Frame):
     """The common part of the mutations; not a cell itself.
 
     Attributes:
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each gate.
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
     """
 
     _: dataclasses.KW_ONLY
@@ -75,7 +75,7 @@ class Mutation(Frame):
         return CellNorms(input=(len(self.input_gates), hidden), recurrent=(len(self.recurrent_gates), hidden))
 
     def draw(self, key: Key, in_features: int) -> MUTParams:
-        """The weights; ``init`` compiles this."""
+        """Draws the weights; ``init`` compiles this."""
         where, hidden, dtype = f"{type(self).__name__}.init", self.hidden_features, self.param_dtype
         if len(self.input_gates) < len(GATES) and in_features != hidden:
             raise ValueError(

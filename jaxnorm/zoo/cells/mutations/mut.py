@@ -38,7 +38,7 @@ class MUT1(Mutation):
         product (r, z, and n with "projected").
       recurrent_init: initializer of U, drawn for r and n (H, H) apart; a tuple gives one for each.
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site; by ``init`` if the
@@ -88,7 +88,7 @@ class MUT1(Mutation):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, the product of the candidate, and output of one step."""
+        """Computes the gates, the candidate's product and the output of one step."""
         r_x, z, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
         h = carry.h.astype(a_t.dtype)
         r_h, m_r = self.recurrent_side(ready, "r", a_t, stats_t, where_t)
@@ -124,7 +124,7 @@ class MUT2(Mutation):
         product (z, n, and before them r with "projected").
       recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each (r, z, n).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site; by ``init`` if the
@@ -168,7 +168,7 @@ class MUT2(Mutation):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, the product of the candidate, and output of one step."""
+        """Computes the gates, the candidate's product and the output of one step."""
         r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
         h = carry.h.astype(a_t.dtype)
         a_r, a_z = jnp.split(a_t, 2, axis=-1)
@@ -199,7 +199,7 @@ class MUT3(Mutation):
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each (r, z, n).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
