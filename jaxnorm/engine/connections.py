@@ -1,4 +1,4 @@
-"""Stacks with connections past a layer: residual ones, and from the input and to the output."""
+"""Stacks with connections that bypass layers: residual ones, and skips from the input and to the output."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,16 +23,16 @@ def residual_stack(
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     **options: Any,
 ) -> Unrolled:
-    r"""Runs several cells one upon the other, each adding its input to its output.
+    r"""Stacks several cells, each adding its input to its output.
 
     .. math:: x^{k+1}_t = x^k_t + \text{cell}_k(x^k)_t \quad (k \ge \text{first}), \qquad x^{k+1}_t =
        \text{cell}_k(x^k)_t \quad (k < \text{first})
 
     Args:
-      cells: the cells, the one nearest to the input (k = 0) first.
+      cells: the cells, from input (k = 0) to output.
       params: the weights of each; cell k takes ``cells[k - 1].out_features`` features.
       xs: inputs, as for :func:`unroll`.
-      first: the first layer with a residual connection. By default the one after the first, since inputs seldom have as
+      first: the first layer with a residual connection. The default is the second layer, since inputs seldom have as
         many features as the outputs of a layer.
       carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
@@ -40,11 +40,11 @@ def residual_stack(
       **options: further options of :func:`stack`.
 
     Returns:
-      Unrolled with the outputs of the last layer, its input added, and tuples of the carries and moments of all.
+      Unrolled with the outputs of the last layer, plus its input, and tuples of all carries and moments.
 
     Raises:
-      ValueError: there is no cell, a sequence has another length than ``cells``, ``first`` is no layer, or a layer with
-        a residual connection has other features in than out.
+      ValueError: there is no cell, a sequence has another length than ``cells``, ``first`` is not a layer, or a layer
+        with a residual connection has different numbers of input and output features.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -90,26 +90,26 @@ def skip_stack(
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     **options: Any,
 ) -> Unrolled:
-    r"""Runs several cells one upon the other; each sees the input too, and the output has the outputs of all.
+    r"""Stacks several cells; each also sees the input, and the output concatenates the outputs of all.
 
     .. math:: y^0 = \text{cell}_0(x), \qquad y^k = \text{cell}_k([y^{k-1}, x]), \qquad y = [y^0, \dots, y^{K-1}]
 
-    with features side by side in brackets.
+    where brackets concatenate features.
 
     Args:
-      cells: the cells, the one nearest to the input first.
-      params: the weights of each; the features that cell k > 0 takes are those of the outputs of the cell before, and
-        after them those of ``xs``.
+      cells: the cells, from input to output.
+      params: the weights of each; cell k > 0 takes the output features of the previous cell, followed by the features
+        of ``xs``.
       xs: inputs, as for :func:`unroll`.
-      input_to_all: whether each cell sees the input; else all but the first see the outputs before them alone.
-      all_to_output: whether the outputs of all cells are handed out, side by side; else those of the last.
+      input_to_all: whether each cell sees the input; otherwise all cells after the first see only the previous outputs.
+      all_to_output: whether to return the concatenated outputs of all cells; otherwise only those of the last.
       carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
       key: randomness; each cell gets a key of its own.
       **options: further options of :func:`stack`.
 
     Returns:
-      Unrolled with the outputs, and tuples of the carries and moments of all.
+      Unrolled with the outputs, and tuples of all carries and moments.
 
     Raises:
       ValueError: there is no cell, or a sequence has another length than ``cells``.
@@ -145,7 +145,7 @@ def skip_stack(
 
 
 def _without_padding(xs: Array, options: dict[str, Any]) -> Array:
-    """Inputs with zeros at masked steps, which may hold anything; bad masks are left to ``unroll``."""
+    """Replaces masked inputs, which may hold anything, by zeros; ``unroll`` checks the masks."""
     time, lengths, where = options.get("time_axis", 0), options.get("lengths"), options.get("where")
     steps = jnp.moveaxis(xs, time, 0)
     real = None if where is None else jnp.moveaxis(jnp.asarray(where), time % xs.ndim, 0)

@@ -1,4 +1,4 @@
-"""Rows of statistics of time steps: which serves an example at a step, and into which what was measured there goes."""
+"""Rows of per-step statistics: finds the row that serves an example at a step, and the rows that its moments enter."""
 
 import math
 from functools import partial
@@ -15,13 +15,13 @@ from jaxnorm.norms.core.rows import lay_in_order
 
 
 def count_rows(cell: Cell, stats: Any) -> int:
-    """How many rows of statistics there are: those to normalize with, else those that a cell lays."""
+    """Returns the number of rows: that of the statistics to normalize with, else that of the moments of the cell."""
     tables = jax.tree.leaves(stats)
     return tables[0].shape[0] if tables else cell.max_steps
 
 
 def serving_rows(stats: Any, age: Int[Array, "T *B"] | None, steps: int) -> Array | None:
-    """The row of running statistics that serves each example at each step; the last one serves all later ages."""
+    """Returns the row of running statistics for each example at each step; the last row serves all later ages."""
     tables = jax.tree.leaves(stats)
     if not tables:
         return None
@@ -29,11 +29,11 @@ def serving_rows(stats: Any, age: Int[Array, "T *B"] | None, steps: int) -> Arra
 
 
 def examples_of_age(age: Int[Array, "T *B"], where: Bool[Array, "T *B"] | None, rows: int) -> Int[Array, "T R"]:
-    """How many real examples belong to each row at each step; the last row is that of all later ages."""
+    """Counts the real examples in each row at each step; the last row holds all later ages."""
     row = jnp.minimum(age, jnp.int32(rows - 1))
     real = jnp.ones(row.shape, jnp.int32) if where is None else where.astype(jnp.int32)
     if any(jax.typeof(row).sharding.spec):
-        # On a mesh with explicit axes there is no sum by index over examples that are spread.
+        # On a mesh with explicit axes, segment_sum does not work on sharded examples: compare and sum instead.
         every = jnp.arange(rows, dtype=jnp.int32).reshape((1,) * row.ndim + (rows,))
         here = jnp.where(row[..., None] == every, real[..., None], jnp.int32(0))
         return jnp.sum(here, axis=tuple(range(1, row.ndim)))
@@ -43,12 +43,12 @@ def examples_of_age(age: Int[Array, "T *B"], where: Bool[Array, "T *B"] | None, 
 
 
 def lay_rows(cell: Cell, measured: CellNorms, examples: Int[Array, "T R"] | None) -> CellNorms:
-    """Lays what was measured at each step, at all sites, into the rows of a cell.
+    """Averages the moments of all steps, at all sites, into the rows of a cell.
 
     Args:
       cell: the cell.
-      measured: moments with a leading axis of steps, in the order of processing if ``examples`` is None.
-      examples: how many examples of each age there are at each step; None if every example is as old as the sequence.
+      measured: moments with a leading axis of steps, in processing order if ``examples`` is None.
+      examples: the number of examples of each age at each step; None if every example is as old as the sequence.
     """
     spanned: dict[Any, Any] = {None: examples}
 
@@ -74,30 +74,30 @@ def lay_rows(cell: Cell, measured: CellNorms, examples: Int[Array, "T R"] | None
 
 
 def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:
-    r"""Each step into the rows of its examples' ages.
+    r"""Averages each step into the rows of the ages of its examples.
 
     .. math::
        w_{t,r} = \frac{n_{t,r}}{n_r}, \qquad n_r = \sum_t n_{t,r}, \qquad
        \mu_r = \sum_t w_{t,r} \mu_t, \qquad
        \sigma_r^2 = \sum_t w_{t,r} \bigl(\sigma_t^2 + (\mu_t - \mu_r)^2\bigr)
 
-    with :math:`n_{t,r}` the part of the elements behind step t that belongs to examples of age r.
+    where :math:`n_{t,r}` is the share of the elements of step t that belongs to examples of age r.
 
     Args:
       measured: statistics with a leading axis of T steps.
-      examples: how many examples of each age there are at each step, over everything that the statistics span.
+      examples: the number of examples of each age at each step, summed over all devices that the statistics span.
 
     Returns:
       Moments with a leading axis of R rows. Their counts :math:`n_r` add up to those of ``measured``.
     """
-    if measured.count.ndim > 1:  # features with counts of their own have weights of their own
+    if measured.count.ndim > 1:  # each feature has its own count, so its own weights
         apart: Moments = jax.vmap(lay_by_age, (1, None), 1)(measured, examples)
         return apart
     dtype = measured.count.dtype
     every = jnp.sum(examples, axis=1).astype(dtype)
     parts = examples.astype(dtype) * ratio(measured.count, every)[:, None]
     count = jnp.sum(parts, axis=0)
-    # Exactly one where a row has a single step, so that it is that step.
+    # The weight is exactly one if a row has a single step, so the row equals that step.
     weight = parts / jnp.where(count > 0, count, jnp.ones((), dtype))[None]
 
     def average(weight: Array, values: Array) -> Array:
@@ -105,7 +105,7 @@ def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:
 
     @jax.checkpoint
     def shared(mean: Array, weight: Array) -> tuple[Array, Array]:
-        # What the product of all rows lost of the digits of this mean, and the spread around it.
+        # Correct the rounding of the mean that the matmul over all rows lost, and measure the spread around it.
         deviation = measured.mean - mean[None]
         shift = average(weight, deviation)
         return mean + shift, average(weight, jnp.square(deviation)) - jnp.square(shift)

@@ -1,4 +1,4 @@
-"""Batch statistics of whole sequences for a norm of the input product, taken before the loop."""
+"""Measures batch statistics of whole sequences for a norm of the input product, before the loop."""
 
 from typing import Any
 
@@ -21,22 +21,21 @@ def sequence_statistics(
     lengths: Integer[Array, "*B"] | None = None,
     where: Bool[Array, "T *B"] | None = None,
 ) -> CellNorms:
-    r"""The statistics of a cell's input product over the batch and all real steps together.
+    r"""Measures the statistics of a cell's input product over the batch and all real steps together.
 
     .. math::
        \mu_k = \frac1n \sum_i \sum_{t \le T_i} (x_t W)_{i,k}, \qquad
        \sigma_k^2 = \frac1n \sum_i \sum_{t \le T_i} \bigl((x_t W)_{i,k} - \mu_k\bigr)^2
 
-    with n the number of real steps. Handed to :func:`unroll` as ``stats`` they make batch normalization of the
-    input product sequence-wise, with gradients that go through them; to ``cell.update_running`` they are the
-    moments of a call.
+    with n the number of real steps. Pass them to :func:`unroll` as ``stats`` for sequence-wise batch normalization of
+    the input product; gradients flow through them. Pass them to ``cell.update_running`` as the moments of a call.
 
     Args:
-      cell: a cell whose norm at the site ``input`` has batch statistics, and no other one.
+      cell: a cell with batch statistics at the site ``input``, and at no other.
       params: its weights.
       xs: inputs, time first.
       lengths: number of real steps of each example.
-      where: True on real steps; masked ones may hold anything, NaN included.
+      where: True on real steps; masked inputs may hold anything, even NaN.
 
     Returns:
       CellNorms(input=Moments) with one row.
@@ -55,7 +54,8 @@ def sequence_statistics(
       >>> running = cell.update_running(cell.initial_stats(), stats)
 
     Notes:
-      The input product is made twice, here and in the loop. Steps must be known to their end: not for language models.
+      This computes the input product twice, here and in the loop. It needs all future steps, so it is not for language
+      models.
 
     Reference:
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,

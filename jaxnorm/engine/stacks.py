@@ -1,4 +1,4 @@
-"""Several cells: one upon the other, and in both directions. Callers of :func:`unroll`, nothing more."""
+"""Runs several cells: stacked, and in both directions. These functions only call :func:`unroll`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from jaxnorm.engine.unroll import Unrolled, unroll
 
 
 def _each(caller: str, name: str, value: Any | None, count: int) -> Sequence[Any]:
-    """One entry for each cell; None for each if there is none."""
+    """Returns one entry per cell; None for each cell if ``value`` is None."""
     if value is None:
         return (None,) * count
     if not isinstance(value, list | tuple) or (hasattr(value, "_fields") and not isinstance(value, Directions)):
@@ -36,7 +36,7 @@ def _advise_several(name: str, value: Any) -> str:
 
 
 def check_cells(caller: str, cells: Any) -> None:
-    """Raises TypeError unless there is a list or tuple of cells."""
+    """Raises TypeError unless ``cells`` is a list or tuple of cells."""
     if not isinstance(cells, list | tuple):
         raise TypeError(
             f"{caller}: cells must be a list or tuple of cell specs such as (ln_lstm(128), ln_lstm(128)), got "
@@ -56,20 +56,20 @@ def stack(
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     **options: Any,
 ) -> Unrolled:
-    """Runs several cells one upon the other: the outputs of each are the inputs of the next.
+    """Stacks several cells: the outputs of each are the inputs of the next.
 
     Args:
-      cells: the cells, the one nearest to the input first.
+      cells: the cells, from input to output.
       params: the weights of each; cell k takes ``cells[k - 1].out_features`` features.
       xs: inputs, as for :func:`unroll`.
       carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
       key: randomness; each cell gets a key of its own.
-      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and what belongs to the method, as for
+      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and the options of the method, as for
         :func:`unroll`.
 
     Returns:
-      Unrolled with the outputs of the last cell, and tuples of the carries and moments of all.
+      Unrolled with the outputs of the last cell, and tuples of all carries and moments.
 
     Raises:
       ValueError: there is no cell, or a sequence has another length than ``cells``.
@@ -100,7 +100,7 @@ def run_layers(
     key: Any,
     options: dict[str, Any],
 ) -> Unrolled:
-    """Runs cells in turn; ``after(layer, given, outputs)`` makes of a layer's inputs and outputs what the next gets."""
+    """Runs cells in turn; ``after(layer, given, outputs)`` turns a layer's inputs and outputs into the next inputs."""
     check_cells(caller, cells)
     if key is not None:
         _validate.key(caller, "key", key)
@@ -127,14 +127,14 @@ def run_layers(
 
 
 class Directions(NamedTuple):
-    """One thing for each direction."""
+    """One entry for each direction."""
 
     forward: Any
     backward: Any
 
 
 def concatenate(forward: Float[Array, "..."], backward: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The features of both directions side by side."""
+    """Concatenates the features of both directions."""
     return jnp.concatenate([forward, backward], axis=-1)
 
 
@@ -157,14 +157,14 @@ def bidirectional(
       cells: the cell for each direction, forward first.
       params: the weights of each.
       xs: inputs, as for :func:`unroll`.
-      carry: the state of each before its first step; None starts anew.
-      reset: True at the first step of every sequence, as for a forward run; for the other direction it is moved to
-        the last step of the sequence before.
+      carry: the state of each before its first step; None starts from the initial carries.
+      reset: True at the first step of every sequence, as for a forward run; the backward direction moves each reset to
+        the last step of the previous sequence.
       stats: running statistics of each; None measures.
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
-      merge: makes one output of both; concatenates features unless given.
-      **options: ``lengths``, ``where`` and what belongs to the method, as for :func:`unroll`.
+      merge: merges the two outputs; by default it concatenates features.
+      **options: ``lengths``, ``where`` and the options of the method, as for :func:`unroll`.
 
     Returns:
       Unrolled with merged outputs, and Directions of carries and moments.
@@ -217,7 +217,7 @@ def bidirectional(
 
 
 def _sequence_ends(reset: Array, time_axis: int) -> Array:
-    """Moves each sequence start to the last step of the sequence before it."""
+    """Moves each sequence start to the last step of the previous sequence."""
     starts = jnp.moveaxis(reset, time_axis, 0)
     ends = jnp.concatenate([starts[1:], jnp.zeros_like(starts[:1])])
     return jnp.moveaxis(ends, 0, time_axis)

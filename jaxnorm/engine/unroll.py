@@ -1,4 +1,4 @@
-"""Running a cell over sequences: the public call, with masks, lengths, resets, directions and layouts."""
+"""Runs a cell over sequences: the public call, with masks, lengths, resets, directions and layouts."""
 
 import math
 from functools import partial
@@ -33,19 +33,19 @@ from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_r
 
 
 class Unrolled(NamedTuple):
-    """What :func:`unroll` returns.
+    """The result of :func:`unroll`.
 
     Attributes:
       outputs: laid out like the input.
-      carry: that after the last step; hand it on to continue.
-      moments: what the normalizers measured, for ``cell.update_running`` and :func:`jaxnorm.population`, laid into the
-        ``max_steps`` rows of the cell (leading axis); empty where running statistics were used. Row r averages the
-        statistics of the steps at which examples of age r were normalized (r real steps after their sequence began; the
-        last row is that of all later ages), weighted by how many they were, and its variance has the spread between
-        the means of these steps. Its count is the number of elements that these examples were: the rows share out what
-        was measured, so that pieces and devices weigh as much as they measured, and a row that no example was in has
-        count zero. Where each age comes at one step the row is that step, with the count that ``ddof=1`` corrects by;
-        where the ages mix within steps ``ddof=1`` corrects rows with few examples too much.
+      carry: the carry after the last step; pass it to the next call to continue.
+      moments: the moments that the normalizers measured, for ``cell.update_running`` and :func:`jaxnorm.population`, in
+        the ``max_steps`` rows of the cell (leading axis); empty if you passed running statistics. Row r serves the
+        examples of age r (r real steps after their sequence began); the last row serves all later ages. It averages the
+        statistics of the steps with examples of that age, weighted by the number of such examples, and its variance
+        includes the spread between the means of these steps. The count of a row is the number of elements that its
+        examples contributed: the rows share the measured counts, so pieces and devices weigh as much as they measured,
+        and a row without examples has count zero. If each age occurs at one step, the row is that step, with the count
+        that ``ddof=1`` corrects by. If ages mix within steps, ``ddof=1`` corrects rows with few examples too much.
     """
 
     outputs: Float[Array, "..."]
@@ -54,13 +54,13 @@ class Unrolled(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Randomness from two sources: for the noise on the initial state, and for the masks of steps and sequences."""
+    """Two keys: one for the noise on the initial state, one for the masks of steps and sequences."""
 
     carry: Any
     masks: Any
 
     def split(self) -> tuple[Any, Any, Any]:
-        """A key for the initial state, one for the steps, one for the whole sequence."""
+        """Returns a key for the initial state, one for the steps and one for the whole sequence."""
         step, sequence = jax.random.split(self.masks)
         return self.carry, step, sequence
 
@@ -87,49 +87,49 @@ def unroll(
 
     .. math:: \text{carry}_t, y_t = \text{cell}(\text{carry}_{t-1}, x_t), \qquad t = 0, \dots, T - 1
 
-    The input product of all steps (of a chunk) is made at once; the loop holds one matrix product a step. A pure
-    function: it works under ``jit``, ``grad``, ``vmap`` and ``shard_map``, on batches that are spread over devices by
-    their sharding, and inside Flax modules, and updates nothing.
+    It computes the input products of all steps (of a chunk) at once; the loop contains one matrix product per step. It
+    is a pure function and updates nothing. It works under ``jit``, ``grad``, ``vmap`` and ``shard_map``, on batches
+    sharded over devices, and inside Flax modules.
 
     Args:
       cell: a spec such as ``ln_lstm(128)``.
       params: its weights, from ``cell.init``.
-      xs: inputs (T, \*B, I): time first, then any number of batch axes (also none), then features. ``time_axis``
-        says where else the time axis is.
-      carry: the state before the first step, as an earlier call returned it; None starts anew, with
-        ``cell.initial_carry``. Entries are cast to the dtypes of the cell.
-      lengths: number of real steps of each example (\*B); the steps after them are masked, and resets there ignored.
-        An example of length zero returns its carry as it came. Lengths above T count as T.
-      where: True on real steps, laid out like ``xs`` without the features. A masked step keeps the carry, puts out
-        zeros and takes no part in statistics; its inputs may hold anything, NaN included.
-      reset: True at t: the carry is replaced by the initial one before step t (masked or not); laid out like ``where``.
+      xs: inputs (T, \*B, I): time first, then any number of batch axes (even none), then features. Pass ``time_axis``
+        if time is another axis.
+      carry: the state before the first step, as an earlier call returned it; None starts from ``cell.initial_carry``.
+        It is cast to the dtypes of the cell.
+      lengths: number of real steps of each example (\*B). All later steps are masked, and resets there are ignored. An
+        example of length zero returns its carry unchanged. Lengths above T count as T.
+      where: True on real steps, laid out like ``xs`` without the features. A masked step keeps the carry, outputs zeros
+        and does not enter statistics; its inputs may hold anything, even NaN.
+      reset: True at t replaces the carry by the initial one before step t (masked or not); laid out like ``where``.
       stats: running statistics to normalize with (inference); None measures each batch (training).
-      key: randomness for cells that need it (noise on the initial state).
-      reverse: runs from the last step to the first; outputs stay at the places of their inputs. With ``lengths`` each
+      key: randomness for cells that need it: for noise on the initial state, and for masks.
+      reverse: runs from the last step to the first; each output keeps the position of its input. With ``lengths`` each
         example begins at its own last real step. A reset at t takes effect before step t is processed.
-      time_axis: the axis of time in ``xs``, ``where``, ``reset`` and in the outputs. Sequences are read and written
-        where they lie; the methods ``scan`` and ``associative`` transpose them once.
-      method: ``"chunked"`` goes a chunk of steps at a time and has a derivative of its own, for reverse mode (also
-        repeated, and forward mode over it as in ``jax.hessian``): it keeps carries only, and makes the gradients of the
-        weights once a chunk instead of once a step. ``"scan"`` is one loop, differentiated by JAX, for forward mode
-        (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"associative"`` goes over all
+      time_axis: the axis of time in ``xs``, ``where``, ``reset`` and the outputs. The chunked method reads and writes
+        sequences in this layout; the methods ``scan`` and ``associative`` transpose them once.
+      method: ``"chunked"`` processes one chunk of steps at a time and has its own derivative, for reverse mode (also
+        repeated, and forward mode over it as in ``jax.hessian``): it saves only carries, and computes the gradients of
+        the weights once per chunk instead of once per step. ``"scan"`` is one loop, differentiated by JAX, for forward
+        mode (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"associative"`` processes all
         steps at once, in about log T rounds, for cells that are linear in the carry (:class:`jaxnorm.zoo.MinGRU`, any
         :class:`LinearCell`).
-      chunk: steps in a chunk of the chunked method; None chooses.
-      save: what the chunked method keeps for the backward pass: the carry before each step (``"carries"``), or that
-        before each chunk (``"chunks"``), from which the others are computed again; least memory with long chunks.
-      truncate: no gradient passes from a step to the one before it at every ``truncate``-th step, counted in processing
-        order from the first (truncated back-propagation). The carry that was handed in gets none then; an initial carry
-        that is learned gets that of the steps up to the first such place after it.
+      chunk: number of steps in a chunk of the chunked method; None chooses it.
+      save: what the chunked method saves for the backward pass: the carry before each step (``"carries"``), or only
+        the carry before each chunk (``"chunks"``), which recomputes the others and takes least memory with long chunks.
+      truncate: stops the gradient from passing to the previous step at every ``truncate``-th step, counted in
+        processing order from the first (truncated back-propagation). A carry that you pass in then gets no gradient; a
+        learned initial carry gets the gradient of the steps up to the first cut after it.
 
     Returns:
       Unrolled(outputs, carry, moments). Outputs have the compute dtype of the cell.
 
     Raises:
-      TypeError: an array has the wrong kind of dtype, ``carry`` the wrong structure, forward mode is asked of the
-        chunked method, or the parallel one of a cell that is not linear.
+      TypeError: an array has the wrong kind of dtype, ``carry`` has the wrong structure, you differentiate the chunked
+        method in forward mode, or use the associative method with a cell that is not linear.
       ValueError: shapes do not fit together, a word is unknown, a number of steps is not positive, ``chunk`` or
-        ``save`` is given with another method than the chunked one, or ``truncate`` with the parallel one.
+        ``save`` comes with a method other than the chunked one, or ``truncate`` with the associative one.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -143,7 +143,7 @@ def unroll(
       True
 
     Notes:
-      With T = 0 the carry comes back as it was. Gradients with respect to masked inputs are zero.
+      With T = 0 the carry comes back unchanged. Gradients with respect to masked inputs are zero.
     """
     check_cell("unroll", "cell", cell)
     check_inputs("unroll", "xs", xs)
@@ -154,7 +154,7 @@ def unroll(
     batch_shape = layout[:time] + layout[time + 1 :]
     where, reset = (check_mask("unroll", n, a, layout, "xs") for n, a in (("where", where), ("reset", reset)))
     lengths = check_lengths("unroll", "lengths", lengths, batch_shape)
-    if not isinstance(params, tuple):  # before jit, which takes arrays only
+    if not isinstance(params, tuple):  # check before jit, which would refuse other objects with its own message
         check_params(cell, params)
     for name, tree in (("params", params), ("carry", carry), ("stats", stats)):
         check_arrays("unroll", name, tree)
@@ -209,7 +209,7 @@ def _unroll(
     save: str,
     truncate: int | None,
 ) -> Unrolled:
-    """Brings everything into one form (one mask with time first, one carry) and hands it to the loop."""
+    """Normalizes the arguments (one time-major mask, one carry) and calls the loop."""
     check_params(cell, params)
     if stats is not None:
         check_stats(cell, stats)
@@ -226,7 +226,7 @@ def _unroll(
         where = real if where is None else where & real
         reset = None if reset is None else reset & real
         if reverse:
-            # Real steps change places and padding stays at the end, so that every example starts at step 0.
+            # Reverse the real steps and leave padding at the end, so that every example starts at step 0.
             order = reversed_steps(lengths, steps)
             xs, where = take_steps(xs, order, time), take_steps(where, order)
             reset = None if reset is None else take_steps(reset, order)
@@ -251,7 +251,7 @@ def _unroll(
     each = Steps(row, where, reset, cut, keys)
 
     def at_once(given: Given, each: Steps) -> Passed:
-        """All steps, time first."""
+        """Runs all steps at once, time first."""
         given = given._replace(xs=jnp.moveaxis(given.xs, time, 0))
         if method == "associative":
             return parallel(cast(LinearCell, cell), given, each, reverse=reverse)
@@ -259,13 +259,13 @@ def _unroll(
 
     if method == "chunked":
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
-        outputs = jax.eval_shape(at_once, given, each).outputs
+        outputs = jax.eval_shape(at_once, given, each).outputs  # only its shape and dtype: the loop needs a buffer
         plan = Plan(cell, length, time, outputs.shape[xs.ndim - 1 :], outputs.dtype, reverse, save == "carries")
         last, ys, measured, _ = chunked(plan, for_reverse_mode(_FORWARD_MODE, given), each)
     else:
         last, ys, measured, _ = at_once(given, each)
         ys = jnp.moveaxis(ys, 0, time)
-    moments = CellNorms()  # given statistics were not measured
+    moments = CellNorms()  # with given statistics there is nothing to measure
     if stats is None:
         examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
         if reverse and examples is None:
@@ -285,7 +285,7 @@ def _start(
     key: Array | None,
     dtype: DType,
 ) -> tuple[Any, Any]:
-    """The carry before the first step, and the one that resets put in its place (None if there are none)."""
+    """Returns the carry before the first step, and the one that a reset restores (None if not needed)."""
 
     def begin(key: Array | None) -> Any:
         return cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)

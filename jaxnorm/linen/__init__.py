@@ -1,9 +1,9 @@
-"""Flax linen modules around the specs: they declare variables, call the core and write back what changed.
+"""Flax linen modules that wrap specs: they declare variables, call the core and write back updated statistics.
 
-A module serves every normalizer and every cell. Weights lie in the collection ``"params"`` under the names of their
-fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics in ``"batch_stats"`` beside them
-(``norm`` / ``input`` / ``mean``, ``var`` and ``count``). Cells that draw masks (:class:`jaxnorm.Zoneout` and the like)
-draw them from the stream ``"dropout"``.
+One module serves all normalizers, another all cells. Weights are in the collection ``"params"`` under the names of
+their fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics in ``"batch_stats"`` likewise
+(``norm`` / ``input`` / ``mean``, ``var`` and ``count``). Cells that draw masks, such as :class:`jaxnorm.Zoneout`, use
+the stream ``"dropout"``.
 """
 
 from jaxnorm.linen.kernel_axes import kernel_axes as kernel_axes

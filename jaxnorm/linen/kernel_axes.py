@@ -1,4 +1,4 @@
-"""Over which axes the inputs of a unit lie, as the layers of a linen model say it; the public name is in ``linen``."""
+"""Finds the axes that hold the inputs of a unit in a linen model; the public name is in ``linen``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,10 @@ PARAMS = "params"
 
 
 def kernel_axes(module: nn.Module, rngs: Any, *args: Any, **kwargs: Any) -> dict[str, Axis]:
-    """The axes that hold the inputs of a unit, for each kernel of a model, as its layers lay them out.
+    """Finds the axes that hold the inputs of a unit, for each kernel of a model, from its layers.
 
-    For ``axis`` of the transformations of ``jaxnorm.optim``, which see arrays only. ``Reparametrized`` finds them
-    itself. Nothing is computed: the model is traced with abstract arrays.
+    Pass the result as ``axis`` to the transformations of ``jaxnorm.optim``, which see only arrays. ``Reparametrized``
+    finds the axes itself. This computes nothing: it traces the model with abstract arrays.
 
     Args:
       module: the model.
@@ -28,8 +28,8 @@ def kernel_axes(module: nn.Module, rngs: Any, *args: Any, **kwargs: Any) -> dict
       **kwargs: for a call of the module.
 
     Returns:
-      Axes by the name of the kernel, its path joined by underscores. Kernels that a layer of another kind holds, or
-      that a transformation stacks (``nn.scan``, ``nn.vmap``), are missing.
+      Axes, keyed by the path of the kernel, joined by underscores. It omits kernels of other kinds of layers, and those
+      that a transformation stacks (``nn.scan``, ``nn.vmap``).
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxnorm.linen
@@ -42,7 +42,7 @@ def kernel_axes(module: nn.Module, rngs: Any, *args: Any, **kwargs: Any) -> dict
 
 
 def traced(module: nn.Module, rngs: Any, args: Any, kwargs: Any) -> tuple[dict[Path, tuple[Axis, int]], Any]:
-    """What layers say of their kernels, with the number of axes as they see it, and the shapes of all variables."""
+    """Collects the axes of kernels and the number of axes that their layers see, and the shapes of all variables."""
     found: dict[Path, tuple[Axis, int]] = {}
 
     def watch(call: Any, call_args: Any, call_kwargs: Any, context: Any) -> Any:
@@ -64,13 +64,13 @@ def traced(module: nn.Module, rngs: Any, args: Any, kwargs: Any) -> tuple[dict[P
 
 
 def fitting(found: Mapping[Path, tuple[Axis, int]], variables: Any) -> dict[Path, Axis]:
-    """The axes of kernels that have the same axes for the whole model as for their layer."""
+    """Keeps the kernels with as many axes in the model as in their layer; ``nn.scan`` and ``nn.vmap`` add axes."""
     whole = {path: leaf.ndim for path, leaf in paths(nn.meta.unbox(variables.get(PARAMS, {})))}
     return {path: axis for path, (axis, ndim) in found.items() if whole.get(path) == ndim}
 
 
 def _layer_axes(layer: Any, weights: Any, args: Any, kwargs: Any) -> Mapping[str, Axis]:
-    """The axes that hold the inputs of a unit in the kernels of one layer."""
+    """Returns the axes that hold the inputs of a unit, for the kernels of one layer."""
     if isinstance(getattr(layer, "cell", None), Cell):
         return known_axes(layer.cell)
     if isinstance(layer, nn.Embed):

@@ -25,7 +25,7 @@ Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
 
 PARAMS, STATS, MASKS = "params", "batch_stats", "dropout"
 SITES = "norm"
-"""Where a cell's running statistics lie: beside the weights of its normalizers."""
+"""The name of a cell's running statistics, the same as that of its normalizers' weights."""
 
 
 class Norm(nn.Module):
@@ -33,8 +33,8 @@ class Norm(nn.Module):
 
     Attributes:
       spec: the normalizer, for example ``BatchNorm()``.
-      use_running_average: whether running statistics are used (True) or those of the batch, which then update them.
-        May be given here or in the call; normalizers without running statistics need neither.
+      use_running_average: whether to use running statistics (True), or the statistics of the batch, which then update
+        the running ones. Pass it here or in the call; normalizers without running statistics need neither.
       param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves both
         to the normalizer.
       partitioning: names of mesh axes for weights, ``{"scale": ("model",)}``, as with ``nn.with_partitioning``.
@@ -71,7 +71,7 @@ class Norm(nn.Module):
         Args:
           x: data.
           use_running_average: see the class.
-          mask: True on real data, broadcastable to ``x``; masked elements give zeros and reach no statistic.
+          mask: True on real data, broadcastable to ``x``; masked elements give zeros and enter no statistics.
 
         Returns:
           An array like ``x``.
@@ -93,22 +93,22 @@ class Norm(nn.Module):
 
 
 class RNN(nn.Module):
-    r"""A cell over whole sequences, with the arguments and the results of ``flax.linen.RNN``.
+    r"""Runs a cell over whole sequences, with the arguments and results of ``flax.linen.RNN``.
 
     Attributes:
-      cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+      cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers.
       time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
       return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
-      reverse: whether sequences are processed from their last real step to the first.
-      keep_order: whether outputs of a reversed run stay at the places of their inputs; otherwise they come in the
-        order of processing, with padding still at the end.
-      use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
-        which then update them. May be given here or in the call; other cells need neither.
-      deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw them
-        (False). May be given here or in the call; without either the spec says it.
-      engine: how the loop is run: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
-      partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. A variable is named by its
-        path (``norm_cell_scale``) or by the end of it (``scale`` for those at all sites).
+      reverse: whether to process sequences from their last real step to the first.
+      keep_order: whether each output of a reversed run keeps the position of its input; otherwise outputs come in
+        processing order, with padding still at the end.
+      use_running_average: whether cells with batch statistics use the running ones (True), or those of the batch, which
+        then update the running ones. Pass it here or in the call; other cells need neither.
+      deterministic: whether cells that draw masks compute expectations instead (True), as in evaluation, or draw masks
+        (False). Pass it here or in the call; otherwise the spec decides.
+      engine: options of the loop: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+      partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. Name a variable by its path
+        (``norm_cell_scale``) or by the end of its path (``scale`` for all sites).
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
@@ -151,18 +151,19 @@ class RNN(nn.Module):
         use_running_average: bool | None = None,
         deterministic: bool | None = None,
     ) -> Any:
-        r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
+        r"""Runs the cell over ``inputs``; an argument that is None takes the value of the attribute.
 
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
-            number of axes, also none.
-          initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
-          init_key: randomness for noise on the initial state, where a cell has it; masks are drawn from the stream
-            ``"dropout"``, as is the noise of cells that have both and get no ``init_key``.
-          seq_lengths: number of real steps of each example (\*batch). Outputs after them are zero, and an example of
-            length zero returns its carry as it came.
+            number of axes, even none.
+          initial_carry: the state before the first step, as an earlier call returned it; None starts from the cell's
+            initial carry.
+          init_key: randomness for noise on the initial state, if the cell has any. Masks use the stream ``"dropout"``;
+            so does the noise if a cell has both and you pass no ``init_key``.
+          seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
+            length zero returns its carry unchanged.
           mask: True on real steps, laid out like ``inputs`` without features.
-          reset: True where the carry is replaced by the initial one before the step, laid out like ``mask``.
+          reset: True replaces the carry by the initial one before the step; laid out like ``mask``.
           return_carry: see the class.
           time_major: see the class.
           reverse: see the class.
@@ -218,24 +219,23 @@ class RNN(nn.Module):
 class RNNCell(nn.RNNCellBase):
     """One step of a cell, for ``flax.linen.RNN``, ``flax.linen.Bidirectional`` and ``flax.linen.scan``.
 
-    Inside ``flax.linen.RNN`` a cell with batch statistics needs its collection carried from step to step:
-    ``nn.RNN(RNNCell(cell, use_running_average=False), variable_carry="batch_stats")``, for initialization (without
-    ``initial_carry``: the variables are made where that driver asks for the carry) and for training, with
-    ``mutable=["batch_stats"]``. For inference either keep both, nothing changes then, or give
+    Inside ``flax.linen.RNN`` a cell with batch statistics must carry its collection from step to step:
+    ``nn.RNN(RNNCell(cell, use_running_average=False), variable_carry="batch_stats")``. Use this for initialization
+    (without ``initial_carry``, since the variables are created when that driver asks for the carry) and for training,
+    with ``mutable=["batch_stats"]``. For inference either keep both, which changes nothing, or pass
     ``variable_broadcast=("params", "batch_stats")`` in place of ``variable_carry``. In training each step updates the
-    row of its own time step. Steps that share a row (all beyond ``max_steps``) update it one after the other, where
-    :class:`RNN` pools them first.
-    :class:`RNN` is the faster of the two: it makes the input products of all steps at once.
+    row of its own time step. Steps that share a row (all beyond ``max_steps``) update it one after another, whereas
+    :class:`RNN` pools them first. :class:`RNN` is also faster: it computes the input products of all steps at once.
 
-    A cell that draws masks needs the stream ``"dropout"`` in ``split_rngs`` of that driver. With ``True`` there
-    (``nn.RNN(RNNCell(cell), split_rngs={"params": False, "dropout": True})``) each step draws anew, as it has to be for
-    masks of each step (Zoneout, RecurrentDropout); masks that belong to a whole sequence are drawn anew at each step,
-    too. With ``False`` all steps have the same masks, as it has to be for those (VariationalDropout, DropConnect,
-    RecurrentDropout with ``per="sequence"``). Cells with masks of both kinds need :class:`RNN`.
+    A cell that draws masks needs the stream ``"dropout"`` in ``split_rngs`` of that driver. With ``True``
+    (``nn.RNN(RNNCell(cell), split_rngs={"params": False, "dropout": True})``) each step draws new masks. Masks of
+    single steps (Zoneout, RecurrentDropout) need that, but masks of a whole sequence then change at every step, too.
+    With ``False`` all steps share the same masks, which masks of a whole sequence need (VariationalDropout,
+    DropConnect, RecurrentDropout with ``per="sequence"``). Cells with both kinds of masks need :class:`RNN`.
 
     Attributes:
-      cell: the spec of the cell; it has the dtypes and initializers.
-      use_running_average: whether cells with batch statistics use the running ones; other cells need nothing.
+      cell: the spec of the cell; it sets the dtypes and initializers.
+      use_running_average: whether cells with batch statistics use the running ones; other cells do not need it.
       deterministic: whether cells that draw masks compute expectations instead; None leaves it to the spec.
       partitioning: names of mesh axes for weights, see :class:`RNN`.
 
@@ -258,7 +258,7 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
-        """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
+        """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
         params = _cell_weights(self, inputs.shape[-1])
         stats = _Statistics(self, {SITES: self.cell.initial_stats()})
         use_running = stats.exist and nn.merge_param("use_running_average", self.use_running_average, None)
@@ -278,10 +278,10 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.nowrap
     def initialize_carry(self, rng: PRNGKeyArray | Shaped[Array, "2"] | None, input_shape: tuple[int, ...]) -> Carry:
-        r"""The carry before the first step, for inputs of the given shape (\*batch, features).
+        r"""Makes the carry before the first step, for inputs of the given shape (\*batch, features).
 
-        Where the initial carry is learned the module must be bound, as it is inside ``flax.linen.RNN``; the carry of
-        an unbound module is the one that training starts from.
+        For a learned initial carry the module must be bound, as it is inside ``flax.linen.RNN``. An unbound module
+        returns the carry that training starts from.
         """
         input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         params = None
@@ -298,7 +298,7 @@ class RNNCell(nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """Inputs have one feature axis."""
+        """The number of feature axes of the inputs: one."""
         return 1
 
 
@@ -308,7 +308,7 @@ def _cell_weights(module: Any, in_features: int) -> PyTree:
 
 
 def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
-    """The cell as it is asked for, in training or at test time, and a key if it draws masks."""
+    """Returns the cell in training or evaluation mode, and a key if it draws masks."""
     cell: Cell = module.cell
     if module.deterministic is not None or deterministic is not None:
         value = nn.merge_param("deterministic", module.deterministic, deterministic)
@@ -317,7 +317,7 @@ def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
 
 
 def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> PyTree:
-    """Declares the weights, a variable for each field, and returns them in their own structure."""
+    """Declares the weights, one variable per field, and returns them as the NamedTuples of the spec."""
     partition = option_finder(type(module).__name__, module.partitioning, [path for path, _ in paths(template)])
 
     def boxed(key: Any) -> dict[str, Any]:
@@ -330,7 +330,7 @@ def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> Py
 
     names = list(to_names(template))
     missing = any(not module.has_variable(PARAMS, name) for name in names)
-    # All are drawn at once, so that the weights are those of ``cell.init`` with this key.
+    # Draw all weights at once, so that they equal those of ``cell.init`` with this key.
     fresh = boxed(module.make_rng(PARAMS)) if missing and module.is_mutable_collection(PARAMS) else None
 
     def declare(name: str) -> Any:
@@ -340,7 +340,7 @@ def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> Py
 
 
 class _Statistics:
-    """The running statistics of a module: variables for each field, read and written in their own structure."""
+    """The running statistics of a module: one variable per field, read and written as the tuples of the spec."""
 
     def __init__(self, module: Any, initial: PyTree) -> None:
         start = to_names(initial)
@@ -363,7 +363,7 @@ class _Statistics:
         return from_names(self._initial, {name: variable.value for name, variable in self._variables.items()})
 
     def update(self, change: Callable[[PyTree], PyTree]) -> None:
-        """Writes changed statistics back; initialization changes none."""
+        """Writes changed statistics back, except in initialization."""
         if self._variables and not self._initializing:
             changed = to_names(change(self.value))
             for name, variable in self._variables.items():
@@ -371,5 +371,5 @@ class _Statistics:
 
 
 def _fold_cell(module: Any, stats: _Statistics, moments: PyTree) -> None:
-    """Folds what a call measured."""
+    """Folds the moments of a call into the running statistics."""
     stats.update(lambda running: {SITES: rule(module, module.cell, running).update_running(running[SITES], moments)})

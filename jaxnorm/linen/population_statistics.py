@@ -1,4 +1,4 @@
-"""Population statistics of linen modules, in one call."""
+"""Computes population statistics of linen modules in one call."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,18 +21,19 @@ MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(bn_lstm({}
 
 
 class _Places:
-    """Where in the variables the modules lie that took part in a call, found while it is traced."""
+    """Records the paths of the modules that took part in a call, while JAX traces it."""
 
     def __init__(self) -> None:
         self.paths: set[tuple[str, ...]] = set()
 
 
-# Part of the key of every cache of jit: what was traced outside would fold by the rule of the spec.
+# A user context is part of every jit cache key. So a function traced outside of population is traced again inside;
+# otherwise it would update statistics by the rule of its spec.
 _asked: Any = jax.make_user_context(default_value=None)  # type: ignore[no-untyped-call]
 
 
 def rule(module: nn.Module, spec: Any, stats: PyTree) -> Any:
-    """The spec by whose rule statistics are folded: its own, unless population statistics are asked for."""
+    """Returns the spec whose rule updates the statistics: its own, unless ``population`` runs the module."""
     places = _asked.value
     exact = None if places is None else measuring(spec, stats)
     if exact is None:
@@ -51,28 +52,28 @@ def population(
     method: Callable[..., Any] | str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Replaces the running statistics of a model by those of a data set, with its weights frozen.
+    """Replaces the running statistics of a model by statistics of a data set, with frozen weights.
 
-    Every :class:`Norm`, :class:`RNN` and :class:`RNNCell` of the model gets the average of what it measures in the
-    batches, by :func:`jaxnorm.population`.
+    Every :class:`Norm`, :class:`RNN` and :class:`RNNCell` of the model gets the average of its measurements over
+    the batches, by :func:`jaxnorm.population`.
 
     Args:
       module: the model.
-      variables: its variables, as ``init`` and training made them.
-      batches: the inputs of one batch after the other; a tuple holds the arguments of a call. Labels are left out:
+      variables: its variables, from ``init`` and training.
+      batches: the inputs, batch by batch; a tuple holds the arguments of a call. Leave labels out:
         ``(images for images, labels in data)``.
-      ddof: 1 for the m/(m-1) of Algorithm 2 of batch normalization; 0 without it, as recurrent batch normalization has
-        it, and where ages mix within the steps of a cell.
-      rngs: as for ``module.apply``; each batch gets keys of its own.
+      ddof: 1 applies the m/(m-1) of Algorithm 2 of batch normalization; 0 does not: for recurrent batch normalization,
+        and if ages mix within the steps of a cell.
+      rngs: as for ``module.apply``; each batch gets its own keys.
       method: as for ``module.apply``.
-      **options: keywords of the call, which has to train: ``train=True``, or ``use_running_average=False``.
+      **options: keywords of the call, which must train: ``train=True``, or ``use_running_average=False``.
 
     Returns:
-      The variables, with other ``"batch_stats"``. Rows that no batch has seen stay as they were, as do normalizers
-      whose statistics are no means and variances, or whose training looks at running ones.
+      The variables with new ``"batch_stats"``. Rows without examples keep their values. So do normalizers whose
+      statistics are not means and variances, or whose training reads running statistics.
 
     Raises:
-      ValueError: there is no batch, or no batch statistics, or none are measured.
+      ValueError: there is no batch, or no batch statistics, or the call measures none.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
@@ -84,7 +85,7 @@ def population(
       (Array([3.], dtype=float32), Array([5.], dtype=float32))
 
     Notes:
-      The call is compiled, once for each shape of batch.
+      The call compiles once for each batch shape.
     """
     _objects.require(WHERE, "module", module, nn.Module, MODULE)
     if not isinstance(variables, Mapping):
@@ -125,14 +126,14 @@ def population(
 
 
 def _moments(named: Any) -> Any:
-    """Statistics as Moments, from their variables by name."""
+    """Builds Moments from variables keyed by name."""
     if set(named) == set(Moments._fields):
         return Moments(**named)
     return {name: _moments(below) for name, below in named.items()}
 
 
 def _with(named: Any, stats: Mapping[tuple[str, ...], Any]) -> Any:
-    """The variables with other statistics at some paths."""
+    """Replaces the statistics at some paths of the variables."""
     changed = dict(paths(named))
     for path, tree in stats.items():
         changed |= {(*path, *end): leaf for end, leaf in paths(tree)}

@@ -1,4 +1,4 @@
-"""Weight normalizers around linen modules; the public name is in ``jaxnorm.linen``."""
+"""Normalizes the weights of linen modules; the public name is in ``jaxnorm.linen``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,26 +19,26 @@ MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(ln_lstm({}
 
 
 class Reparametrized(nn.Module):
-    """Any module with normalized kernels, by any weight normalizer.
+    """Any module with kernels normalized by any weight normalizer.
 
-    The kernels of the wrapped module stay what they were, the trained weights v of the papers; normalized ones are
-    made from them for each call and never stored. Scales lie in ``params`` under ``scale``, states in ``batch_stats``
-    under ``state``, by the path of their kernel. Around a whole RNN kernels are normalized once a sequence; around a
-    cell inside ``flax.linen.RNN`` they are made at every step, which is the same but slower. A normalizer with a state
-    belongs around the whole RNN.
+    The wrapped module keeps its trained kernels, the papers' v; each call computes normalized ones and never stores
+    them. Scales are in ``params`` under ``scale``, states in ``batch_stats`` under
+    ``state``, keyed by the path of their kernel. Wrap a whole RNN to normalize kernels once a sequence; around a cell
+    inside ``flax.linen.RNN`` they are computed at every step, with the same values but slower. Wrap the whole RNN if
+    the normalizer has a state.
 
     Attributes:
       module: the module: a layer, an RNN, a cell, a whole model.
-      kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``; or several by name,
-        ``{"recurrent": WeightNorm()}``. A variable is named by its path (``cell_hi_kernel``) or by the end of it.
-      axis: the axes that hold the inputs of a unit, for weight normalizers that have no ``axis`` of their own: one
-        for all; or by name as in ``kernels``, ``{"out_kernel": (0, 1)}``; or a function of the path, a tuple of names,
-        and the array. None in their place leaves a weight alone. Without it, and for weights that a mapping does not
-        name, they are those of Flax's layers and of this library's cells, for which the module is traced once more,
-        with abstract arrays.
-      update_stats: whether states are brought up to date before they are used, as in training; only where they can be
-        stored (``mutable=["batch_stats"]``). May be given here or in the call; normalizers without a state, or with
-        one that never changes, need neither.
+      kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``, or several keyed by name,
+        ``{"recurrent": WeightNorm()}``. Name a variable by its path (``cell_hi_kernel``) or by the end of its path.
+      axis: the axes that hold the inputs of a unit, for weight normalizers without an ``axis`` of their own. Pass one
+        for all, or several keyed as in ``kernels``, ``{"out_kernel": (0, 1)}``, or a function of the path (a tuple of
+        names) and the array. None instead of axes leaves a weight alone. By default, and for weights that a mapping
+        does not name, Flax's layers and the cells of this library declare them; to find them, the module is traced once
+        more with abstract arrays.
+      update_stats: whether to update states before use, as in training. The states must be mutable
+        (``mutable=["batch_stats"]``). Pass it here or in the call; normalizers without a state, or with a constant one,
+        need neither.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
@@ -60,19 +60,19 @@ class Reparametrized(nn.Module):
 
     @nn.compact
     def __call__(self, *args: Any, update_stats: bool | None = None, **kwargs: Any) -> Any:
-        """Calls the wrapped module with normalized kernels; all other arguments are its own.
+        """Calls the wrapped module with normalized kernels; it gets all other arguments.
 
         Args:
-          *args: for the module.
+          *args: arguments of the module.
           update_stats: see the class.
-          **kwargs: for the module.
+          **kwargs: keywords of the module.
 
         Returns:
-          What the module returns.
+          The result of the module.
 
         Raises:
-          TypeError: a name belongs to no variable, or there is none to normalize.
-          ValueError: it is not certain where the inputs of a unit lie: ``axis`` has to say it.
+          TypeError: a name matches no variable, or there is no variable to normalize.
+          ValueError: the axes of a unit's inputs are not known: pass ``axis``.
         """
         kept: dict[Path, Any] = {}
         known = self._known_axes(args, kwargs)
@@ -95,7 +95,7 @@ class Reparametrized(nn.Module):
         return run(self.module)
 
     def _known_axes(self, args: Any, kwargs: Any) -> dict[Path, Axis]:
-        """What the layers inside say of their kernels, where a weight normalizer asks for it."""
+        """Finds the axes that the inner layers declare, if a weight normalizer needs them."""
         specs = self.kernels.values() if isinstance(self.kernels, Mapping) else (self.kernels,)
         if not any(axis_is_open(spec) for spec in specs) or not (self.axis is None or isinstance(self.axis, Mapping)):
             return {}
@@ -105,7 +105,7 @@ class Reparametrized(nn.Module):
     def _made(
         self, weights: Mapping[Path, Any], known: Mapping[Path, Axis], update_stats: bool | None
     ) -> dict[Path, Any]:
-        """The normalized kernels by path, in their boxes; declares scales and states."""
+        """Computes the normalized kernels by path, in their boxes; declares scales and states."""
         values: dict[Path, Array] = {path: nn.meta.unbox(leaf) for path, leaf in weights.items()}
         chosen = choose_kernels("Reparametrized", self.kernels, weights)
         chosen = settle("Reparametrized", self.axis, values, chosen, known)
@@ -149,7 +149,7 @@ class Reparametrized(nn.Module):
 
     @nn.nowrap
     def initialize_carry(self, *args: Any, **kwargs: Any) -> Any:
-        """The carry of the wrapped cell before the first step."""
+        """Makes the initial carry of the wrapped cell."""
         return self.module.initialize_carry(*args, **kwargs)
 
     @property
@@ -160,5 +160,5 @@ class Reparametrized(nn.Module):
 
 
 def _boxes(tree: Any) -> dict[Path, Any]:
-    """Variables by path, still in their boxes if they have any (``nn.Partitioned``)."""
+    """Flattens variables by path and keeps their boxes, if any (``nn.Partitioned``)."""
     return dict(paths(tree, is_leaf=lambda node: isinstance(node, nn.meta.AxisMetadata)))

@@ -1,8 +1,9 @@
-"""Flax NNX modules around the specs: they declare variables, call the core and write back what changed.
+"""Flax NNX modules that wrap specs: they declare variables, call the core and write back updated statistics.
 
-A module serves every normalizer and every cell. Weights are ``nnx.Param`` under the names of their fields
-(``rnn.kernel``, ``rnn.norm.input.scale``), running statistics ``nnx.BatchStat`` beside them (``rnn.norm.input.mean``).
-No random numbers are stored, ``rngs`` of a constructor only initializes; but for an :class:`RNNCell` that draws masks.
+One module serves all normalizers, another all cells. Weights are ``nnx.Param`` under the names of their fields
+(``rnn.kernel``, ``rnn.norm.input.scale``), running statistics ``nnx.BatchStat`` (``rnn.norm.input.mean``). A
+constructor uses ``rngs`` only to initialize and does not store it. The exception is an :class:`RNNCell` that draws
+masks: it keeps a copy of a stream.
 """
 
 from jaxnorm.nnx.kernel_axes import kernel_axes as kernel_axes

@@ -1,4 +1,4 @@
-"""Over which axes the inputs of a unit lie, as the layers of an NNX model say it; the public name is in ``nnx``."""
+"""Finds the axes that hold the inputs of a unit in an NNX model; the public name is in ``nnx``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +13,17 @@ from jaxnorm.cells.wrappers.base import known_axes
 
 
 def kernel_axes(module: nnx.Module) -> dict[str, Axis]:
-    """The axes that hold the inputs of a unit, for each kernel of a model, as its layers lay them out.
+    """Finds the axes that hold the inputs of a unit, for each kernel of a model, from its layers.
 
-    For ``axis`` of the transformations of ``jaxnorm.optim``, which see arrays only. ``Reparametrized`` finds them
-    itself.
+    Pass the result as ``axis`` to the transformations of ``jaxnorm.optim``, which see only arrays. ``Reparametrized``
+    finds the axes itself.
 
     Args:
       module: the model.
 
     Returns:
-      Axes by the name of the kernel, its path joined by underscores. Kernels that a layer of another kind holds, or
-      that ``nnx.vmap`` has stacked, are missing.
+      Axes, keyed by the path of the kernel, joined by underscores. It omits kernels of other kinds of layers, and those
+      that ``nnx.vmap`` stacks.
 
     Example:
       >>> import jaxnorm.nnx
@@ -36,7 +36,7 @@ def kernel_axes(module: nnx.Module) -> dict[str, Axis]:
 
 
 def layer_axes(module: nnx.Module) -> dict[Path, Axis]:
-    """The same by path."""
+    """Finds the same axes, keyed by path."""
     found: dict[Path, Axis] = {}
     for path, layer in nnx.iter_graph(module):
         if isinstance(layer, nnx.Module):
@@ -46,7 +46,7 @@ def layer_axes(module: nnx.Module) -> dict[Path, Axis]:
 
 
 def _axes_of(layer: Any) -> Mapping[Path, Axis]:
-    """The axes that hold the inputs of a unit in the kernels of one layer."""
+    """Returns the axes that hold the inputs of a unit, for the kernels of one layer."""
     if isinstance(getattr(layer, "cell", None), Cell):
         return {(name,): axis for name, axis in known_axes(layer.cell).items()}
     if isinstance(layer, nnx.Embed):
@@ -56,7 +56,7 @@ def _axes_of(layer: Any) -> Mapping[Path, Axis]:
 
 
 def _axes_and_ndim(layer: Any) -> tuple[tuple[int, ...], int]:
-    """The axes of the inputs in the kernel of one layer, and how many axes it has; none if that is not known."""
+    """Returns the input axes of the kernel of one layer and its number of axes; no axes for an unknown layer."""
     match layer:
         case nnx.Linear():
             return (0,), 2

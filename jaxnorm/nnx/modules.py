@@ -51,8 +51,9 @@ class Norm(variables.OfNorm, nnx.Module):
         Args:
           spec: the normalizer, for example ``BatchNorm()``.
           num_features: number of features, or the shape of scale, bias and statistics (``spec.param_shape``).
-          use_running_average: whether running statistics are used (True) or those of the batch, which then update
-            them. ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without running statistics ignore it.
+          use_running_average: whether to use running statistics (True), or those of the batch, which then update the
+            running ones. ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without running statistics
+            ignore it.
           param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves
             both to the normalizer.
           **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
@@ -78,13 +79,13 @@ class Norm(variables.OfNorm, nnx.Module):
         Args:
           x: data.
           use_running_average: overrides the attribute.
-          mask: True on real data, broadcastable to ``x``; masked elements give zeros and reach no statistic.
+          mask: True on real data, broadcastable to ``x``; masked elements give zeros and enter no statistics.
 
         Returns:
           An array like ``x``.
 
         Raises:
-          ValueError: ``x`` has other features than the module, or nothing says whether to use running statistics.
+          ValueError: the features of ``x`` do not fit the module, or ``use_running_average`` is None everywhere.
         """
         check_data("Norm", "x", x, mask)
         shape = self.spec.param_shape(x.shape)
@@ -107,7 +108,7 @@ class Norm(variables.OfNorm, nnx.Module):
 
 
 class RNN(variables.OfCell, nnx.Module):
-    """A cell over whole sequences, with the arguments and the results of ``flax.nnx.RNN``.
+    """Runs a cell over whole sequences, with the arguments and results of ``flax.nnx.RNN``.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
@@ -137,22 +138,23 @@ class RNN(variables.OfCell, nnx.Module):
         r"""Draws the weights.
 
         Args:
-          cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers.
           in_features: number of input features.
           time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
           return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
-          reverse: whether sequences are processed from their last real step to the first.
-          keep_order: whether outputs of a reversed run stay at the places of their inputs; otherwise they come in the
-            order of processing, with padding still at the end.
-          use_running_average: whether cells with batch statistics use the running ones (True) or those of the batch,
-            which then update them. ``train()``, ``eval()`` and ``nnx.view`` switch it; other cells ignore it.
-          deterministic: whether cells that draw masks compute expectations instead (True), as at test time, or draw
-            them (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
-          engine: how the loop is run: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+          reverse: whether to process sequences from their last real step to the first.
+          keep_order: whether each output of a reversed run keeps the position of its input; otherwise outputs come in
+            processing order, with padding still at the end.
+          use_running_average: whether cells with batch statistics use the running ones (True), or those of the batch,
+            which then update the running ones. ``train()``, ``eval()`` and ``nnx.view`` switch it; other cells ignore
+            it.
+          deterministic: whether cells that draw masks compute expectations instead (True), as in evaluation, or draw
+            masks (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
+          engine: options of the loop: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
-          **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. A variable
-            is named by its path (``norm_cell_scale_metadata``) or by the end of it (``scale_metadata`` for those at all
-            sites). The recurrent kernel may also be named as in Flax, ``recurrent_kernel_metadata``.
+          **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. Name a
+            variable by its path (``norm_cell_scale_metadata``) or by the end of its path (``scale_metadata`` for all
+            sites). The recurrent kernel also has Flax's name, ``recurrent_kernel_metadata``.
         """
         check_cell("RNN", "cell", cell)
         self.cell = cell
@@ -187,16 +189,17 @@ class RNN(variables.OfCell, nnx.Module):
         deterministic: bool | None = None,
         rngs: Randomness | None = None,
     ) -> Any:
-        r"""Runs the cell over ``inputs``; arguments that are None are taken from the attributes.
+        r"""Runs the cell over ``inputs``; an argument that is None takes the value of the attribute.
 
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
-            number of axes, also none.
-          initial_carry: the state before the first step, as an earlier call returned it; None starts anew.
-          seq_lengths: number of real steps of each example (\*batch). Outputs after them are zero, and an example of
-            length zero returns its carry as it came.
+            number of axes, even none.
+          initial_carry: the state before the first step, as an earlier call returned it; None starts from the cell's
+            initial carry.
+          seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
+            length zero returns its carry unchanged.
           mask: True on real steps, laid out like ``inputs`` without features.
-          reset: True where the carry is replaced by the initial one before the step, laid out like ``mask``.
+          reset: True replaces the carry by the initial one before the step; laid out like ``mask``.
           return_carry: see the constructor.
           time_major: see the constructor.
           reverse: see the constructor.
@@ -254,14 +257,14 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
     """One step of a cell, for ``flax.nnx.RNN``, ``flax.nnx.Bidirectional`` and ``flax.nnx.scan``.
 
     A cell with batch statistics updates the row of its own time step at each step. Steps that share a row (all beyond
-    ``max_steps``) update it one after the other, where :class:`RNN` pools them first. :class:`RNN` is the faster of
-    the two: it makes the input products of all steps at once.
+    ``max_steps``) update it one after another, whereas :class:`RNN` pools them first. :class:`RNN` is also faster: it
+    computes the input products of all steps at once.
 
     A cell that draws masks keeps a copy of the stream ``dropout`` of its ``rngs``, as ``flax.nnx.Dropout`` does. In
-    ``flax.nnx.RNN`` each step then draws anew, as it has to be for masks of each step (Zoneout, RecurrentDropout);
-    masks that belong to a whole sequence are drawn anew at each step, too. With ``broadcast_rngs="dropout"`` there, and
-    ``rngs`` that have a stream of that name, all steps have the same masks, as it has to be for those
-    (VariationalDropout, DropConnect, RecurrentDropout with ``per="sequence"``). Cells with masks of both kinds need
+    ``flax.nnx.RNN`` each step then draws new masks. Masks of single steps (Zoneout, RecurrentDropout) need that, but
+    masks of a whole sequence then change at every step, too. With ``broadcast_rngs="dropout"`` in that driver, and a
+    stream of that name in ``rngs``, all steps share the same masks, which masks of a whole sequence need
+    (VariationalDropout, DropConnect, RecurrentDropout with ``per="sequence"``). Cells with both kinds of masks need
     :class:`RNN`.
 
     Example:
@@ -285,11 +288,11 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         """Draws the weights.
 
         Args:
-          cell: the spec of the cell, for example ``ln_lstm(128)``; it has the dtypes and initializers.
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers.
           in_features: number of input features.
           use_running_average: see :class:`RNN`.
           deterministic: see :class:`RNN`.
-          rngs: draws the weights, with one key of the stream ``params``; only cells that draw masks keep any of it.
+          rngs: draws the weights, with one key of the stream ``params``; only cells that draw masks keep a stream.
           **metadata: metadata of variables, see :class:`RNN`.
         """
         check_cell("RNNCell", "cell", cell)
@@ -306,7 +309,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         variables.keep_stream(self, rngs)
 
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
-        """Makes one step; returns the new carry, in the dtypes of the old one, and the output."""
+        """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)
         cell = variables.switched(self, None)
@@ -329,12 +332,12 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         rngs: Randomness | None = None,
         carry_init: Initializer | None = None,
     ) -> Carry:
-        r"""The carry before the first step.
+        r"""Makes the carry before the first step.
 
         Args:
           input_shape: the shape of the inputs of a step (\*batch, features).
           rngs: randomness for cells that need it and for ``carry_init``: a key, or an NNX stream (``carry``).
-          carry_init: draws the entries of the carry in place of the cell, each by a key of its own.
+          carry_init: draws the entries of the carry instead of the cell, each with its own key.
 
         Returns:
           The carry.
@@ -351,7 +354,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         entries, structure = jax.tree.flatten(
             self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
         )
-        drawn = [  # a count of steps is not drawn
+        drawn = [  # a step count is an integer: keep it
             carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
             for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)
         ]
@@ -359,7 +362,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """Inputs have one feature axis."""
+        """The number of feature axes of the inputs: one."""
         return 1
 
     def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:

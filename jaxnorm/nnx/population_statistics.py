@@ -1,4 +1,4 @@
-"""Population statistics of NNX modules, in one call."""
+"""Computes population statistics of NNX modules in one call."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
@@ -16,7 +16,7 @@ WHERE = "jaxnorm.nnx.population"
 MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(bn_lstm({}, max_steps=20), 3, rngs=rngs)")
 
 Path: TypeAlias = tuple[str | int, ...]
-"""Attributes and entries of lists that lead to a module."""
+"""The attributes and list indices that lead to a module."""
 
 
 def population(
@@ -27,24 +27,24 @@ def population(
     method: Callable[..., Any] | None = None,
     **options: Any,
 ) -> None:
-    """Replaces the running statistics of a model by those of a data set, with its weights frozen.
+    """Replaces the running statistics of a model by statistics of a data set, with frozen weights.
 
-    Every :class:`Norm`, :class:`RNN` and :class:`RNNCell` in the model gets the average of what it measures in the
-    batches, by :func:`jaxnorm.population`. Nothing else of the model changes; ``nnx.clone`` makes a copy beforehand for
-    whoever wants to keep the running statistics.
+    Every :class:`Norm`, :class:`RNN` and :class:`RNNCell` in the model gets the average of its measurements over the
+    batches, by :func:`jaxnorm.population`. Nothing else in the model changes. To keep the running statistics, copy the
+    model first with ``nnx.clone``.
 
     Args:
-      model: the model. Batch statistics are those of the batch here, also after ``eval()``; whether masks are drawn is
-        as it is set.
-      batches: the inputs of one batch after the other; a tuple holds the arguments of a call. Labels are left out:
+      model: the model. It uses batch statistics here, even after ``eval()``; its own setting decides whether it draws
+        masks.
+      batches: the inputs, batch by batch; a tuple holds the arguments of a call. Leave labels out:
         ``(images for images, labels in data)``.
-      ddof: 1 for the m/(m-1) of Algorithm 2 of batch normalization; 0 without it, as recurrent batch normalization has
-        it, and where ages mix within the steps of a cell.
-      method: what is called with the model and the batch; None calls the model.
+      ddof: 1 applies the m/(m-1) of Algorithm 2 of batch normalization; 0 does not: for recurrent batch normalization,
+        and if ages mix within the steps of a cell.
+      method: called with the model and the batch; None calls the model.
       **options: keywords of the call.
 
     Raises:
-      ValueError: there is no batch, or no module with batch statistics, or none measures.
+      ValueError: there is no batch, or no module with batch statistics, or no module measures any.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
@@ -54,8 +54,8 @@ def population(
       (Array([3.], dtype=float32), Array([5.], dtype=float32))
 
     Notes:
-      Rows that no batch has seen stay as they were, as do normalizers whose statistics are no means and variances, or
-      whose training looks at running ones. The call is compiled, once for each shape of batch.
+      Rows without examples keep their values. So do normalizers whose statistics are not means and variances, or whose
+      training reads running statistics. The call compiles once for each batch shape.
     """
     _objects.require(WHERE, "model", model, nnx.Module, MODULE)
     probe = nnx.clone(model)
@@ -82,7 +82,7 @@ def population(
     def measured() -> Iterator[PyTree]:
         still = jax.tree.map(jnp.copy, nnx.state(probe, nnx.BatchStat))
         for args in calls(WHERE, batches):
-            nnx.update(probe, still)  # what is no part of this must not move from batch to batch either
+            nnx.update(probe, still)  # other statistics must not change from batch to batch either
             yield measure(probe, args)
 
     running = {path: variables.statistics(module) for path, module in modules.items()}
@@ -95,7 +95,7 @@ def _measuring(module: Any) -> Any:
 
 
 def _modules(model: nnx.Module) -> dict[Path, Any]:
-    """The modules that take part, each once, by their paths."""
+    """Returns the modules that take part, each once, keyed by path."""
     own: list[tuple[Any, Any]] = [
         (path, module)
         for path, module in nnx.iter_modules(model)

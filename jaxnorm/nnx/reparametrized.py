@@ -1,4 +1,4 @@
-"""Weight normalizers around NNX modules; the public name is in ``jaxnorm.nnx``."""
+"""Normalizes the weights of NNX modules; the public name is in ``jaxnorm.nnx``."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -22,13 +22,12 @@ MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(ln_lstm({}), 3
 
 
 class Reparametrized(nnx.Module):
-    """Any module with normalized kernels, by any weight normalizer.
+    """Any module with kernels normalized by any weight normalizer.
 
-    The kernels of the wrapped module stay what they were, the trained weights v of the papers; normalized ones are
-    made from them for each call and never stored. Scales are ``nnx.Param`` under ``scale``, states ``nnx.BatchStat``
-    under ``state``, by the path of their kernel. Around a whole RNN kernels are normalized once a sequence; around a
-    cell inside ``flax.nnx.RNN`` they are made at every step, which is slower, and a state is brought up to date at
-    every step.
+    The wrapped module keeps its trained kernels, the papers' v; each call computes normalized ones and never stores
+    them. Scales are ``nnx.Param`` under ``scale``, states ``nnx.BatchStat`` under ``state``, keyed by the path of their
+    kernel. Wrap a whole RNN to normalize kernels once a sequence; around a cell inside ``flax.nnx.RNN`` every step
+    computes them, which is slower, and updates the state.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
@@ -52,21 +51,21 @@ class Reparametrized(nnx.Module):
 
         Args:
           module: the module: a layer, an RNN, a cell, a whole model.
-          kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``; or several by name,
-            ``{"recurrent": WeightNorm()}``. A variable is named by its path (``cell_dense_h_kernel``) or by the end of
-            it.
-          axis: the axes that hold the inputs of a unit, for weight normalizers that have no ``axis`` of their own:
-            one for all; or by name as in ``kernels``, ``{"out_kernel": (0, 1)}``; or a function of the path, a tuple
-            of names, and the array. None in their place leaves a weight alone. Without it, and for weights that a
-            mapping does not name, they are those of Flax's layers and of this library's cells.
-          use_running_average: whether states are used as they are (True) or brought up to date before, as in training.
-            ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without a state,
-            or with one that never changes, ignore it.
-          rngs: for states that begin at random, with one key of the stream ``params``; not stored.
+          kernels: a weight normalizer for all variables named ``kernel`` or ``recurrent``, or several keyed by name,
+            ``{"recurrent": WeightNorm()}``. Name a variable by its path (``cell_dense_h_kernel``) or by the end of its
+            path.
+          axis: the axes that hold the inputs of a unit, for weight normalizers without an ``axis`` of their own. Pass
+            one for all, or several keyed as in ``kernels``, ``{"out_kernel": (0, 1)}``, or a function of the path (a
+            tuple of names) and the array. None instead of axes leaves a weight alone. By default, and for weights that
+            a mapping does not name, Flax's layers and the cells of this library declare them.
+          use_running_average: whether to use states unchanged (True), or update them first, as in training.
+            ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without a state, or with a constant one,
+            ignore it.
+          rngs: for states with random initial values, with one key of the stream ``params``; not stored.
 
         Raises:
-          TypeError: a name belongs to no variable, or there is none to normalize.
-          ValueError: it is not certain where the inputs of a unit lie: ``axis`` has to say it.
+          TypeError: a name matches no variable, or there is no variable to normalize.
+          ValueError: the axes of a unit's inputs are not known: pass ``axis``.
         """
         _objects.require("Reparametrized", "module", module, nnx.Module, MODULE)
         self.module = module
@@ -89,11 +88,11 @@ class Reparametrized(nnx.Module):
         self.state = _nested(nest(states.items()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the wrapped module with normalized kernels; all arguments are its own."""
+        """Calls the wrapped module with normalized kernels; it gets all arguments."""
         copy = self._with_kernels(advance=True)
         given = {path: variable.get_value() for path, variable in _variables(copy).items()}
         result = copy(*args, **kwargs)
-        # What the call changed, such as running statistics, is the module's own. A kernel never is.
+        # Copy variables that the call changed, such as running statistics, back to the module, but never a kernel.
         normalized = {path for path, _ in self.kernels}
         own = _variables(self.module)
         for path, variable in _variables(copy).items():
@@ -103,12 +102,12 @@ class Reparametrized(nnx.Module):
         return result
 
     def merged(self) -> nnx.Module:
-        """A copy of the wrapped module whose kernels are the normalized ones, for inference or export."""
+        """Copies the wrapped module, with normalized kernels, for inference or export."""
         copy: nnx.Module = self._with_kernels(advance=False)
         return copy
 
     def initialize_carry(self, *args: Any, **kwargs: Any) -> Any:
-        """The carry of the wrapped cell before the first step."""
+        """Makes the initial carry of the wrapped cell."""
         return self._cell.initialize_carry(*args, **kwargs)
 
     @property
@@ -127,9 +126,9 @@ class Reparametrized(nnx.Module):
             self.use_running_average = use_running_average
 
     def _with_kernels(self, advance: bool) -> Any:
-        """A copy of the module with normalized kernels; its other variables hold the same arrays."""
+        """Copies the module with normalized kernels; its other variables hold the same arrays."""
         graph, variables = nnx.split(self.module)
-        # Mapped over, for new variables that belong to the trace of this call; merge alone would hand on the old ones.
+        # Mapping creates new variables in the trace of this call; merge alone would reuse the old variables.
         copy = nnx.merge(graph, jax.tree.map(lambda leaf: leaf, variables))
         weights, places = _weights(self.module), _weights(copy)
         for path, spec in self.kernels:
@@ -142,7 +141,7 @@ class Reparametrized(nnx.Module):
         return copy
 
     def _state(self, path: Path, spec: WeightNormalizer, params: KernelParams, template: State, advance: bool) -> State:
-        """The state of one kernel, brought up to date in training."""
+        """Returns the state of one kernel, updated in training."""
         held = {name: _at(self.state, (*path, name)) for name in to_names(template)}
         state = from_names(template, {name: variable[...] for name, variable in held.items()})
         if advance and not isinstance(spec, FixedState) and not self._uses_states_as_they_are():
@@ -161,7 +160,7 @@ class Reparametrized(nnx.Module):
 
 
 def _variables(module: nnx.Module) -> dict[Path, Any]:
-    """The variables of a module by path; each once, where it is shared."""
+    """Returns the variables of a module, keyed by path; a shared variable appears once."""
     found = ((path, node) for path, node in nnx.iter_graph(module) if isinstance(node, nnx.Variable))
     return {tuple(map(str, path)): node for path, node in found}
 

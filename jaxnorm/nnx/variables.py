@@ -1,4 +1,4 @@
-"""Variables of NNX modules: trees of weights and statistics laid down under their names, read and written back."""
+"""Variables of NNX modules: declares trees of weights and statistics by name, reads them and writes them back."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -16,14 +16,14 @@ from jaxnorm.cells.wrappers import base
 Metadata: TypeAlias = Mapping[str, Any]
 
 MASKS = "dropout"
-"""The stream that masks are drawn from."""
+"""The random stream of the masks."""
 
 SITES = "norm"
-"""Where a cell's running statistics lie: beside the weights of its normalizers."""
+"""The name of a cell's running statistics, the same as that of its normalizers' weights."""
 
 
 def key(caller: str, rngs: Any, stream: str) -> Array:
-    """One key: the given one, or the next one of a stream."""
+    """Returns one key: the given key, or the next one of a stream."""
     if isinstance(rngs, nnx.Rngs):
         rngs = rngs[stream]
     one: Array = rngs() if isinstance(rngs, nnx.RngStream) else rngs
@@ -32,14 +32,14 @@ def key(caller: str, rngs: Any, stream: str) -> Array:
 
 
 def switched(module: Any, deterministic: bool | None) -> Cell:
-    """The cell in training or at test time: as the call says, else as the attribute says, else as the spec says."""
+    """Returns the cell in training or evaluation mode: the call decides, else the attribute, else the spec."""
     value = module.deterministic if deterministic is None else deterministic
     cell: Cell = module.cell
     return cell if value is None else base.deterministic(cell, value=value)
 
 
 def mask_key(module: nnx.Module, cell: Cell, rngs: Any, other: str | None) -> Array | None:
-    """A key of the stream ``dropout`` for a cell that draws masks; for others one of another stream, if any."""
+    """Returns a key of the stream ``dropout`` for a cell that draws masks, else of the stream ``other``, if any."""
     draws = base.draws(cell)
     if draws and rngs is None:
         where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
@@ -52,7 +52,7 @@ def mask_key(module: nnx.Module, cell: Cell, rngs: Any, other: str | None) -> Ar
 
 
 def keep_stream(module: Any, rngs: Any) -> None:
-    """Keeps a copy of the stream ``dropout``, for a cell that draws masks in calls that bring no randomness."""
+    """Keeps a copy of the stream ``dropout``, so that a cell can draw masks in calls without randomness."""
     if not base.draws(base.deterministic(module.cell, value=False)):
         return
     stream = rngs[MASKS] if isinstance(rngs, nnx.Rngs) else rngs
@@ -61,7 +61,7 @@ def keep_stream(module: Any, rngs: Any) -> None:
 
 
 def declare(module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata]) -> None:
-    """Makes a variable for each leaf, under its names."""
+    """Creates a variable for each leaf, under its path of names."""
     suffix = "_metadata"
     alias = {"recurrent_kernel": "recurrent"}
     unknown = [name for name in metadata if not name.endswith(suffix)]
@@ -94,7 +94,7 @@ def _variable(module: Any, path: tuple[str, ...]) -> Any:
 
 
 def read(module: nnx.Module, template: PyTree) -> PyTree:
-    """The values of variables in the structure of ``template``."""
+    """Reads the values of variables into the structure of ``template``."""
     return fill(template, lambda path: _variable(module, path)[...])
 
 
@@ -105,49 +105,49 @@ def write(module: nnx.Module, stats: PyTree) -> None:
 
 
 def weights(module: Any) -> PyTree:
-    """The weights of the cell that a module holds."""
+    """Reads the weights of the module's cell."""
     return read(module, cell_template(module.cell, module.in_features))
 
 
 class OfCell:
-    """What a module around a cell says of it."""
+    """Mixin for modules that wrap a cell."""
 
     spec_name = "cell"
 
     def empty_statistics(self) -> PyTree:
-        """Statistics before any data, in the structure of the variables."""
+        """Makes statistics before any data, in the structure of the variables."""
         module: Any = self
         return {SITES: module.cell.initial_stats()}
 
 
 class OfNorm:
-    """What a module around a normalizer says of it."""
+    """Mixin for modules that wrap a normalizer."""
 
     spec_name = "spec"
 
     def empty_statistics(self) -> PyTree:
-        """Statistics before any data, in the structure of the variables."""
+        """Makes statistics before any data, in the structure of the variables."""
         module: Any = self
         return module.spec.initial_stats(module.param_shape)
 
 
 def statistics(module: Any) -> PyTree:
-    """The running statistics of a module, in the structure of its variables."""
+    """Reads the running statistics of a module, in the structure of its variables."""
     return read(module, module.empty_statistics())
 
 
 def running(module: Any) -> PyTree:
-    """The running statistics of a cell, site by site."""
+    """Reads the running statistics of a cell, site by site."""
     return statistics(module)[SITES]
 
 
 def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:
-    """Folds what a call measured."""
+    """Folds the moments of a call into the running statistics."""
     write(module, {SITES: module.cell.update_running(running, moments)})
 
 
 def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
-    """Whether running statistics are used: as the call says, else as the attribute says; never where there are none."""
+    """Whether to use running statistics: the call decides, else the attribute; False if there are none."""
     if not jax.tree.leaves(stats):
         return False
     use = module.use_running_average if given is None else given
@@ -160,7 +160,7 @@ def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
 
 
 def set_view(module: Any, use_running_average: bool | None, deterministic: bool | None = None) -> None:
-    """Sets what ``train``, ``eval`` and ``set_attributes`` of Flax set, where it is given."""
+    """Sets the attributes that ``train``, ``eval`` and ``set_attributes`` of Flax pass, unless None."""
     if use_running_average is not None:
         module.use_running_average = use_running_average
     if deterministic is not None:

@@ -1,1 +1,1 @@
-"""What is checked and derived before a loop begins."""
+"""Checks and derived arguments before a loop begins."""

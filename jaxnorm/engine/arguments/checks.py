@@ -1,4 +1,4 @@
-"""Checks of what a caller hands to the engine: arrays by their shapes, trees against what the cell would make."""
+"""Checks the arguments of the engine: arrays by their shapes, trees against those that the cell would make."""
 
 import functools
 from collections.abc import Hashable, Mapping
@@ -14,7 +14,7 @@ from jaxnorm.cells.base import Cell, CountedCarry
 
 
 def check_inputs(caller: str, name: str, xs: Any) -> None:
-    """Raises unless there is an array of numbers with time and features."""
+    """Raises unless ``xs`` is a floating-point array with at least the axes time and features."""
     _validate.floating(caller, name, xs)
     if xs.ndim < 2:
         raise ValueError(
@@ -24,7 +24,7 @@ def check_inputs(caller: str, name: str, xs: Any) -> None:
 
 
 def check_lengths(caller: str, name: str, lengths: Any, batch_shape: tuple[int, ...]) -> Array | None:
-    """Returns lengths as an array; raises unless there is a whole number for each example."""
+    """Returns lengths as an array; raises unless it holds one integer per example."""
     if lengths is None:
         return None
     given: Array = _validate.array(caller, name, lengths)
@@ -35,7 +35,7 @@ def check_lengths(caller: str, name: str, lengths: Any, batch_shape: tuple[int, 
 
 
 def check_mask(caller: str, name: str, mask: Any, layout: tuple[int, ...], xs: str) -> Array | None:
-    """Returns a mask as an array; raises unless it says True or False for each step of each example."""
+    """Returns a mask as an array; raises unless it holds a boolean for each step of each example."""
     if mask is None:
         return None
     given: Array = _validate.array(caller, name, mask)
@@ -47,7 +47,7 @@ def check_mask(caller: str, name: str, mask: Any, layout: tuple[int, ...], xs: s
 def check_steps(
     caller: str, inputs: Any, time_axis: int, lengths: Any, masks: Mapping[str, Any], carry: Any, cell: Cell
 ) -> None:
-    """Checks what a module of Flax is called with, in the words of Flax, before the engine does in its own."""
+    """Checks the call of a Flax module first, so that errors name Flax's arguments rather than the engine's."""
     layout = inputs.shape[:-1]
     batch_shape = layout[:time_axis] + layout[time_axis + 1 :]
     for name, mask in masks.items():
@@ -74,7 +74,7 @@ def check_arrays(caller: str, name: str, tree: Any) -> None:
 
 
 def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "params") -> None:
-    """Raises unless the weights have the type and the shapes that ``cell.init`` gives."""
+    """Raises unless the weights have the type and shapes that ``cell.init`` would give."""
     shape = getattr(getattr(params, "kernel", None), "shape", ())
     size = shape[0] if shape and shape[0] else 1
     expected = jax.eval_shape(lambda key: cell.init(key, size), jax.eval_shape(jax.random.key, 0))
@@ -100,7 +100,7 @@ def check_stats(cell: Cell, stats: Any, caller: str = "unroll") -> None:
 
 
 def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
-    """Checks structure and shapes of a carry that was handed in, and casts it to the dtypes of the cell."""
+    """Checks structure and shapes of a carry that the caller passed, and casts it to the dtypes of the cell."""
     if isinstance(template, CountedCarry) and not isinstance(carry, CountedCarry):
         carry = CountedCarry(carry, jnp.zeros(template.step.shape, jnp.int32))
     got: Any = jax.tree.structure(carry)
@@ -120,7 +120,7 @@ def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
 
 
 def _same_shapes(caller: str, name: str, got: Any, expected: Any, *, optional: str | None, leading: int) -> None:
-    """Compares two trees leaf by leaf, but for ``leading`` axes and for leaves below the ``optional`` path."""
+    """Compares two trees leaf by leaf, except ``leading`` axes and leaves below the ``optional`` path."""
     have, want = _shapes(got), _shapes(expected)
     for path in sorted(have.keys() ^ want.keys()):
         if optional is None or not path.startswith(optional):

@@ -1,4 +1,4 @@
-"""The order of steps: which of them are real, and how sequences of different lengths are turned round."""
+"""The order of steps: marks the real ones, and reverses sequences of different lengths."""
 
 import jax.numpy as jnp
 
@@ -7,14 +7,14 @@ from jaxnorm._typing import Array, Bool, Int, Integer, Shaped
 
 
 def real_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "T *B"]:
-    """True at the steps that lie within each length, time first."""
+    """Marks the steps within each length with True, time first."""
     return _places(lengths, steps) < lengths[None]
 
 
 def reversed_steps(lengths: Integer[Array, "*B"], steps: int) -> Int[Array, "T *B"]:
-    """The step that stands at each place once real steps have changed places; padding stays at the end.
+    """Returns the step to take at each position to reverse the real steps; padding stays at the end.
 
-    Lengths must lie in [0, T]. The order is its own inverse.
+    Lengths must be in [0, T]. The order is its own inverse.
     """
     place = _places(lengths, steps)
     return jnp.where(place < lengths[None], lengths[None] - 1 - place, place)
@@ -30,11 +30,11 @@ def take_steps(array: Shaped[Array, "..."], order: Int[Array, "T *B"], axis: int
 def flip_steps(
     array: Shaped[Array, "..."], lengths: Integer[Array, "*B"] | None = None, *, time_axis: int = 0
 ) -> Shaped[Array, "..."]:
-    """Turns sequences round, each within its length; padding stays at the end.
+    """Reverses sequences, each within its length; padding stays at the end.
 
     Args:
-      array: any array with a time axis, and the axes of ``lengths`` as its first other ones.
-      lengths: number of real steps of each example; None turns the whole axis round. Lengths above T count as T.
+      array: any array with a time axis; its first other axes must be those of ``lengths``.
+      lengths: number of real steps of each example; None reverses the whole axis. Lengths above T count as T.
       time_axis: the axis of time.
 
     Returns:
@@ -53,7 +53,7 @@ def flip_steps(
 
 
 def clip_lengths(lengths: Integer[Array, "*B"], steps: int) -> Int[Array, "*B"]:
-    """Lengths as 32-bit integers in [0, T]."""
+    """Converts lengths to 32-bit integers in [0, T]."""
     return jnp.clip(lengths.astype(jnp.int32), 0, steps)
 
 

@@ -1,4 +1,4 @@
-"""How what a loop carries is spread over devices: a loop needs the same types before and after a step."""
+"""Gives everything that a loop carries one sharding: ``lax.scan`` needs the same types before and after a step."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from jaxnorm.engine.loops.scan import Given
 
 
 def vary_alike(given: Given, where: Array | None) -> Given:
-    """Inside ``shard_map``: everything varies over the same mesh axes."""
+    """Inside ``shard_map``: marks everything as varying over the same mesh axes."""
     axes = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves((given, where))))
     varied: Given = jax.tree.map(lambda leaf: _vary(leaf, axes), given)
     return varied
 
 
 def shard_alike(xs: Array, axis: int, tree: Any, lead: int = 0) -> Any:
-    """On a mesh with explicit axes: arrays are spread over devices as the examples of the inputs are.
+    """On a mesh with explicit axes: shards arrays as the examples of the inputs are sharded.
 
     Args:
       xs: the inputs.
       axis: their time axis.
       tree: arrays with the axes of the batch.
-      lead: number of axes before those.
+      lead: number of axes before the batch axes.
     """
     spec = jax.typeof(xs).sharding.spec
     batch = (*spec[:axis], *spec[axis + 1 : -1])
@@ -33,7 +33,7 @@ def shard_alike(xs: Array, axis: int, tree: Any, lead: int = 0) -> Any:
 
 
 def zeros_beside(xs: Array, features: tuple[int, ...], dtype: DType) -> Array:
-    """Zeros with other features for each of the inputs, spread over devices like these."""
+    """Makes zeros with other features for each example of the inputs, sharded like the inputs."""
     zeros = jnp.zeros((*xs.shape[:-1], *features), dtype)
     return _vary(_shard(zeros, xs, jax.typeof(xs).sharding.spec[:-1]), _varying(xs))
 
@@ -49,7 +49,7 @@ def _vary(leaf: Array, axes: frozenset[Any]) -> Array:
 
 
 def _shard(leaf: Array, like: Array, spec: tuple[Any, ...]) -> Array:
-    """Brings an array to where ``spec`` says for its first axes, on the mesh of another."""
+    """Reshards an array by ``spec`` for its first axes, on the mesh of another array."""
     if not any(spec):
         return leaf
     whole = PartitionSpec(*spec, *(None,) * (leaf.ndim - len(spec)))  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Counting steps: the age of each example, and where truncated back-propagation cuts."""
+"""Counts steps: the age of each example, and the cuts of truncated back-propagation."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -15,10 +15,10 @@ def ages(
     *,
     reverse: bool,
 ) -> tuple[Int[Array, "T *B"], Int[Array, "*B"]]:
-    """The number of steps behind each example before every step, and after the last one that is processed.
+    """Returns the age of each example (its steps so far) before every step, and after the last one processed.
 
-    Only real steps (``where``) count, and a reset starts again from zero. All have time first; with ``reverse`` the
-    last step is processed first.
+    Only real steps (``where``) count, and a reset restarts the count at zero. All arrays are time-major; with
+    ``reverse`` the last step is processed first.
     """
     if reverse:
         where, reset = (None if a is None else jnp.flip(a, axis=0) for a in (where, reset))
@@ -29,7 +29,7 @@ def ages(
     begun = jnp.zeros(batch_shape, jnp.int32) if start is None else start
     total = jnp.concatenate([begun[None], begun[None] + jnp.cumsum(real, axis=0, dtype=jnp.int32)])
     if reset is not None:
-        # What had been counted when the last reset came; the totals never fall, so a running maximum finds it.
+        # Subtract the total at the last reset. Totals never decrease, so a running maximum finds it.
         at_reset = lax.cummax(jnp.where(reset, total[:-1], jnp.zeros((), jnp.int32)), axis=0)
         total = total - jnp.concatenate([at_reset, at_reset[-1:] if steps else jnp.zeros_like(total)])
     return total[:-1], total[-1]
@@ -38,10 +38,10 @@ def ages(
 def cuts(
     every: int, steps: int, where: Array | None, reset: Array | None, *, anew: bool, reverse: bool
 ) -> Bool[Array, "T *B"]:
-    """True where no gradient passes to the step before: at every so many steps, in processing order.
+    """Marks the steps where no gradient passes to the previous step: every so many steps, in processing order.
 
-    An example that has come no step further than an initial carry is not cut, since that carry may be learned. It has
-    one at first if the call begins ``anew``, and after a reset.
+    An example is not cut directly after an initial carry, since that carry may be learned. An example has an initial
+    carry at the start if the call begins ``anew``, and after a reset.
     """
     place = jnp.arange(steps, dtype=jnp.int32)
     due = (jnp.flip(place) if reverse else place) % every == 0
