@@ -1,6 +1,6 @@
 """jaxnorm: normalizers as pure functions, and normalized recurrent cells, for JAX.
 
-The rest of the normalizers and cells, each of one paper or one library, are in ``jaxnorm.zoo``.
+The other normalizers and cells, which each come from one paper or one library, are in ``jaxnorm.zoo``.
 """
 
 import importlib as _importlib
@@ -170,7 +170,7 @@ if _types.TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """The upper modules are imported where they are first used."""
+        """Imports the upper modules on first use."""
         if name in ("zoo", "linen", "nnx", "optim", "analysis", "convert"):
             return _importlib.import_module(f"jaxnorm.{name}")
         raise AttributeError(f"module 'jaxnorm' has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""Over which axes the inputs of an output unit lie, for the weights of a whole model.
+"""Finds the axes of an output unit's inputs, for all weights of a model.
 
-A rule says it, or the module that a weight belongs to, or what lies beside it. Nothing is guessed: what is not certain
-is refused, with the path of the weight.
+The axes come from the user's rule, from the module that owns the weight, or from the weights next to it. We do not
+guess: if the axes are not certain, we raise an error with the path of the weight.
 """
 
 import itertools
@@ -16,16 +16,16 @@ from jaxnorm.norms.base import normalize_axis
 from jaxnorm.weight_norms.base import WeightNormalizer, axis_is_open, with_axis
 
 AxisRule: TypeAlias = Axis | Mapping[str, Axis | None] | Callable[[Path, Array], Axis | None]
-"""Axes for all weights; or by their names; or a function of the path (a tuple of names) and the array.
+"""Axes for all weights, or axes by name, or a function of the path (a tuple of names) and the array.
 
-A name is the path of a weight joined by underscores (``encoder_out_kernel``) or the end of it; the longest wins.
-Weights without a name there go as without a rule. None instead of axes leaves a weight alone.
+A name is the path of a weight joined by underscores (``encoder_out_kernel``), or the end of it; the longest name wins.
+For a weight without a matching name, the rule does not apply. None instead of axes leaves the weight unnormalized.
 """
 
 ATTENTION = ("query", "key", "value", "out")
 
 Group: TypeAlias = dict[str, tuple[int, ...]]
-"""The shapes of what lies beside a weight, by name."""
+"""The shapes of a weight and its neighbors in the same module, by name."""
 
 
 def input_axes(
@@ -36,15 +36,15 @@ def input_axes(
     known: Mapping[Path, Axis] | None = None,
     names: Iterable[Path] | None = None,
 ) -> dict[Path, tuple[int, ...]]:
-    """The axes of each of the chosen weights; those that are to be left alone are missing.
+    """Finds the axes of each chosen weight; omits weights that should be left unnormalized.
 
     Args:
       caller: the name of the caller, for messages.
-      rule: what the user said.
-      weights: all weights of the model by path, as arrays or as what has their shape.
-      chosen: the paths of those that are asked for.
-      known: what modules say of their own weights.
-      names: the paths that a name may belong to, if they are more than those of the weights.
+      rule: the user's rule.
+      weights: all weights of the model by path, as arrays or other objects with a shape.
+      chosen: the paths of the weights to look up.
+      known: axes that modules declare for their own weights.
+      names: the paths that a name may match, if there are more than the paths of ``weights``.
     """
     ask = _asking(caller, rule, weights, list(weights if names is None else names))
     groups = grouped(weights)
@@ -60,7 +60,7 @@ def input_axes(
 
 
 def grouped(weights: Mapping[Path, Any]) -> dict[Path, Group]:
-    """The shapes of weights by what they lie in."""
+    """Groups the shapes of weights by their parent path."""
     groups: dict[Path, Group] = {}
     for path, array in weights.items():
         groups.setdefault(path[:-1], {})[path[-1]] = tuple(array.shape)
@@ -74,7 +74,7 @@ def settle(
     specs: Mapping[Path, WeightNormalizer],
     known: Mapping[Path, Axis] | None = None,
 ) -> dict[Path, WeightNormalizer]:
-    """The weight normalizers with axes, where they left them open; without those whose weights are left alone."""
+    """Fills in the axes of weight normalizers that have none, and drops the ones whose weights stay unnormalized."""
     axes = input_axes(caller, rule, weights, [path for path, spec in specs.items() if axis_is_open(spec)], known)
     settled = {
         path: with_axis(spec, axes[path]) if path in axes else spec
@@ -89,7 +89,7 @@ def settle(
 def _asking(
     caller: str, rule: AxisRule | None, weights: Mapping[Path, Any], names: list[Path]
 ) -> Callable[[Path], tuple[bool, Axis | None]]:
-    """Whether the rule says something of a weight, and what."""
+    """Returns a function of a path: whether the rule applies to this weight, and its axes."""
     if rule is None:
         return lambda path: (False, None)
     if isinstance(rule, Mapping):
@@ -106,14 +106,14 @@ def _asking(
 
 
 def _evident(caller: str, path: Path, groups: Mapping[Path, Group]) -> Axis:
-    """The axes that follow from the names and shapes of weights, of this library's cells and of Flax's layers."""
+    """Infers the axes from names and shapes of weights, for this library's cells and for Flax layers."""
     *parents, name = path
     beside = groups[tuple(parents)]
     shape = beside[name]
     if len(shape) < 2:
         _refuse(caller, path, shape, "a vector does not say whether it is one unit or many")
     if name.endswith("embedding"):
-        return -1  # a table of vectors, each of them one unit
+        return -1  # a table of vectors, where each vector is one unit
     if len(shape) == 2:
         return 0
     of_cell = _in_cell(name, beside)
@@ -134,14 +134,14 @@ def _evident(caller: str, path: Path, groups: Mapping[Path, Group]) -> Axis:
 
 
 BLOCK_GRU = {"kernel": 0, "recurrent": 0, "block": 1, "mix": 0, "gates": 1}
-"""The axes of the inputs in the kernels of a ``BlockGRU``; ``block`` (K, S, S) has three axes."""
+"""The input axes of the kernels of a ``BlockGRU``; ``block`` (K, S, S) has three axes."""
 
 
 def _in_cell(name: str, beside: Group) -> int | None:
-    """The axis of the inputs in a kernel of a cell, also of several layers on leading axes; None if it is none.
+    """Returns the input axis of a cell's kernel, which may have leading layer axes; None if it is not a cell's kernel.
 
-    They are told by one another: kernel (I, G, H) and recurrent (H, G, H), or (K, S, G, S) with blocks or micro-steps
-    before it; the first ones also without G.
+    We recognize the two kernels by each other's shape: kernel (I, G, H) and recurrent (H, G, H), or (K, S, G, S) with
+    leading blocks or micro-steps. The first pair may also lack G.
     """
     if name == "projection":
         return len(beside[name]) - 2
@@ -165,7 +165,7 @@ def _in_cell(name: str, beside: Group) -> int | None:
 
 
 def is_attention(path: Path, groups: Mapping[Path, Group]) -> bool:
-    """Whether a kernel is one of the four of Flax's attention, (I, heads, F) and, for the outputs, (heads, F, O)."""
+    """Whether a kernel is one of the four kernels of Flax attention: (I, heads, F), or (heads, F, O) for the output."""
     *above, own, _ = ("", "", *path)
     if own not in ATTENTION:
         return False
@@ -175,7 +175,7 @@ def is_attention(path: Path, groups: Mapping[Path, Group]) -> bool:
 
 
 def _is_gated(parents: Path, groups: Mapping[Path, Group]) -> bool:
-    """Whether a kernel (I, G, H) is that of a cell without a recurrent one: a norm beside it has weights for gates."""
+    """Whether a kernel (I, G, H) belongs to a cell without a recurrent kernel: its norm has weights for all gates."""
     beside = groups[parents]
     of_norm = {**groups.get((*parents, "norm"), {}), **groups.get((*parents, "norm", "input"), {})}
     *layers, _, gates, hidden = beside["kernel"] if len(beside.get("kernel", ())) > 2 else (0, 0, 0)
@@ -184,9 +184,9 @@ def _is_gated(parents: Path, groups: Mapping[Path, Group]) -> bool:
 
 
 def _beside_bias(caller: str, path: Path, shape: tuple[int, ...], bias: tuple[int, ...]) -> Axis:
-    """A bias has a number for each unit, so it lies along their axes, of which the last is one.
+    """Infers the axes from the bias. It has one number per unit, so its axes are the unit axes, including the last.
 
-    A bias of gates may be flat: its axis stands for neighbors in the kernel, (G * H,) for (G, H).
+    A bias of gates may be flat: one of its axes stands for neighboring kernel axes, (G * H,) for (G, H).
     """
     last = len(shape) - 1
     subsets = [
@@ -204,7 +204,7 @@ def _beside_bias(caller: str, path: Path, shape: tuple[int, ...], bias: tuple[in
 
 
 def _flattens(shape: tuple[int, ...], axes: tuple[int, ...], flat: tuple[int, ...]) -> bool:
-    """Whether some axes of a shape become ``flat`` where neighbors are joined."""
+    """Whether these axes of a shape become ``flat`` if we merge neighboring axes."""
     if not axes or not flat:
         return not axes and not flat
     return any(
@@ -223,7 +223,7 @@ def _refuse(caller: str, path: Path, shape: tuple[int, ...], reason: str) -> NoR
 
 
 def contracted(equation: str | None) -> tuple[int, ...]:
-    """The axes of the second operand of an einsum that the result lacks; none if that is not certain."""
+    """Returns the contracted axes of an einsum's second operand; empty if they are not certain."""
     if equation is None or "." in equation.partition(",")[2].partition("->")[0]:
         return ()
     operand, _, result = equation.replace(" ", "").partition(",")[2].partition("->")

@@ -1,7 +1,7 @@
-"""The NamedTuple of all trees in this package: programs that are written to disk may hold them.
+"""The NamedTuple for all trees in this package, so that exported programs may contain them.
 
-``jax.export`` writes the trees that a program takes and gives into the file, and knows those types only that have been
-registered. Here that happens where a class is made, so that none can be forgotten.
+``jax.export`` saves the input and output trees of a program, and supports only registered types. We register each class
+when it is created, so we cannot forget one.
 """
 
 from contextlib import suppress
@@ -16,16 +16,16 @@ else:
     from typing import NamedTuple as _Plain
 
     class _Registering(type):
-        """Makes of a class body what ``typing.NamedTuple`` makes of it, and registers it."""
+        """Turns a class body into a ``typing.NamedTuple`` and registers it."""
 
         def __new__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> type:
             if not bases:
                 return super().__new__(cls, name, bases, body)
             made = new_class(name, (_Plain,), exec_body=lambda namespace: namespace.update(body))
-            # A module that is executed again (importlib.reload) makes its classes anew; the first keep the names.
+            # importlib.reload creates the classes of a module again; the first classes keep the registered names.
             with suppress(ValueError):
                 export.register_namedtuple_serialization(made, serialized_name=f"{made.__module__}.{made.__qualname__}")
             return made
 
     class NamedTuple(metaclass=_Registering):
-        """``typing.NamedTuple``, known to ``jax.export`` by the names of its module and class."""
+        """A ``typing.NamedTuple`` that is registered with ``jax.export`` under the names of its module and class."""

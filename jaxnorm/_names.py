@@ -1,7 +1,7 @@
-"""Weights and statistics by name: NamedTuples as nested dicts and back, for whatever stores variables under names.
+"""Converts NamedTuples of weights and statistics to nested dicts and back, for libraries that store them by name.
 
 ``LSTMParams(kernel, ..., norm=CellNorms(input=Affine(scale, bias), ...))`` becomes
-``{"kernel": ..., "norm": {"input": {"scale": ..., "bias": ...}}}``. Empty branches and None are left out.
+``{"kernel": ..., "norm": {"input": {"scale": ..., "bias": ...}}}``. Empty branches and None are omitted.
 """
 
 import functools
@@ -20,12 +20,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def to_names(tree: PyTree) -> dict[str, Any]:
-    """The leaves of a tree of NamedTuples or dicts as nested dicts."""
+    """Converts a tree of NamedTuples or dicts to nested dicts."""
     return nest(paths(tree))
 
 
 def nest(leaves: Iterable[tuple[Path, Any]]) -> dict[str, Any]:
-    """Leaves with the names that lead to them as nested dicts."""
+    """Builds nested dicts from leaves and their paths."""
     named: dict[str, Any] = {}
     for path, leaf in leaves:
         *branches, last = path
@@ -35,40 +35,40 @@ def nest(leaves: Iterable[tuple[Path, Any]]) -> dict[str, Any]:
 
 
 def from_names(template: PyTree, named: Mapping[str, Any]) -> PyTree:
-    """The nested dicts in the structure of ``template``, which has other leaves at the same places."""
+    """Converts nested dicts to the structure of ``template``, which has the same paths."""
     return fill(template, lambda path: at(named, path))
 
 
 def at(named: Mapping[str, Any], path: Path) -> Any:
-    """What lies at the end of a path through nested dicts."""
+    """Looks up a path in nested dicts."""
     return functools.reduce(lambda place, name: place[name], path, named)
 
 
 def fill(template: PyTree, value_at: Callable[[Path], Any]) -> PyTree:
-    """The structure of ``template`` with the value for each path."""
+    """Replaces every leaf of ``template`` by the value for its path."""
     return jax.tree_util.tree_map_with_path(lambda path, _: value_at(names(path)), template)
 
 
 def cached(function: F) -> F:
-    """Remembers results, as ``functools.cache`` does, and keeps the signature."""
+    """Caches results like ``functools.cache``, but keeps the type signature."""
     return cast(F, functools.cache(function))
 
 
 @cached
 def cell_template(cell: Cell, in_features: int) -> PyTree:
-    """Shapes and dtypes of the weights of a cell, in their structure."""
+    """The tree of a cell's weights, with shapes and dtypes as leaves."""
     return jax.eval_shape(lambda key: cell.init(key, in_features), jax.eval_shape(jax.random.key, 0))
 
 
 @cached
 def norm_template(spec: Normalizer, shape: tuple[int, ...]) -> PyTree:
-    """Shapes of the weights of a normalizer, in their structure."""
+    """The tree of a normalizer's weights, with shapes and dtypes as leaves."""
     return jax.eval_shape(lambda: spec.init(shape))
 
 
 @cached
 def kernel_template(spec: WeightNormalizer, shape: tuple[int, ...], dtype: DTypeLike) -> tuple[KernelParams, State]:
-    """Shapes and dtypes of the weights and of the state of a weight normalizer, in their structure."""
+    """The trees of a weight normalizer's weights and state, with shapes and dtypes as leaves."""
     kernel = jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
     key = jax.eval_shape(jax.random.key, 0)
     made: tuple[KernelParams, State] = jax.eval_shape(lambda kernel, key: spec.init(kernel, key), kernel, key)
@@ -76,7 +76,7 @@ def kernel_template(spec: WeightNormalizer, shape: tuple[int, ...], dtype: DType
 
 
 def check_kernels(caller: str, kernels: Any) -> None:
-    """Raises TypeError unless there is a weight normalizer, or several by name."""
+    """Raises TypeError unless ``kernels`` is a weight normalizer or a dict of them by name."""
     named = kernels.items() if isinstance(kernels, Mapping) else [(None, kernels)]
     for name, spec in named:
         check_weight_normalizer(caller, "kernels" if name is None else f"kernels[{name!r}]", spec)
@@ -85,10 +85,10 @@ def check_kernels(caller: str, kernels: Any) -> None:
 def choose_kernels(
     caller: str, kernels: WeightNormalizer | Mapping[str, WeightNormalizer], leaves: Iterable[Path]
 ) -> dict[Path, WeightNormalizer]:
-    """The weight normalizer of each leaf that has one: one spec serves all named ``kernel`` or ``recurrent``.
+    """Finds the weight normalizer of each leaf; a single spec applies to all leaves named ``kernel`` or ``recurrent``.
 
     Raises:
-      TypeError: a name belongs to no leaf, or there is no leaf of these names.
+      TypeError: a name matches no leaf, or no leaf has one of these names.
     """
     check_kernels(caller, kernels)
     leaves = list(leaves)

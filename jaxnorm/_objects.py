@@ -1,6 +1,6 @@
-"""What came in place of a spec, of weights or of a key, and the line to write instead: one text for all entrances.
+"""Error messages for wrong arguments: describe the object that came instead, and suggest the line to write.
 
-Everything is told by names and attributes, so that no library is imported in order to speak of its objects.
+We recognize objects by names and attributes, so we do not have to import a library to describe its objects.
 """
 
 import dataclasses
@@ -18,14 +18,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What an argument has to be: in words, a line that makes one ({} is its size), and the method that tells it."""
+    """The expected kind of an argument: its noun, a line that makes one ({} is its size), and a method to tell it by."""
 
     noun: str
     example: str
     method: str = ""
 
     def sized(self, size: int = 128) -> str:
-        """The line, for this size."""
+        """Returns the line with this size."""
         return self.example.format(size)
 
 
@@ -50,23 +50,23 @@ CELLS_ELSEWHERE = {
     "SimpleCell": "elman", "SimpleRNN": "elman", "RNN": "lstm", "VanillaRNN": "elman",
 }  # fmt: skip
 SIZES = {"hidden_features": "128", "cell": "ln_lstm(128)", "kernels": "WeightNorm()", "num_groups": "4"}
-"""What stands for arguments that have no default, in a line to write."""
+"""Placeholders for arguments without default, in suggested lines."""
 LONGEST = 60
 
 
 def is_one(value: Any, protocol: type) -> bool:
-    """Whether something fits a protocol; a class does not, though it has all the attributes."""
+    """Whether a value fits a protocol. A class does not fit, even if it has all the attributes."""
     return isinstance(value, protocol) and not isinstance(value, type)
 
 
 def require(caller: str, name: str, value: Any, protocol: type, wanted: Wanted) -> None:
-    """Raises TypeError unless ``value`` is what is wanted."""
+    """Raises TypeError unless ``value`` fits the protocol."""
     if not is_one(value, protocol):
         refuse(caller, name, value, wanted)
 
 
 def refuse(caller: str, name: str, value: Any, wanted: Wanted) -> None:
-    """Raises the TypeError that says where, what was expected, what came, and what to do."""
+    """Raises a TypeError that names the caller, the expected object, the actual object, and what to do."""
     raise TypeError(
         f"{caller}: {name} must be {wanted.noun} such as {wanted.sized()}, got {describe(value)}. "
         f"{advise(value, wanted)}"
@@ -74,7 +74,7 @@ def refuse(caller: str, name: str, value: Any, wanted: Wanted) -> None:
 
 
 def describe(value: Any) -> str:
-    """What something is, in a few words."""
+    """Describes a value in a few words."""
     if isinstance(value, functools.partial):
         return describe(value.func)
     if isinstance(value, type):
@@ -99,7 +99,7 @@ def _describe_instance(value: Any) -> str:
     if library:
         own = kind.__module__.split(".")[0]
         if own == "jaxnorm":
-            space = ".".join(kind.__module__.split(".")[:2])  # where users find it
+            space = ".".join(kind.__module__.split(".")[:2])  # the namespace that users import
             return f"the module {space}.{kind.__name__}"
         return f"{library}'s {kind.__name__}" if own in LIBRARIES else f"{kind.__name__}, a module of {library}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
@@ -117,7 +117,7 @@ def _describe_instance(value: Any) -> str:
 
 
 def advise(value: Any, wanted: Wanted) -> str:
-    """What to do, with the line to write."""
+    """Says what to do, and suggests a line to write."""
     made = _maker(value)
     spec = _kind(type(value) if made is None else made)
     if spec is not None and wanted not in (spec, SPEC):
@@ -136,7 +136,7 @@ def advise(value: Any, wanted: Wanted) -> str:
 
 
 def _advise_other_spec(spec: Wanted, wanted: Wanted) -> str:
-    """What to do with a spec of another kind."""
+    """Says what to do with a spec of another kind."""
     if wanted == CELL and spec == NORMALIZER:
         return "A normalizer goes into a cell: LSTM(128, norm=LayerNorm())."
     if wanted == CELL and spec == WEIGHT_NORMALIZER:
@@ -145,7 +145,7 @@ def _advise_other_spec(spec: Wanted, wanted: Wanted) -> str:
 
 
 def _advise_module(value: Any, wanted: Wanted) -> str:
-    """What to do with a module of another library, or with one of jaxnorm's for Flax."""
+    """Says what to do with a module of another library, or with a Flax module of jaxnorm."""
     kind = type(value)
     if wanted == KEY:
         return "Take one key out of it: rngs.params()." if kind.__name__ == "Rngs" else f"Write {wanted.sized()}."
@@ -165,7 +165,7 @@ def _advise_module(value: Any, wanted: Wanted) -> str:
 
 
 def restore(value: Any, name: str, made: str, line: str) -> str:
-    """What to do where weights or statistics came as another structure; ``line`` makes them anew."""
+    """Says what to do if weights or statistics have the wrong structure; ``line`` makes fresh ones."""
     if isinstance(value, Mapping):
         if "params" in value:
             return f"These are the variables of a module of Flax, for module.apply({name}, ...)."
@@ -178,7 +178,7 @@ def restore(value: Any, name: str, made: str, line: str) -> str:
 
 
 def call(made: Any) -> str:
-    """The line that makes something: its name, with the arguments that have no default."""
+    """The line that calls something: its name, with the arguments that have no default."""
     try:
         parameters = inspect.signature(made).parameters.values()
     except (TypeError, ValueError):
@@ -191,12 +191,12 @@ def call(made: Any) -> str:
 
 
 def is_key_dtype(dtype: Any) -> bool:
-    """Whether a dtype is that of typed keys."""
+    """Whether a dtype is a typed-key dtype."""
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
 def _kind(made: Any) -> Wanted | None:
-    """Of which kind a class of specs is, or what a preset returns."""
+    """Returns the kind of a spec class, or of the spec that a preset returns."""
     made = made if isinstance(made, type) else getattr(made, "__annotations__", {}).get("return")
     return next((spec for spec in SPECS if isinstance(made, type) and hasattr(made, spec.method)), None)
 
@@ -207,12 +207,12 @@ def is_spec(value: Any) -> bool:
 
 
 def _public(name: str) -> Any:
-    """What is public under a name; None if nothing is."""
+    """Returns the public object with this name; None if there is none."""
     return getattr(sys.modules.get("jaxnorm"), name, None) if name.isidentifier() else None
 
 
 def _maker(value: Any) -> Any:
-    """What has to be called for a spec: a class, a preset, the spec of a function of arrays; also by its name."""
+    """Returns the callable that makes a spec, for a class, a preset, a function of arrays, or the name of one."""
     if isinstance(value, str):
         value = _public(value)
     if isinstance(value, functools.partial):
@@ -221,7 +221,7 @@ def _maker(value: Any) -> Any:
         return None
     if _kind(value) is not None:
         return value
-    # The spec of a function stands beside it in its file: LayerNorm of layer_norm.
+    # A function and its spec share a file and, apart from case and underscores, a name: layer_norm and LayerNorm.
     name = getattr(value, "__name__", "").replace("_", "")
     beside = vars(sys.modules.get(getattr(value, "__module__", ""), object))
     return next((made for own, made in beside.items() if own.lower() == name and _kind(made) is not None), None)
@@ -236,7 +236,7 @@ def _modules(kind: type) -> list[str]:
 
 
 def _library(kind: type) -> str | None:
-    """The library that a class, or one that it is made of, comes from."""
+    """Returns the library of a class or of one of its base classes."""
     roots = [module.split(".")[0] for module in _modules(kind)]
     return next((LIBRARIES[root] for root in roots if root in LIBRARIES), None)
 

@@ -1,4 +1,4 @@
-"""Weights by the names that lead to them, and options for some of them by name."""
+"""Paths of weights as tuples of names, and options that users give by name."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, TypeVar
@@ -12,25 +12,26 @@ Path: TypeAlias = tuple[str, ...]
 
 
 def paths(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[Path, Any]]:
-    """Each leaf with the names that lead to it."""
+    """Returns each leaf with its path."""
     return [(names(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)]
 
 
 def names(path: Any) -> Path:
-    """The names on the way to a leaf."""
+    """Converts a JAX key path to a tuple of names."""
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
 def variable_names(path: Any) -> Path:
-    """The names on the way to a variable: the box around its value (``nnx.Param``, ``nn.Partitioned``) has none."""
+    """Like :func:`names`, but without the ``value`` of a box around a variable (``nnx.Param``, ``nn.Partitioned``)."""
     boxed = len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey("value")
     return names(path[:-1] if boxed else path)
 
 
 def map_variables(function: Callable[[Path], Any], tree: PyTree) -> PyTree:
-    """What a function says of the names of each variable, in the place of the variable or of the box around it.
+    """Replaces each variable, or the box around it, by a function of its path.
 
-    So it is a prefix of the tree with its boxes and without: NNX hands optimizers the one at first, then the other.
+    The result is a prefix of the tree with boxes and of the tree without boxes. NNX passes optimizers first the one and
+    later the other.
     """
     return jax.tree_util.tree_map_with_path(lambda path, _: function(variable_names(path)), tree, is_leaf=_is_box)
 
@@ -43,14 +44,14 @@ def _is_box(node: Any) -> bool:
 def option_finder(
     caller: str, options: Mapping[str, Option], leaves: Iterable[Path]
 ) -> Callable[[Path], Option | None]:
-    """Says which of several named options belongs to a leaf.
+    """Returns a function that finds the option of a leaf.
 
-    An option is named by the path of a leaf joined by underscores (``norm_cell_scale``), or by the end of it: then it
-    belongs to every leaf that ends so (``cell_scale``, ``scale``), unless a leaf has that very name. The longest name
-    wins.
+    The name of an option is the path of a leaf joined by underscores (``norm_cell_scale``), or the end of such a path.
+    An end matches every leaf with this end (``cell_scale``, ``scale``), unless it is the whole name of a leaf. The
+    longest name wins.
 
     Raises:
-      TypeError: an option belongs to no leaf.
+      TypeError: an option matches no leaf.
     """
     find = name_finder(caller, options, leaves)
 
@@ -62,7 +63,7 @@ def option_finder(
 
 
 def name_finder(caller: str, given: Iterable[str], leaves: Iterable[Path]) -> Callable[[Path], str | None]:
-    """Says which of several names belongs to a leaf; see :func:`option_finder`."""
+    """Returns a function that finds the matching name of a leaf; see :func:`option_finder`."""
     given, leaves = set(given), list(leaves)
     whole = {"_".join(leaf) for leaf in leaves}
     ends = {leaf: ["_".join(leaf[k:]) for k in range(len(leaf))] for leaf in leaves}

@@ -1,4 +1,4 @@
-"""What the population statistics of linen and of NNX share: who takes part, and how a call leaves what it measured."""
+"""The common part of population statistics in linen and NNX: which specs take part, and how to collect measurements."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,17 +19,18 @@ from jaxnorm.norms.core.running import population
 @final
 @dataclasses.dataclass(frozen=True)
 class Measuring(Around):
-    """A cell that puts what is measured together, instead of averaging it over calls."""
+    """A cell that merges the statistics of all calls, instead of averaging over calls."""
 
     def update_running(self, stats: PyTree, moments: PyTree) -> PyTree:
-        """Everything that was measured since ``count`` was zero, exactly."""
+        """Returns the exact statistics of all data since ``count`` was zero."""
         return map_moments(merge, stats, moments)
 
 
 def measuring(spec: Any, stats: PyTree) -> Any:
-    """The spec that puts what it measures into statistics with count zero; None for one that takes no part.
+    """Returns a spec that merges its measurements exactly; None for a spec that does not take part.
 
-    Parts are taken by cells and normalizers with means and variances whose training does not look at running ones.
+    Cells and normalizers take part if their statistics are means and variances, and if training does not use running
+    statistics.
     """
     leaves = jax.tree.leaves(stats, is_leaf=is_moments)
     if not leaves or not all(map(is_moments, leaves)):
@@ -44,12 +45,12 @@ def measuring(spec: Any, stats: PyTree) -> Any:
 
 
 def nothing_measured(stats: PyTree) -> PyTree:
-    """Statistics of these shapes before any data."""
+    """Empty statistics of these shapes."""
     return map_moments(lambda m: Moments(jnp.zeros_like(m.mean), jnp.ones_like(m.var), jnp.zeros_like(m.count)), stats)
 
 
 def average(caller: str, running: PyTree, measured: Iterable[PyTree], ddof: int) -> PyTree:
-    """Population statistics of what was measured; entries that no batch has seen stay as they were."""
+    """Averages measured statistics into population statistics; entries that no batch has seen do not change."""
     found = population(measured, ddof=ddof)
     if not any(jnp.any(m.count > 0) for m in jax.tree.leaves(found, is_leaf=is_moments)):
         refuse_nothing(caller)
@@ -62,7 +63,7 @@ def average(caller: str, running: PyTree, measured: Iterable[PyTree], ddof: int)
 
 
 def refuse_nothing(caller: str) -> NoReturn:
-    """Raises the error for calls that measure nothing."""
+    """Raises the error for calls that measured nothing."""
     raise ValueError(
         f"{caller}: no module with batch statistics measured anything. Let the call train, by "
         "use_running_average=False or by what the model has in its place (train=True)."
@@ -70,7 +71,7 @@ def refuse_nothing(caller: str) -> NoReturn:
 
 
 def calls(caller: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
-    """The arguments of one call after the other, of which there is at least one; a tuple holds several."""
+    """Yields the arguments of each call; a tuple holds several arguments. Raises if there is no call."""
     if isinstance(batches, str | bytes | Mapping) or not hasattr(batches, "__iter__"):
         raise TypeError(
             f"{caller}: batches must be an iterable of the inputs of each batch, got {_objects.describe(batches)}. "

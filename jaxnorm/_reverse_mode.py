@@ -1,9 +1,8 @@
-"""A word for those who ask forward mode of what has a derivative for reverse mode only.
+"""A clear error for forward-mode differentiation of functions that support only reverse mode.
 
-JAX itself raises for a ``custom_vjp`` when the whole program is compiled, far from the function that could say more,
-and with a text of its own. So the arguments of such a function pass through an identity first. Its derivative is an
-operation that can be transposed, which is all that reverse mode does with it, and that raises where it is to be
-carried out.
+For a ``custom_vjp``, JAX itself raises a generic error when it compiles the whole program, far from the function that
+knows more. So we first pass the arguments of such a function through an identity. The derivative of this identity is a
+primitive that supports transposition, which is all that reverse mode needs, and that raises if it is evaluated.
 """
 
 from functools import cache, partial
@@ -17,7 +16,7 @@ from jaxnorm._typing import Array, PyTree
 
 
 def for_reverse_mode(message: str, tree: PyTree) -> PyTree:
-    """The same tree; a derivative of it in forward mode raises TypeError with the message."""
+    """Returns the tree unchanged; its forward-mode derivative raises TypeError with this message."""
 
     def leaf(x: Array) -> Array:
         return _same(message, x) if jnp.issubdtype(x.dtype, jnp.inexact) else x
@@ -32,20 +31,20 @@ def _same(message: str, x: Array) -> Array:
 
 @_same.defjvp
 def _same_jvp(message: str, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # Not _same of the argument: forward mode over reverse mode differentiates what is computed with it.
+    # We return the argument itself, not _same of it: forward-over-reverse mode differentiates results of this value.
     return primals[0], _to_be_transposed().bind(tangents[0], primals[0], message=message)
 
 
 @cache
 def _to_be_transposed() -> Any:
-    """The identity of its first argument, a tangent, that is not carried out; the second one is what it belongs to."""
-    from jax.extend.core import Primitive  # takes a tenth of the time that importing jaxnorm takes
+    """A primitive, the identity of a tangent, that raises if evaluated; the second argument is the primal point."""
+    from jax.extend.core import Primitive  # a late import: it takes a tenth of the time of importing jaxnorm
 
     def refuse(*arguments: Any, message: str) -> NoReturn:
         raise TypeError(message)
 
     def batch(arguments: tuple[Array, Array], axes: tuple[Any, Any], *, message: str) -> tuple[Array, Any]:
-        if axes[1] is None:  # several tangents for one point, as in jax.jacfwd; reverse mode has one for each
+        if axes[1] is None:  # several tangents for one point, as in jax.jacfwd; reverse mode has one tangent per point
             refuse(message=message)
         return identity.bind(*arguments, message=message), axes[0]
 

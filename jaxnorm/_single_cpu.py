@@ -1,4 +1,4 @@
-"""Forms of a computation for the CPU that cannot be spread over devices."""
+"""Chooses CPU implementations that do not support sharding over devices."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def on_single_cpu(alone: Callable[..., T], otherwise: Callable[..., T], *args: Array) -> T:
-    """``alone(*args)`` in programs for the one CPU device that there is, ``otherwise(*args)`` in all others.
+    """Computes ``alone(*args)`` in programs for a single CPU device, and ``otherwise(*args)`` in all other programs.
 
-    Merging the axes of time and batch is faster on a CPU. Where the batch is spread over devices the compiler cannot
-    divide what is merged among them: it would gather the batch and give each of them all of the work.
+    On a CPU it is faster to merge the axes of time and batch. But the compiler cannot shard a merged axis: if the batch
+    is sharded over devices, it would gather the batch and give every device all of the work.
     """
     if count_cpus() != 1 or any(any(jax.typeof(arg).sharding.spec) for arg in args):
         return otherwise(*args)
@@ -24,8 +24,8 @@ def on_single_cpu(alone: Callable[..., T], otherwise: Callable[..., T], *args: A
 
 
 def count_cpus() -> int:
-    """The number of CPU devices, of all processes."""
+    """The number of CPU devices in all processes."""
     try:
         return jax.device_count("cpu")
-    except RuntimeError:  # the process has been told to use no CPU
+    except RuntimeError:  # the process is configured without a CPU backend
         return 0

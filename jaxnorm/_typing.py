@@ -1,7 +1,7 @@
-"""Array aliases, and the legend of the axis letters used in every annotation.
+"""Array aliases, and the legend of the axis letters in all annotations.
 
-T time, B batch (any number of axes, also none: ``*B``), I input features, G gates, H hidden features,
-F features of whatever a normalizer sees, R rows of per-step running statistics.
+T time, B batch (any number of axes, or none: ``*B``), I input features, G gates, H hidden features,
+F features of a normalizer's input, R rows of per-step running statistics.
 """
 
 from collections.abc import Callable
@@ -26,4 +26,4 @@ Initializer: TypeAlias = Callable[..., jax.Array]
 """``(key, shape, dtype) -> array``, as in ``jax.nn.initializers``."""
 
 PyTree: TypeAlias = Any
-"""Any tree of arrays; used where the structure belongs to another object."""
+"""Any tree of arrays; we use it where another object defines the structure."""

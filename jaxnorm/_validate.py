@@ -1,7 +1,7 @@
-"""The handful of checks at the entrances, and the one format of their messages.
+"""Argument checks for public functions, with a common format for their messages.
 
-Every message says where, which argument, what was expected, what came, and what to do. All checks use static facts
-(shapes, dtypes, Python numbers), so they cost nothing in a compiled program.
+Every message names the caller and the argument, says what it expected and what it got, and what to do. All checks use
+static facts (shapes, dtypes, Python numbers), so they cost nothing in a compiled program.
 """
 
 import math
@@ -38,7 +38,7 @@ def boolean(caller: str, name: str, x: Array) -> None:
 
 
 def array(caller: str, name: str, value: Any) -> Array:
-    """Returns ``value`` as an array; lists and NumPy arrays of numbers are as good as one."""
+    """Returns ``value`` as an array; accepts lists and NumPy arrays of numbers too."""
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError):
@@ -48,7 +48,7 @@ def array(caller: str, name: str, value: Any) -> Array:
 
 
 def key(caller: str, name: str, value: Any) -> None:
-    """Raises TypeError unless ``value`` is one key: a typed one, or the two numbers of an old one."""
+    """Raises TypeError unless ``value`` is a single key: a typed key, or a legacy key of two numbers."""
     if isinstance(value, Array | np.ndarray):
         typed = _objects.is_key_dtype(value.dtype)
         if value.ndim == 0 if typed else value.ndim == 1 and value.dtype == jnp.uint32:
@@ -57,7 +57,7 @@ def key(caller: str, name: str, value: Any) -> None:
 
 
 def start_value(caller: str, name: str, value: Any) -> Any:
-    """Returns the number that weights begin with; raises TypeError where an initializer came instead."""
+    """Returns the initial value of a weight; raises TypeError for an initializer function."""
     if not callable(value) and not isinstance(value, str):
         return value
     raise TypeError(
@@ -67,7 +67,7 @@ def start_value(caller: str, name: str, value: Any) -> Any:
 
 
 def sizes(caller: str, name: str, value: Any) -> tuple[Any, ...]:
-    """Returns a shape as a tuple; raises TypeError unless there are sizes in it, each a number or symbolic."""
+    """Returns a shape as a tuple; raises TypeError unless all its entries are sizes (numbers or symbols)."""
     if isinstance(value, list | tuple) and not hasattr(value, "_fields") and all(map(_is_size, value)):
         return tuple(value)
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -101,7 +101,7 @@ def broadcastable(caller: str, name: str, got: Sequence[int], target: Sequence[i
 
 
 def axes(caller: str, axis: Axis, ndim: int) -> tuple[int, ...]:
-    """Returns the axes as sorted non-negative numbers; raises ValueError when one is out of range or named twice."""
+    """Returns the axes as sorted non-negative numbers; raises ValueError if an axis is out of range or named twice."""
     given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
     if not all(isinstance(a, int | np.integer) and not isinstance(a, bool) for a in given):
         raise TypeError(f"{caller}: axis must be an int or a tuple of ints, got {axis!r}.")
@@ -131,7 +131,7 @@ def positive_int(caller: str, name: str, value: Any) -> int:
 
 
 def in_range(caller: str, name: str, value: float, low: float, high: float) -> None:
-    """Raises ValueError unless ``low <= value <= high`` (infinite ends allowed, NaN refused)."""
+    """Raises ValueError unless ``low <= value <= high`` (infinite ends are fine; NaN is rejected)."""
     if not (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high):
         raise ValueError(f"{caller}: {name} must be a number in [{low}, {high}], got {value!r}.")
 
@@ -150,6 +150,6 @@ def epsilon(caller: str, value: float) -> None:
 
 
 def choice(caller: str, name: str, value: Any, options: Sequence[str]) -> None:
-    """Raises ValueError unless ``value`` is one of the listed words."""
+    """Raises ValueError unless ``value`` is one of the options."""
     if value not in options:
         raise ValueError(f"{caller}: {name} must be one of {', '.join(map(repr, options))}; got {value!r}.")

@@ -1,1 +1,1 @@
-"""Relatives of batch normalization."""
+"""Variants of batch normalization."""

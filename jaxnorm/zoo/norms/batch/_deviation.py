@@ -1,4 +1,4 @@
-"""Batch normalization by another measure of spread than the standard deviation: what L1, Top-k, range norms share."""
+"""Batch normalization with another deviation than the standard one: the core of the L1, top-k and range norms."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from jaxnorm.norms.core.moments import (
 from jaxnorm.norms.core.quotient import quotient
 
 Estimate: TypeAlias = Callable[[Array, Array | None, tuple[int, ...], Array], Array]
-"""(deviations, zero where masked; mask; reduced axes; count) -> an estimate of the standard deviation, axes kept."""
+"""(deviations, zero where masked; mask; reduced axes; count) -> estimated standard deviation, with axes of size 1."""
 
 
 def scaled_batch_norm(
@@ -37,9 +37,9 @@ def scaled_batch_norm(
     where: Array | None,
     axis_name: AxisName | None,
 ) -> tuple[Array, Moments]:
-    """``scale * (x - mean) / (s + epsilon) + bias`` with an estimate s, and Moments whose ``var`` is its square.
+    """``scale * (x - mean) / (s + epsilon) + bias`` with an estimate s, and Moments whose ``var`` is the square of s.
 
-    Given statistics are used in place of what would be measured: s is the root of their ``var``.
+    If ``moments`` are given, nothing is measured: s is the root of their ``var``.
     """
     _validate.floating(name, "x", x)
     _validate.epsilon(name, epsilon)
@@ -55,7 +55,7 @@ def scaled_batch_norm(
         mean, var = (align(m, x.ndim, kept).astype(dtype) for m in (moments.mean, moments.var))
         _validate.broadcastable(name, "moments.mean", mean.shape, x.shape)
         deviation = masked(x.astype(dtype), mask) - mean
-        positive = var > 0  # the root has no derivative at zero
+        positive = var > 0  # the root has no finite derivative at zero
         spread = jnp.where(positive, jnp.sqrt(jnp.where(positive, var, 1.0)), 0.0)
     y = quotient(deviation, spread + jnp.asarray(epsilon, deviation.dtype))
     y = apply_affine(name, y, scale, bias, kept)

@@ -1,4 +1,4 @@
-"""Largest values over array axes and named ones, with derivatives that work under every transformation."""
+"""Maxima over array axes and named axes, with derivatives that work under every transformation."""
 
 from functools import partial
 from typing import Any
@@ -13,9 +13,9 @@ from jaxnorm.norms.core.moments import masked, sum_over
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def maximum_over(data: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
-    """The largest element along ``axes`` (kept with size 1) and over named axes; zero where there is none.
+    """Returns the largest element along ``axes`` (kept with size 1) and over named axes; zero if there is none.
 
-    The derivative goes in equal parts to all elements that attain the maximum, also on other devices.
+    The derivative is split equally among all elements that attain the maximum, on all devices.
     """
     lowest = jnp.asarray(-jnp.inf, data.dtype)
     top = jnp.max(data if where is None else jnp.where(where, data, lowest), axis=axes, keepdims=True, initial=-jnp.inf)
@@ -30,7 +30,8 @@ def _maximum_over_jvp(
 ) -> tuple[Array, Array]:
     data, where = primals
     top = maximum_over(data, where, axes, axis_name)
-    # The largest itself may be some roundings below: a compiler may compute the data anew, and otherwise, here.
+    # The compiler may recompute the data here, with other roundings than in the forward pass. So even the largest
+    # element may be slightly below the maximum, and we accept a few units of rounding.
     few = 8 * jnp.finfo(data.dtype).eps  # type: ignore[no-untyped-call]
     attained = data >= top - jnp.asarray(few, data.dtype) * jnp.abs(top)
     if where is not None:
@@ -41,16 +42,16 @@ def _maximum_over_jvp(
 
 
 def largest_sum_over(data: Array, k: int, axes: tuple[int, ...], axis_name: AxisName | None) -> tuple[Array, Array]:
-    """The sum of the k largest elements along ``axes`` and over named axes, and how many elements there were for it.
+    """Returns the sum of the k largest elements along ``axes`` and over named axes, and how many it added.
 
-    Elements must not be negative; masked ones are zeros. Axes are kept with size 1.
+    Elements must not be negative, and masked elements must be zero. The axes are kept with size 1.
     """
     kept = tuple(a for a in range(data.ndim) if a not in axes)
     rows = data.transpose(*kept, *axes).reshape(*(data.shape[a] for a in kept), -1)
     top, _ = lax.top_k(rows, min(k, rows.shape[-1]))
     names = () if axis_name is None else (axis_name,) if isinstance(axis_name, str) else axis_name
     for name in names:
-        # The k largest of all are among the k largest of each member.
+        # The overall k largest elements are among the k largest of each member.
         together = jnp.moveaxis(lax.all_gather(top, name), 0, -2).reshape(*top.shape[:-1], -1)
         top, _ = lax.top_k(together, min(k, together.shape[-1]))
     shape = tuple(1 if a in axes else size for a, size in enumerate(data.shape))

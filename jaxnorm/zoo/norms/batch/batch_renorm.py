@@ -29,25 +29,25 @@ def renorm_limits(
     r_max: float = 3.0,
     d_max: float = 5.0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    r"""The limits of batch renormalization at a training step: first those of batch normalization, then relaxed.
+    r"""Computes the limits of batch renormalization at a training step: they start at batch normalization, then relax.
 
     .. math::
        r(t) = 1 + (r_{max} - 1) \, c\!\left(\frac{t - start}{r_{end} - start}\right), \qquad
        d(t) = d_{max} \, c\!\left(\frac{t - start}{d_{end} - start}\right), \qquad c(a) = \min(\max(a, 0), 1)
 
     Args:
-      step: number of the training step, a number or a traced integer.
-      start: until this step the limits are 1 and 0.
-      r_end: from this step on the first limit is ``r_max``.
-      d_end: from this step on the second limit is ``d_max``.
-      r_max: the last value of the first limit.
-      d_max: the last value of the second limit.
+      step: the training step, a Python number or a traced integer.
+      start: up to this step the limits are 1 and 0.
+      r_end: from this step on, the first limit is ``r_max``.
+      d_end: from this step on, the second limit is ``d_max``.
+      r_max: the final value of the first limit.
+      d_max: the final value of the second limit.
 
     Returns:
-      The two limits, to be passed as ``r_max`` and ``d_max`` to :func:`batch_renorm`.
+      The two limits; pass them as ``r_max`` and ``d_max`` to :func:`batch_renorm`.
 
     Raises:
-      ValueError: an end does not lie after ``start``, or a last value is out of range.
+      ValueError: an end is not after ``start``, or a final value is out of range.
 
     Example:
       >>> import jaxnorm
@@ -55,8 +55,8 @@ def renorm_limits(
       [(1.0, 0.0), (1.5714285373687744, 2.5), (3.0, 5.0)]
 
     Reference:
-      S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, section 4; the defaults are the values given there,
-      read from an excerpt, and that the limits grow linearly is our reading of "gradually".
+      S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, section 4. The defaults are the values given
+      there, which we read in an excerpt. That the limits grow linearly is our reading of "gradually".
     """
     _check_limits("renorm_limits", r_max, d_max)
     for name, end in (("r_end", r_end), ("d_end", d_end)):
@@ -83,7 +83,7 @@ def batch_renorm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Normalizes each feature over the batch, and corrects towards running statistics, in training.
+    r"""Normalizes each feature over the batch in training, and corrects the result toward running statistics.
 
     .. math::
        \sigma_B = \sqrt{\operatorname{var}_B + \epsilon}, \qquad
@@ -92,8 +92,8 @@ def batch_renorm(
        y = \text{scale} \cdot \left(\frac{x - \mu_B}{\sigma_B} \, r + d\right) + \text{bias}
 
     where :math:`\mu, \sigma` are the running mean and standard deviation. No gradient flows through r and d. Without
-    limits (``r_max`` and ``d_max`` infinite) the output is that of inference; with 1 and 0 it is batch normalization.
-    Inference is ``batch_norm(x, scale, bias, moments=running, epsilon=epsilon)``.
+    limits (``r_max`` and ``d_max`` infinite) the output equals that of inference; limits of 1 and 0 give batch
+    normalization. Inference is ``batch_norm(x, scale, bias, moments=running, epsilon=epsilon)``.
 
     Args:
       x: data of any shape.
@@ -103,7 +103,7 @@ def batch_renorm(
         :math:`\sigma^2 = \text{var} + \epsilon`.
       r_max: the largest factor, a number or a traced array of at least 1; see :func:`renorm_limits`.
       d_max: the largest shift, a number or a traced array of at least 0.
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
@@ -127,7 +127,8 @@ def batch_renorm(
 
     Notes:
       A feature that is constant over the batch, and a batch of one, give ``scale * d + bias``, with finite gradients.
-      Further than about 1e19 from their mean, data have an infinite variance in float32: r and d are at their limits.
+      If data are more than about 1e19 away from their mean, their variance is infinite in float32, and r and d are at
+      their limits.
 
     Reference:
       S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, Algorithm 1.
@@ -146,7 +147,7 @@ def batch_renorm(
     _validate.broadcastable("batch_renorm", "running.mean", old_mean.shape, x.shape)
     small = jnp.asarray(epsilon, dtype)
     sigma, old_sigma = jnp.sqrt(var + small), jnp.sqrt(old_var + small)
-    # Taken of the data, not of the mean, which has been rounded: far from zero that is what counts.
+    # We average the difference of the data, since the measured mean is rounded and far from zero that error matters.
     number = statistics.count_over(x, mask, axes, axis_name)
     moved = statistics.average(statistics.sum_over(masked(x.astype(dtype) - old_mean, mask), axes, axis_name), number)
     r_limit, d_limit = jnp.asarray(r_max, dtype), jnp.asarray(d_max, dtype)
@@ -160,14 +161,14 @@ def batch_renorm(
 @final
 @dataclasses.dataclass(frozen=True)
 class BatchRenorm(BatchSpec):
-    r"""The spec of :func:`batch_renorm`; in training it looks at running statistics, so call ``train``.
+    r"""The spec of :func:`batch_renorm`; it uses running statistics in training, so call ``train``.
 
     Attributes:
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running mean and standard deviation.
-      r_max: the largest factor; infinite for no limit. ``train`` takes another one, also a traced one.
-      d_max: the largest shift; infinite for no limit. ``train`` takes another one, also a traced one.
+      r_max: the largest factor; infinite for no limit. ``train`` accepts another value, which may be traced.
+      d_max: the largest shift; infinite for no limit. ``train`` accepts another value, which may be traced.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -185,11 +186,11 @@ class BatchRenorm(BatchSpec):
       ([[-1.0], [1.0]], Array([0.04], dtype=float32), Array([1.0201], dtype=float32))
 
     Note:
-      The moving averages are those of mean and standard deviation, as in the paper, while the statistics of all
-      normalizers hold a variance: ``update_running`` averages :math:`\sqrt{\text{var} + \epsilon}` and stores its
-      square less epsilon, so that inference divides by the average. Fresh statistics (variance 1) stand for a
-      deviation of :math:`\sqrt{1 + \epsilon}`, where the paper begins with 1. The step itself sees the averages
-      from before it.
+      As in the paper, the moving averages are averages of the mean and the standard deviation. But the statistics of
+      all normalizers hold a variance. So ``update_running`` averages :math:`\sqrt{\text{var} + \epsilon}` and stores
+      the square of the average minus epsilon; inference then divides by the average. Fresh statistics (variance 1)
+      mean a deviation of :math:`\sqrt{1 + \epsilon}`; the paper starts with 1. A training step sees the averages from
+      before that step.
     """
 
     axis: Axis | None = None
@@ -217,7 +218,7 @@ class BatchRenorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Inference with the given running statistics; training is :meth:`train`."""
+        """Normalizes with the given running statistics, for inference; for training call :meth:`train`."""
         if stats is None:
             refuse_measuring(self)
         scale, bias = base.affine_of(params, "BatchRenorm")
@@ -233,7 +234,7 @@ class BatchRenorm(BatchSpec):
         r_max: float | int | Shaped[Array, ""] | None = None,
         d_max: float | int | Shaped[Array, ""] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`batch_renorm`; limits that are None are those of the spec."""
+        """Applies :func:`batch_renorm`; if a limit is None, the spec's limit applies."""
         scale, bias = base.affine_of(params, "BatchRenorm")
         return batch_renorm(
             x,
@@ -249,7 +250,7 @@ class BatchRenorm(BatchSpec):
         )
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """Moves the averages of mean and standard deviation; entries with count zero stay as they are."""
+        """Updates the averages of mean and standard deviation; entries with count zero do not change."""
         measured = running_statistics.pool_parts(running, measured)
 
         def with_deviation(m: Moments) -> Moments:
@@ -262,12 +263,12 @@ class BatchRenorm(BatchSpec):
         return folded._replace(var=jnp.where(spread(measured.count, var) > 0, var, running.var))
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: a cell hands on no running statistics in training."""
+        """Rejects every site: a cell does not pass running statistics in training."""
         refuse_site(caller, self)
 
 
 def _check_limits(caller: str, r_max: object, d_max: object) -> None:
-    """Checks limits that are numbers; traced ones are the caller's."""
+    """Checks limits that are Python numbers; traced limits are the caller's responsibility."""
     for name, value, low in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
         if isinstance(value, int | float):
             _validate.in_range(caller, name, float(value), low, math.inf)

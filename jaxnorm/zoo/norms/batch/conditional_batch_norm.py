@@ -30,18 +30,18 @@ def conditional_batch_norm(
 
     .. math:: y_i = \text{scale}_{c(i)} \cdot \frac{x_i - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}_{c(i)}
 
-    Statistics are those of :func:`jaxnorm.batch_norm`, over all classes together. Scales and biases that are not rows
-    of a table, for example the outputs of a network, go to :func:`jaxnorm.batch_norm` itself, as arrays with as many
-    axes as ``x``.
+    The statistics are the ones of :func:`jaxnorm.batch_norm`, over all classes together. If your scales and biases are
+    not rows of a table, but for example outputs of a network, pass them to :func:`jaxnorm.batch_norm` itself, as arrays
+    with as many axes as ``x``.
 
     Args:
-      x: data, with the axes of ``labels`` first.
-      labels: class of each example, from 0 to K - 1 (others are clipped); its axes are the first ones of ``x``.
-      scale: a table with a row of factors, shaped like ``x`` along the kept axes, for each of the K classes. None means
-        one.
+      x: data; its leading axes are the axes of ``labels``.
+      labels: class of each example, from 0 to K - 1 (others are clipped); its axes are the leading axes of ``x``.
+      scale: a table with one row of factors for each of the K classes; a row has the shape of ``x`` along the axes that
+        are not reduced. None means one.
       bias: a table of summands, shaped like ``scale``. None means zero.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
@@ -63,9 +63,9 @@ def conditional_batch_norm(
       [[-2.0], [5.0]]
 
     Reference:
-      H. de Vries et al., "Modulating early visual processing by language", 2017, arXiv:1707.00683. Its form with a
-      table that changes a scale of one and a bias of zero is ``scale=1 + table``. The rows for classes are those of
-      V. Dumoulin et al. 2017, who have them for instance normalization.
+      H. de Vries et al., "Modulating early visual processing by language", 2017, arXiv:1707.00683. In their
+      form a table changes a scale of one and a bias of zero: ``scale=1 + table``. The rows for classes come from
+      V. Dumoulin et al. 2017, who use them for instance normalization.
     """
     _validate.floating("conditional_batch_norm", "x", x)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -111,11 +111,11 @@ def conditional_batch_norm(
 @final
 @dataclasses.dataclass(frozen=True)
 class ConditionalBatchNorm:
-    """The spec of :func:`conditional_batch_norm`. Its call takes labels, so it is no ``Normalizer`` for a site.
+    """The spec of :func:`conditional_batch_norm`. Its call takes labels, so it is not a ``Normalizer`` for a site.
 
     Attributes:
       num_classes: number of classes, and of rows of scale and bias.
-      norm: the batch normalization; its options, initial values of scale and bias among them, are those of every class.
+      norm: the batch normalization; its options, including the initial scale and bias, apply to every class.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -127,7 +127,7 @@ class ConditionalBatchNorm:
       ((10, 4), (3, 4), (4,))
 
     Note:
-      Epsilon and momentum of the example are those of published code for classes. Through a module of Flax, use
+      Epsilon and momentum of the example come from published code for classes. In a Flax module, use
       ``Norm(BatchNorm(use_scale=False, use_bias=False))`` and scale by an embedding of the labels.
     """
 
@@ -138,12 +138,12 @@ class ConditionalBatchNorm:
         _validate.positive_int("ConditionalBatchNorm", "num_classes", self.num_classes)
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)``, tables with a row of the given shape for each class."""
+        """``Affine(scale, bias)``: tables with a row of the given shape for each class."""
         one = self.norm.init(shape, dtype)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.num_classes, *leaf.shape)), one)
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
-        """Those of the batch normalization: mean 0, variance 1, count 0."""
+        """The initial statistics of the batch normalization: mean 0, variance 1, count 0."""
         return self.norm.initial_stats(shape, dtype)
 
     def __call__(
@@ -154,7 +154,7 @@ class ConditionalBatchNorm:
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`conditional_batch_norm`; returns the output and the measured (or the given) Moments."""
+        """Applies :func:`conditional_batch_norm`; returns the output and the measured (or given) Moments."""
         scale, bias = base.affine_of(params, "ConditionalBatchNorm")
         norm = self.norm
         return conditional_batch_norm(
@@ -170,5 +170,5 @@ class ConditionalBatchNorm:
         )
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """Folds by the rule of the batch normalization."""
+        """Updates the statistics by the rule of the batch normalization."""
         return self.norm.update_running(running, measured)

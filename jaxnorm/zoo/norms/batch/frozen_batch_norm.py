@@ -13,16 +13,16 @@ from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring
 @final
 @dataclasses.dataclass(frozen=True)
 class FrozenBatchNorm(BatchSpec):
-    r"""Batch normalization whose statistics never change: one affine map a feature, in training and inference.
+    r"""Batch normalization with statistics that never change: one affine map per feature, in training and inference.
 
     .. math:: y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
 
-    with the running :math:`\mu, \sigma^2` that are handed in, for fine-tuning with small batches. The function under it
-    is ``batch_norm(x, scale, bias, moments=running)``; scale and bias may be trained. To freeze a cell with batch
-    statistics no spec is needed: pass its running statistics to ``unroll(..., stats=running)`` in training too.
+    with the given running :math:`\mu, \sigma^2`. Use it for fine-tuning with small batches. It calls
+    ``batch_norm(x, scale, bias, moments=running)``; you may train scale and bias. To freeze a cell with batch
+    statistics you need no spec: pass its running statistics to ``unroll(..., stats=running)`` in training too.
 
     Attributes:
-      axis: the axes over which the statistics were taken; None means all but the last.
+      axis: the axes that the statistics reduced; None means all but the last.
       epsilon: added to the variance, inside the root.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
@@ -38,7 +38,8 @@ class FrozenBatchNorm(BatchSpec):
       ([[0.0], [2.0]], True)
 
     Reference:
-      S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 2: its inference network, trained.
+      S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 2: we train its inference
+      network.
     """
 
     axis: Axis | None = None
@@ -56,7 +57,7 @@ class FrozenBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes by the given statistics."""
+        """Normalizes with the given statistics."""
         if stats is None:
             refuse_measuring(self)
         scale, bias = base.affine_of(params, "FrozenBatchNorm")
@@ -69,15 +70,15 @@ class FrozenBatchNorm(BatchSpec):
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """The same as the call with ``running``; nothing is measured."""
+        """Calls the spec with ``running``; measures nothing."""
         return self(params, x, running, where)
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """The running statistics as they are."""
+        """Returns the running statistics unchanged."""
         return running
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: a cell measures in training; hand it running statistics instead."""
+        """Rejects every site: a cell measures in training; pass it running statistics instead."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell. Use BatchNorm(), and pass unroll(..., stats=running) in "
             "training too."

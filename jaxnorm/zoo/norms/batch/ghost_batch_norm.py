@@ -39,16 +39,16 @@ def ghost_batch_norm(
       scale: one factor for each feature, shared by all ghost batches, as in :func:`jaxnorm.batch_norm`. None means one.
       bias: summand, shaped like ``scale``. None means zero.
       size: number of examples in a ghost batch; must divide the batch.
-      moments: statistics to normalize with, of all data, or one for each ghost batch on a leading axis; None measures.
-      axis: the axes over which statistics are taken, the first among them; None means all but the last.
+      moments: statistics to normalize with: of all data, or of each ghost batch on a leading axis. None measures them.
+      axis: the axes to reduce, including the first; None means all but the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments that were measured, with a leading axis of ghost batches (:meth:`GhostBatchNorm.update_running`
-      knows it), or those that were passed in.
+      measured Moments, with a leading axis of ghost batches (:meth:`GhostBatchNorm.update_running` handles this axis),
+      or the Moments that were passed in.
 
     Raises:
       TypeError: an array is not floating, ``where`` not boolean, or size not an integer.
@@ -62,8 +62,8 @@ def ghost_batch_norm(
       ([[-1.0], [1.0], [-1.0], [1.0]], [[2.0], [20.0]])
 
     Notes:
-      Degenerate ghost batches behave as batches do in :func:`jaxnorm.batch_norm`. There is no ``axis_name``: on several
-      devices the part of each is a batch of its own already.
+      Degenerate ghost batches behave like degenerate batches in :func:`jaxnorm.batch_norm`. There is no ``axis_name``:
+      with several devices, the part on each device is already a ghost batch.
 
     Reference:
       E. Hoffer, I. Hubara, D. Soudry, "Train longer, generalize better", 2017, arXiv:1705.08741.
@@ -111,11 +111,11 @@ class GhostBatchNorm(BatchSpec):
 
     Attributes:
       size: number of examples in a ghost batch.
-      axis: the axes over which statistics are taken, the first among them; None means all but the last.
+      axis: the axes to reduce, including the first; None means all but the last.
       epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics, in [0, 1]; None for the exact average over everything seen, for
-        which ghost batches are merged.
-      ddof: 0 folds the biased variance of each ghost batch, 1 the one corrected by its m/(m-1).
+      momentum: weight of the old running statistics, in [0, 1]; None for the exact average over all data seen,
+        which merges the ghost batches.
+      ddof: 0 accumulates the biased variance of each ghost batch, 1 the one corrected by its m/(m-1).
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -129,9 +129,9 @@ class GhostBatchNorm(BatchSpec):
       [10.5]
 
     Note:
-      ``update_running`` moves running statistics as if the G ghost batches had come one after the other,
-      :math:`r' = \rho^G r + (1 - \rho) \sum_i \rho^{G-1-i} m_i` with momentum :math:`\rho`, the paper's rule
-      as we remember it. Their running variance is therefore that within ghost batches.
+      ``update_running`` treats the G ghost batches like batches that arrive one after the other:
+      :math:`r' = \rho^G r + (1 - \rho) \sum_i \rho^{G-1-i} m_i` with momentum :math:`\rho`. That is the paper's rule as
+      we remember it. The running variance is therefore the variance within ghost batches.
     """
 
     size: int
@@ -156,14 +156,14 @@ class GhostBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`ghost_batch_norm`; measured Moments have a leading axis of ghost batches."""
+        """Applies :func:`ghost_batch_norm`; the measured Moments have a leading axis of ghost batches."""
         scale, bias = base.affine_of(params, "GhostBatchNorm")
         return ghost_batch_norm(
             x, scale, bias, size=self.size, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where
         )
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """Folds ghost batches one after the other; those without a real element change nothing."""
+        """Updates with one ghost batch after the other; ghost batches without a real element change nothing."""
         if self.momentum is None:
             return running_statistics.update_running(running, measured, momentum=None, ddof=self.ddof)
         mean, var, n = (lax.stop_gradient(leaf).astype(running.mean.dtype) for leaf in measured)
@@ -177,7 +177,8 @@ class GhostBatchNorm(BatchSpec):
         )
 
     def _one_by_one(self, old: Array, new: Array, counted: Array) -> Array:
-        """The moving average after all rows that count, in their order, in closed form."""
+        """Computes in closed form the moving average after all nonempty rows, in their order."""
+        # A row has the weight (1 - momentum) * momentum^j, where j is the number of nonempty rows after it.
         momentum = jnp.asarray(self.momentum, old.dtype)
         entered = jnp.cumsum(counted.astype(old.dtype), axis=0)
         weight = jnp.where(counted, (1.0 - momentum) * momentum ** (entered[-1:] - entered), 0.0)
@@ -185,7 +186,7 @@ class GhostBatchNorm(BatchSpec):
         return moved
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: its statistics have an axis of ghost batches, where a cell has that of time."""
+        """Rejects every site: its statistics have an axis of ghost batches where a cell has the time axis."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell. Map the unrolled cell over parts of the batch with "
             "jax.vmap, and use BatchNorm()."

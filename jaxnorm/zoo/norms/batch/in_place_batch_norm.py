@@ -1,4 +1,4 @@
-"""Batch normalization with its activation, whose backward pass works from the output: the input need not be kept."""
+"""Batch normalization with an activation. The backward pass works from the output, so it need not keep the input."""
 
 import dataclasses
 from functools import partial
@@ -40,17 +40,17 @@ def in_place_batch_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Normalizes each feature over the batch and activates it, keeping only the output for the backward pass.
+    r"""Normalizes each feature over the batch and activates it; keeps only the output for the backward pass.
 
     .. math:: \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}, \qquad
        z = \phi(\text{scale} \cdot \hat x + \text{bias}), \qquad \phi(a) = \max(a, \text{slope} \cdot a)
 
-    with the moments of batch normalization and a leaky rectifier, which can be inverted. Differentiation keeps z, which
-    the next layer keeps anyway, and finds
+    with the moments of batch normalization and a leaky rectifier, which is invertible. For the backward pass we keep z,
+    which the next layer keeps anyway, and recover
 
     .. math:: \hat x = \frac{\phi^{-1}(z) - \text{bias}}{\text{scale}}
 
-    again from it, where :func:`jaxnorm.batch_norm` and an activation keep an array or two of their own. Values and
+    from it. :func:`jaxnorm.batch_norm` with a separate activation would keep one or two arrays more. Values and
     derivatives are the same.
 
     Args:
@@ -58,8 +58,8 @@ def in_place_batch_norm(
       scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
       bias: summand, shaped like ``scale``. None means zero.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes over which statistics are taken; None means all but the last.
-      slope: that of the leaky rectifier below zero, in (0, 1]; 1 leaves the activation out.
+      axis: the axes to reduce; None means all but the last.
+      slope: the slope of the leaky rectifier below zero, in (0, 1]; 1 omits the activation.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
@@ -80,10 +80,10 @@ def in_place_batch_norm(
       ([[-0.5], [1.0]], [2.0])
 
     Notes:
-      What is recovered from z is as exact as z: in bfloat16 gradients carry its rounding, magnified below zero by
-      1/slope. A feature whose scale is exactly zero cannot be recovered; the gradient of that scale is zero then, so it
-      stays zero. (The paper keeps scales positive.) Given ``moments`` are constants and nothing is recovered. The paper
-      is rendered from memory.
+      The recovered values are as exact as z: in bfloat16, gradients carry its rounding error, magnified below zero by
+      1/slope. If the scale of a feature is exactly zero, we cannot recover the feature; the gradient of that scale is
+      then zero, so it stays zero. (The paper keeps scales positive.) With given ``moments`` nothing is recovered, since
+      they are constants. We describe the paper from memory.
 
     Reference:
       S. Rota Bulò, L. Porzi, P. Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of DNNs",
@@ -107,7 +107,7 @@ def in_place_batch_norm(
 
 
 class _How(NamedTuple):
-    """What is static: the axes of the batch, epsilon, and the slope of the activation."""
+    """The static options: the batch axes, epsilon, and the slope of the activation."""
 
     axes: tuple[int, ...]
     axis_name: AxisName | None
@@ -129,7 +129,7 @@ def _leaky(slope: float, a: Array) -> Array:
 def _activated(
     how: _How, x: Array, where: Array | None, scale: Array, bias: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """z, mean, variance and count."""
+    """Returns z, mean, variance and count."""
     extent = Extent(how.axes, how.axis_name)
     y, measured = standardize_batch(x, extent, scale, bias, where=where, epsilon=how.epsilon)
     return masked(_leaky(how.slope, y), where).astype(x.dtype), *measured
@@ -137,7 +137,7 @@ def _activated(
 
 @_activated.defjvp
 def _activated_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    """The derivative in terms of the output; ``jax.checkpoint`` sees to it that nothing else is kept."""
+    """The derivative in terms of the output; ``jax.checkpoint`` makes sure that nothing else is kept."""
     x, where, scale, bias = primals
     z, mean, var, count = _activated(how, *primals)
     inverse = inverse_deviation(x, Extent(how.axes, how.axis_name), where=where, epsilon=how.epsilon)
@@ -149,7 +149,7 @@ def _activated_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, ...
 def _tangents(
     how: _How, z: Array, where: Array | None, scale: Array, bias: Array, inverse: Array, along: tuple[Array, ...]
 ) -> tuple[Array, Array, Array]:
-    """The changes of z, mean and variance along those of x, scale and bias."""
+    """The tangents of z, mean and variance for the tangents of x, scale and bias."""
     dtype = scale.dtype
     count = jnp.maximum(count_over(z, where, how.axes, how.axis_name), jnp.ones((), dtype))
 
@@ -159,7 +159,7 @@ def _tangents(
     a = z.astype(dtype)
     rising = a >= 0
     a = jnp.where(rising, a, a / how.slope)
-    lost = scale == 0
+    lost = scale == 0  # we cannot divide by such a scale, so the feature is not recoverable
     x_hat = jnp.where(lost, 0.0, (a - bias) / jnp.where(lost, jnp.ones((), dtype), scale))
     x_hat = masked(x_hat, where)
     t = masked(along[0].astype(dtype), where)
@@ -173,14 +173,14 @@ def _tangents(
 @final
 @dataclasses.dataclass(frozen=True)
 class InPlaceBatchNorm(BatchSpec):
-    """The spec of :func:`in_place_batch_norm`, with the rule by which its running statistics move.
+    """The spec of :func:`in_place_batch_norm`, with the update rule for its running statistics.
 
     Attributes:
-      axis: the axes over which statistics are taken; None means all but the last.
-      slope: that of the leaky rectifier below zero; 1 leaves the activation out.
+      axis: the axes to reduce; None means all but the last.
+      slope: the slope of the leaky rectifier below zero; 1 omits the activation.
       epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics; None for the exact average over everything seen.
-      ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1).
+      momentum: weight of the old running statistics; None for the exact average over all data seen.
+      ddof: 0 accumulates the biased variance, 1 the one corrected by m/(m-1).
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -219,7 +219,7 @@ class InPlaceBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`in_place_batch_norm`; returns the output and the measured (or the given) Moments."""
+        """Applies :func:`in_place_batch_norm`; returns the output and the measured (or given) Moments."""
         scale, bias = base.affine_of(params, "InPlaceBatchNorm")
         return in_place_batch_norm(
             x,
@@ -234,7 +234,7 @@ class InPlaceBatchNorm(BatchSpec):
         )
 
     def check_site(self, caller: str) -> None:
-        """Refuses sites: a cell has its own activations."""
+        """Rejects every site: a cell has its own activations."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, which activates by itself. Use BatchNorm()."
         )

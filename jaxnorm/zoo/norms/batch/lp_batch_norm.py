@@ -1,4 +1,4 @@
-"""Batch normalization by mean absolute, largest, or k largest deviations."""
+"""Batch normalization with the mean absolute deviation, the largest one, or the k largest ones."""
 
 import dataclasses
 import math
@@ -35,7 +35,7 @@ def lp_batch_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Normalizes each feature over the batch, by absolute deviations from the mean in place of squared ones.
+    r"""Normalizes each feature over the batch, with absolute deviations from the mean instead of squared ones.
 
     .. math::
        y = \text{scale} \cdot \frac{x - \mu}{s + \epsilon} + \text{bias}, \qquad
@@ -51,10 +51,10 @@ def lp_batch_norm(
       x: data of any shape.
       scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      deviation: which deviations make up s: "l1", "l_infinity" or "top_k".
-      k: how many are the largest ones in "top_k"; of fewer than k elements all.
+      deviation: the form of s: "l1", "l_infinity" or "top_k".
+      k: the number of largest deviations in "top_k"; all of them if there are fewer than k.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to s.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
@@ -63,7 +63,7 @@ def lp_batch_norm(
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
       Moments that were measured or passed in. Their ``var`` holds :math:`s^2`, the estimate of the variance, so that
-      :func:`jaxnorm.update_running`, :func:`jaxnorm.population` and the others treat it as one.
+      :func:`jaxnorm.update_running`, :func:`jaxnorm.population` and others treat it as a variance.
 
     Raises:
       TypeError: an array is not floating, ``where`` not boolean, or k not an integer.
@@ -77,16 +77,16 @@ def lp_batch_norm(
       (Array([-1.197,  0.   ,  1.197], dtype=float32), Array([2.79], dtype=float32))
 
     Notes:
-      A feature that is constant over the batch, a batch of one and a batch without a real element give ``bias``, with
-      finite gradients; with ``epsilon=0`` a constant feature is 0/0. For one element :math:`C_n` is that of two. For
-      normal data :math:`C_n \max` is too large by 35 to 45 percent for n from 32 to 65536, and with k = 10 s is 0.87
-      to 1.32 of the standard deviation: outputs do not have variance one. The derivative of the maximum goes in equal
-      parts to all elements that attain it. The equations have no epsilon; the published code adds it to s, as here, and
-      averages the inverse of s while training, where we average its square.
+      A feature that is constant over the batch, and a batch of one, give ``bias``, with finite gradients, even
+      with ``epsilon=0``. A batch without a real element gives zero. For one element we use
+      :math:`C_2`. For normal data, :math:`C_n \max` is 35 to 45 percent too large for n from 32 to 65536, and with
+      k = 10, s is 0.87 to 1.32 of the standard deviation, so outputs do not have variance one. The derivative of the
+      maximum is split equally among all elements that attain it. The equations have no epsilon. The published code adds
+      it to s, as we do; in training it averages the inverse of s, whereas we average its square.
 
     Reference:
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm Matters", 2018, arXiv:1803.01814;
-      the constants are those of the authors' code.
+      the constants come from the authors' code.
     """
     _validate.choice("lp_batch_norm", "deviation", deviation, _DEVIATIONS)
     k = _validate.positive_int("lp_batch_norm", "k", k)
@@ -131,14 +131,14 @@ class LpBatchNorm(BatchSpec):
     """The spec of :func:`lp_batch_norm`.
 
     Attributes:
-      axis: the axes over which statistics are taken; None means all but the last.
-      deviation: which deviations are measured: "l1", "l_infinity" or "top_k".
-      k: how many are the largest ones in "top_k"; the experiments of the paper have 10.
+      axis: the axes to reduce; None means all but the last.
+      deviation: the deviations to measure: "l1", "l_infinity" or "top_k".
+      k: the number of largest deviations in "top_k"; the paper's experiments use 10.
       epsilon: added to the estimate of the standard deviation.
-      momentum: weight of the old running statistics; None for the average over everything seen, for which estimates
-        are pooled as if they were variances.
-      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.update_running`.
+      momentum: weight of the old running statistics; None for the average over all data seen, which pools the
+        estimates as if they were variances.
+      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
+        after the first batch; see :func:`jaxnorm.update_running`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -178,7 +178,7 @@ class LpBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`lp_batch_norm`; returns the output and the measured (or the given) Moments."""
+        """Applies :func:`lp_batch_norm`; returns the output and the measured (or given) Moments."""
         scale, bias = base.affine_of(params, "LpBatchNorm")
         return lp_batch_norm(
             x,

@@ -1,4 +1,4 @@
-"""Batch normalization that subtracts the mean and divides by nothing."""
+"""Batch normalization that subtracts the mean and does not divide."""
 
 import dataclasses
 from typing import final
@@ -39,15 +39,15 @@ def mean_only_batch_norm(
     Args:
       x: data of any shape; in the paper the product with a weight-normalized kernel.
       bias: summand for each feature, as in :func:`jaxnorm.batch_norm`. None means zero.
-      moments: statistics to normalize with, of which only the mean is used; None measures them from ``x``.
-      axis: the axes over which the mean is taken; None means all but the last.
+      moments: statistics to normalize with; only their mean is used. None measures them from ``x``.
+      axis: the axes to reduce; None means all but the last.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
 
     Returns:
       The centered array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments
-      that were measured or passed in. The measured ``var`` is one: nothing is divided.
+      that were measured or passed in. The measured ``var`` is one, since there is no division.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -85,10 +85,10 @@ class MeanOnlyBatchNorm(BatchSpec):
     """The spec of :func:`mean_only_batch_norm`; its weights are ``Affine(None, bias)``.
 
     Attributes:
-      axis: the axes over which the mean is taken; None means all but the last.
-      momentum: weight of the old running mean; None for the exact average over everything seen.
-      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.update_running`.
+      axis: the axes to reduce; None means all but the last.
+      momentum: weight of the old running mean; None for the exact average over all data seen.
+      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
+        after the first batch; see :func:`jaxnorm.update_running`.
       use_bias: whether there is a bias.
       bias_init: initial value of the bias.
       axis_name: name or names of mapped axes that the batch spans.
@@ -101,7 +101,7 @@ class MeanOnlyBatchNorm(BatchSpec):
       ([[-2.0], [2.0]], [3.0])
 
     Note:
-      The default momentum is that of the paper's code. Of running statistics only the mean is used.
+      The default momentum comes from the paper's code. Only the mean of the running statistics is used.
     """
 
     axis: Axis | None = None
@@ -113,7 +113,7 @@ class MeanOnlyBatchNorm(BatchSpec):
     axis_name: AxisName | None = None
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(None, bias)``, the bias of the given shape."""
+        """``Affine(None, bias)``, with a bias of the given shape."""
         return base.init_affine(
             shape, dtype, None, self.bias_init if self.use_bias else None, caller="MeanOnlyBatchNorm"
         )
@@ -125,7 +125,7 @@ class MeanOnlyBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`mean_only_batch_norm`; returns the output and the measured (or the given) Moments."""
+        """Applies :func:`mean_only_batch_norm`; returns the output and the measured (or given) Moments."""
         scale, bias = base.affine_of(params, "MeanOnlyBatchNorm")
         if scale is not None:
             raise ValueError(

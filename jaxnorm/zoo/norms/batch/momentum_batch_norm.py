@@ -1,4 +1,4 @@
-"""Batch normalization by moving averages, in training too."""
+"""Batch normalization with moving averages, in training too."""
 
 import dataclasses
 from typing import final
@@ -39,15 +39,15 @@ def momentum_batch_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Normalizes each feature by the moving averages that include this batch.
+    r"""Normalizes each feature with moving averages that include this batch.
 
     .. math::
        \mu = b \, \mu_r + (1 - b) \, \mu_B, \qquad \sigma^2 = b \, \sigma^2_r + (1 - b) \, \sigma^2_B, \qquad
        y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
 
-    with running statistics r, statistics B of the batch and momentum b: what :func:`jaxnorm.update_running` makes of
-    the two.
-    Statistics for each time step of sequences (T, B, F) are ``axis=1`` with running ones of shape (T, F).
+    with running statistics r, statistics B of the batch and momentum b. These are the averages that
+    :func:`jaxnorm.update_running` computes. For separate statistics of each time step of sequences (T, B, F), use
+    ``axis=1`` and running statistics of shape (T, F).
 
     Args:
       x: data of any shape.
@@ -55,8 +55,8 @@ def momentum_batch_norm(
       bias: summand, shaped like ``scale``. None means zero.
       running: running statistics before this batch; no gradient flows into them.
       momentum: weight of the running statistics.
-      through_batch: whether the gradient flows through the statistics of the batch; if not, they are constants.
-      axis: the axes over which statistics are taken; None means all but the last.
+      through_batch: whether the gradient flows through the batch statistics; otherwise they are constants.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
@@ -64,7 +64,7 @@ def momentum_batch_norm(
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      Moments of the batch, to be folded with the same momentum.
+      Moments of the batch. Update the running statistics with the same momentum.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -79,14 +79,14 @@ def momentum_batch_norm(
       (Array([-1.414,  0.   ], dtype=float32), [2.0])
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from their mean.
-      With momentum 0 it is batch normalization, with 1 its inference. Where nothing is measured the running statistics
-      serve alone.
+      Squares overflow float32 if data are more than about 1e19 away from their mean.
+      With momentum 0 it is batch normalization, and with 1 it is inference. If nothing is measured, only the running
+      statistics count.
 
     Reference:
-      S. Glinskis, "Final Project", 2017, a course report: character models with moving averages, b = 0.9. Whether they
-      entered the training there is our conclusion from its losses; averages for inference only are
-      ``BatchNorm(momentum=0.9)``, in cells also for each step.
+      S. Glinskis, "Final Project", 2017, a course report: character models with moving averages, b = 0.9. That
+      training used these averages is our conclusion from the losses in the report. For averages in inference only, use
+      ``BatchNorm(momentum=0.9)``; in cells it has them for each step too.
     """
     _validate.floating("momentum_batch_norm", "x", x)
     _validate.epsilon("momentum_batch_norm", epsilon)
@@ -97,7 +97,7 @@ def momentum_batch_norm(
     running = Moments(*(lax.stop_gradient(leaf).astype(statistics_dtype(x.dtype)) for leaf in running))
     old_mean = align(running.mean, x.ndim, kept)
     _validate.broadcastable("momentum_batch_norm", "running.mean", old_mean.shape, x.shape)
-    # Relative to the running mean: a mean far from zero would be rounded, the distance between two of them is not.
+    # We work relative to the running mean: a mean far from zero loses digits, the distance of two means does not.
     data = masked(x.astype(old_mean.dtype) - old_mean, mask)
     moved = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
     seen = jnp.broadcast_to(spread(moved.count, moved.mean) > 0, moved.mean.shape)
@@ -115,13 +115,13 @@ def momentum_batch_norm(
 @final
 @dataclasses.dataclass(frozen=True)
 class MomentumBatchNorm(BatchSpec):
-    """The spec of :func:`momentum_batch_norm`; in training it looks at running statistics, so call ``train``.
+    """The spec of :func:`momentum_batch_norm`; it uses running statistics in training, so call ``train``.
 
     Attributes:
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics, in training and in ``update_running``.
-      through_batch: whether the gradient flows through the statistics of the batch.
+      through_batch: whether the gradient flows through the batch statistics.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -164,7 +164,7 @@ class MomentumBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Inference with the given running statistics; training is :meth:`train`."""
+        """Normalizes with the given running statistics, for inference; for training call :meth:`train`."""
         if stats is None:
             refuse_measuring(self)
         scale, bias = base.affine_of(params, "MomentumBatchNorm")
@@ -193,5 +193,5 @@ class MomentumBatchNorm(BatchSpec):
         )
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: a cell hands on no running statistics in training."""
+        """Rejects every site: a cell does not pass running statistics in training."""
         refuse_site(caller, self)

@@ -1,4 +1,4 @@
-"""Power normalization: a quadratic mean over the batch, with a backward pass of its own."""
+"""Power normalization: a quadratic mean over the batch, with a custom backward pass."""
 
 import dataclasses
 from functools import partial
@@ -22,8 +22,8 @@ from jaxnorm.norms.core.standardize import standardize
 class PowerStats(NamedTuple):
     """Running statistics of :class:`PowerNorm`.
 
-    ``square`` is the running quadratic mean of each feature (phi), ``correction`` what the backward pass has gathered
-    (nu), ``count`` the number of batches behind both.
+    ``square`` is the running quadratic mean of each feature (phi), ``correction`` the sum that the backward pass has
+    gathered (nu), and ``count`` the number of batches in both.
     """
 
     square: Float[Array, " F"]
@@ -45,40 +45,40 @@ def power_norm(
     warmup: int = 10000,
     where: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "..."], PowerStats]:
-    r"""Divides each feature by its root mean square over the batch, or by a running one; nothing is subtracted.
+    r"""Divides each feature by its root mean square over the batch, or by a running one; does not subtract a mean.
 
-    First each row is divided by the root mean square of each group of its features,
+    First it divides each group of features in a row by its root mean square,
     :math:`\hat x = x / \sqrt{\mathrm{mean}_g(x^2) + \epsilon}`. Then, with the mean over the m rows of the batch,
 
     .. math:: q = \frac1m \sum_n \hat x_n^2, \qquad z = \frac{\hat x}{\sqrt{s + \epsilon}}, \qquad
        y = \text{scale} \cdot z + \text{bias}
 
-    where s is q in the first ``warmup`` training steps and the running :math:`\phi` after them and in inference. The
+    where s is q in the first ``warmup`` training steps, and the running :math:`\phi` afterwards and in inference. The
     backward pass of training is not the derivative of this. For an incoming gradient g of z it is
 
     .. math:: \tilde g = g - (1 - a) \, \nu \, z, \qquad \frac{\partial L}{\partial \hat x} :=
        \frac{\tilde g}{\sqrt{q + \epsilon}}, \qquad \nu \leftarrow \nu + \frac1m \sum_n \tilde g_n z_n
 
-    with the running correction :math:`\nu` and the momentum a of the backward pass; q is that of the batch, after the
-    warm-up too.
+    with the running correction :math:`\nu` and the momentum a of the backward pass. Here q is always measured from the
+    batch, even after the warm-up.
 
     Args:
-      x: data of any shape; all axes but that of the features are rows.
-      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      x: data of any shape; all axes but the feature axis are rows.
+      scale: one factor per feature, or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      stats: running statistics. None is a first training step: q, and a correction of zero.
-      training: with ``stats``, whether this is a training step, as above, or inference by ``stats.square``.
+      stats: running statistics. None makes a first training step: it uses q and a correction of zero.
+      training: with ``stats``, whether this is a training step, as above, or inference with ``stats.square``.
       num_groups: number of consecutive groups of features in the first division.
-      feature_axis: the axis of the features.
+      feature_axis: the feature axis.
       epsilon: added to the quadratic means, inside the roots.
       backward_momentum: a, in [0, 1].
-      warmup: number of training steps that normalize by the batch.
+      warmup: number of training steps that normalize with batch statistics.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and in training
-      ``PowerStats(q, 0, 1)`` (count 0 without a real row), for the fold of :class:`PowerNorm`; else ``stats``.
+      ``PowerStats(q, 0, 1)`` (count 0 without a real row), for :meth:`PowerNorm.update_running`; else ``stats``.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -91,13 +91,13 @@ def power_norm(
       ([[1.409999966621399, 0.0], [0.0, 1.409999966621399]], [1.0, 1.0])
 
     Notes:
-      What jax.grad returns for ``stats.correction`` in training is the amount by which the backward pass lets it grow
-      (it is no derivative); :meth:`PowerNorm.correct` adds it. Where nobody differentiates with respect to running
-      statistics, as in the Flax modules, the correction stays zero, and so does that term of the backward pass.
-      Reverse mode only, and no ``axis_name``: a backward pass of one's own cannot gather over mapped axes.
+      In training, jax.grad returns for ``stats.correction`` the amount that the backward pass adds to it, not a
+      derivative; :meth:`PowerNorm.correct` adds it. If you do not differentiate with respect to running statistics, as
+      in the Flax modules, the correction stays zero, and so does that term of the backward pass.
+      It supports only reverse mode, and has no ``axis_name``: a custom backward pass cannot gather over mapped axes.
 
     Reference:
-      S. Shen, Z. Yao, A. Gholami, M. Mahoney, K. Keutzer, "PowerNorm", 2020, arXiv:2003.07845; as in the published
+      S. Shen, Z. Yao, A. Gholami, M. Mahoney, K. Keutzer, "PowerNorm", 2020, arXiv:2003.07845; we follow the published
       code.
     """
     _validate.floating("power_norm", "x", x)
@@ -134,7 +134,7 @@ def power_norm(
 
 
 class _How(NamedTuple):
-    """What is static about the scaling: the axes of rows, epsilon, and the share 1 - a of the correction."""
+    """The static options of the scaling: the row axes, epsilon, and the share 1 - a of the correction."""
 
     rows: tuple[int, ...]
     epsilon: float
@@ -151,7 +151,7 @@ _FORWARD_MODE = (
 def _scaled(
     how: _How, x: Array, where: Array | None, phi: Array, correction: Array, by_batch: Array
 ) -> tuple[Array, Array, Array]:
-    """z, and the quadratic mean of the batch with the number of rows behind it."""
+    """Returns z, the quadratic mean of the batch, and its number of rows."""
     count = count_over(x, where, how.rows, None)
     q = sum_over(jnp.square(masked(x, where)), how.rows, None) / jnp.maximum(count, jnp.ones((), count.dtype))
     z = masked(x * lax.rsqrt(jnp.where(by_batch, q, phi) + how.epsilon), where)
@@ -166,7 +166,7 @@ def _scaled_forward(
 
 
 def _scaled_backward(how: _How, kept: Any, gradients: tuple[Array, Array, Array]) -> tuple[Any, ...]:
-    """The published backward pass; the gradient of the correction is the amount by which it grows."""
+    """The published backward pass; returns, as gradient of the correction, the amount to add to it."""
     z, q, count, where, correction = kept
     g = masked(gradients[0] - how.share * correction * z, where)
     growth = sum_over(g * z, how.rows, None) / jnp.maximum(count, jnp.ones((), count.dtype))
@@ -179,15 +179,15 @@ _scaled.defvjp(_scaled_forward, _scaled_backward)
 @final
 @dataclasses.dataclass(frozen=True)
 class PowerNorm(HasFeatureAxis):
-    """The spec of :func:`power_norm`, with the rule by which its running statistics move.
+    """The spec of :func:`power_norm`, with the update rule for its running statistics.
 
     Attributes:
       num_groups: number of consecutive groups of features in the first division.
-      feature_axis: the axis of the features; all others are rows.
+      feature_axis: the feature axis; all others are rows.
       epsilon: added to the quadratic means, inside the roots.
       momentum: weight of the old running quadratic mean; the published code has 0.9.
       backward_momentum: the momentum of the backward pass.
-      warmup: number of training steps that normalize by the batch; all but the last of them average it exactly.
+      warmup: number of training steps that normalize with batch statistics; all but the last average them exactly.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -235,7 +235,7 @@ class PowerNorm(HasFeatureAxis):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`power_norm`: by the batch, as in a first training step, or in inference by ``stats``."""
+        """Applies :func:`power_norm`: with batch statistics, as in a first training step, or with ``stats``."""
         return self._apply(params, x, stats, where, training=False)
 
     def train(
@@ -245,7 +245,7 @@ class PowerNorm(HasFeatureAxis):
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """A training step: by the batch during the warm-up, by ``running`` after it, with the paper's backward pass."""
+        """A training step: uses the batch in the warm-up and then ``running``, with the paper's backward pass."""
         return self._apply(params, x, running, where, training=True)
 
     def _apply(
@@ -267,16 +267,16 @@ class PowerNorm(HasFeatureAxis):
         )
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        r"""Moves the running quadratic mean; there are no rows for time steps.
+        r"""Updates the running quadratic mean; there are no rows for time steps.
 
-        As published: in steps t = 1, 2, ... of the warm-up, but for the last one, first
-        :math:`\phi \leftarrow \phi (t-1)/t + q/t`, and then, in all steps, :math:`\phi \leftarrow a \phi + (1-a) q`.
-        A feature that a batch had no real row of stays.
+        As in the published code, all warm-up steps t = 1, 2, ... except the last one start with
+        :math:`\phi \leftarrow \phi (t-1)/t + q/t`. Then all steps make :math:`\phi \leftarrow a \phi + (1-a) q`.
+        A feature without a real row in the batch does not change.
         """
         q, _, some = map(to_running, measured, running)
         step = running.count + 1.0
         average = toward(running.square, q, 1.0 / step.astype(q.dtype))
-        # The last step of the warm-up is not averaged, though it normalizes by the batch.
+        # The last warm-up step normalizes with batch statistics, but does not average them.
         square = jnp.where(step < self.warmup, average, running.square)
         square = toward(square, q, 1.0 - self.momentum)
         square = jnp.where(spread(some, square) > 0, square, running.square)
@@ -287,7 +287,7 @@ class PowerNorm(HasFeatureAxis):
         return running._replace(correction=running.correction + gradient.correction)
 
     def check_site(self, caller: str) -> None:
-        """Refuses sites: their statistics are means and variances."""
+        """Rejects every site: the statistics of a site are means and variances."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, where statistics are means and variances. "
             "Use BatchNorm()."

@@ -1,4 +1,4 @@
-"""Batch normalization by the range of the data."""
+"""Batch normalization with the range of the data."""
 
 import dataclasses
 import math
@@ -37,35 +37,35 @@ def range_batch_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Normalizes each feature over the batch, by the range of its values.
+    r"""Normalizes each feature over the batch, with the range of its values.
 
     .. math::
        y = \text{scale} \cdot \frac{x - \mu}{s + \epsilon} + \text{bias}, \qquad
        s = C_m \, (\overline{\max} - \overline{\min})
 
-    The n elements of ``axis``, in their order, are cut into ``chunks`` of m = n / chunks elements, and the bars stand
-    for the mean over the chunks of their largest and their smallest elements; one chunk is the range of all.
+    We split the n elements of ``axis``, in their order, into ``chunks`` of m = n / chunks elements. The bars are means
+    over the chunks, of their largest and of their smallest elements. With one chunk it is the range of all elements.
 
     Args:
       x: data of any shape.
       scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      constant: "published" for :math:`C_m = 1/\sqrt{2 \ln m}`; "consistent" for the half of it,
-        :math:`1/\sqrt{8 \ln m}`, which tends to the standard deviation of normal data as m grows; "code" for
-        :math:`0.35 (1 + \sqrt{\pi \ln 4}) / \sqrt{8 \ln m}`, the one of the published code.
-      chunks: number of chunks; the published code has 16, with its own constant. Must divide n.
+      constant: "published" for :math:`C_m = 1/\sqrt{2 \ln m}`; "consistent" for half of it,
+        :math:`1/\sqrt{8 \ln m}`, with which s tends to the standard deviation of normal data as m grows; "code" for
+        :math:`0.35 (1 + \sqrt{\pi \ln 4}) / \sqrt{8 \ln m}`, as in the published code.
+      chunks: number of chunks; it must divide n. The published code has 16, with its own constant.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to s.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there. Chunks without a real element are
-        left out, and m is the mean number of real elements in the others.
-      axis_name: name or names of mapped axes that the batch spans; with one chunk only.
+        ignored, and m is the mean number of real elements in the others.
+      axis_name: name or names of mapped axes that the batch spans; allowed only with one chunk.
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
       Moments that were measured or passed in. Their ``var`` holds :math:`s^2`, so that :func:`jaxnorm.update_running`,
-      :func:`jaxnorm.population` and the others treat it as a variance.
+      :func:`jaxnorm.population` and others treat it as a variance.
 
     Raises:
       TypeError: an array is not floating, ``where`` not boolean, or chunks not an integer.
@@ -80,13 +80,13 @@ def range_batch_norm(
       True
 
     Notes:
-      A feature that is constant over the batch, a batch of one and a batch without a real element give ``bias``, with
-      finite gradients; with ``epsilon=0`` a constant feature is 0/0. For m = 1 the constant is that of two. With the
-      published constant s is 1.57 (n = 32) to 1.83 (n = 65536) times the standard deviation of normal data, so that
-      the scale has to make up for it; with the code's, 16 chunks and m from 32 to 65536 it is 0.85 to 0.99. The
-      published constant is quoted from memory; the mean of the range of normal data, :math:`\sqrt{8 \ln n} \sigma`,
-      is from the authors' poster. The published code adds epsilon to s, as here, draws the initial scale uniformly
-      from (0, 1), and computes in 8 bits, which this does not.
+      A feature that is constant over the batch, and a batch of one, give ``bias``, with finite gradients, even
+      with ``epsilon=0``. A batch without a real element gives zero. For m = 1 we use
+      :math:`C_2`. With the published constant, s is 1.57 (n = 32) to 1.83 (n = 65536) times the standard deviation of
+      normal data, and the scale has to compensate for it. With the code's constant, 16 chunks and m from 32 to 65536,
+      it is 0.85 to 0.99 times. We quote the published constant from memory; the mean range of normal data,
+      :math:`\sqrt{8 \ln n} \sigma`, comes from the authors' poster. The published code also adds epsilon to s. It draws
+      the initial scale uniformly from (0, 1) and computes in 8 bits; we do not.
 
     Reference:
       R. Banner, I. Hubara, E. Hoffer, D. Soudry, "Scalable Methods for 8-bit Training of Neural Networks", 2018,
@@ -128,7 +128,7 @@ def _estimate(
 
 
 def _over_chunks(data: Array, where: Array | None, axes: tuple[int, ...], chunks: int) -> tuple[Array, Array]:
-    """The mean range of the chunks with a real element, and the mean number of real elements in them."""
+    """Returns the mean range of the chunks that have real elements, and the mean number of real elements in them."""
     kept = tuple(a for a in range(data.ndim) if a not in axes)
     number = math.prod(data.shape[a] for a in axes)
     if number % chunks:
@@ -164,19 +164,19 @@ class RangeBatchNorm(BatchSpec):
     """The spec of :func:`range_batch_norm`.
 
     Attributes:
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       constant: "published", "consistent" or "code".
-      chunks: number of chunks; 1 for the range of all elements.
+      chunks: number of chunks; 1 takes the range of all elements.
       epsilon: added to the estimate of the standard deviation.
-      momentum: weight of the old running statistics; None for the average over everything seen, for which estimates
-        are pooled as if they were variances.
-      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.update_running`.
+      momentum: weight of the old running statistics; None for the average over all data seen, which pools the
+        estimates as if they were variances.
+      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
+        after the first batch; see :func:`jaxnorm.update_running`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
       bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans; with one chunk only.
+      axis_name: name or names of mapped axes that the batch spans; allowed only with one chunk.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -212,7 +212,7 @@ class RangeBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`range_batch_norm`; returns the output and the measured (or the given) Moments."""
+        """Applies :func:`range_batch_norm`; returns the output and the measured (or given) Moments."""
         scale, bias = base.affine_of(params, "RangeBatchNorm")
         return range_batch_norm(
             x,

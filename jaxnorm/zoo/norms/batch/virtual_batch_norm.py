@@ -1,4 +1,4 @@
-"""Batch normalization by a reference batch and the example itself."""
+"""Batch normalization with a reference batch and the example itself."""
 
 import dataclasses
 from typing import final
@@ -26,23 +26,24 @@ def virtual_batch_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    r"""Normalizes each example by the statistics of a reference batch to which that example has been added.
+    r"""Normalizes each example with the statistics of a reference batch plus this example.
 
     .. math::
        \mu = \frac{n \mu_r + e_1}{n + 1}, \qquad
        \sigma^2 = \frac{n m_2 + e_2}{n + 1} - \mu^2, \qquad
        y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
 
-    where :math:`\mu_r, m_2` are the means of the reference batch of n examples and of its squares, and :math:`e_1, e_2`
-    those of the example (over its positions, if it has any). Outputs of different examples do not depend on each other.
+    where :math:`\mu_r, m_2` are the means of the data and of their squares in the reference batch of n examples, and
+    :math:`e_1, e_2` the same means of the example (over its positions, if it has any). The output of one example does
+    not depend on the others.
 
     Args:
       x: data with examples on the first axis.
       scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      reference: statistics of the reference batch at the same place of the network, as :func:`jaxnorm.batch_norm`
+      reference: statistics of the reference batch at the same layer of the network, as :func:`jaxnorm.batch_norm`
         measures them; gradients flow into them.
-      axis: the axes over which the reference was measured, the first among them; None means all but the last.
+      axis: the axes that the reference statistics reduced, including the first; None means all but the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
@@ -62,12 +63,12 @@ def virtual_batch_norm(
       Array([0.   , 1.342], dtype=float32)
 
     Notes:
-      The variance is computed in the equal form without a difference of squares, :func:`jaxnorm.merge`. Reference and
-      example are weighted by their numbers of real elements, which is n to 1 where all examples have as many. An empty
-      reference leaves the statistics of the example.
+      We compute the variance with :func:`jaxnorm.merge`, an equivalent form without a difference of squares. It weighs
+      reference and example by their numbers of real elements: n to 1 if all examples have equally many. With an empty
+      reference, only the statistics of the example count.
 
     Reference:
-      T. Salimans et al., "Improved Techniques for Training GANs", 2016, arXiv:1606.03498; the equations are those of
+      T. Salimans et al., "Improved Techniques for Training GANs", 2016, arXiv:1606.03498; the equations follow
       the authors' code.
     """
     _validate.floating("virtual_batch_norm", "x", x)
@@ -78,7 +79,7 @@ def virtual_batch_norm(
         raise ValueError(f"virtual_batch_norm: axis={axis} must contain 0, the axis of the examples. Move them there.")
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     inner = axes[1:]
-    # Every statistic as an array with the axes of x, so that the two sides of merge have equal shapes.
+    # Give every statistic the axes of x, so that both sides of merge have equal shapes.
     mean, deviation, count = statistics.centered(x, mask, inner, None)
     var = statistics.sum_over(jnp.square(deviation), inner, None) / jnp.maximum(count, jnp.ones((), count.dtype))
     own = Moments(mean, var, jnp.broadcast_to(count, mean.shape))
@@ -99,7 +100,7 @@ class VirtualBatchNorm(BatchSpec):
     """The spec of :func:`virtual_batch_norm`: measures a reference batch, and normalizes others with it.
 
     Attributes:
-      axis: the axes over which statistics are taken, the first among them; None means all but the last.
+      axis: the axes to reduce, including the first; None means all but the last.
       epsilon: added to the variance, inside the root.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
@@ -117,8 +118,8 @@ class VirtualBatchNorm(BatchSpec):
       Array([0.   , 1.342], dtype=float32)
 
     Note:
-      In training the reference batch goes through the network too, at each step, and gradients flow through its
-      statistics. Where a module keeps them (``update_running``), the last reference batch replaces the one before.
+      In training, pass the reference batch through the network too, at each step; gradients flow through its
+      statistics. If a module keeps them (``update_running``), the latest reference batch replaces the previous one.
     """
 
     axis: Axis | None = None
@@ -137,7 +138,7 @@ class VirtualBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Without ``stats``: batch normalization of the reference batch; with them: :func:`virtual_batch_norm`."""
+        """Applies batch normalization to the reference batch if ``stats`` is None, else :func:`virtual_batch_norm`."""
         scale, bias = base.affine_of(params, "VirtualBatchNorm")
         if stats is None:
             return batch_norm(
@@ -147,7 +148,7 @@ class VirtualBatchNorm(BatchSpec):
         return y, stats
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """The measured reference in place of the old one, which stays where nothing was measured."""
+        """Replaces the old reference with the measured one, except where nothing was measured."""
 
         def latest(old: Array, new: Array, count: Array) -> Array:
             return jnp.where(spread(count, new) > 0, lax.stop_gradient(new).astype(old.dtype), old)
@@ -161,7 +162,7 @@ class VirtualBatchNorm(BatchSpec):
         )
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: a cell cannot tell the reference batch from others."""
+        """Rejects every site: a cell cannot tell the reference batch from other batches."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, where statistics are handed in for inference only. Use "
             "BatchNorm()."

@@ -1,1 +1,1 @@
-"""Normalizers of each example by itself."""
+"""Normalizers that treat each example separately."""

@@ -24,7 +24,7 @@ class AdaLayerNormParams(NamedTuple):
 
 
 class Modulation(NamedTuple):
-    """What a condition says of the features: scale and shift, both zero for no change, and a gate where there is one.
+    """The modulation of features by a condition: scale and shift, both zero for no change, and perhaps a gate.
 
     Each has the shape of the data along the normalized axes, or as many axes as the data (one value per example).
     """
@@ -44,7 +44,7 @@ def ada_layer_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> Float[Array, "..."]:
-    r"""Normalizes each example over its features, then scales and shifts it as a condition says.
+    r"""Normalizes each example over its features, then applies a scale and a shift that depend on a condition.
 
     .. math:: y = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \cdot (1 + \text{scale}(c)) + \text{shift}(c)
 
@@ -52,8 +52,8 @@ def ada_layer_norm(
 
     Args:
       x: data of any shape.
-      scale: what is added to a factor of one: an array with as many axes as ``x``, of size 1 where it does not vary
-        (B, 1, F for one condition a sequence), or with the shape of ``x`` along ``axis``.
+      scale: added to a factor of one. An array with as many axes as ``x``, of size 1 where it does not vary (B, 1, F
+        for one condition per sequence), or with the shape of ``x`` along ``axis``.
       shift: summand, shaped like ``scale``.
       axis: the axis or axes that share statistics.
       epsilon: added to the variance, inside the root. With 0 a constant row gives ``shift``, with gradient zero.
@@ -102,13 +102,13 @@ def ada_layer_norm_zero(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> Float[Array, "..."]:
-    r"""A residual block around adaptive layer normalization, with a gate that lets nothing through at first.
+    r"""A residual block around adaptive layer normalization, with a gate that starts closed.
 
     .. math:: y = x + \text{gate}(c) \cdot F\Bigl(\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} \cdot
        (1 + \text{scale}(c)) + \text{shift}(c)\Bigr)
 
-    Scale, shift and gate come from a linear map that starts at zero (:class:`AdaLayerNorm`), so that the block starts
-    as the identity.
+    Scale, shift and gate come from a linear map that starts at zero (:class:`AdaLayerNorm`), so the block starts as the
+    identity.
 
     Args:
       x: data of any shape.
@@ -118,16 +118,16 @@ def ada_layer_norm_zero(
       gate: factor of the block's output, shaped like ``scale``.
       axis: the axis or axes that share statistics.
       epsilon: added to the variance, inside the root.
-      where: True on real data, broadcastable to ``x``. Masked elements give zero; ``block`` sees zeros there, and what
-        it makes of them is not read.
+      where: True on real data, broadcastable to ``x``. Masked elements give zero; ``block`` sees zeros there, and
+        its output there is ignored.
       axis_name: name or names of mapped axes over which the features are spread.
 
     Returns:
-      An array of the shape and dtype of ``x``; the sum is made in at least float32.
+      An array of the shape and dtype of ``x``; the sum is computed in at least float32.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
-      ValueError: shapes do not fit, the block's output among them, or an axis is out of range.
+      ValueError: a shape does not fit, for example that of the block's output, or an axis is out of range.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -159,16 +159,16 @@ class AdaLayerNorm(Stateless):
 
     .. math:: (\text{scale}, \text{shift}, \text{gate})(c) = \mathrm{SiLU}(c) \, W + b
 
-    W and b start at zero: a fresh layer is a layer normalization without scale and bias. The call takes, as ``params``,
-    either the weights of that map, with the condition as a keyword, or a :class:`Modulation` made before
-    (:meth:`modulation`). In a cell use ``LayerNorm()``, with ``Affine(1 + scale, shift)`` for its weights.
+    W and b start at zero, so a fresh layer is a layer normalization without scale and bias. As ``params`` pass either
+    the parameters of this map, with the condition as a keyword, or a :class:`Modulation` from :meth:`modulation`. In a
+    cell use ``LayerNorm()``, with ``Affine(1 + scale, shift)`` as its parameters.
 
     Attributes:
       condition_features: C, the length of the conditioning vector.
       axis: the axis or axes that share statistics; the map has an output for each feature along them.
       epsilon: added to the variance, inside the root.
-      use_gate: whether the map gives a gate too (adaLN-Zero), for
-        ``ada_layer_norm_zero(x, block, *norm.modulation(params, condition))``; the call itself has no use for it.
+      use_gate: whether the map has a gate output too (adaLN-Zero), for
+        ``ada_layer_norm_zero(x, block, *norm.modulation(params, condition))``; the call itself does not use it.
       axis_name: name or names of mapped axes over which the features are spread.
 
     Example:
@@ -182,7 +182,7 @@ class AdaLayerNorm(Stateless):
       Array([[-1.,  1.]], dtype=float32)
 
     Notes:
-      In the published code the outputs of the map are in the order shift, scale, gate; here scale, shift, gate.
+      The published code orders the outputs of the map as shift, scale, gate; we order them as scale, shift, gate.
 
     Reference:
       W. Peebles, S. Xie, "Scalable Diffusion Models with Transformers", 2023, arXiv:2212.09748.
@@ -210,10 +210,10 @@ class AdaLayerNorm(Stateless):
         return AdaLayerNormParams(jnp.zeros((self.condition_features, *outputs), dtype), jnp.zeros(outputs, dtype))
 
     def modulation(self, params: AdaLayerNormParams, condition: Float[Array, "*B C"] | None = None) -> Modulation:
-        r"""Scale, shift and gate for conditions (\*B, C), each (\*B, features); None is a condition of zeros.
+        r"""Computes scale, shift and gate (\*B, features) for conditions (\*B, C); None means a condition of zeros.
 
-        The products are accumulated in at least float32. Data with axes between the batch and the features need axes
-        of size 1 there: ``jax.tree.map(lambda leaf: leaf[:, None], modulation)``.
+        It accumulates the products in at least float32. If the data have axes between batch and features, add axes of
+        size 1 there: ``jax.tree.map(lambda leaf: leaf[:, None], modulation)``.
         """
         kernel, bias = base.weights_of(params, AdaLayerNormParams, "AdaLayerNorm.modulation")
         dtype = statistics_dtype(kernel.dtype)
@@ -243,7 +243,7 @@ class AdaLayerNorm(Stateless):
         *,
         condition: Float[Array, "*B C"] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`ada_layer_norm`; there are no statistics to hand on."""
+        """Applies :func:`ada_layer_norm`; there are no statistics to return."""
         if isinstance(params, Modulation) and condition is not None:
             raise ValueError(
                 "AdaLayerNorm: condition is given beside a Modulation, which has scale and shift already. Pass either "
@@ -262,7 +262,7 @@ class AdaLayerNorm(Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Refuses sites: no condition reaches them."""
+        """Rejects every site: no condition reaches it."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, which hands no condition on. Use LayerNorm() and put "
             "Affine(1 + scale, shift) of a modulation into its weights, under jax.vmap where each example has its own."

@@ -1,4 +1,4 @@
-"""Cosine normalization: a product with a kernel, divided by both lengths."""
+"""Cosine normalization: a product with a kernel, divided by the lengths of both factors."""
 
 import dataclasses
 from typing import final
@@ -14,7 +14,7 @@ from jaxnorm.norms.core.moments import count_over, full_mask, masked, statistics
 
 
 class CosineParams(NamedTuple):
-    """The weights of :class:`CosineNorm`; scale is None where the spec has none."""
+    """The parameters of :class:`CosineNorm`; scale is None if the spec has none."""
 
     kernel: Float[Array, "I F"]
     scale: Float[Array, ""] | None
@@ -29,22 +29,22 @@ def cosine_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "*B F"]:
-    r"""The cosine of the angle between each example and each column of a kernel, in place of their product.
+    r"""Computes the cosine of the angle between each example and each column of a kernel, instead of their product.
 
     .. math:: y_j = \text{scale} \cdot \frac{w_j \cdot x}{\lVert w_j \rVert \lVert x \rVert + \epsilon}
 
-    for the columns w of the kernel; between -1 and 1. With ``centered`` the means of x and of each w over the inputs
-    are subtracted first: Pearson's correlation.
+    for the columns w of the kernel; the result is between -1 and 1. With ``centered`` it first subtracts the means of x
+    and of each w over the inputs, which gives Pearson's correlation.
 
     Args:
-      x: data with I features on the last axis. For a convolution these are the patches.
-      kernel: one column for each of F outputs.
+      x: data with I features on the last axis. For a convolution pass the patches.
+      kernel: one column for each of the F outputs.
       scale: one factor for all outputs; None means one. A softmax of cosines needs one well above 1.
-      centered: whether means are subtracted first.
+      centered: whether to subtract means first.
       epsilon: added to the product of the lengths. With 0 an example or a column of length zero gives zero, with
         gradient zero.
-      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included: an example has
-        only its real features. An example without any gives zeros.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included: only the
+        real features of an example count. An example without real features gives zeros.
 
     Returns:
       Cosines with the dtype of ``x``; the arithmetic is done in at least float32.
@@ -60,8 +60,8 @@ def cosine_norm(
       Array([[0.6, 0.8]], dtype=float32)
 
     Notes:
-      Where a mask varies over features the columns keep their full length; with ``centered`` they keep their full mean.
-      There is no bias. The equations are given here from memory of the paper, the place of epsilon is ours.
+      If a mask varies over features, the columns still have their full length, and with ``centered`` their full mean.
+      There is no bias. We give the equations from memory of the paper; we chose the place of epsilon ourselves.
 
     Reference:
       C. Luo, J. Zhan, L. Wang, Q. Yang, "Cosine Normalization", 2017, arXiv:1702.05870.
@@ -95,14 +95,14 @@ def cosine_norm(
 
 
 def _length(vectors: Array, axis: int) -> Array:
-    """Euclidean lengths, whose gradient at zero is zero."""
+    """Computes Euclidean lengths, with gradient zero at zero."""
     square = jnp.sum(jnp.square(vectors), axis=axis, keepdims=True)
     nothing = square == 0
     return jnp.where(nothing, 0.0, jnp.sqrt(jnp.where(nothing, jnp.ones((), square.dtype), square)))
 
 
 def lecun_normal(key: PRNGKeyArray | Shaped[Array, "2"], shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Normal numbers with variance 1/I."""
+    """Draws normal numbers with variance 1/I."""
     drawn: Array = jax.nn.initializers.lecun_normal()(key, shape, dtype)
     return drawn
 
@@ -110,17 +110,17 @@ def lecun_normal(key: PRNGKeyArray | Shaped[Array, "2"], shape: tuple[int, ...],
 @final
 @dataclasses.dataclass(frozen=True)
 class CosineNorm:
-    """The spec of :func:`cosine_norm`: a dense layer without bias whose outputs are cosines.
+    """The spec of :func:`cosine_norm`: a dense layer without bias, with cosines as outputs.
 
-    It maps I features to others, so it is no :class:`jaxnorm.Normalizer` of data in place.
+    It maps I features to F others, so it is not a :class:`jaxnorm.Normalizer`, which keeps the shape of the data.
 
     Attributes:
       features: F, the number of outputs.
-      centered: whether means are subtracted first.
+      centered: whether to subtract means first.
       epsilon: added to the product of the lengths.
-      use_scale: whether one learned number multiplies all outputs.
+      use_scale: whether to multiply all outputs by one learned number.
       scale_init: initial value of the scale.
-      kernel_init: initializer of the kernel (I, F); its size does not matter, its direction does.
+      kernel_init: initializer of the kernel (I, F); only the directions of the columns matter, not their lengths.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -146,7 +146,7 @@ class CosineNorm:
     def init(
         self, key: PRNGKeyArray | Shaped[Array, "2"], in_features: int, dtype: DTypeLike = jnp.float32
     ) -> CosineParams:
-        """Fresh weights for inputs with ``in_features`` features."""
+        """Fresh parameters for inputs with ``in_features`` features."""
         size = _validate.positive_int("CosineNorm.init", "in_features", in_features)
         scale = (
             jnp.asarray(_validate.start_value("CosineNorm", "scale_init", self.scale_init), dtype)

@@ -1,4 +1,4 @@
-"""Divisive normalization: means over a neighborhood in place of the whole layer."""
+"""Divisive normalization: means over a neighborhood instead of the whole layer."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ Window: TypeAlias = int | tuple[int, ...]
 
 
 class DivisiveParams(NamedTuple):
-    """The weights of :class:`DivisiveNorm`; None where the spec has none."""
+    """The parameters of :class:`DivisiveNorm`; None where the spec has none."""
 
     scale: Float[Array, " F"] | None
     bias: Float[Array, " F"] | None
@@ -33,19 +33,19 @@ def local_deviation(
     feature_axis: int = -1,
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    r"""The deviation of each element from the mean over a window around it.
+    r"""Subtracts from each element the mean over a window around it.
 
     .. math:: v = z - \frac{1}{|A|} \sum_{j \in A} z_j
 
-    :func:`divisive_norm` divides it; the mean of its magnitude, times a small number, is the paper's additional loss
-    ("L1 regularizer").
+    :func:`divisive_norm` then divides v. The paper's additional loss ("L1 regularizer") is the mean of its magnitude
+    times a small number.
 
     Args:
       x: data of any shape.
       window: the length of the window A along each of ``axis``, or one length for all.
-      axis: the axes along which the window lies: that of the features (1-D), or those of height and width (2-D).
-      feature_axis: where it is not among ``axis``, the mean runs over all features too.
-      where: True on real data, broadcastable to ``x``. Masked elements count as zeros, like what lies beyond the edge.
+      axis: the axes of the window: the feature axis (1-D), or the axes of height and width (2-D).
+      feature_axis: the feature axis; if it is not one of ``axis``, the mean runs over all features too.
+      where: True on real data, broadcastable to ``x``. Masked elements count as zeros, like the area beyond the edge.
 
     Returns:
       v, like ``x``, in at least float32; zero where masked.
@@ -86,20 +86,20 @@ def divisive_norm(
     .. math:: v = z - \frac{1}{|A|} \sum_{j \in A} z_j, \qquad
        y = \text{scale} \cdot \frac{v}{\sqrt{\sigma^2 + \frac{1}{|B|} \sum_{j \in B} v_j^2}} + \text{bias}
 
-    with windows A (summation) and B (suppression) around each element. Beyond the edge there are zeros and the divisors
-    stay the same, so means near an edge are smaller.
+    with windows A (summation) and B (suppression) around each element. We pad the edges with zeros and keep the
+    divisors |A| and |B|, so means near an edge are smaller.
 
     Args:
       x: data of any shape.
-      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      scale: one factor per feature, or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
       window: the length of A along each of ``axis``, or one length for all.
-      suppression_window: that of B; None means that of A.
-      sigma: the constant in the root, which plays the part of epsilon: a number above zero, or a learned one.
-      axis: the axes along which the windows lie: that of the features (1-D), or those of height and width (2-D).
-      feature_axis: where it is not among ``axis``, the means run over all features too.
+      suppression_window: the length of B; None means the length of A.
+      sigma: the constant in the root, which plays the role of epsilon: a number above zero, or a learned scalar array.
+      axis: the axes of the windows: the feature axis (1-D), or the axes of height and width (2-D).
+      feature_axis: the feature axis; if it is not one of ``axis``, the means run over all features too.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they count as
-        zeros, like what lies beyond the edge, and the output is zero there.
+        zeros, like the area beyond the edge, and the output is zero there.
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -115,10 +115,10 @@ def divisive_norm(
       ([0.0, 0.0], True)
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from the mean of their window.
+      Squares overflow float32 if data are more than about 1e19 away from the mean of their window.
       A window of even length reaches one element further to the right. The published code divides the sum over B by
-      the size of A. Where the windows differ, that is this function with sigma times :math:`\sqrt{|A|/|B|}` and then
-      scale times the same. Where all of v is zero the result is ``bias``.
+      the size of A. If the windows differ, you get the same result by multiplying sigma and then scale by
+      :math:`\sqrt{|A|/|B|}`. If all of v is zero, the result is ``bias``.
 
     Reference:
       M. Ren, R. Liao, R. Urtasun, F. H. Sinz, R. S. Zemel, "Normalizing the Normalizers", 2017, arXiv:1611.04520.
@@ -138,7 +138,7 @@ def divisive_norm(
     data = masked(x.astype(statistics_dtype(x.dtype)), where)
     v = masked(data - _local_mean(data, of_sum), where)
     square = jnp.square(jnp.asarray(sigma, data.dtype)) + _local_mean(jnp.square(v), of_square)
-    # A learned sigma may come to zero: no division by zero then.
+    # A learned sigma may become zero, so we avoid dividing by zero.
     nothing = square == 0
     y = v * jnp.where(nothing, 0.0, lax.rsqrt(jnp.where(nothing, jnp.ones((), square.dtype), square)))
     y = apply_affine("divisive_norm", y, scale, bias, (feature,))
@@ -154,7 +154,7 @@ def _check_sigma(caller: str, sigma: float) -> None:
 def _widths(
     caller: str, shape: tuple[int, ...], axis: Axis, feature_axis: int, name: str, window: Window
 ) -> dict[int, int | None]:
-    """The length of a window along each of its axes, None along an axis that it spans wholly."""
+    """Returns the length of a window along each of its axes; None means that it spans the whole axis."""
     given = (axis,) if isinstance(axis, int) else tuple(axis)
     _validate.axes(caller, given, len(shape))
     lengths = window if isinstance(window, tuple) else (window,) * len(given)
@@ -171,7 +171,7 @@ def _widths(
 
 
 def _local_mean(data: Array, widths: dict[int, int | None]) -> Array:
-    """The sum over a window around each element, over its size; beyond the edges there are zeros."""
+    """Sums over a window around each element and divides by its size; pads the edges with zeros."""
     size = math.prod(data.shape[a] if width is None else width for a, width in widths.items())
     whole = tuple(a for a, width in widths.items() if width is None)
     total = jnp.sum(data, axis=whole, keepdims=True) if whole else data
@@ -187,13 +187,13 @@ class DivisiveNorm(HasFeatureAxis, Stateless):
     """The spec of :func:`divisive_norm`.
 
     Attributes:
-      window: the length of the summation window along each of ``axis``, or one for all. In the paper 30 units of an
-        LSTM, 60 of a simple recurrent network.
-      suppression_window: that of the suppression window; None means the same.
-      axis: the axes along which the windows lie: that of the features (1-D), or those of height and width (2-D).
-      feature_axis: the axis of scale and bias; where it is not among ``axis`` the means run over all features too.
-      sigma: the constant in the root; 1 in the published code, or 0.01.
-      use_learned_sigma: whether sigma is a weight that starts there.
+      window: the length of the summation window along each of ``axis``, or one for all. The paper uses 30 units for
+        an LSTM, 60 for a simple recurrent network.
+      suppression_window: the length of the suppression window; None means the same.
+      axis: the axes of the windows: the feature axis (1-D), or the axes of height and width (2-D).
+      feature_axis: the axis of scale and bias; if it is not one of ``axis``, the means run over all features too.
+      sigma: the constant in the root; the published code has 1 or 0.01.
+      use_learned_sigma: whether to train sigma, starting from this value.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -242,7 +242,7 @@ class DivisiveNorm(HasFeatureAxis, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`divisive_norm`; there are no statistics to hand on."""
+        """Applies :func:`divisive_norm`; there are no statistics to return."""
         scale, bias, sigma = base.weights_of(params, DivisiveParams, "DivisiveNorm")
         y = divisive_norm(
             x,
@@ -258,7 +258,7 @@ class DivisiveNorm(HasFeatureAxis, Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Only ``axis=-1`` with a fixed sigma fits a site."""
+        """Accepts only ``axis=-1`` with a fixed sigma."""
         base.check_last_axis(caller, self, self.axis)
         if self.use_learned_sigma:
             raise ValueError(

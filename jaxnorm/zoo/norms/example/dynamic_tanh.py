@@ -1,4 +1,4 @@
-"""Dynamic Tanh, which stands where a normalizer would."""
+"""Dynamic Tanh, which replaces a normalizer."""
 
 import dataclasses
 from typing import final
@@ -14,7 +14,7 @@ from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statisti
 
 
 class DynamicTanhParams(NamedTuple):
-    """The weights of :class:`DynamicTanh`: the steepness alpha, scale and bias; None where the spec has none."""
+    """The parameters of :class:`DynamicTanh`: the steepness alpha, scale and bias; None where the spec has none."""
 
     alpha: Float[Array, ""]
     scale: Float[Array, "..."] | None
@@ -30,16 +30,16 @@ def dynamic_tanh(
     axis: Axis = -1,
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    r"""Squashes each element, with a learned steepness; nothing is measured.
+    r"""Squashes each element with a learned steepness; measures nothing.
 
     .. math:: y = \text{scale} \cdot \tanh(\alpha x) + \text{bias}
 
     Args:
       x: data of any shape.
-      alpha: the steepness, one number for the layer.
+      alpha: the steepness, a single number for the layer.
       scale: factor with the shape of ``x`` along ``axis``, or with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      axis: the axis or axes along which scale and bias lie.
+      axis: the axis or axes of scale and bias.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither outputs nor gradients, and the output is zero there.
 
@@ -56,8 +56,8 @@ def dynamic_tanh(
       Array([0.   , 0.762, 1.   ], dtype=float32)
 
     Notes:
-      It takes the place of layer normalization but is none: it has no statistics and is invariant to nothing. Same
-      computation in training and inference.
+      It replaces layer normalization but is not a normalizer: it has no statistics and no invariance. Same computation
+      in training and inference.
 
     Reference:
       J. Zhu, X. Chen, K. He, Y. LeCun, Z. Liu, "Transformers without Normalization", 2025, arXiv:2503.10622.
@@ -79,9 +79,10 @@ class DynamicTanh(HasAffine, Stateless):
     """The spec of :func:`dynamic_tanh`.
 
     Attributes:
-      axis: the axis or axes along which scale and bias lie.
-      alpha_init: initial value of the steepness. The paper has 0.5, and for large language models less the wider the
-        model, more before attention than elsewhere (0.8 and 0.2 with 7 billion weights, 0.2 and 0.05 with 70).
+      axis: the axis or axes of scale and bias.
+      alpha_init: initial value of the steepness. The paper uses 0.5. For large language models it uses less the
+        wider the model is, and more before attention than elsewhere (0.8 and 0.2 with 7 billion weights, 0.2 and 0.05
+        with 70 billion).
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -107,11 +108,11 @@ class DynamicTanh(HasAffine, Stateless):
         object.__setattr__(self, "axis", base.normalize_axis("DynamicTanh", self.axis))
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along ``axis``; alpha is one number for all of it."""
+        """The shape of the data along ``axis``; alpha is a single number."""
         return base.shape_along("DynamicTanh", shape, self.axis)
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``DynamicTanhParams(alpha, scale, bias)``: alpha of shape (), the others of the given shape."""
+        """``DynamicTanhParams(alpha, scale, bias)``: alpha has shape (), the others have the given shape."""
         return DynamicTanhParams(
             jnp.asarray(_validate.start_value("DynamicTanh", "alpha_init", self.alpha_init), dtype),
             *super().init(shape, dtype),
@@ -124,12 +125,12 @@ class DynamicTanh(HasAffine, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`dynamic_tanh`; there are no statistics to hand on."""
+        """Applies :func:`dynamic_tanh`; there are no statistics to return."""
         alpha, scale, bias = base.weights_of(params, DynamicTanhParams, "DynamicTanh")
         return dynamic_tanh(x, alpha, scale, bias, axis=self.axis, where=where), ()
 
     def check_site(self, caller: str) -> None:
-        """Refuses sites: they lay weights out by gates and features, and alpha is one number."""
+        """Rejects every site: the parameters of a site have a value per gate and feature, but alpha is one number."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, where weights have gates and features. Use a normalizer "
             "such as LayerNorm()."

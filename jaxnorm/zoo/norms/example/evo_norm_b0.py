@@ -1,4 +1,4 @@
-"""EvoNorm-B0: normalization and activation in one, from statistics of the batch and of single examples."""
+"""EvoNorm-B0: normalization and activation in one layer, with statistics of the batch and of single examples."""
 
 import dataclasses
 from typing import final
@@ -37,31 +37,31 @@ def evo_norm_b0(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Divides by the deviation over the batch, or by a line above that of the example where this is larger.
+    r"""Divides by the deviation over the batch, or by a linear function of x plus the example's deviation, if larger.
 
     .. math:: y = \text{scale} \cdot \frac{x}{\max\bigl(\sqrt{\sigma^2_{\text{batch}} + \epsilon},\;
        v x + \sqrt{\sigma^2_{\text{example}} + \epsilon}\bigr)} + \text{bias}
 
-    with biased variances of each feature, over the batch and its positions, and over the positions of each example.
-    The mean is not subtracted from x. It contains its activation: none follows.
+    with biased variances of each feature, over the batch and its positions, and over the positions of each example. It
+    does not subtract the mean from x. It contains its activation, so do not apply another one.
 
     Args:
       x: data of any shape, for example (N, height, width, F).
-      slope: v, one number for each feature: an array with the shape of ``x`` along the axes that are kept (or the last
-        of them), or with as many axes as ``x``.
+      slope: v, one number per feature: an array with the shape of ``x`` along the axes that remain (or the last of
+        them), or with as many axes as ``x``.
       scale: factor, shaped like ``slope``. None means one.
       bias: summand, shaped like ``slope``. None means zero.
-      moments: batch statistics to normalize with, of which the variance counts; None measures them from ``x``.
+      moments: batch statistics to normalize with; only their variance is used. None measures them from ``x``.
       axis: the axes of the batch statistic; None means all but the last.
-      position_axis: the axes of each example's own statistic; None means those of the batch but the first.
+      position_axis: the axes of each example's own statistic; None means the batch axes without the first.
       epsilon: added to both variances, inside the roots.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
 
     Returns:
-      The result, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments of the
-      batch that were measured, or those that were passed in.
+      The result, with the shape and dtype of ``x`` (the arithmetic is done in at least float32), and the measured
+      Moments of the batch, or the ones that were passed in.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -75,9 +75,9 @@ def evo_norm_b0(
       (array([ 0.447,  0.75 , -1.342, -0.447], dtype=float32), [5.0])
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from their mean.
-      With ``epsilon=0`` a feature that is constant over the batch is divided by zero. The published epsilon of this
-      layer is 1e-3 in a widely used implementation, whose formula is the paper's.
+      Squares overflow float32 if data are more than about 1e19 away from their mean.
+      With ``epsilon=0`` a feature that is constant over the batch is divided by zero. A widely used implementation of
+      the paper's formula has an epsilon of 1e-3.
 
     Reference:
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
@@ -108,15 +108,15 @@ def evo_norm_b0(
 @final
 @dataclasses.dataclass(frozen=True)
 class EvoNormB0(BatchSpec):
-    """The spec of :func:`evo_norm_b0`, with the rule by which its running statistics move.
+    """The spec of :func:`evo_norm_b0`, with the update rule for its running statistics.
 
     Attributes:
       axis: the axes of the batch statistic; None means all but the last. The weights and running statistics have the
         shape of the data along the others.
-      position_axis: the axes of each example's own statistic; None means those of the batch but the first.
+      position_axis: the axes of each example's own statistic; None means the batch axes without the first.
       epsilon: added to both variances, inside the roots.
-      momentum: weight of the old running statistics; None for the exact average over everything seen.
-      ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1), which is what is published.
+      momentum: weight of the old running statistics; None for the exact average over all data seen.
+      ddof: 0 accumulates the biased variance, 1 the one corrected by m/(m-1), as published.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -165,7 +165,7 @@ class EvoNormB0(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`evo_norm_b0`; returns the output and the measured (or the given) Moments of the batch."""
+        """Applies :func:`evo_norm_b0`; returns the output and the measured (or given) Moments of the batch."""
         scale, bias, slope = base.weights_of(params, EvoNormParams, "EvoNormB0")
         return evo_norm_b0(
             x,
@@ -181,5 +181,5 @@ class EvoNormB0(BatchSpec):
         )
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: the features of one step have no positions."""
+        """Rejects every site: one step has no positions."""
         base.refuse_positions(caller, self)

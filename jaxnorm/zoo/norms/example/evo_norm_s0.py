@@ -1,4 +1,4 @@
-"""EvoNorm-S0: normalization and activation in one, from the statistics of single examples."""
+"""EvoNorm-S0: normalization and activation in one layer, with statistics of single examples."""
 
 import dataclasses
 from typing import final
@@ -16,7 +16,7 @@ from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, m
 
 
 class EvoNormParams(NamedTuple):
-    """The weights of :class:`EvoNormB0` and :class:`EvoNormS0`; ``slope`` is the v of the paper."""
+    """The parameters of :class:`EvoNormB0` and :class:`EvoNormS0`; ``slope`` is the paper's v."""
 
     scale: Float[Array, "..."] | None
     bias: Float[Array, "..."] | None
@@ -36,23 +36,23 @@ def evo_norm_s0(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> Float[Array, "..."]:
-    r"""A swish of the data over the deviation of their group of features.
+    r"""Applies swish to the data, and divides by the standard deviation of their group of features.
 
     .. math:: y = \text{scale}_f \cdot \frac{x \, \sigma(v_f x)}{\sqrt{\mathrm{Var}_{g(f)}(x) + \epsilon}}
        + \text{bias}_f
 
-    with the logistic function sigma and the biased variance over the features of a group and the other reduced axes.
-    The mean is not subtracted from x. It contains its activation: none follows.
+    with the logistic function sigma and the biased variance over the features of a group and the other reduced axes. It
+    does not subtract the mean from x. It contains its activation, so do not apply another one.
 
     Args:
       x: data with features on ``feature_axis``.
-      slope: v, one number a feature, or an array with as many axes as ``x``.
-      scale: one factor a feature, shaped like ``slope``. None means one.
+      slope: v, one number per feature, or an array with as many axes as ``x``.
+      scale: one factor per feature, shaped like ``slope``. None means one.
       bias: summand, shaped like ``slope``. None means zero.
       num_groups: number of groups; must divide F.
-      axis: the reduced axes, ``feature_axis`` among them; None means all but the first (or the only one).
+      axis: the axes to reduce, including ``feature_axis``; None means all but the first (or the only one).
       feature_axis: the axis that is split into groups.
-      epsilon: added to the variance, inside the root. With 0 a group without spread gives ``bias``.
+      epsilon: added to the variance, inside the root. With 0 a constant group gives ``bias``.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
@@ -71,8 +71,8 @@ def evo_norm_s0(
       array([[-0.238,  0.   ,  1.762,  3.928]], dtype=float32)
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from their mean.
-      Same computation in training and inference. Without its activation the paper's layer is the affine map alone.
+      Squares overflow float32 if data are more than about 1e19 away from their mean.
+      Same computation in training and inference. Without its activation the paper's layer is only the affine map.
 
     Reference:
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
@@ -86,7 +86,7 @@ def evo_norm_s0(
     split, members, split_axes = base.in_groups(data, mask, num_groups, axes, feature)
     measured = moments(split, axis=split_axes, where=members, axis_name=axis_name)
     square = jnp.expand_dims(measured.var, split_axes) + epsilon
-    # Without epsilon a group that does not vary has no scale: zero, with a zero gradient, instead of infinity.
+    # Without epsilon a constant group would give infinity. It gives zero instead, with a zero gradient.
     still = square == 0
     inverse = jnp.where(still, 0.0, lax.rsqrt(jnp.where(still, jnp.ones((), square.dtype), square)))
     swish = data * jax.nn.sigmoid(slopes * data)
@@ -102,7 +102,7 @@ class EvoNormS0(HasFeatureAxis, Stateless):
 
     Attributes:
       num_groups: number of groups; must divide the number of features.
-      axis: the reduced axes, ``feature_axis`` among them; None means all but the first. Inside a cell use -1.
+      axis: the axes to reduce, including ``feature_axis``; None means all but the first. Inside a cell use -1.
       feature_axis: the axis that is split into groups; the weights have its length.
       epsilon: added to the variance, inside the root.
       use_scale: whether there is a scale.
@@ -146,7 +146,7 @@ class EvoNormS0(HasFeatureAxis, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`evo_norm_s0`; there are no statistics to hand on."""
+        """Applies :func:`evo_norm_s0`; there are no statistics to return."""
         scale, bias, slope = base.weights_of(params, EvoNormParams, "EvoNormS0")
         y = evo_norm_s0(
             x,
@@ -163,5 +163,5 @@ class EvoNormS0(HasFeatureAxis, Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Only ``axis=-1`` fits a site."""
+        """Accepts only ``axis=-1``."""
         base.check_last_axis(caller, self, self.axis)

@@ -27,7 +27,7 @@ from jaxnorm.norms.core.standardize import standardize
 
 
 class FilterResponseParams(NamedTuple):
-    """The weights of :class:`FilterResponseNorm`; None where the spec has none."""
+    """The parameters of :class:`FilterResponseNorm`; None where the spec has none."""
 
     scale: Float[Array, " F"] | None
     bias: Float[Array, " F"] | None
@@ -54,19 +54,19 @@ def filter_response_norm(
        y = \text{scale}_f \cdot \frac{x}{\sqrt{\nu^2 + \epsilon + |\epsilon_l|}} + \text{bias}_f, \qquad
        z = \max(y, \tau_f)
 
-    over the S positions (height and width) of example n and feature f. The last step is the thresholded linear unit
-    (TLU), the activation that belongs to it: nothing is subtracted before, so a fixed threshold of zero would not do.
+    over the S positions (height and width) of example n and feature f. The last step is its activation, the thresholded
+    linear unit (TLU): since no mean was subtracted, a fixed threshold of zero would not work.
 
     Args:
       x: data with features on ``feature_axis``, for example (N, height, width, F).
-      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      scale: one factor per feature, or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      threshold: tau, shaped like ``scale``; None leaves the TLU out.
-      learned_epsilon: a number whose magnitude is added to ``epsilon``; for data that may have a single position.
-      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
-      feature_axis: the axis of the features; must not be reduced.
+      threshold: tau, shaped like ``scale``; None omits the TLU.
+      learned_epsilon: its magnitude is added to ``epsilon``; use it for data that may have a single position.
+      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the feature axis; it must not be reduced.
       epsilon: added to the mean square, inside the root. With 0 an all-zero feature gives ``bias`` before the TLU,
-        with gradient zero; not with ``learned_epsilon``.
+        with gradient zero. 0 is not allowed with ``learned_epsilon``.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the positions are spread.
@@ -87,8 +87,8 @@ def filter_response_norm(
               [-0.5]]], dtype=float32)
 
     Notes:
-      Same computation in training and inference, nothing depends on the batch. Elsewhere the fixed epsilon is 1e-5;
-      the paper's is 1e-6.
+      Same computation in training and inference; nothing depends on the batch. The paper's fixed epsilon is 1e-6; most
+      of our other normalizers use 1e-5.
 
     Reference:
       S. Singh, S. Krishnan, "Filter Response Normalization Layer", 2020, arXiv:1911.09737.
@@ -131,16 +131,16 @@ class FilterResponseNorm(HasFeatureAxis, Stateless):
     """The spec of :func:`filter_response_norm`.
 
     Attributes:
-      axis: the reduced axes, the positions; None means all but the first and ``feature_axis``.
-      feature_axis: the axis of the features; the weights have its length.
+      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
+      feature_axis: the feature axis; the weights have its length.
       epsilon: added to the mean square, inside the root.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
-      use_threshold: whether the thresholded linear unit follows; without it another activation may.
-      use_learned_epsilon: whether the magnitude of a learned number is added to epsilon.
+      use_threshold: whether to apply the thresholded linear unit; without it you may apply another activation.
+      use_learned_epsilon: whether to add the magnitude of a learned number to epsilon.
       scale_init: initial value of the scale.
       bias_init: initial value of the bias.
-      threshold_init: initial value of the threshold; the paper's zero starts as a ReLU.
+      threshold_init: initial value of the threshold; with the paper's zero it starts as a ReLU.
       learned_epsilon_init: initial value of the learned epsilon.
       axis_name: name or names of mapped axes over which the positions are spread.
 
@@ -185,7 +185,7 @@ class FilterResponseNorm(HasFeatureAxis, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`filter_response_norm`; there are no statistics to hand on."""
+        """Applies :func:`filter_response_norm`; there are no statistics to return."""
         y = filter_response_norm(
             x,
             *base.weights_of(params, FilterResponseParams, "FilterResponseNorm"),
@@ -198,5 +198,5 @@ class FilterResponseNorm(HasFeatureAxis, Stateless):
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: the features of one step have no positions to reduce."""
+        """Rejects every site: one step has no positions to reduce."""
         base.refuse_positions(caller, self)

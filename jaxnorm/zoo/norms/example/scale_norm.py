@@ -13,7 +13,7 @@ from jaxnorm.norms import base
 from jaxnorm.norms.base import Affine, Params, Stateless, Stats
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
 
-# As in standardize.py: data are scaled by this power of two before they are squared, so that norms up to 1e28 are safe.
+# As in standardize.py, we multiply data by this power of two before we square them, so norms up to 1e28 are safe.
 _SCALE = 2.0**-32
 _SMALLEST_SCALED = 1e-7
 
@@ -32,16 +32,16 @@ def scale_norm(
 
     .. math:: y = \text{scale} \cdot \frac{x}{\max(\lVert x \rVert_2, \epsilon)} + \text{bias}
 
-    with the norm over ``axis``. With a scale of the root of the number of features it is RMS normalization.
+    with the norm over ``axis``. If the scale is the root of the number of features, this is RMS normalization.
 
     Args:
       x: data of any shape.
-      scale: the factor, one number in the paper; an array with the shape of ``x`` along ``axis``, or with as many axes
-        as ``x``, is taken too. None means one.
+      scale: the factor, a single number in the paper. It may also be an array with the shape of ``x`` along ``axis``,
+        or with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero; the paper has none.
       axis: the axis or axes that share the norm.
-      epsilon: the smallest norm that is divided by; a shorter example is divided by epsilon. With 0 an all-zero
-        example gives ``bias``, with gradient zero.
+      epsilon: the smallest divisor; a shorter example is divided by epsilon. With 0 an all-zero example gives ``bias``,
+        with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither norms, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the features are spread.
@@ -59,8 +59,8 @@ def scale_norm(
       Array([6., 8.], dtype=float32)
 
     Notes:
-      The paper divides by the norm itself; its code bounds the norm from below by 1e-5 (it does not add), as here: the
-      two agree wherever the norm is at least epsilon. Same computation in training and inference.
+      The paper divides by the norm itself. Its code bounds the norm from below by 1e-5 instead of adding, and so do we;
+      both agree if the norm is at least epsilon. Same computation in training and inference.
 
     Reference:
       T. Q. Nguyen, J. Salazar, "Transformers without Tears", 2019, arXiv:1910.05895.
@@ -87,13 +87,13 @@ class ScaleNorm(Stateless):
 
     Attributes:
       axis: the axis or axes that share the norm.
-      epsilon: the smallest norm that is divided by.
-      use_scale: whether there is a scale, one number for all features.
+      epsilon: the smallest divisor.
+      use_scale: whether there is a scale, a single number for all features.
       use_bias: whether there is a bias, one for each feature; the paper has none.
-      scale_init: initial value of the scale; None for the paper's, the root of the number of features.
+      scale_init: initial value of the scale; None means the paper's: the root of the number of features.
       bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes over which the features are spread (the initial scale is then that of the
-        features of one member; give ``scale_init``).
+      axis_name: name or names of mapped axes over which the features are spread (the default initial scale then
+        counts the features of one member only; pass ``scale_init``).
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -117,7 +117,7 @@ class ScaleNorm(Stateless):
         _validate.epsilon("ScaleNorm", self.epsilon)
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along ``axis``; the scale is one number for all of it."""
+        """The shape of the data along ``axis``; the scale is a single number."""
         return base.shape_along("ScaleNorm", shape, self.axis)
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
@@ -134,13 +134,13 @@ class ScaleNorm(Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`scale_norm`; there are no statistics to hand on."""
+        """Applies :func:`scale_norm`; there are no statistics to return."""
         scale, bias = base.affine_of(params, "ScaleNorm")
         y = scale_norm(x, scale, bias, axis=self.axis, epsilon=self.epsilon, where=where, axis_name=self.axis_name)
         return y, ()
 
     def check_site(self, caller: str) -> None:
-        """Only ``axis=-1`` without a scale fits a site: sites lay weights out by gates, and one number has none."""
+        """Accepts only ``axis=-1`` without a scale: a site needs parameters per gate, and the scale is one number."""
         base.check_last_axis(caller, self, self.axis)
         if self.use_scale:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What an activation function makes of Gaussian inputs: mean, standard deviation and mean square slope."""
+"""Moments of an activation function under Gaussian inputs: mean, standard deviation and root mean square slope."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ ActivationName: TypeAlias = Literal[
     "relu", "tanh", "sigmoid", "softplus", "elu", "selu", "celu", "gelu", "silu", "leaky_relu", "relu6", "hard_tanh"
 ]
 Activation: TypeAlias = ActivationName | Callable[[Array], Array]
-"""A function of ``jax.nn`` by name, which makes a spec that compares and pickles as a value, or any function."""
+"""A name in ``jax.nn`` or any function. With a name, a spec can be compared and pickled by value."""
 
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -26,7 +26,7 @@ _NODES = 20
 
 
 class ActivationMoments(NamedTuple):
-    r"""Moments of f(z) for z from a Gaussian of mean zero, as Python numbers."""
+    r"""Moments of f(z), where z is Gaussian with mean zero, as Python numbers."""
 
     mean: float
     """E[f(z)]."""
@@ -42,21 +42,21 @@ class ActivationMoments(NamedTuple):
 
 
 def activation_moments(activation: Activation, *, std: float = 1.0) -> ActivationMoments:
-    r"""Mean, standard deviation and root mean square slope of an activation under a Gaussian.
+    r"""Computes mean, standard deviation and root mean square slope of an activation under a Gaussian.
 
     .. math:: E[f(z)], \qquad \sqrt{\mathrm{Var}[f(z)]}, \qquad \sqrt{E[f'(z)^2]}, \qquad z \sim N(0, \text{std}^2)
 
-    For the rectified linear unit in closed form: :math:`\text{std} / \sqrt{2 \pi}`,
-    :math:`\text{std} \sqrt{\tfrac12 (1 - \tfrac1\pi)}` and :math:`\sqrt{1/2}`. For any other function by Gaussian
-    quadrature in float64, in pieces that end at whole numbers: functions with a kink there, as most have, are
-    integrated as exactly as smooth ones (a single Gauss-Hermite rule would err by one over its number of nodes).
+    For the rectified linear unit they have a closed form: :math:`\text{std} / \sqrt{2 \pi}`,
+    :math:`\text{std} \sqrt{\tfrac12 (1 - \tfrac1\pi)}` and :math:`\sqrt{1/2}`. For any other function we use Gaussian
+    quadrature in float64, in pieces that end at whole numbers. Most activations have their kinks there, so we integrate
+    them as exactly as smooth functions (a single Gauss-Hermite rule has an error of one over its number of nodes).
 
     Args:
       activation: a name from ``jax.nn`` such as ``"tanh"``, or an elementwise function of one array.
       std: standard deviation of z.
 
     Returns:
-      ActivationMoments(mean, std, slope), Python numbers; computed once for each activation, outside of any program.
+      ActivationMoments(mean, std, slope), as Python numbers. We compute them once per activation, outside of any trace.
 
     Raises:
       ValueError: an unknown name, or ``std`` is not positive.
@@ -68,7 +68,7 @@ def activation_moments(activation: Activation, *, std: float = 1.0) -> Activatio
       (0.398942, 0.583819, 1.2112)
 
     Notes:
-      Values of z beyond 12 are left out; their probability is 1e-33.
+      We ignore values of z beyond 12; their probability is 1e-33.
 
     Reference:
       D. Arpit, Y. Zhou, B. Kota, V. Govindaraju, "Normalization Propagation", 2016, arXiv:1603.01431.
@@ -89,7 +89,7 @@ def check_activation(caller: str, activation: Any) -> None:
 
 
 def activation_function(activation: Activation) -> Callable[[Array], Array]:
-    """The function behind a name."""
+    """Returns the function with this name."""
     if callable(activation):
         return activation
     function: Callable[[Array], Array] = getattr(jax.nn, activation)
@@ -100,7 +100,7 @@ def activation_function(activation: Activation) -> Callable[[Array], Array]:
 def _by_quadrature(activation: Activation, std: float) -> ActivationMoments:
     nodes, weights = _rule(std)
     function = activation_function(activation)
-    # At once and in float64, also where the caller is being traced or computes in float32.
+    # Evaluate immediately and in float64, even if the caller is traced or computes in float32.
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         x = jnp.asarray(std * nodes, jnp.float64)
         values, slopes = (np.asarray(y, np.float64) for y in jax.jvp(function, (x,), (jnp.ones_like(x),)))
@@ -110,7 +110,7 @@ def _by_quadrature(activation: Activation, std: float) -> ActivationMoments:
 
 
 def _rule(std: float) -> tuple[Numbers, Numbers]:
-    """Nodes and weights for the standard Gaussian, in pieces that also end at whole numbers of std times z."""
+    """Quadrature nodes and weights for the standard Gaussian; pieces also end where std * z is a whole number."""
     far = 2.0 ** np.arange(3, max(4, math.ceil(math.log2(_REACH * std))))
     inputs = np.concatenate([np.arange(9.0), far]) / std
     ends = np.concatenate([np.linspace(0.0, _REACH, 25), inputs[inputs < _REACH]])

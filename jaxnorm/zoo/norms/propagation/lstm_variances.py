@@ -1,4 +1,4 @@
-"""The two constants of the normalized LSTM, which keep its cell state and its output at variance one."""
+"""The two constants of the normalized LSTM, which keep its cell state and output at variance one."""
 
 import math
 from typing import Literal
@@ -12,9 +12,9 @@ class LSTMVariances(NamedTuple):
     """Variances of a normalized LSTM, as Python numbers; see :func:`norm_prop_lstm_variances`."""
 
     cell: float
-    """V_c, by whose root c is divided before its nonlinearity."""
+    """V_c; the LSTM divides c by its root before the nonlinearity."""
     hidden: float
-    """V_h, by whose root the output is divided."""
+    """V_h; the LSTM divides the output by its root."""
 
 
 def norm_prop_lstm_variances(
@@ -24,29 +24,29 @@ def norm_prop_lstm_variances(
     cell_scale: float = 1.0,
     combine: Literal["sum", "independent"] = "sum",
 ) -> LSTMVariances:
-    r"""The variances of cell state and output of an LSTM with normalized weights, before any training.
+    r"""Computes the variances of cell state and output of an LSTM with normalized weights, before any training.
 
     .. math::
        V_c &= \frac{\mathrm{Var}[\tanh g] \, (\mathrm{Var}[\sigma(i)] + E[\sigma(i)]^2)}
                    {1 - \mathrm{Var}[\sigma(f)] - E[\sigma(f)]^2} \\
        V_h &= \mathrm{Var}[\tanh(\gamma_c c / \sqrt{V_c})] \, (\mathrm{Var}[\sigma(o)] + E[\sigma(o)]^2)
 
-    with pre-activations i, f, g, o = (g_x + g_h) z and :math:`c / \sqrt{V_c} = z`, z a standard Gaussian. They belong
-    to the cell
+    with pre-activations i, f, g, o = (g_x + g_h) z and :math:`c / \sqrt{V_c} = z`, z a standard Gaussian. They are
+    for the cell
 
     .. math::
        c_t = \sigma(f_t) c_{t-1} + \sigma(i_t) \tanh(g_t), \qquad
        h_t = \frac{1}{\sqrt{V_h}} \sigma(o_t) \tanh(\gamma_c c_t / \sqrt{V_c})
 
-    whose pre-activations are :math:`g_x W x_t + g_h U h_{t-1} + b` with weights of length one for each unit, and are
-    computed once, with the initial scales, and kept.
+    with pre-activations :math:`g_x W x_t + g_h U h_{t-1} + b` and weights of length one for each unit. Compute them
+    once, with the initial scales, and keep them.
 
     Args:
       input_scale: g_x, the initial scale of the input product.
-      recurrent_scale: g_h, that of the recurrent product.
-      cell_scale: :math:`\gamma_c`, that of the cell state.
+      recurrent_scale: g_h, the initial scale of the recurrent product.
+      cell_scale: :math:`\gamma_c`, the initial scale of the cell state.
       combine: the standard deviation of a pre-activation: ``"sum"`` for g_x + g_h, as in eqs. 9 and 10 of the paper;
-        ``"independent"`` for the root of g_x^2 + g_h^2, as in its eq. 22, which follows where the two products are
+        ``"independent"`` for the root of g_x^2 + g_h^2, as in its eq. 22, which holds if the two products are
         independent.
 
     Returns:
@@ -62,8 +62,8 @@ def norm_prop_lstm_variances(
       (0.557, 0.161)
 
     Notes:
-      The published defaults are those for characters of the Penn Treebank; 0.5 for all three served in DRAW. Inputs are
-      taken to have mean zero and variance one, and biases to be zero.
+      The published defaults are for characters of the Penn Treebank; for DRAW all three were 0.5. We assume that inputs
+      have mean zero and variance one, and that biases are zero.
 
     Reference:
       C. Laurent, N. Ballas, P. Vincent, "Recurrent Normalization Propagation", 2017, eqs. 9, 10 and 22.

@@ -1,4 +1,4 @@
-"""Normalization propagation: an activation that hands normalized inputs on normalized, without statistics."""
+"""Normalization propagation: an activation that keeps normalized inputs normalized, without statistics."""
 
 import dataclasses
 from typing import final
@@ -26,21 +26,21 @@ def norm_prop(
     activation: Activation = "relu",
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    r"""Applies an activation, and takes away the mean and the standard deviation that it has under a Gaussian.
+    r"""Applies an activation, subtracts its mean under a Gaussian, and divides by its standard deviation there.
 
     .. math::
        y = \frac{f(\text{scale} \cdot x + \text{bias}) - m}{s}, \qquad
        m = E[f(z)], \quad s^2 = \mathrm{Var}[f(z)], \quad z \sim N(0, 1)
 
-    where x are the summed inputs of units whose incoming weights have length one, :math:`x_i = W_i u / |W_i|` for
-    inputs u of mean zero and variance one. Then x has variance one, and y again mean zero and variance one, as far as
-    x is Gaussian: no statistics are measured. For the rectified linear unit m = 0.398942 and s = 0.583819.
+    where x are the summed inputs of units with incoming weights of length one, :math:`x_i = W_i u / |W_i|` for inputs u
+    with mean zero and variance one. Then x has variance one. If x is Gaussian, y again has mean zero and variance one,
+    so we do not measure statistics. For the rectified linear unit m = 0.398942 and s = 0.583819.
 
     Args:
       x: summed inputs with features on the last axis, of units with normalized weights.
       scale: one factor for each feature, or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      activation: f, a name from ``jax.nn`` or an elementwise function; ``x`` must not be activated yet.
+      activation: f, a name from ``jax.nn`` or an elementwise function; do not apply it to ``x`` yourself.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; the output is
         zero there.
 
@@ -57,8 +57,8 @@ def norm_prop(
       [-0.683, 1.03]
 
     Notes:
-      Same computation in training and inference; an example does not see the others. The constants are those of scale
-      one and bias zero, whatever the two become. The equation is the paper's as later papers quote it.
+      Same computation in training and inference; an example does not see the others. The constants always assume scale
+      one and bias zero, whatever values they learn. We take the paper's equation from later papers that quote it.
 
     Reference:
       D. Arpit, Y. Zhou, B. Kota, V. Govindaraju, "Normalization Propagation", 2016, arXiv:1603.01431.
@@ -82,8 +82,8 @@ class NormProp(Stateless):
       activation: a name from ``jax.nn`` such as ``"relu"``, or an elementwise function.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
-      scale_init: initial value of the scale; None for one over the root mean square singular value of the activation's
-        Jacobian, 1/1.21 for the rectified linear unit.
+      scale_init: initial value of the scale. None means one over the root mean square singular value of the
+        activation's Jacobian, 1/1.21 for the rectified linear unit.
       bias_init: initial value of the bias.
 
     Example:
@@ -105,7 +105,7 @@ class NormProp(Stateless):
 
     @property
     def axis(self) -> int:
-        """The axis of the features, along which scale and bias lie; nothing is reduced."""
+        """The feature axis, which is the axis of scale and bias; nothing is reduced."""
         return -1
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -132,12 +132,12 @@ class NormProp(Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`norm_prop`; there are no statistics to hand on."""
+        """Applies :func:`norm_prop`; there are no statistics to return."""
         scale, bias = base.affine_of(params, "NormProp")
         return norm_prop(x, scale, bias, activation=self.activation, where=where), ()
 
     def check_site(self, caller: str) -> None:
-        """Refuses sites: a cell activates for itself what its normalizers give."""
+        """Rejects every site: a cell applies its own activation to the output of its normalizers."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, since it is an activation. A normalized LSTM takes the "
             "constants of norm_prop_lstm_variances instead."

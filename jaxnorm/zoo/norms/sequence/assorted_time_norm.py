@@ -25,32 +25,33 @@ def assorted_time_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "T *B F"], Moments]:
-    r"""Normalizes the features of each step by statistics of that step and of those before it.
+    r"""Normalizes the features of each step with statistics of this step and the steps before it.
 
     .. math::
        \mu_t = \frac1n \sum_{s=t-k+1}^{t} \sum_i x_{s,i}, \qquad
        \sigma_t^2 = \frac1n \sum_{s=t-k+1}^{t} \sum_i (x_{s,i} - \mu_t)^2, \qquad
        y_t = \text{scale} \cdot \frac{x_t - \mu_t}{\sqrt{\sigma_t^2 + \epsilon}} + \text{bias}
 
-    for each example, where n elements stand behind the sums: those of k steps, of fewer at the start of a sequence.
-    With one step it is layer normalization. Gradients flow into the earlier steps.
+    for each example, where n is the number of elements in the sums: k steps, or fewer at the start of a sequence. With
+    one step it is layer normalization. Gradients flow into the earlier steps.
 
-    What the next call must know of this one is the mean, variance and count of each of the last k - 1 steps: with that
-    ``memory`` handed on, a sequence in pieces gives exactly what it gives as a whole. A new sequence starts without it.
+    The ``memory`` holds the mean, variance and count of each of the last k - 1 steps. If you pass it to the next call,
+    a sequence in pieces gives the same result as the whole sequence. A new sequence starts without memory.
 
     Args:
       xs: a sequence, time first and features last.
       scale: factor with the shape of the last axis of ``xs``, or with as many axes as ``xs``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
       steps: k, the number of steps that share statistics.
-      memory: the second result of the call before; None at the start of a sequence.
-      epsilon: added to the variance, inside the root. With 0 steps without spread give ``bias``.
+      memory: the second result of the previous call; None at the start of a sequence.
+      epsilon: added to the variance, inside the root. With 0, constant steps give ``bias``.
       where: True on real data, broadcastable to ``xs``. Masked elements may hold anything, NaN included; they reach
-        neither statistics, outputs nor gradients, and the output is zero there. A masked step takes its place in time.
+        neither statistics, outputs nor gradients, and the output is zero there.
+        A masked step still counts as one of the k steps.
 
     Returns:
       A sequence of the shape and dtype of ``xs`` (the arithmetic is done in at least float32), and the memory: Moments
-      of shape (k - 1, \*B), the last steps last, with count zero for steps before the start.
+      of shape (k - 1, \*B) in time order, with count zero for steps before the start.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -66,8 +67,8 @@ def assorted_time_norm(
       ([4.0], [1.0])
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from their mean. A memory holds means that were
-      rounded: far from zero, a sequence in pieces is not as exact as a whole one.
+      Squares overflow float32 if data are more than about 1e19 away from their mean. A memory holds rounded
+      means, so far from zero a sequence in pieces is less exact than a whole one.
 
     Reference:
       C. Pospisil, V. Zadorozhnyy, Q. Ye, "Assorted-Time Normalization for Sequence Models", 2022, arXiv:2209.14439.
@@ -86,7 +87,7 @@ def assorted_time_norm(
     var = statistics.average(jnp.sum(jnp.square(deviation), axis=-1, keepdims=True), count)
     own = Moments(*(leaf[..., 0] for leaf in (mean, var, jnp.broadcast_to(count, mean.shape))))
     from_mean = masked(data - mean, mask)
-    # What was lost when the mean was rounded; of the memory nobody knows it.
+    # The rounding error of the means. For the steps in the memory it is unknown, and we take zero.
     lost = statistics.average(jnp.sum(from_mean, axis=-1, keepdims=True), count)[..., 0]
     if memory is None:
         memory = Moments(*(jnp.zeros((k - 1, *leaf.shape[1:]), leaf.dtype) for leaf in own))
@@ -106,9 +107,9 @@ def assorted_time_norm(
 
 
 def _over_window(past: Moments, lost: Array, near: Array, k: int) -> tuple[Array, Array]:
-    """How far the mean over each step and the k - 1 before it lies from ``near``, the step's own, and the variance.
+    """Returns the mean over each window of k steps, relative to the step's own mean ``near``, and the variance.
 
-    ``lost`` is what rounding took from the means of the steps.
+    ``lost`` is the rounding error of the steps' means.
     """
     steps = near.shape[0]
 
@@ -117,7 +118,7 @@ def _over_window(past: Moments, lost: Array, near: Array, k: int) -> tuple[Array
 
     mean, var, count = (windows(leaf) for leaf in past)
     weight = count / jnp.maximum(jnp.sum(count, axis=0, keepdims=True), jnp.ones((), count.dtype))
-    # Means are taken relative to the step's own, which keeps their digits far from zero.
+    # We take means relative to the step's own mean, so that they keep their digits far from zero.
     shift = jnp.where(count > 0, (mean - near[None]) + windows(lost), 0.0)
     delta = jnp.sum(weight * shift, axis=0)
     spread = jnp.sum(weight * (var + jnp.square(shift - delta[None])), axis=0)
@@ -127,7 +128,7 @@ def _over_window(past: Moments, lost: Array, near: Array, k: int) -> tuple[Array
 @final
 @dataclasses.dataclass(frozen=True)
 class AssortedTimeNorm(HasAffine, Stateless):
-    """The spec of :func:`assorted_time_norm`, for whole sequences (T, ..., F); :meth:`stream` takes them in pieces.
+    """The spec of :func:`assorted_time_norm`, for whole sequences (T, ..., F); :meth:`stream` accepts pieces.
 
     Attributes:
       steps: k, the number of steps that share statistics: 25 in the paper's adding problem, 20 for text.
@@ -171,7 +172,7 @@ class AssortedTimeNorm(HasAffine, Stateless):
         memory: Moments | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "T *B F"], Moments]:
-        """Applies :func:`assorted_time_norm` to a piece of a sequence; returns the memory for the next piece too."""
+        """Applies :func:`assorted_time_norm` to a piece of a sequence; also returns the memory for the next piece."""
         scale, bias = base.affine_of(params, "AssortedTimeNorm")
         return assorted_time_norm(xs, scale, bias, steps=self.steps, memory=memory, epsilon=self.epsilon, where=where)
 
@@ -182,11 +183,11 @@ class AssortedTimeNorm(HasAffine, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`assorted_time_norm` to a whole sequence; there are no statistics to hand on."""
+        """Applies :func:`assorted_time_norm` to a whole sequence; there are no statistics to return."""
         return self.stream(params, x, None, where)[0], ()
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: a step of a cell sees no other step."""
+        """Rejects every site: a step of a cell sees no other step."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, where a normalizer sees one step at a time. Use "
             "LayerNorm(), which it is for steps=1."

@@ -29,7 +29,7 @@ def frame_wise_batch_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "T *B F"], Moments]:
-    r"""Normalizes each feature of each time step over the batch; scale and bias are shared by all steps.
+    r"""Normalizes each feature of each time step over the batch; all steps share scale and bias.
 
     .. math::
        \mu_{t,k} = \frac1m \sum_i x_{t,i,k}, \qquad \sigma^2_{t,k} = \frac1m \sum_i (x_{t,i,k} - \mu_{t,k})^2, \qquad
@@ -39,8 +39,8 @@ def frame_wise_batch_norm(
       xs: sequences, time first and features last.
       scale: one factor for each feature, or an array with as many axes as ``xs``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      moments: statistics to normalize with, one row for each step; the last row serves all later steps. None measures.
-      start: index of the first step within its sequence, for ``moments`` and a sequence that comes in pieces.
+      moments: statistics to normalize with, one row per step; all later steps use the last row. None measures them.
+      start: index of the first step within its sequence; use it with ``moments`` and a sequence in pieces.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``xs``: ``(t < lengths)[:, :, None]`` for padded batches. Masked
         elements may hold anything, NaN included; they reach neither statistics, outputs nor gradients, and the output
@@ -48,8 +48,8 @@ def frame_wise_batch_norm(
       axis_name: name or names of mapped axes that the batch spans.
 
     Returns:
-      The normalized array, in shape and dtype like ``xs`` (the arithmetic is done in at least float32), and the Moments
-      that were measured, one row for each step, or those that were passed in.
+      The normalized array, in shape and dtype like ``xs`` (the arithmetic is done in at least float32), and the
+      measured Moments, one row per step, or the Moments that were passed in.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -63,7 +63,7 @@ def frame_wise_batch_norm(
       ([[-1.0, 1.0], [-1.0, 1.0]], [[2.0], [20.0]])
 
     Notes:
-      Each step needs no later one, as in language models. A step that no sequence reaches has count zero.
+      No step depends on a later one, as language models need. A step that no sequence reaches has count zero.
 
     Reference:
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
@@ -109,16 +109,16 @@ def sequence_wise_batch_norm(
        n = \sum_i T_i, \qquad \mu_k = \frac1n \sum_i \sum_{t < T_i} x_{t,i,k}, \qquad
        \sigma^2_k = \frac1n \sum_i \sum_{t < T_i} (x_{t,i,k} - \mu_k)^2
 
-    It is :func:`jaxnorm.batch_norm` with the mask ``t < lengths``, and its spec is ``BatchNorm()``, called with that
+    It is :func:`jaxnorm.batch_norm` with the mask ``t < lengths``. As a spec use ``BatchNorm()``, and call it with this
     mask as ``where``.
 
     Args:
       xs: padded sequences, time first and features last.
       scale: one factor for each feature. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      lengths: numbers of real steps of the sequences; the steps after them are padding and may hold anything.
+      lengths: the number of real steps of each sequence; later steps are padding and may hold anything.
       moments: statistics to normalize with; None measures them from ``xs``.
-      epsilon: added to the variance, inside the root; code of the authors' group has 1e-6.
+      epsilon: added to the variance, inside the root; code from the authors' group has 1e-6.
       axis_name: name or names of mapped axes that the batch spans.
 
     Returns:
@@ -153,12 +153,12 @@ class FrameWiseBatchNorm(BatchSpec):
     """The spec of :func:`frame_wise_batch_norm`, with running statistics for each time step.
 
     Attributes:
-      max_steps: number of rows of running statistics; the last one serves all later steps.
+      max_steps: number of rows of running statistics; all later steps use the last one.
       epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics; None for the exact average over everything seen.
-      ddof: 0 folds the biased variance, 1 the one corrected by m/(m-1).
-      debias: whether new values weigh at least their share of all that was seen, so that the start values 0 and 1 leave
-        with the first batch, see :func:`jaxnorm.update_running`.
+      momentum: weight of the old running statistics; None for the exact average over all data seen.
+      ddof: 0 accumulates the biased variance, 1 the one corrected by m/(m-1).
+      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
+        after the first batch; see :func:`jaxnorm.update_running`.
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
       scale_init: initial value of the scale.
@@ -174,7 +174,7 @@ class FrameWiseBatchNorm(BatchSpec):
       [[2.0], [20.0]]
 
     Note:
-      In a cell the same is done by a site: the input site of ``bn_lstm(H, max_steps=...)``, or ``BatchNorm()``.
+      In a cell, a site does the same: the input site of ``bn_lstm(H, max_steps=...)``, or ``BatchNorm()``.
     """
 
     max_steps: int
@@ -208,7 +208,7 @@ class FrameWiseBatchNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`frame_wise_batch_norm`; returns the output and the measured (or the given) rows."""
+        """Applies :func:`frame_wise_batch_norm`; returns the output and the measured (or given) rows."""
         scale, bias = base.affine_of(params, "FrameWiseBatchNorm")
         return frame_wise_batch_norm(
             x, scale, bias, moments=stats, epsilon=self.epsilon, where=where, axis_name=self.axis_name
@@ -219,7 +219,7 @@ class FrameWiseBatchNorm(BatchSpec):
         return super().update_running(running, lay_in_order(measured, self.max_steps))
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: a cell sees one step at a time, and keeps the statistics of each step itself."""
+        """Rejects every site: a cell sees one step at a time, and keeps per-step statistics itself."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell. Use BatchNorm(), and the cell's max_steps for "
             "statistics of each time step."

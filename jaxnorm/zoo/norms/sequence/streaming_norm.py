@@ -1,4 +1,4 @@
-"""Streaming normalization: statistics, and gradients of statistics, gathered between and over weight updates."""
+"""Streaming normalization: gathers statistics, and their gradients, between and over weight updates."""
 
 import dataclasses
 from functools import partial
@@ -32,9 +32,9 @@ from jaxnorm.norms.core.moments import (
 class StreamingStats(NamedTuple):
     """Running statistics of :class:`StreamingNorm`.
 
-    ``long`` is the moving average over weight updates, ``short`` the statistics of all data since the last one.
-    ``gradient_long`` and ``gradient_short`` are the same of the gradients with respect to the statistics: ``mean`` of
-    those with respect to the mean, ``var`` of those with respect to the variance, ``count`` the elements behind them.
+    ``long`` is the moving average over weight updates, and ``short`` holds the statistics of all data since the last
+    one. ``gradient_long`` and ``gradient_short`` are the same averages of the gradients with respect to the statistics:
+    ``mean`` for the mean, ``var`` for the variance, ``count`` for the number of elements.
     """
 
     long: Moments
@@ -55,29 +55,29 @@ def streaming_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
-    r"""Normalizes each feature by a mixture of statistics of long ago and of late, in training, at any batch size.
+    r"""Normalizes each feature in training with a mixture of long-term and short-term statistics, at any batch size.
 
     .. math::
        s = a_1 s_{long} + a_2 s_{short}, \qquad
        y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}, \qquad s = (\mu, \sigma^2)
 
-    where :math:`s_{short}` are the statistics of all data since the last weight update, these included, and
-    :math:`s_{long}` their moving average over weight updates. In the backward pass a gradient that was gathered in the
-    same way takes the place of the gradient :math:`g` of the loss with respect to s:
+    where :math:`s_{short}` are the statistics of all data since the last weight update, including x, and
+    :math:`s_{long}` is their moving average over weight updates. The backward pass replaces the gradient :math:`g` of
+    the loss with respect to s by a gradient that is gathered in the same way:
 
     .. math:: \hat g = b_1 g_{long} + b_2 g_{short} + b_3 g
 
-    and from there on goes to x as in batch normalization. ``a = (0, 1)`` and ``b = (0, 0, 1)``, with one call for each
-    weight update, are batch normalization.
+    and propagates it to x as in batch normalization. With ``a = (0, 1)``, ``b = (0, 0, 1)`` and one call per weight
+    update it is batch normalization.
 
     Args:
-      x: data of any shape, also a batch of one.
+      x: data of any shape; a batch of one works too.
       scale: one factor for each feature, as in :func:`jaxnorm.batch_norm`. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      stats: running statistics, as :class:`StreamingNorm` makes and moves them.
-      weights: :math:`a_1, a_2`, of long and short statistics; together 1.
+      stats: running statistics, as :class:`StreamingNorm` makes and updates them.
+      weights: :math:`a_1, a_2`, of the long and short statistics; they sum to 1.
       backward_weights: :math:`b_1, b_2, b_3`, of the long, the short and the present gradient.
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
@@ -88,7 +88,7 @@ def streaming_norm(
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
-      ValueError: a weight is out of range, those of the statistics are not 1 together, or shapes do not fit.
+      ValueError: a weight is out of range, the weights of the statistics do not sum to 1, or shapes do not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -99,17 +99,17 @@ def streaming_norm(
       ([[1.0], [3.0]], [4.0])
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from their mean.
-      What jax.grad returns for ``stats`` is no derivative but what the backward pass gathers, weighted by its number of
-      elements; :meth:`StreamingNorm.correct` takes it. Several calls within one loss (the steps of a sequence) add up;
-      in its backward pass each knows what was gathered before this loss, and its own. Where nobody differentiates with
-      respect to running statistics, as in the Flax modules, the long gradient stays zero.
-      Reverse mode only, and no ``axis_name``: a backward pass of one's own cannot gather over mapped axes.
-      The paper has been read in an account of it, in a re-implementation. Assumed here are: statistics are mean and
-      biased variance, each averaged; the short ones are exact over all elements; the long ones begin with mean 0 and
-      variance 1, their gradients with 0; a gradient is averaged over calls with the number of elements as weight, so
-      the loss should be a mean; and :math:`\hat g` reaches x through the statistics of this call as a whole, not
-      multiplied by :math:`a_2`, so that where all statistics agree the gradient of x is that of batch normalization.
+      Squares overflow float32 if data are more than about 1e19 away from their mean.
+      For ``stats``, jax.grad does not return a derivative but the gradients that the backward pass gathers, weighted by
+      the number of elements; pass them to :meth:`StreamingNorm.correct`. Several calls within one loss (the steps of a
+      sequence) add up; the backward pass of each call uses its own gradient and the ones gathered before this loss. If
+      you do not differentiate with respect to running statistics, as in the Flax modules, the long gradient stays zero.
+      It supports only reverse mode, and has no ``axis_name``: a custom backward pass cannot gather over mapped axes.
+      We worked from a re-implementation, not from the paper. We assume the following. Statistics are mean and biased
+      variance, each averaged. The short ones are exact over all elements. The long ones start with mean 0 and variance
+      1, their gradients with 0. A gradient is averaged over calls with the number of elements as weight, so the loss
+      should be a mean. And :math:`\hat g` reaches x through the statistics of this call in full, without the factor
+      :math:`a_2`, so if all statistics agree, x gets the gradient of batch normalization.
 
     Reference:
       Q. Liao, K. Kawaguchi, T. Poggio, "Streaming Normalization", 2016, arXiv:1610.06160.
@@ -133,7 +133,7 @@ def streaming_norm(
 
 
 _How: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
-"""What is static: the weights of the statistics, and those of their gradients."""
+"""The static options: the weights of the statistics, and the weights of their gradients."""
 
 _FORWARD_MODE = (
     "streaming_norm: its backward pass is no derivative, so there is none in forward mode (jax.jvp, jax.linearize, "
@@ -143,9 +143,9 @@ _FORWARD_MODE = (
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _mixed(how: _How, own: Moments, stats: StreamingStats) -> tuple[Array, Array]:
-    """The mean and variance to normalize with."""
+    """Returns the mean and variance to normalize with."""
     a_long, a_short = how[0]
-    short = merge(stats.short, own)
+    short = merge(stats.short, own)  # the short statistics include this call
     return a_long * stats.long.mean + a_short * short.mean, a_long * stats.long.var + a_short * short.var
 
 
@@ -156,7 +156,7 @@ def _mixed_forward(how: _How, own: Moments, stats: StreamingStats) -> tuple[tupl
 def _mixed_backward(
     how: _How, kept: tuple[Array, StreamingStats], g: tuple[Array, Array]
 ) -> tuple[Moments, StreamingStats]:
-    """The streamed gradients for the statistics of this call; for the running ones what is to be gathered."""
+    """Returns the streamed gradients for this call's statistics, and for the running ones the gradients to gather."""
     b_long, b_short, b_own = how[1]
     count, stats = kept
     share = ratio(count, stats.gradient_short.count + count)
@@ -189,12 +189,12 @@ def _check_weights(caller: str, weights: tuple[float, ...], backward_weights: tu
 class StreamingNorm(BatchSpec):
     r"""The spec of :func:`streaming_norm`, with the rules by which its running statistics move.
 
-    The defaults are those for feed-forward networks (:meth:`feedforward`); :meth:`recurrent` has the others.
+    The defaults are for feed-forward networks (:meth:`feedforward`); for recurrent networks use :meth:`recurrent`.
 
     Attributes:
-      axis: the axes over which statistics are taken; None means all but the last.
+      axis: the axes to reduce; None means all but the last.
       epsilon: added to the variance, inside the root.
-      weights: :math:`a_1, a_2`, of long and short statistics; together 1.
+      weights: :math:`a_1, a_2`, of the long and short statistics; they sum to 1.
       backward_weights: :math:`b_1, b_2, b_3`, of the long, the short and the present gradient.
       momentum: :math:`k_1`, weight of the old long statistics at a weight update.
       backward_momentum: :math:`k_3`, weight of the old long gradients at a weight update.
@@ -227,9 +227,9 @@ class StreamingNorm(BatchSpec):
       >>> y, _ = norm(params, x, running)  # inference: by the long statistics
 
     Note:
-      Time steps of a sequence are calls like others: one set of statistics serves all. Carry ``running`` through the
-      loop over steps with ``accumulate``, and differentiate with respect to the ``running`` that the loop begins with.
-      The loop of this library's cells carries no running statistics in training, so no site takes this spec.
+      Treat each time step of a sequence as one call; all steps share one set of statistics. Carry ``running`` through
+      the loop over steps with ``accumulate``, and differentiate with respect to the initial ``running`` of the loop.
+      The loop of this library's cells does not carry running statistics in training, so no site accepts this spec.
     """
 
     axis: Axis | None = None
@@ -263,7 +263,7 @@ class StreamingNorm(BatchSpec):
         return dataclasses.replace(cls(weights=(0.7, 0.3), backward_weights=(0.7, 0.0, 0.3)), **changes)
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
-        """Long: mean 0, variance 1; nothing since the last weight update; gradients 0."""
+        """Long statistics with mean 0 and variance 1, empty short statistics, and gradients 0."""
         zeros = jnp.zeros(shape, dtype)
         nothing = Moments(zeros, zeros, zeros)
         once = nothing._replace(count=jnp.zeros((), dtype))
@@ -276,7 +276,7 @@ class StreamingNorm(BatchSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Inference by the long statistics; training is :meth:`train`."""
+        """Normalizes with the long statistics, for inference; for training call :meth:`train`."""
         if stats is None:
             refuse_measuring(self)
         scale, bias = base.affine_of(params, "StreamingNorm")
@@ -305,11 +305,11 @@ class StreamingNorm(BatchSpec):
         )
 
     def accumulate(self, running: StreamingStats, measured: Moments) -> StreamingStats:
-        """Adds what a call measured (or several, on a leading axis) to the short statistics; no gradient flows."""
+        """Adds the statistics of a call (or of several, on a leading axis) to the short ones; no gradient flows."""
         return running._replace(short=running_statistics.update_running(running.short, measured, momentum=None))
 
     def correct(self, running: StreamingStats, gradient: StreamingStats) -> StreamingStats:
-        """Adds what the backward pass gathered: the gradient of a loss with respect to the running statistics."""
+        """Adds the gathered gradients: the gradient of a loss with respect to the running statistics."""
         short, (mean, var, count) = running.gradient_short, gradient.gradient_short
         total = short.count + count
 
@@ -319,9 +319,9 @@ class StreamingNorm(BatchSpec):
         return running._replace(gradient_short=Moments(average(short.mean, mean), average(short.var, var), total))
 
     def update(self, running: StreamingStats) -> StreamingStats:
-        r"""At a weight update: :math:`s_{long} \leftarrow k_1 s_{long} + (1 - k_1) s_{short}`; short begins anew.
+        r"""At a weight update: :math:`s_{long} \leftarrow k_1 s_{long} + (1 - k_1) s_{short}`, and resets short.
 
-        Likewise the gradients, with :math:`k_3`. A feature that nothing was measured of stays.
+        It does the same for the gradients, with :math:`k_3`. A feature without measurements does not change.
         """
         long, short, of_long, of_short = running
         long = running_statistics.update_running(long, short, momentum=self.momentum)
@@ -331,9 +331,9 @@ class StreamingNorm(BatchSpec):
         )
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """A weight update after one call: :meth:`accumulate`, then :meth:`update`; before it goes :meth:`correct`."""
+        """A weight update after one call: :meth:`accumulate`, then :meth:`update`. Call :meth:`correct` before it."""
         return self.update(self.accumulate(running, measured))
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: a cell hands on no running statistics in training."""
+        """Rejects every site: a cell does not pass running statistics in training."""
         refuse_site(caller, self)

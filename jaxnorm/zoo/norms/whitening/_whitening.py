@@ -1,4 +1,4 @@
-"""What decorrelated batch normalization and IterNorm share: covariances of groups of features, and their statistics."""
+"""The core of decorrelated batch normalization and IterNorm: covariances of feature groups, and their statistics."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
@@ -24,13 +24,13 @@ from jaxnorm.norms.core.moments import (
 )
 
 Running: TypeAlias = Literal["matrix", "covariance"]
-"""What running statistics average: the whitening matrices of batches, or their covariances."""
+"""The matrices that running statistics average: whitening matrices of batches, or covariances."""
 
 
 class WhiteningStats(NamedTuple):
-    """The mean of F features, a matrix (d, d) for each of G groups of them, and the number of rows behind both.
+    """The mean of F features, a matrix (d, d) for each of their G groups, and the number of measured rows.
 
-    The matrix is the whitening matrix or the biased covariance, see the field ``running`` of the specs.
+    The matrix is the whitening matrix or the biased covariance; see the field ``running`` of the specs.
     """
 
     mean: Float[Array, " F"]
@@ -39,7 +39,7 @@ class WhiteningStats(NamedTuple):
 
 
 class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
-    """Weights, statistics and checks of both specs."""
+    """Parameters, statistics and checks of both specs."""
 
     def __post_init__(self) -> None:
         spec: Any = self
@@ -53,7 +53,7 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
         _validate.choice(name, "running", spec.running, ("matrix", "covariance"))
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
-        """Mean 0, the identity as matrix of each group, count 0."""
+        """Mean 0, the identity matrix for each group, count 0."""
         spec: Any = self
         features = shape[0]
         size = spec.group_size or features
@@ -61,7 +61,7 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
         return WhiteningStats(jnp.zeros(features, dtype), matrix, jnp.zeros((), dtype))
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
-        """Moves the running statistics towards what was measured, if anything was; there are no rows for time steps."""
+        """Moves the running statistics toward the measured ones, if any; there are no rows for time steps."""
         spec: Any = self
         weight = 1.0 - spec.momentum
         mean, matrix, n = map(to_running, measured, running)
@@ -74,7 +74,7 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
         )
 
     def check_site(self, caller: str) -> None:
-        """Never fits a site: matrices between features cannot be laid out by gates and time steps."""
+        """Rejects every site: matrices between features have no layout by gates and time steps."""
         raise ValueError(
             f"{caller}: {self!r} cannot be used inside a cell, whose statistics have gates, features and time steps, "
             "not matrices. Use BatchNorm()."
@@ -96,7 +96,7 @@ def whiten(
     where: Bool[Array, "..."] | None,
     axis_name: AxisName | None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
-    """Subtracts means and multiplies by ``inverse_root(covariance + epsilon)``, measured or given."""
+    """Subtracts the mean and multiplies by ``inverse_root(covariance + epsilon)``, both measured or given."""
     _validate.floating(name, "x", x)
     _validate.epsilon(name, epsilon)
     _validate.choice(name, "running", running, ("matrix", "covariance"))
@@ -143,7 +143,7 @@ def whiten(
 
 
 def _whole_rows(mask: Array, shape: tuple[int, ...], groups: int) -> Array:
-    """A mask (N, G or 1, 1): a row of a group is real if all its features are."""
+    """Makes a mask (N, G or 1, 1): a row of a group is real if all its features are real."""
     if mask.shape[-1] == 1:
         return jnp.broadcast_to(mask, (*shape[:-1], 1)).reshape(-1, 1, 1)
     whole = jnp.broadcast_to(mask, shape).reshape(-1, groups, shape[-1] // groups)
@@ -151,6 +151,6 @@ def _whole_rows(mask: Array, shape: tuple[int, ...], groups: int) -> Array:
 
 
 def _covariance(deviation: Array, count: Array, axis_name: AxisName | None) -> Array:
-    """The biased covariance (G, d, d) of rows from which their mean has been subtracted."""
+    """The biased covariance (G, d, d) of centered rows."""
     products = jnp.einsum("ngi,ngj->gij", deviation, deviation, precision=lax.Precision.HIGHEST)
     return average(across(products, axis_name), count[0][..., None])

@@ -28,32 +28,32 @@ def decorrelated_batch_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
-    r"""Removes the correlations of features over the batch, and gives each variance one.
+    r"""Removes the correlations between features over the batch, and gives each feature variance one.
 
     .. math:: \Sigma = \frac1m \sum_n (x_n - \mu)(x_n - \mu)^\top + \epsilon I, \qquad
        y_n = \text{scale} \cdot \Sigma^{-1/2} (x_n - \mu) + \text{bias}, \qquad
        \Sigma^{-1/2} = D \Lambda^{-1/2} D^\top
 
-    with the eigenvectors D and eigenvalues Lambda of the covariance: ZCA whitening, which of all whitenings stays
-    closest to the data. In training leave ``stats`` out: the gradient flows through mean and covariance.
+    with the eigenvectors D and eigenvalues Lambda of the covariance. This is ZCA whitening, which changes the data less
+    than any other whitening. In training omit ``stats``: the gradient flows through mean and covariance.
 
     Args:
-      x: data of any shape; all axes but that of the features are the batch.
-      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      x: data of any shape; all axes but the feature axis are the batch.
+      scale: one factor per feature, or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
       stats: statistics to normalize with; None measures them from ``x``.
-      group_size: d, the number of consecutive features that are whitened together, a divisor of F; None means all.
-      feature_axis: the axis of the features.
+      group_size: d, the number of consecutive features to whiten together, a divisor of F; None means all.
+      feature_axis: the feature axis.
       epsilon: added to the variances (the diagonal of the covariance).
       running: whether the statistics hold the whitening matrix, as published, or the covariance.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
-        neither statistics, outputs nor gradients. A row of a group counts as real if all its features are, and the
-        output is zero in the others.
+        neither statistics, outputs nor gradients. A row of a group counts as real if all its features are real;
+        the output is zero in all other rows.
       axis_name: name or names of mapped axes (``vmap``, ``shard_map``) that the batch spans.
 
     Returns:
       The whitened array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      statistics that were measured, or those that were passed in.
+      measured statistics, or the ones that were passed in.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -68,10 +68,10 @@ def decorrelated_batch_norm(
              [0., 1.]], dtype=float32)
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from their mean.
-      Features that are constant, equal or otherwise dependent, a batch of one and an empty batch have finite values and
-      gradients, given by epsilon; with ``epsilon=0`` they do not. Whitening needs many more rows than features in a
-      group: the fewer, the smaller ``group_size`` should be. The published inference averages whitening matrices.
+      Squares overflow float32 if data are more than about 1e19 away from their mean.
+      Thanks to epsilon, values and gradients are finite for constant, equal or otherwise dependent features, for a
+      batch of one and for an empty batch; with ``epsilon=0`` they are not. Whitening needs many more rows than features
+      in a group: with few rows, use a small ``group_size``. The published inference averages whitening matrices.
 
     Reference:
       L. Huang, D. Yang, B. Lang, J. Deng, "Decorrelated Batch Normalization", 2018, arXiv:1804.08450.
@@ -98,9 +98,9 @@ def _inverse_root(epsilon: float, covariance: Float[Array, "G d d"]) -> Float[Ar
 
 
 def _spectral(epsilon: float, covariance: Array) -> tuple[Array, Array, Array]:
-    """The inverse root, the roots of the eigenvalues, and the eigenvectors."""
+    """Returns the inverse root, the roots of the eigenvalues, and the eigenvectors."""
     eigenvalues, vectors = jnp.linalg.eigh(covariance)
-    # No eigenvalue is below epsilon, but for rounding.
+    # Apart from rounding, no eigenvalue is below epsilon.
     tiny = float(jnp.finfo(covariance.dtype).tiny)  # type: ignore[no-untyped-call]
     least = max(epsilon, tiny)
     roots = jnp.sqrt(jnp.maximum(eigenvalues, jnp.asarray(least, covariance.dtype)))
@@ -109,10 +109,10 @@ def _spectral(epsilon: float, covariance: Array) -> tuple[Array, Array, Array]:
 
 @_inverse_root.defjvp
 def _inverse_root_jvp(epsilon: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    r"""The derivative of a function of a symmetric matrix, which repeated eigenvalues do not disturb.
+    r"""The derivative of a function of a symmetric matrix, in a form that works with repeated eigenvalues.
 
-    In the basis of eigenvectors the change of :math:`\Sigma^{-1/2}` is that of :math:`\Sigma`, element by element times
-    the divided difference :math:`-1 / (s_i s_j (s_i + s_j))`, with the roots s of the eigenvalues.
+    In the basis of eigenvectors, the tangent of :math:`\Sigma^{-1/2}` is the tangent of :math:`\Sigma` times, element
+    by element, the divided difference :math:`-1 / (s_i s_j (s_i + s_j))`, with the roots s of the eigenvalues.
     """
     matrix, roots, vectors = _spectral(epsilon, *primals)
     across = jnp.swapaxes(vectors, -1, -2)
@@ -130,11 +130,11 @@ def _product(a: Array, b: Array) -> Array:
 @final
 @dataclasses.dataclass(frozen=True)
 class DecorrelatedBatchNorm(WhiteningSpec):
-    """The spec of :func:`decorrelated_batch_norm`, with the rule by which its running statistics move.
+    """The spec of :func:`decorrelated_batch_norm`, with the update rule for its running statistics.
 
     Attributes:
-      group_size: the number of consecutive features that are whitened together; None means all.
-      feature_axis: the axis of the features; all others are the batch.
+      group_size: the number of consecutive features to whiten together; None means all.
+      feature_axis: the feature axis; all others are the batch.
       epsilon: added to the variances (the diagonal of the covariance).
       momentum: weight of the old running statistics; the published code has 0.9.
       running: whether running statistics average whitening matrices, as published, or covariances.
@@ -172,7 +172,7 @@ class DecorrelatedBatchNorm(WhiteningSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`decorrelated_batch_norm`; returns the output and the measured (or the given) statistics."""
+        """Applies :func:`decorrelated_batch_norm`; returns the output and the measured (or given) statistics."""
         scale, bias = base.affine_of(params, "DecorrelatedBatchNorm")
         return decorrelated_batch_norm(
             x,

@@ -1,4 +1,4 @@
-"""IterNorm: whitening by Newton's iterations."""
+"""IterNorm: whitening by Newton's iteration."""
 
 import dataclasses
 import operator
@@ -29,7 +29,7 @@ def iter_norm(
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
-    r"""Removes most of the correlations of features over the batch, with a few of Newton's iterations.
+    r"""Removes most of the correlations between features over the batch, with a few Newton iterations.
 
     .. math:: \Sigma = \frac1m \sum_n (x_n - \mu)(x_n - \mu)^\top + \epsilon I, \qquad
        \Sigma_N = \Sigma / \mathrm{tr}\,\Sigma, \qquad P_0 = I, \qquad
@@ -37,27 +37,27 @@ def iter_norm(
 
     .. math:: y_n = \text{scale} \cdot \frac{P_T}{\sqrt{\mathrm{tr}\,\Sigma}} (x_n - \mu) + \text{bias}
 
-    The matrix tends to that of :func:`decorrelated_batch_norm` as T grows, and costs products of matrices only. In
-    training leave ``stats`` out: the gradient flows through mean and covariance.
+    The matrix tends to the one of :func:`decorrelated_batch_norm` as T grows, and needs only matrix products. In
+    training omit ``stats``: the gradient flows through mean and covariance.
 
     Args:
-      x: data of any shape; all axes but that of the features are the batch.
-      scale: one factor a feature, or an array with as many axes as ``x``. None means one.
+      x: data of any shape; all axes but the feature axis are the batch.
+      scale: one factor per feature, or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
       stats: statistics to normalize with; None measures them from ``x``.
-      group_size: d, the number of consecutive features that are whitened together, a divisor of F; None means all.
-      iterations: T; 0 divides by the root of the trace alone.
-      feature_axis: the axis of the features.
+      group_size: d, the number of consecutive features to whiten together, a divisor of F; None means all.
+      iterations: T; 0 only divides by the root of the trace.
+      feature_axis: the feature axis.
       epsilon: added to the variances (the diagonal of the covariance).
       running: whether the statistics hold the whitening matrix, as published, or the covariance.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
-        neither statistics, outputs nor gradients. A row of a group counts as real if all its features are, and the
-        output is zero in the others.
+        neither statistics, outputs nor gradients. A row of a group counts as real if all its features are real;
+        the output is zero in all other rows.
       axis_name: name or names of mapped axes (``vmap``, ``shard_map``) that the batch spans.
 
     Returns:
       The whitened array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
-      statistics that were measured, or those that were passed in.
+      measured statistics, or the ones that were passed in.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
@@ -72,11 +72,11 @@ def iter_norm(
              [0., 1.]], dtype=float32)
 
     Notes:
-      Squares overflow in float32 where data lie further than about 1e19 from their mean.
-      T = 5, the published number, does not whiten fully: directions of small variance stay below one. Many more are no
-      remedy: in finite precision the iteration diverges in the end where variances differ by orders of magnitude.
-      Constant features, a batch of one and an empty batch have finite values and gradients. The published code adds
-      epsilon in its layer for images and forgets it in that for vectors; pass 0 for the latter.
+      Squares overflow float32 if data are more than about 1e19 away from their mean.
+      The published T = 5 does not whiten fully: directions of small variance stay below one. Many more iterations do
+      not help: if variances differ by orders of magnitude, the iteration finally diverges in finite precision. Constant
+      features, a batch of one and an empty batch have finite values and gradients. The published code adds epsilon in
+      its layer for images but forgets it in its layer for vectors; to match the latter, pass 0.
 
     Reference:
       L. Huang, Y. Zhou, F. Zhu, L. Liu, L. Shao, "Iterative Normalization", 2019, arXiv:1904.03441.
@@ -110,7 +110,7 @@ def _inverse_root(iterations: int, covariance: Float[Array, "G d d"]) -> Float[A
         return result
 
     trace = jnp.trace(covariance, axis1=-2, axis2=-1)[..., None, None]
-    # Without epsilon a group that does not vary has nothing to whiten.
+    # Without epsilon a constant group has trace zero, and nothing to whiten; its output is zero.
     nothing = trace == 0
     trace = jnp.where(nothing, jnp.ones((), trace.dtype), trace)
     normalized = covariance / trace
@@ -123,12 +123,12 @@ def _inverse_root(iterations: int, covariance: Float[Array, "G d d"]) -> Float[A
 @final
 @dataclasses.dataclass(frozen=True)
 class IterNorm(WhiteningSpec):
-    """The spec of :func:`iter_norm`, with the rule by which its running statistics move.
+    """The spec of :func:`iter_norm`, with the update rule for its running statistics.
 
     Attributes:
-      group_size: the number of consecutive features that are whitened together; None means all.
+      group_size: the number of consecutive features to whiten together; None means all.
       iterations: T, the number of iterations.
-      feature_axis: the axis of the features; all others are the batch.
+      feature_axis: the feature axis; all others are the batch.
       epsilon: added to the variances (the diagonal of the covariance).
       momentum: weight of the old running statistics; the published code has 0.9.
       running: whether running statistics average whitening matrices, as published, or covariances.
@@ -171,7 +171,7 @@ class IterNorm(WhiteningSpec):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`iter_norm`; returns the output and the measured (or the given) statistics."""
+        """Applies :func:`iter_norm`; returns the output and the measured (or given) statistics."""
         scale, bias = base.affine_of(params, "IterNorm")
         return iter_norm(
             x,
