@@ -18,7 +18,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """The expected kind of an argument: its noun, a line that makes one ({} is its size), and a method to tell it by."""
+    """The expected kind of argument: its noun, a line that makes one ({} is the size), and a method that marks it."""
 
     noun: str
     example: str

@@ -17,6 +17,7 @@ def on_single_cpu(alone: Callable[..., T], otherwise: Callable[..., T], *args: A
     On a CPU it is faster to merge the axes of time and batch. But the compiler cannot shard a merged axis: if the batch
     is sharded over devices, it would gather the batch and give every device all of the work.
     """
+    # A nonempty sharding spec means that a mesh with explicit axes shards the argument.
     if count_cpus() != 1 or any(any(jax.typeof(arg).sharding.spec) for arg in args):
         return otherwise(*args)
     result: T = lax.platform_dependent(*args, cpu=alone, default=otherwise)

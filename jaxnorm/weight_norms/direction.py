@@ -14,8 +14,8 @@ from jaxnorm.norms.core.quotient import quotient
 def polar(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     """Returns the Euclidean length over ``axes`` (kept at size 1), and ``x`` divided by it.
 
-    The direction of a zero vector is zero, with derivative zero. We rescale the numbers near one before we square them,
-    so a length is exact whenever the dtype can hold it at all. ``x`` is float32 or wider.
+    The direction of a zero vector is zero, with derivative zero. We scale the largest number to near one before we
+    square, so a length is exact whenever the dtype can hold it at all. ``x`` is float32 or wider.
     """
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0.0)
     # The factor is a power of two, so multiplying or dividing by it does not round.

@@ -332,8 +332,8 @@ def merge(a: Moments, b: Moments) -> Moments:
       b: statistics of the other set, with the same shapes.
 
     Returns:
-      Moments of both sets together. If one side has count zero, the other side is returned unchanged; if both have,
-      the result is zero.
+      Moments of both sets together. If one side has count zero, the result is the other side, unchanged. If both
+      sides have count zero, the result is zero.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm

@@ -126,9 +126,9 @@ def _deviation(how: _How, x: Array, where: Array | None, mean: Array | None, res
 def _measure(how: _How, x: Array, where: Array | None, *, apart: bool) -> _Statistics:
     """Measures in two passes: first the mean, then its rounding error and the mean square of the deviation.
 
-    If each row is the whole extent and the caller wants nothing else, XLA's CPU compiler fuses all this into one
-    kernel. Otherwise it would store the deviation, an array as large as the data, because two sums use it. With
-    ``apart`` we make it compute the deviation once for each sum instead.
+    If an extent is a whole row and the caller wants nothing else, XLA's CPU compiler fuses all this into one kernel.
+    Otherwise it would store the deviation, an array as large as the data, because two sums use it. With ``apart`` we
+    make it compute the deviation once for each sum instead.
     """
     over, dtype = how.over, statistics_dtype(x.dtype)
     number = over.number(x, where)

@@ -57,6 +57,7 @@ def scaled_batch_norm(
         deviation = masked(x.astype(dtype), mask) - mean
         positive = var > 0  # the root has no finite derivative at zero
         spread = jnp.where(positive, jnp.sqrt(jnp.where(positive, var, 1.0)), 0.0)
+    # With epsilon=0 a constant feature has the divisor zero, for which quotient gives zero.
     y = quotient(deviation, spread + jnp.asarray(epsilon, deviation.dtype))
     y = apply_affine(name, y, scale, bias, kept)
     return masked(y, mask).astype(x.dtype), moments

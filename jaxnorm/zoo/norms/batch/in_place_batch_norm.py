@@ -66,8 +66,8 @@ def in_place_batch_norm(
       axis_name: name or names of mapped axes that the batch spans.
 
     Returns:
-      z, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments that were measured,
-      or those that were passed in.
+      z, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the measured Moments, or the
+      ones that were passed in.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.

@@ -78,8 +78,8 @@ def lp_batch_norm(
 
     Notes:
       A feature that is constant over the batch, and a batch of one, give ``bias``, with finite gradients, even
-      with ``epsilon=0``. A batch without a real element gives zero. For one element we use
-      :math:`C_2`. For normal data, :math:`C_n \max` is 35 to 45 percent too large for n from 32 to 65536, and with
+      with ``epsilon=0``. A batch without a real element gives zero. For one element we use :math:`C_2`.
+      For normal data, :math:`C_n \max` is 35 to 45 percent too large for n from 32 to 65536, and with
       k = 10, s is 0.87 to 1.32 of the standard deviation, so outputs do not have variance one. The derivative of the
       maximum is split equally among all elements that attain it. The equations have no epsilon. The published code adds
       it to s, as we do; in training it averages the inverse of s, whereas we average its square.

@@ -124,6 +124,7 @@ def power_norm(
         phi, correction = (lay(nothing), lay(nothing)) if stats is None else (lay(stats.square), lay(stats.correction))
         by_batch = jnp.asarray(True) if stats is None else stats.count < warmup
         how = _How(rows, epsilon, 1.0 - backward_momentum)
+        # The custom backward pass has no forward mode; this raises a clear error for it.
         data, correction = for_reverse_mode(_FORWARD_MODE, (data, correction))
         z, q, count = _scaled(how, data, mask, phi, correction, by_batch)
         some = (count > 0).astype(data.dtype)

@@ -81,8 +81,8 @@ def range_batch_norm(
 
     Notes:
       A feature that is constant over the batch, and a batch of one, give ``bias``, with finite gradients, even
-      with ``epsilon=0``. A batch without a real element gives zero. For m = 1 we use
-      :math:`C_2`. With the published constant, s is 1.57 (n = 32) to 1.83 (n = 65536) times the standard deviation of
+      with ``epsilon=0``. A batch without a real element gives zero. For m = 1 we use :math:`C_2`.
+      With the published constant, s is 1.57 (n = 32) to 1.83 (n = 65536) times the standard deviation of
       normal data, and the scale has to compensate for it. With the code's constant, 16 chunks and m from 32 to 65536,
       it is 0.85 to 0.99 times. We quote the published constant from memory; the mean range of normal data,
       :math:`\sqrt{8 \ln n} \sigma`, comes from the authors' poster. The published code also adds epsilon to s. It draws

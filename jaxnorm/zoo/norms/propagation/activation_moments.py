@@ -111,6 +111,7 @@ def _by_quadrature(activation: Activation, std: float) -> ActivationMoments:
 
 def _rule(std: float) -> tuple[Numbers, Numbers]:
     """Quadrature nodes and weights for the standard Gaussian; pieces also end where std * z is a whole number."""
+    # Inputs at the ends of pieces: whole numbers up to 8, then powers of two.
     far = 2.0 ** np.arange(3, max(4, math.ceil(math.log2(_REACH * std))))
     inputs = np.concatenate([np.arange(9.0), far]) / std
     ends = np.concatenate([np.linspace(0.0, _REACH, 25), inputs[inputs < _REACH]])

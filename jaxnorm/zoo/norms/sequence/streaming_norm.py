@@ -127,6 +127,7 @@ def streaming_norm(
     own = measured._replace(count=jnp.broadcast_to(measured.count, mean.shape))
     known: StreamingStats = jax.tree.map(lambda leaf: leaf.astype(mean.dtype), stats)
     how = tuple(weights), tuple(backward_weights)
+    # The custom backward pass has no forward mode; for_reverse_mode raises a clear error for it.
     mixed = _mixed(how, *for_reverse_mode(_FORWARD_MODE, (own, known)))
     y = normalize(masked(x, mask), Moments(*mixed, own.count), scale, bias, axis=axes, epsilon=epsilon)
     return masked(y, mask), measured

@@ -102,7 +102,7 @@ def _spectral(epsilon: float, covariance: Array) -> tuple[Array, Array, Array]:
     eigenvalues, vectors = jnp.linalg.eigh(covariance)
     # Apart from rounding, no eigenvalue is below epsilon.
     tiny = float(jnp.finfo(covariance.dtype).tiny)  # type: ignore[no-untyped-call]
-    least = max(epsilon, tiny)
+    least = max(epsilon, tiny)  # tiny keeps the roots above zero without epsilon
     roots = jnp.sqrt(jnp.maximum(eigenvalues, jnp.asarray(least, covariance.dtype)))
     return _product(vectors / roots[..., None, :], jnp.swapaxes(vectors, -1, -2)), roots, vectors
 
@@ -123,6 +123,7 @@ def _inverse_root_jvp(epsilon: float, primals: tuple[Array], tangents: tuple[Arr
 
 
 def _product(a: Array, b: Array) -> Array:
+    # By default GPUs and TPUs multiply float32 with fewer digits.
     product: Array = jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
     return product
 
