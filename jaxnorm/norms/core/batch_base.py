@@ -14,7 +14,7 @@ from jaxnorm.norms.core.moments import feature_last_axes, initial_moments
 
 
 class BatchSpec(HasAffine, TrainsByMeasuring):
-    """Weights, statistics and checks of a spec with fields such as ``axis``, ``epsilon``, ``momentum``, ``use_scale``.
+    """Parameters, statistics and checks for specs with fields like ``axis``, ``epsilon``, ``momentum``, ``use_scale``.
 
     A spec without ``ddof`` accumulates the variance as measured. A spec without ``axis_name`` reduces over no devices.
     """

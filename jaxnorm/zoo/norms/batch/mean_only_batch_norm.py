@@ -82,7 +82,7 @@ def mean_only_batch_norm(
 @final
 @dataclasses.dataclass(frozen=True)
 class MeanOnlyBatchNorm(BatchSpec):
-    """The spec of :func:`mean_only_batch_norm`; its weights are ``Affine(None, bias)``.
+    """The spec of :func:`mean_only_batch_norm`; its parameters are ``Affine(None, bias)``.
 
     Attributes:
       axis: the axes to reduce; None means all but the last.

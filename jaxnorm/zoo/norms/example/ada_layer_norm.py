@@ -17,7 +17,7 @@ from jaxnorm.norms.layer_norm import layer_norm
 
 
 class AdaLayerNormParams(NamedTuple):
-    """The weights of :class:`AdaLayerNorm`: a linear map from a condition of C numbers to scale, shift and gate (M)."""
+    """The parameters of :class:`AdaLayerNorm`: a linear map from C condition numbers to scale, shift and gate (M)."""
 
     kernel: Float[Array, "C M ..."]
     bias: Float[Array, "M ..."]
