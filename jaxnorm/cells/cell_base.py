@@ -92,7 +92,7 @@ class Frame(NoModule, abc.ABC):
         return CellNorms(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
 
     def carry_features(self) -> dict[str, int]:
-        """The size of each entry of the carry."""
+        """Returns the number of features of each entry of the carry."""
         return dict.fromkeys(self.carry_type._fields, self.hidden_features)
 
     def init(self, key: Key, in_features: int) -> Any:

@@ -1,4 +1,4 @@
-"""Highway layers: feed-forward, with a gate between a transformation of the input and the input itself."""
+"""Highway layers: feed-forward layers that gate between a transformation of the input and the input itself."""
 
 import dataclasses
 from collections.abc import Callable
@@ -84,16 +84,16 @@ class Highway(NamedActivation):
 
     .. math:: h, t = N(x W) + b, \qquad y = \phi(h) \odot \sigma(t) + x \odot (1 - \sigma(t))
 
-    with the normalizer N for each of the two products alone. Called like a normalizer: it gives what it measured, too.
+    where the normalizer N acts on each of the two products alone. Call it like a normalizer: it also returns moments.
 
     Attributes:
       norm: the normalizer N.
       activation: the nonlinearity :math:`\phi`.
-      transform_bias: initial value of b for the gate t. Negative lets the input pass; the papers have -1 to -3, the
-        deeper the network the lower. Without b it is that of the bias of the normalizer, if that has one.
+      transform_bias: initial value of b for the gate t. A negative bias lets the input pass; the papers use -1 to -3,
+        lower for deeper networks. If use_bias is False, it initializes the bias of the normalizer, if that has one.
       use_bias: whether there is a bias b.
-      kernel_init: initializer of W, drawn for h and t (F, F) apart; a tuple gives one for each.
-      param_dtype: of the weights.
+      kernel_init: initializer of W. It draws h and t (F, F) separately; a tuple gives one for each.
+      param_dtype: dtype of the weights.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -104,7 +104,7 @@ class Highway(NamedActivation):
       (5, 3)
 
     Notes:
-      Rows with ``where`` False may hold anything, come out as zeros and take no part in statistics. The papers have no
+      Rows with ``where`` False may hold anything, give zeros and do not enter statistics. The papers have no
       normalizers.
 
     Reference:
@@ -125,7 +125,7 @@ class Highway(NamedActivation):
         object.__setattr__(self, "param_dtype", jnp.dtype(self.param_dtype))
 
     def init(self, key: Key, features: int) -> HighwayParams:
-        """Fresh weights for inputs with F features."""
+        """Makes fresh weights for inputs with F features."""
         _validate.key("Highway.init", "key", key)
         _validate.positive_int("Highway.init", "features", features)
         shape, dtype = (GATES, features), self.param_dtype
@@ -140,7 +140,7 @@ class Highway(NamedActivation):
         )
 
     def initial_stats(self, features: int, dtype: DTypeLike | None = None) -> Stats:
-        """Running statistics of the normalizer before any data; None: as wide as the weights, at least float32."""
+        """Makes running statistics of the normalizer; None takes the dtype of the weights, at least float32."""
         return self.norm.initial_stats((GATES, features), dtype or statistics_dtype(self.param_dtype))
 
     def __call__(
@@ -150,7 +150,7 @@ class Highway(NamedActivation):
         stats: Stats | None = None,
         where: Bool[Array, "*B"] | None = None,
     ) -> tuple[Float[Array, "*B F"], Stats]:
-        """Output and what the normalizer measured; with ``stats`` these are used."""
+        """Computes the output and the moments; with ``stats`` it normalizes by these."""
         _check("Highway", x, params.kernel)
         if where is not None:
             _validate.boolean("Highway", "where", where)
@@ -164,20 +164,20 @@ class Highway(NamedActivation):
         return masked(_between(x, base.add_bias(total, bias), self.activation), rows), measured
 
     def update_running(self, stats: Stats, measured: Stats) -> Stats:
-        """Folds what a call measured into running statistics, by the rule of the normalizer."""
+        """Folds the moments of a call into running statistics, by the rule of the normalizer."""
         return self.norm.update_running(stats, measured)
 
 
 def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Array:
-    """Between the transformed input and the input, where the gate says."""
-    # Not jnp.promote_types, which strict promotion forbids.
+    """Mixes the transformed input and the input by the gate."""
+    # Avoid jnp.promote_types: strict promotion forbids it.
     wide = x.astype(max(total.dtype, statistics_dtype(x.dtype), key=lambda dtype: dtype.itemsize))
     h, t = jnp.split(total.astype(wide.dtype), GATES, axis=-1)
     return (wide + sigmoid(t) * (activation(h) - wide)).astype(x.dtype)
 
 
 def _check(caller: str, x: Array, kernel: Array) -> None:
-    """Raises unless the layer leaves the number of features as it is and both are real."""
+    """Raises unless the layer keeps the number of features and both arrays are floating."""
     _validate.floating(caller, "x", x)
     _validate.floating(caller, "kernel", kernel)
     features = x.shape[-1] if x.ndim else 1

@@ -1,4 +1,4 @@
-"""The independently recurrent network: every hidden unit sees its own past only."""
+"""The independently recurrent network: every hidden unit sees only its own past."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ class IndRNNParams(NamedTuple):
 
     kernel: Float[Array, "I H"]
     recurrent: Float[Array, " H"]
-    """One number for each unit: u."""
+    """The vector u, one number for each unit."""
     bias: Float[Array, " H"] | None
     norm: CellNorms
     carry: IndRNNCarry | None = None
@@ -44,12 +44,13 @@ class IndRNN(NamedActivation, Ungated):
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(u \odot h_{t-1})) + b\bigr)
 
     with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and :math:`N_c` (``cell``, the
-    argument of the nonlinearity). There is no recurrent matrix, and no matrix product in the loop. A normalizer over
-    features at the sites ``recurrent`` and ``cell`` makes the units depend on each other; over the batch it does not.
+    argument of the nonlinearity). There is no recurrent matrix, and no matrix product in the loop. At the sites
+    ``recurrent`` and ``cell``, a normalizer over features makes the units depend on each other; one over the batch does
+    not.
 
     Attributes:
       hidden_features: H.
-      norm: the normalizer of the site input, or CellNorms(...) with one for each that is named.
+      norm: the normalizer of the site input, or CellNorms(...) with one for each site you name.
       activation: the nonlinearity :math:`\phi`.
       use_bias: whether there is a bias b.
       kernel_init: initializer of W (I, H).
@@ -58,8 +59,8 @@ class IndRNN(NamedActivation, Ungated):
       initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
       max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
       dtype: dtype of the products and outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of h; None means the compute dtype. Sums and statistics are computed in at least float32.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of h; None means the compute dtype. Sums and statistics are computed in at least float32.
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -72,10 +73,10 @@ class IndRNN(NamedActivation, Ungated):
       (5, 1, 2)
 
     Notes:
-      With ReLU h grows like :math:`u^T` over T steps: keep u within the bound of :func:`clip_indrnn`. That of the
-      fused implementation of haste is ``IndRNN(H, activation=jnp.tanh, kernel_init=glorot_normal,
-      recurrent_init=initializers.Uniform(-0.5, 0.5))``. The range of the default initializer, U(0, 1), and the bound
-      are as we remember the paper.
+      With ReLU h grows like :math:`u^T` over T steps: keep u within the bound of :func:`clip_indrnn`. The fused
+      implementation of haste equals ``IndRNN(H, activation=jnp.tanh, kernel_init=glorot_normal,
+      recurrent_init=initializers.Uniform(-0.5, 0.5))``. We quote the range of the default initializer, U(0, 1), and
+      the bound from memory of the paper.
 
     Reference:
       S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, "Independently Recurrent Neural Network (IndRNN): Building A Longer and
@@ -104,12 +105,12 @@ class IndRNN(NamedActivation, Ungated):
         )
 
     def prepare(self, params: IndRNNParams, dtype: DTypeLike | None = None) -> IndRNNParams:
-        """Centers the kernel where that saves a mean, and casts it; u is used in at least float32."""
+        """Centers the kernel where that saves computing a mean, and casts it; u stays in at least float32."""
         kernel = center(self.sites.input, (1,), params.kernel).astype(dtype or self.dtype or params.kernel.dtype)
         return params._replace(kernel=kernel, recurrent=params.recurrent.astype(statistics_dtype(kernel.dtype)))
 
     def recur(self, ready: IndRNNParams, carry: IndRNNCarry) -> Float[Array, "*B H"]:
-        """What each unit gets from its own past, in at least float32."""
+        """Computes the contribution of each unit's own past, in at least float32."""
         u = ready.recurrent
         return carry.h.astype(u.dtype) * jnp.broadcast_to(u, carry.h.shape)
 
@@ -123,7 +124,7 @@ class IndRNN(NamedActivation, Ungated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[IndRNNCarry, Float[Array, "*B H"], CellNorms]:
-        """Sum, nonlinearity and output of one step."""
+        """Computes the sum, the nonlinearity and the output of one step."""
         norm, p = self.sites, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
         r, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, a_t, s.recurrent, where_t)
@@ -141,8 +142,8 @@ def clip_indrnn(recurrent: Float[Array, "..."], *, steps: int, gamma: float) -> 
 
     .. math:: |u| \le \gamma^{1 / T}
 
-    so that what a step passes to the one T steps later is multiplied by no more than :math:`\gamma` in all, where the
-    slope of the nonlinearity is at most one. Nothing calls it by itself: apply it after each update of the weights.
+    so that over T steps the state is multiplied by at most :math:`\gamma` in total, if the slope of the nonlinearity is
+    at most one. Nothing calls this function for you: apply it after each update of the weights.
 
     Args:
       recurrent: u, of any shape.
@@ -161,8 +162,8 @@ def clip_indrnn(recurrent: Float[Array, "..."], *, steps: int, gamma: float) -> 
       Array([-1.1,  0.5,  1.1], dtype=float32)
 
     Notes:
-      The bound is as we remember the paper. A normalizer at the sites recurrent and cell changes what a step passes on;
-      the bound says nothing then.
+      We quote the bound from memory of the paper. It does not apply with a normalizer at the sites recurrent or cell,
+      which changes the state that a step passes on.
 
     Reference:
       S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, 2018, arXiv:1803.04831.

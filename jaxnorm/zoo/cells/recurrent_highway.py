@@ -1,4 +1,4 @@
-"""The recurrent highway network: several layers of highway within one step, each with a normalizer of its own."""
+"""The recurrent highway network: several highway layers within one step, each with its own normalizer."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ TRANSFORM = 1
 
 
 class RecurrentHighwayCarry(NamedTuple):
-    """The state of a recurrent highway network: the last micro-step's s, by the name h."""
+    """The state of a recurrent highway network: s of the last micro-step, named h."""
 
     h: Float[Array, "*B H"]
 
 
 class RecurrentHighwayParams(NamedTuple):
-    """The weights of a :class:`RecurrentHighway` with L micro-steps; gates in the order h t."""
+    """The weights of a :class:`RecurrentHighway` with L micro-steps, and gates in the order h t."""
 
     kernel: Float[Array, "I 2 H"]
     recurrent: Float[Array, "L H 2 H"]
@@ -44,7 +44,7 @@ class RecurrentHighwayParams(NamedTuple):
 
 
 class MicroStep(NamedTuple):
-    """The weights of a micro-step after the first, as a sequence needs them."""
+    """The prepared weights of a micro-step after the first."""
 
     recurrent: Kernel
     norm: Params
@@ -52,11 +52,11 @@ class MicroStep(NamedTuple):
 
 
 class Micro(NamedTuple):
-    """What there is beside the first micro-step."""
+    """The micro-steps after the first, and the masks."""
 
     steps: tuple[MicroStep, ...]
     input_mask: Float[Array, "*B I"] | None = None
-    """Zeros, and what the others are scaled up by; None masks nothing."""
+    """Zeros at dropped inputs, the factor that scales up the others elsewhere; None masks nothing."""
     state_mask: Float[Array, "*B H"] | None = None
 
 
@@ -65,17 +65,17 @@ class Micro(NamedTuple):
 class RecurrentHighway(Gated):
     r"""Recurrent highway network (RHN) with coupled gates, variational dropout and normalizers.
 
-    From :math:`s_0`, the state before the step, L micro-steps lead to :math:`s_L`, output and new state; the first of
-    them sees the input too:
+    L micro-steps lead from :math:`s_0`, the state before the step, to :math:`s_L`, the output and new state. The first
+    micro-step also sees the input:
 
     .. math::
        h_1, t_1 &= N_x((x_t \odot m_x) W) + N_1((s_0 \odot m_s) U_1) + b_1 \\
        h_l, t_l &= N_l((s_{l-1} \odot m_s) U_l) + b_l, \qquad l = 2, \dots, L \\
        s_l &= \bigl(\tanh(h_l) - s_{l-1}\bigr) \odot \sigma(t_l) + s_{l-1}
 
-    with the normalizers :math:`N_x` (site ``input``) and :math:`N_l` (``recurrent``, with weights and statistics of its
-    own for each micro-step: the axis L comes before the gates). The masks of variational dropout are drawn once a
-    sequence for each unit of each example; both gates and all micro-steps share :math:`m_s`.
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_l` (``recurrent``; each micro-step has its own
+    weights and statistics, and the axis L comes before the gates). Variational dropout draws its masks once a sequence
+    for each unit of each example; both gates and all micro-steps share :math:`m_s`.
 
     .. math:: m_x \sim \text{Bernoulli}(1 - p_x) / (1 - p_x), \qquad m_s \sim \text{Bernoulli}(1 - p_s) / (1 - p_s)
 
@@ -83,20 +83,20 @@ class RecurrentHighway(Gated):
       hidden_features: H.
       depth: L, the number of micro-steps.
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
-      gate_groups: how many consecutive gates (order h t) share statistics: (2,) both, (1, 1) each alone.
+      gate_groups: sizes of consecutive groups of gates (order h t) that share statistics: (2,) both, (1, 1) each alone.
       transform_bias: initial value of b for the gate t of every micro-step, part of the parameter: -2 in the published
-        models of words, -4 in those of characters. Without b it is that of the bias of the recurrent norms, if they
-        have one.
-      recurrent_init: initializer of U, drawn for each micro-step and gate (H, H) apart; a tuple gives one a gate.
-      rate: :math:`p_s`, the probability that a unit of the state is dropped, in [0, 1).
-      input_rate: :math:`p_x`, that of an input.
-      deterministic: whether there are no masks, as at test time; see :func:`jaxnorm.deterministic`.
+        word models, -4 in the character models. If use_bias is False, it initializes the bias of the recurrent norms,
+        if they have one.
+      recurrent_init: initializer of U. It draws each micro-step and gate (H, H) separately; a tuple gives one per gate.
+      rate: :math:`p_s`, the probability of dropping a unit of the state, in [0, 1).
+      input_rate: :math:`p_x`, the probability of dropping an input.
+      deterministic: whether to omit masks, as in evaluation; see :func:`jaxnorm.deterministic`.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
-      ValueError: a size is not positive, a rate is not in [0, 1), a normalizer does not fit a site; by ``sample`` if
-        masks are to be drawn without a key.
+      ValueError: a size is not positive, a rate is not in [0, 1), or a normalizer does not fit a site. In ``sample``:
+        it must draw masks and has no key.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -106,9 +106,9 @@ class RecurrentHighway(Gated):
       (5, 1, 2)
 
     Notes:
-      The published programs drop as here with both gates behind one mask (TensorFlow) or with a mask for each gate
-      (Torch); they draw all kernels between -0.04 and 0.04. The paper has no normalizers. A sequence is a call of
-      :func:`jaxnorm.unroll`: resets in it do not draw anew.
+      The published programs use one mask for both gates, as here (TensorFlow), or one mask per gate (Torch); they draw
+      all kernels between -0.04 and 0.04. The paper has no normalizers. A sequence is one call of
+      :func:`jaxnorm.unroll`: a reset does not draw new masks.
 
     Reference:
       J. Zilly, R. Srivastava, J. Koutnik, J. Schmidhuber, "Recurrent Highway Networks", 2016, arXiv:1607.03474; the
@@ -141,11 +141,11 @@ class RecurrentHighway(Gated):
 
     @property
     def draws(self) -> bool:
-        """Whether a key is needed for masks."""
+        """Whether the cell needs a key for masks."""
         return not self.deterministic and max(self.rate, self.input_rate) > 0.0
 
     def fresh_norms(self) -> CellNorms:
-        """Weights of the normalizers; those of the recurrent site with a leading axis of micro-steps."""
+        """Makes the weights of the normalizers; at the recurrent site with a leading axis of micro-steps."""
         norm = super().fresh_norms()
         if not self.use_bias:
             alone = base.resolve_sites("RecurrentHighway", CellNorms(recurrent=self.sites.recurrent), ("recurrent",))
@@ -154,7 +154,7 @@ class RecurrentHighway(Gated):
         return norm._replace(recurrent=repeated)
 
     def initial_stats(self, dtype: DTypeLike | None = None) -> CellNorms:
-        """Running statistics; those of the recurrent site with an axis of micro-steps after that of the rows."""
+        """Makes running statistics; at the recurrent site, the axis of micro-steps follows that of the rows."""
 
         def repeat(m: Moments) -> Moments:
             def each(leaf: Array) -> Array:
@@ -181,7 +181,7 @@ class RecurrentHighway(Gated):
         )
 
     def prepare(self, params: RecurrentHighwayParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """As for all gates with the first micro-step; ``more`` has the others, as Micro."""
+        """Prepares the gates of the first micro-step; ``more`` holds the others, as Micro."""
         dtype = dtype or self.dtype
 
         def of(micro: int) -> RecurrentHighwayParams:
@@ -222,11 +222,11 @@ class RecurrentHighway(Gated):
     def project(
         self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """The normalized products of the masked inputs of all steps plus the biases, in the compute dtype."""
+        """Computes the normalized products of the masked inputs of all steps plus biases, in the compute dtype."""
         return super().project(ready, seen(xs, ready.more.input_mask), stats, where)
 
     def recur(self, ready: ReadyGates, carry: RecurrentHighwayCarry) -> Float[Array, "*B GH"]:
-        """The product of the first micro-step, in at least float32."""
+        """Computes the product of the first micro-step, in at least float32."""
         return products.matmul(seen(carry.h, ready.more.state_mask), ready.recurrent)
 
     def step(
@@ -239,7 +239,7 @@ class RecurrentHighway(Gated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[RecurrentHighwayCarry, Float[Array, "*B H"], CellNorms]:
-        """All micro-steps of one step."""
+        """Runs all micro-steps of one step."""
         norm, groups, more = self.sites.recurrent, self.gate_groups, ready.more
         total, m_1 = gates.total(ready, self.sites, groups, z_t, a_t, _of_micro(stats_t, 0), where_t)
         measured = [m_1.recurrent]
@@ -257,12 +257,12 @@ class RecurrentHighway(Gated):
 
 
 def seen(x: Float[Array, "*T F"], mask: Float[Array, "*B F"] | None) -> Float[Array, "*T F"]:
-    """What a product sees of x."""
+    """Applies the mask, if any, to the input of a product."""
     return x if mask is None else products.scaled(x, mask)
 
 
 def _of_micro(stats: CellNorms | None, micro: int) -> CellNorms | None:
-    """The statistics of one micro-step; they have trailing axes (L, G, H)."""
+    """Selects the statistics of one micro-step from trailing axes (L, G, H)."""
 
     def pick(m: Moments) -> Moments:
         return m._replace(mean=m.mean[..., micro, :, :], var=m.var[..., micro, :, :])

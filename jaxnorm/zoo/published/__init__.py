@@ -1,1 +1,1 @@
-"""The normalized cells of other libraries and papers, as presets."""
+"""Presets for the normalized cells of other libraries and papers."""

@@ -1,6 +1,6 @@
-"""BN-LSTMs by the name of their source, beside :func:`jaxnorm.bn_lstm`, which is that of Cooijmans et al.
+"""BN-LSTMs named by their source. :func:`jaxnorm.bn_lstm` is the one of Cooijmans et al.
 
-Every keyword of :class:`LSTM` may be given; it goes before the preset's own choice.
+You can pass every keyword of :class:`LSTM`; it overrides the preset.
 """
 
 import dataclasses
@@ -24,22 +24,22 @@ def sonnet_bn_lstm(
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
 ) -> LSTM:
-    r"""The BN-LSTM of Sonnet 1, with batch normalization where one asks for it.
+    r"""The BN-LSTM of Sonnet 1, with batch normalization at the sites you choose.
 
     .. math::
        i, f, g, o &= BN(x_t W; \gamma_x) + BN(h_{t-1} U; \gamma_h) + b \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(BN(c_t; \gamma_c, \beta_c))
 
-    Statistics are those of the batch at the current step. The scales start at 0.1, both kernels truncated normal with
-    deviation :math:`1/\sqrt{I + H}`, the forget bias at 1.
+    It normalizes with the statistics of the batch at the current step. The scales start at 0.1, both kernels truncated
+    normal with deviation :math:`1/\sqrt{I + H}`, and the forget bias at 1.
 
     Args:
       hidden_features: H.
-      sites: where a norm stands: any of "input", "recurrent" and "cell" (the source's x, h and c).
-      max_steps: rows of running statistics, the last for all later steps; 1, the default, pools over time.
+      sites: the sites with a norm: any of "input", "recurrent" and "cell" (the source's x, h and c).
+      max_steps: rows of running statistics; the last serves all later steps. 1, the default, pools over time.
       epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics; None for the exact average.
+      momentum: weight of the old running statistics; None keeps the exact average.
       debias: whether new values weigh at least their share of all data seen so far, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
@@ -57,10 +57,10 @@ def sonnet_bn_lstm(
       ((10, 4, 8), ())
 
     Notes:
-      The source adds its forget bias at run time and draws b and beta_c at random; here they start at 0, and b at 1 for
-      the forget gate. With one row it moves its averages at each step, here all steps of a call are folded in at once.
-      It has no ``debias``. The momentum is the source's: in less than some thousand steps of training the statistics
-      lag behind the weights with it, so take a lower one there.
+      The source adds its forget bias at run time and draws b and beta_c at random; here they start at 0, and b of the
+      forget gate at 1. With one row the source updates its averages at each step; here a call folds in all its steps at
+      once. The source has no ``debias``. The default momentum is the source's: if you train for less than a few
+      thousand steps, the statistics lag behind the weights, so choose a lower one.
 
     Reference:
       Sonnet 1, ``sonnet/python/modules/gated_rnn.py``, ``LSTM(use_batch_norm_h=True)``, 2017, after Cooijmans et al.,
@@ -89,23 +89,23 @@ def laurent_bn_lstm(
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
 ) -> LSTM:
-    r"""The LSTM of batch-normalized recurrent networks: only the input product is normalized, each time step apart.
+    r"""The LSTM of batch-normalized recurrent networks: it normalizes only the input product, each time step alone.
 
     .. math::
        i, f, g, o &= BN(x_t W; \gamma, \beta) + h_{t-1} U \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics are frame-wise: those of the batch at the current step, so that no step has to know the future. Scale and
-    bias are shared over time and start at one and zero; the bias takes the place of b, for the forget gate too. Both
-    kernels start Glorot uniform, here for each gate apart, of which the paper does not speak. No norm stands in the
-    loop: all statistics are taken before it.
+    Statistics are frame-wise: those of the batch at the current step, so no step needs the future. All steps share
+    scale and bias, which start at one and zero; the bias replaces b, for the forget gate too. Both kernels start Glorot
+    uniform. We draw each gate separately; the paper does not say. The loop contains no norm: all statistics are
+    computed before it.
 
     Args:
       hidden_features: H.
       max_steps: rows of running statistics: the length of the longest training sequence.
       epsilon: added to the variance, inside the root; the paper gives none.
-      momentum: weight of the old running statistics; None for the exact average.
+      momentum: weight of the old running statistics; None keeps the exact average.
       debias: whether new values weigh at least their share of all data seen so far, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`.
@@ -120,7 +120,7 @@ def laurent_bn_lstm(
       ((20, 4, 8), Identity())
 
     Notes:
-      For the sequence-wise form, whose statistics are taken over all real steps together, see
+      For the sequence-wise form, with statistics over all real steps together, see
       :func:`jaxnorm.sequence_statistics`.
 
     Reference:

@@ -1,7 +1,7 @@
-"""LN-GRUs by the name of their source, as settings of the one :class:`GRU`.
+"""LN-GRUs named by their source, as settings of the one :class:`GRU`.
 
-Compare them on the page "What LN-LSTM means" of the documentation. Every keyword of the cell may be given; it goes
-before the preset's own choice.
+Compare them on the page "What LN-LSTM means" of the documentation. You can pass every keyword of the cell; it
+overrides the preset.
 """
 
 from typing import Any
@@ -14,15 +14,15 @@ from jaxnorm.norms.layer_norm import LayerNorm
 
 
 def kiros_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
-    r"""The LN-GRU of the code that was published with the paper: biases inside the norms of x, and z keeps.
+    r"""The LN-GRU of the code published with the paper: biases inside the norms of x, and z keeps the state.
 
     .. math::
        r, u &= LN(x_t W + b; \alpha_1, \beta_1) + LN(h_{t-1} U; \alpha_3, \beta_3) \\
        \hat h_t &= \tanh(LN(x_t W_n + b_n; \alpha_2, \beta_2) + \sigma(r) \odot LN(h_{t-1} U_n; \alpha_4, \beta_4)) \\
        h_t &= \sigma(u) \odot h_{t-1} + (1 - \sigma(u)) \odot \hat h_t
 
-    Statistics of r and u are taken over their 2H together, those of the candidate over its H. W starts uniform in
-    [-0.1, 0.1] (orthogonal where I = H), U orthogonal for each gate.
+    The gates r and u share statistics over their 2H pre-activations; the candidate has its own over H. W starts uniform
+    in [-0.1, 0.1] (orthogonal if I = H), U orthogonal for each gate.
 
     Args:
       hidden_features: H.
@@ -61,7 +61,7 @@ def haste_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
        n &= \tanh(n_x + \sigma(r_x + r_h) \odot n_h) \\
        h_t &= \sigma(z_x + z_h) \odot h_{t-1} + (1 - \sigma(z_x + z_h)) \odot n
 
-    Kernels start Glorot uniform (W) and orthogonal (U), for each gate apart.
+    Kernels start Glorot uniform (W) and orthogonal (U), drawn separately for each gate.
 
     Args:
       hidden_features: H.
@@ -78,7 +78,7 @@ def haste_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
       ((3,), False)
 
     Notes:
-      The paper's LN-GRU keeps the candidate's statistics apart. Haste orders the gates z r n.
+      In the paper's LN-GRU the candidate has its own statistics. Haste orders the gates z r n.
 
     Reference:
       Haste, lmnt-com/haste, ``frameworks/pytorch/layer_norm_gru.py``, 2020.
@@ -92,14 +92,14 @@ def haste_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
 
 
 def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> GRU:
-    r"""The GRU of the older Dreamers: one norm of the sum over all gates, and r multiplies the whole candidate.
+    r"""The GRU of older Dreamers: one norm of the sum over all gates, and r multiplies the whole candidate.
 
     .. math::
        r, n, z &= LN(x_t W + h_{t-1} U; \alpha, \beta) \\
        h_t &= \sigma(z - 1) \odot \tanh(\sigma(r) \odot n) + (1 - \sigma(z - 1)) \odot h_{t-1}
 
-    Statistics are taken over all 3H together; there is no bias but that of the norm. W and U start as one Glorot
-    uniform kernel of [x, h] with all gates.
+    The norm takes statistics over all 3H together; its bias is the only one. W and U start as one Glorot uniform kernel
+    of [x, h] for all gates.
 
     Args:
       hidden_features: H.
@@ -116,8 +116,9 @@ def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
       [[0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]
 
     Notes:
-      The -1 is part of the norm's bias here, a constant there: the same function. The second Dreamer's code has a bias
-      inside the norm besides, zero at first. For the cell of the current release see ``dreamer_v3_gru``.
+      The -1 is part of the norm's bias here and a constant there; the function is the same. The code of the second
+      Dreamer also has a bias inside the norm, initially zero. For the cell of the current release see
+      ``dreamer_v3_gru``.
 
     Reference:
       D. Hafner, T. Lillicrap, M. Norouzi, J. Ba, "Mastering Atari with Discrete World Models", 2021, arXiv:2010.02193,

@@ -1,7 +1,7 @@
-"""LN-LSTMs by the name of their source whose two products, of x and of h, are normalized apart; and the DRAW cell.
+"""LN-LSTMs, named by their source, that normalize the products of x and h separately; and the DRAW cell.
 
-Compare them on the page "What LN-LSTM means" of the documentation. Every keyword of :class:`LSTM` may be given; it goes
-before the preset's own choice.
+Compare them on the page "What LN-LSTM means" of the documentation. You can pass every keyword of :class:`LSTM`; it
+overrides the preset.
 """
 
 from typing import Any
@@ -14,15 +14,15 @@ from jaxnorm.norms.layer_norm import LayerNorm
 
 
 def kiros_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
-    r"""The LN-LSTM of the code that was published with the paper: the same bias b twice.
+    r"""The LN-LSTM of the code published with the paper: it adds the same bias b twice.
 
     .. math::
        i, f, g, o &= LN(x_t W + b; \alpha_2, \beta_2) + LN(h_{t-1} U; \alpha_1, \beta_1) + b \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(LN(c_t; \alpha_3, \beta_3))
 
-    Statistics of the first two are taken over all 4H together. W starts uniform in [-0.1, 0.1] (orthogonal where
-    I = H), U orthogonal for each gate, all biases zero, that of the forget gate too.
+    The first two norms take statistics over all 4H together. W starts uniform in [-0.1, 0.1] (orthogonal if
+    I = H), U orthogonal for each gate, and all biases zero, including the forget gate.
 
     Args:
       hidden_features: H.
@@ -38,7 +38,8 @@ def kiros_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
       'both'
 
     Notes:
-      The inner b acts through the statistics only up to the shift that they take away; with b = 0 this is ``ln_lstm``.
+      The norm subtracts the mean of the inner b, so a constant shift of it has no effect. With b = 0 this is
+      ``ln_lstm``.
 
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450; code ryankiros/layer-norm,
@@ -61,8 +62,8 @@ def haste_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(LN(c_t; \alpha_3, \beta_3))
 
-    Statistics of the first two are taken over all 4H together. Kernels start Glorot uniform (W) and orthogonal (U), for
-    each gate apart; the forget bias starts at 1.
+    The first two norms take statistics over all 4H together. Kernels start Glorot uniform (W) and orthogonal (U),
+    drawn separately for each gate; the forget bias starts at 1.
 
     Args:
       hidden_features: H.
@@ -93,14 +94,14 @@ def haste_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
 
 
 def tfa_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> LSTM:
-    r"""The LN-LSTM of TensorFlow Addons: the normalized c is the one that is carried.
+    r"""The LN-LSTM of TensorFlow Addons: it carries the normalized c.
 
     .. math::
        i, f, g, o &= LN(x_t W; \alpha_2, \beta_2) + LN(h_{t-1} U; \alpha_1, \beta_1) + b \\
        c_t &= LN(\sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g); \alpha_3, \beta_3) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics of the first two are taken over all 4H together. Kernels start Glorot uniform (W) and orthogonal (U), all
+    The first two norms take statistics over all 4H together. Kernels start Glorot uniform (W) and orthogonal (U), all
     gates in one matrix; the forget bias starts at 1.
 
     Args:
@@ -118,7 +119,8 @@ def tfa_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
       ('normalized', 0.001)
 
     Notes:
-      A normalized c forgets its size at every step: no state is kept over long times, however open the forget gate.
+      A normalized c forgets its size at every step, so the cell keeps no state over long times, however open the forget
+      gate.
 
     Reference:
       TensorFlow Addons, ``tensorflow_addons/rnn/layer_norm_lstm_cell.py``, ``LayerNormLSTMCell``, 2019.
@@ -133,14 +135,14 @@ def tfa_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
 
 
 def fastrnns_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
-    r"""The LN-LSTM of PyTorch's benchmarks: no bias but those of the norms, and the normalized c is carried.
+    r"""The LN-LSTM of PyTorch's benchmarks: its only biases are those of the norms, and it carries the normalized c.
 
     .. math::
        i, f, g, o &= LN(x_t W; \alpha_2, \beta_2) + LN(h_{t-1} U; \alpha_1, \beta_1) \\
        c_t &= LN(\sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g); \alpha_3, \beta_3) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics of the first two are taken over all 4H together. Both kernels start normal with variance one; there is no
+    The first two norms take statistics over all 4H together. Both kernels start normal with variance one; there is no
     forget bias.
 
     Args:
@@ -179,8 +181,8 @@ def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(LN(c_t; \alpha, \beta))
 
-    W starts uniform within :math:`1/\sqrt I`, U within :math:`1/\sqrt H`; all biases start at zero, that of the forget
-    gate too.
+    W starts uniform within :math:`1/\sqrt I`, U within :math:`1/\sqrt H`; all biases start at zero, including the
+    forget gate.
 
     Args:
       hidden_features: H.
@@ -197,9 +199,9 @@ def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
       ((), (8,))
 
     Notes:
-      The paper does not say how weights start: the kernels are those of the published Torch code. That draws its biases
-      in the same way, one beside each kernel, where here b starts at zero; it adds its epsilon to the deviation
-      instead, outside the root, and takes a forget bias of -4 that it does not use.
+      The paper does not say how to initialize weights; we initialize kernels as the published Torch code does. That
+      code draws its biases in the same way, one per kernel; here b starts at zero. It adds epsilon to the deviation,
+      outside the root, and accepts a forget bias of -4 that it does not use.
 
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, experiment with DRAW; code

@@ -1,8 +1,8 @@
-"""LN-LSTMs by the name of their source that normalize the sum of both products.
+"""LN-LSTMs, named by their source, that normalize the sum of both products.
 
-A norm of the sum stands in the loop and the hoisted input product stays as it is: one norm a step instead of two.
-What is lost: the sizes of W and U count against each other. Compare the cells on the page "What LN-LSTM means" of the
-documentation. Every keyword of :class:`LSTM` may be given; it goes before the preset's own choice.
+The norm of the sum is in the loop, and the hoisted input product stays unnormalized: one norm a step instead of two.
+The price is that the relative sizes of W and U matter. Compare the cells on the page "What LN-LSTM means" of the
+documentation. You can pass every keyword of :class:`LSTM`; it overrides the preset.
 """
 
 from typing import Any
@@ -17,15 +17,15 @@ EACH_GATE = (1, 1, 1, 1)
 
 
 def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: Any) -> LSTM:
-    r"""The LN-LSTM of TensorFlow 1 (``LayerNormBasicLSTMCell``): each gate of the sum apart, c carried normalized.
+    r"""The LN-LSTM of TensorFlow 1 (``LayerNormBasicLSTMCell``): it normalizes each gate of the sum alone, and c.
 
     .. math::
        v &= LN_k(x_t W_k + h_{t-1} U_k; \alpha_k, \beta_k) \quad \text{for each gate } v_k \text{ of } i, f, g, o \\
        c_t &= LN(\sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g); \alpha_c, \beta_c) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics are taken over the H pre-activations of a gate. There is no bias but those of the norms. W and U start as
-    one Glorot uniform kernel of [x, h] with all gates.
+    Each gate takes statistics over its H pre-activations. The only biases are those of the norms. W and U start
+    as one Glorot uniform kernel of [x, h] for all gates.
 
     Args:
       hidden_features: H.
@@ -42,8 +42,8 @@ def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: 
       (None, [1.0, 1.0])
 
     Notes:
-      The source adds its forget bias of 1 to the normalized gate at run time; here it is where the bias of that norm
-      starts, which is the same function.
+      The source adds its forget bias of 1 to the normalized gate at run time; here the bias of that norm starts at 1.
+      The function is the same. The carried c is normalized.
 
     Reference:
       TensorFlow 1, ``tensorflow/contrib/rnn/python/ops/rnn_cell.py``; epsilon from ``contrib.layers.layer_norm``.
@@ -61,14 +61,14 @@ def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: 
 
 
 def sketch_rnn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> LSTM:
-    r"""The LN-LSTM of sketch-rnn (Ha et al.): each gate of the sum apart, c normalized for the output only.
+    r"""The LN-LSTM of sketch-rnn (Ha et al.): each gate of the sum alone, c normalized only for the output.
 
     .. math::
        v &= LN_k(x_t W_k + h_{t-1} U_k; \alpha_k, \beta_k) \quad \text{for each gate } v_k \text{ of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(LN(c_t; \alpha_c, \beta_c))
 
-    Statistics are taken over the H pre-activations of a gate. W starts Glorot uniform, all gates in one matrix, U
+    Each gate takes statistics over its H pre-activations. W starts Glorot uniform, all gates in one matrix, U
     orthogonal for each gate; the bias of the norm starts at 1 for the forget gate.
 
     Args:
@@ -87,7 +87,8 @@ def sketch_rnn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options
       ((1, 1, 1, 1), 'raw')
 
     Notes:
-      The source adds the forget bias at run time; the same function. Its recurrent dropout is not part of the cell.
+      The source adds the forget bias at run time; the function is the same. Its recurrent dropout is not part of the
+      cell.
 
     Reference:
       D. Ha, A. Dai, Q. Le, "HyperNetworks", 2016, arXiv:1609.09106; code magenta,
@@ -111,8 +112,8 @@ def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: An
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics are taken over all 4H together. W and U start as one kernel of [x, h], truncated normal with deviation
-    :math:`1/\sqrt{I + H}`; the forget bias starts at 1.
+    The norm takes statistics over all 4H together. W and U start as one kernel of [x, h], truncated normal with
+    deviation :math:`1/\sqrt{I + H}`; the forget bias starts at 1.
 
     Args:
       hidden_features: H.
@@ -144,15 +145,15 @@ def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: An
 
 
 def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: Any) -> LSTM:
-    r"""The LN-LSTM of Praxis (and of Lingvo): each gate of the sum apart, gains only, one bias after them, c within 10.
+    r"""The LN-LSTM of Praxis (and of Lingvo): each gate of the sum alone, gains only, one bias after them, c within 10.
 
     .. math::
        v &= LN_k(x_t W_k + h_{t-1} U_k; \alpha_k) + b_k \quad \text{for each gate } v_k \text{ of } i, f, g, o \\
        c_t &= \operatorname{clip}(\sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g), -10, 10) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics are taken over the H pre-activations of a gate. All biases start at zero, that of the forget gate too; W
-    and U start as one Glorot uniform kernel of [x, h] with all gates.
+    Each gate takes statistics over its H pre-activations. All biases start at zero, including the forget gate;
+    W and U start as one Glorot uniform kernel of [x, h] with all gates.
 
     Args:
       hidden_features: H.
@@ -183,14 +184,14 @@ def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: An
 
 
 def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: Any) -> LSTM:
-    r"""The LSTM of AXLearn with its layer normalization: each gate of the sum apart, no bias but those of the norms.
+    r"""The LSTM of AXLearn with its layer normalization: each gate of the sum alone, no biases but the norms'.
 
     .. math::
        v &= LN_k(x_t W_k + h_{t-1} U_k; \alpha_k, \beta_k) \quad \text{for each gate } v_k \text{ of } i, f, g, o \\
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(c_t)
 
-    Statistics are taken over the H pre-activations of a gate. There is no forget bias. W and U start as one Glorot
+    Each gate takes statistics over its H pre-activations. There is no forget bias. W and U start as one Glorot
     uniform kernel of [x, h] with all gates.
 
     Args:
@@ -208,8 +209,8 @@ def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: A
       (False, None, 0.0)
 
     Notes:
-      The source has one gain and one bias (H) for all four gates, here each gate has its own; they start equal. Which
-      norm, if any, is configured there, and so can the initializer be; that is the source's default one.
+      The source has one gain and one bias (H) for all four gates; here each gate has its own, and they start equal. In
+      the source the norm and the initializer are configurable; the initializer here is the source's default.
 
     Reference:
       AXLearn, ``axlearn/common/rnn.py``, ``LSTMCell``, 2023.

@@ -1,1 +1,1 @@
-"""Relatives of the GRU."""
+"""Variants of the GRU."""

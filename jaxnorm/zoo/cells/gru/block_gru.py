@@ -1,4 +1,4 @@
-"""The block-diagonal GRU of DreamerV3: the state in blocks that see one another through one dense layer."""
+"""The block-diagonal GRU of DreamerV3: blocks of the state communicate through one dense layer."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -31,11 +31,11 @@ class BlockGRUParams(NamedTuple):
 
     kernel: Float[Array, "I H"]
     recurrent: Float[Array, "H E"]
-    """The dense layer of the state."""
+    """The dense layer that reads the state."""
     block: Float[Array, "K S S"]
-    """The part of the hidden layer that sees its own block."""
+    """The part of the hidden layer that reads its own block."""
     mix: Float[Array, "E H"]
-    """The part of the hidden layer that sees the dense layer."""
+    """The part of the hidden layer that reads the dense layer."""
     gates: Float[Array, "K S 3 S"]
     recurrent_bias: Float[Array, " E"] | None
     bias: Float[Array, " H"] | None
@@ -45,7 +45,7 @@ class BlockGRUParams(NamedTuple):
 
 
 class ReadyBlockGRU(NamedTuple):
-    """The weights as a sequence needs them: kernels cast, the gates of a block side by side."""
+    """The weights prepared for a sequence: kernels cast, the gates of each block concatenated."""
 
     kernel: Float[Array, "I H"]
     recurrent: Kernel
@@ -61,7 +61,7 @@ class ReadyBlockGRU(NamedTuple):
 @final
 @dataclasses.dataclass(frozen=True)
 class BlockGRU(NamedActivation, Frame):
-    r"""Gated recurrent unit whose state lies in blocks.
+    r"""Gated recurrent unit with a state in blocks.
 
     .. math::
        e &= \phi\bigl(N_h(h_{t-1} U + b_e)\bigr) \\
@@ -70,8 +70,8 @@ class BlockGRU(NamedActivation, Frame):
        h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \tanh(\sigma(r) \odot n')
 
     for blocks k, with normalizers :math:`N_h` (site ``recurrent``, E features) and :math:`N_s` (site ``summed``, H
-    features, over all blocks). Every block sees all of x and of e, and of h its own part only. The product
-    :math:`x_t W` is made before the loop; there are four products in it.
+    features, over all blocks). Every block sees all of x and e, but only its own part of h. The cell computes the
+    product :math:`x_t W` before the loop; the loop contains four products.
 
     Attributes:
       hidden_features: H.
@@ -80,17 +80,17 @@ class BlockGRU(NamedActivation, Frame):
       embedding_features: E, the width of the dense layer; None means H / 2.
       activation: :math:`\phi`.
       use_bias: whether there are biases.
-      update_bias: initial value of :math:`b_g` for the update gate z, a number or an initializer; part of the
-        parameter, never added at run time.
-      kernel_init: initializer of all kernels. Those of the blocks are drawn in one matrix, blocks below one another, as
-        in the published code: with initial weights by the number of inputs, each block starts :math:`\sqrt K` times
-        smaller than it would alone.
+      update_bias: initial value of :math:`b_g` for the update gate z, a number or an initializer. It is part of the
+        parameter, not added at run time.
+      kernel_init: initializer of all kernels. It draws the kernels of the blocks in one matrix, stacked vertically, as
+        the published code does: an initializer that scales by the number of inputs makes each block :math:`\sqrt K`
+        times smaller than it would alone.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
-      ValueError: a size is not positive, K does not divide H, a normalizer does not fit a site, or ``update_bias`` has
-        no bias to be in.
+      ValueError: a size is not positive, K does not divide H, a normalizer does not fit a site, or ``update_bias``
+        needs a bias and there is none.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -130,7 +130,7 @@ class BlockGRU(NamedActivation, Frame):
 
     @property
     def embedding(self) -> int:
-        """E."""
+        """E, the width of the dense layer."""
         return self.embedding_features or max(self.hidden_features // 2, 1)
 
     def site_shapes(self) -> CellNorms:
@@ -139,13 +139,13 @@ class BlockGRU(NamedActivation, Frame):
         return CellNorms(input=hidden, recurrent=(self.embedding,), summed=hidden, cell=hidden)
 
     def draw(self, key: Key, in_features: int) -> BlockGRUParams:
-        """The weights; ``init`` compiles this. A block has one kernel of [its h, e, x]."""
+        """Draws the weights; ``init`` compiles this. A block has one kernel of [its h, e, x]."""
         hidden, embedding, blocks, dtype = self.hidden_features, self.embedding, self.blocks, self.param_dtype
         size = hidden // blocks
         dense_key, hidden_key, gates_key = jax.random.split(key, 3)
 
         def all_blocks(key: Key, rows: int, columns: int) -> Array:
-            # One matrix, as in the published code: its initializer counts the inputs of all blocks.
+            # Draw one matrix, as the published code does: its initializer counts the inputs of all blocks.
             drawn: Array = self.kernel_init(key, (blocks * rows, columns), dtype)
             return drawn.reshape(blocks, rows, columns)
 
@@ -192,13 +192,13 @@ class BlockGRU(NamedActivation, Frame):
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
     ) -> tuple[Float[Array, "T *B H"], CellNorms]:
-        """The input products of all steps plus b, in the compute dtype."""
+        """Computes the input products of all steps plus b, in the compute dtype."""
         products.check_features("BlockGRU.project", xs, ready.kernel)
         zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
         return zs.astype(ready.kernel.dtype), CellNorms()
 
     def recur(self, ready: ReadyBlockGRU, carry: GRUCarry) -> Float[Array, "*B EH"]:
-        """The products of h with the dense layer and with each block, side by side, in at least float32."""
+        """Computes the products of h with the dense layer and with each block, concatenated, in at least float32."""
         dense = products.matmul(carry.h, ready.recurrent)
         own = _by_blocks(carry.h, ready.block)
         return jnp.concatenate([dense, own], axis=-1)
@@ -213,7 +213,7 @@ class BlockGRU(NamedActivation, Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Dense layer, hidden layer, gates and output of one step."""
+        """Computes the dense layer, the hidden layer, the gates and the output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         norm, p = self.sites, ready.norm
         e, own = jnp.split(a_t, [self.embedding], axis=-1)
@@ -222,7 +222,7 @@ class BlockGRU(NamedActivation, Frame):
         u = z_t.astype(own.dtype) + products.matmul(self.activation(e), ready.mix) + own
         u, m_summed = base.normalize_features(norm.summed, p.summed, u, s.summed, where_t)
         v = _by_blocks(self.activation(u), ready.gates)
-        # (K, 3 S) to three times (K S): the gates of all blocks side by side.
+        # (K, 3 S) to three times (K S): concatenate each gate over all blocks.
         v = v.reshape(*v.shape[:-1], self.blocks, GATES, -1)
         r, z, n = (v[..., gate, :].reshape(*v.shape[:-3], self.hidden_features) for gate in range(GATES))
         if ready.gates_bias is not None:
@@ -233,7 +233,7 @@ class BlockGRU(NamedActivation, Frame):
 
 
 def _by_blocks(x: Float[Array, "*B KS"], kernels: Float[Array, "K S O"]) -> Float[Array, "*B KO"]:
-    """The product of each block with its own kernel, in at least float32."""
+    """Multiplies each block by its own kernel, in at least float32."""
     parts = x.astype(kernels.dtype).reshape(*x.shape[:-1], *kernels.shape[:2])
     wide = statistics_dtype(kernels.dtype)
     out = jnp.einsum("...ks,kso->...ko", parts, kernels, preferred_element_type=wide)
@@ -241,7 +241,7 @@ def _by_blocks(x: Float[Array, "*B KS"], kernels: Float[Array, "K S O"]) -> Floa
 
 
 def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: float = 1e-4, **options: Any) -> BlockGRU:
-    r"""The recurrent core of DreamerV3's world model, from embeddings of its inputs on.
+    r"""The recurrent core of DreamerV3's world model; it takes embeddings of the inputs.
 
     .. math::
        e &= \phi(RMS(h_{t-1} U + b_e)) \\
@@ -249,13 +249,13 @@ def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: floa
        r^{(k)}, z^{(k)}, n'^{(k)} &= u^{(k)} G_k + b_g^{(k)} \\
        h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot \tanh(\sigma(r) \odot n')
 
-    Defaults are those of the source's class: the Gaussian error linear unit :math:`\phi`, 8 blocks, E = H / 2. Its
-    configurations set others: ``activation=jax.nn.silu`` and ``embedding_features=H // 8``, with H of 512 (1m), 2048
+    Defaults come from the source's class: the Gaussian error linear unit :math:`\phi`, 8 blocks, E = H / 2. Its
+    configurations differ: ``activation=jax.nn.silu`` and ``embedding_features=H // 8``, with H of 512 (1m), 2048
     (12m), 3072 (25m), 4096 (50m), 6144 (100m), 8192 (200m, the default one) and 12288 (400m), and inputs of 2 E.
 
-    Kernels start truncated normal with variance 1 over their number of inputs, which the source counts over all blocks:
-    H for U and G, :math:`H + K (E + I)` for W, M and B. Biases start at zero, :math:`b_g` at -1 for z, the gains of
-    the norms at one.
+    Kernels start truncated normal with variance 1 over their number of inputs. The source counts inputs over all
+    blocks: H for U and G, :math:`H + K (E + I)` for W, M and B. Biases start at zero, except :math:`b_g` of z, which
+    starts at -1; the gains of the norms start at one.
 
     Args:
       hidden_features: H, the width of the deterministic state.
@@ -273,9 +273,10 @@ def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: floa
       (8, 64, -1.0)
 
     Notes:
-      x are the embeddings (a layer, a norm and an activation each) of stochastic state and action side by side, which
-      the source makes in the same function; make them before, or, where the stochastic state of a step depends on h,
-      step by step. One hidden layer, as in the source's default. The -1 is part of a bias here, a constant there.
+      x are the concatenated embeddings (a layer, a norm and an activation each) of stochastic state and action. The
+      source computes them in the same function. Compute them before the loop, or step by step if the stochastic state
+      of a step depends on h. There is one hidden layer, the source's default. The -1 is part of a bias here, but a
+      constant there.
 
     Reference:
       D. Hafner, J. Pasukonis, J. Ba, T. Lillicrap, "Mastering Diverse Domains through World Models", 2023,

@@ -1,4 +1,4 @@
-"""The GRU of DreamerV3: input and state are normalized together before one product makes all gates."""
+"""The GRU of DreamerV3: it normalizes input and state together, then one product gives all gates."""
 
 import dataclasses
 from typing import Any, ClassVar, final
@@ -28,7 +28,7 @@ UPDATE = 1
 
 
 class ConcatenatedGRUParams(NamedTuple):
-    """The weights of a :class:`ConcatenatedGRU`; gates in the order r z n, features in the order [x, h]."""
+    """The weights of a :class:`ConcatenatedGRU`, with gates in the order r z n and features in the order [x, h]."""
 
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
@@ -39,7 +39,7 @@ class ConcatenatedGRUParams(NamedTuple):
 
 
 class ReadyConcatenated(NamedTuple):
-    """The weights as a sequence needs them: the scale is part of the kernels, a bias of the norm part of b."""
+    """The weights prepared for a sequence: the kernels contain the scale, and b contains a bias of the norm."""
 
     kernel: Float[Array, "I GH"]
     recurrent: Kernel
@@ -57,18 +57,18 @@ class ConcatenatedGRU(Frame):
        h_t &= (1 - \sigma(z)) \odot h_{t-1} + \sigma(z) \odot n
 
     with root-mean-square normalization :math:`N` (site ``input``). The reset gate multiplies the whole candidate. The
-    product of all inputs is still made before the loop:
+    cell still computes the product of all inputs before the loop:
 
     .. math:: N(v) K = \frac{v (\operatorname{diag}(s) K)}{\sqrt{(|x_t|^2 + |h_{t-1}|^2)/(I + H) + \epsilon}}
 
-    so that x gives its product and its sum of squares, and a step adds those of h.
+    x contributes its product and its sum of squares, and a step adds those of h.
 
     Attributes:
       hidden_features: H.
       norm: RMSNorm, or CellNorms(input=...).
       use_bias: whether there is a bias b.
-      update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
-        added at run time.
+      update_bias: initial value of b for the update gate z, a number or an initializer. It is part of the parameter,
+        not added at run time.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
@@ -77,7 +77,8 @@ class ConcatenatedGRU(Frame):
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
-      ValueError: a size is not positive, the normalizer is another one, or ``update_bias`` has no bias to be in.
+      ValueError: a size is not positive, the normalizer is another one, or ``update_bias`` needs a bias and there is
+        none.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -87,8 +88,8 @@ class ConcatenatedGRU(Frame):
       ((5, 1, 2), (5,))
 
     Notes:
-      The projected inputs are kept in at least float32, for the sum of squares among them. All inputs and a state of
-      zero give the bias, with finite gradients, without epsilon too.
+      The projected inputs stay in at least float32, since the sum of squares is among them. If inputs and state are all
+      zero, the cell gives the bias, with finite gradients, even without epsilon.
 
     Reference:
       D. Hafner, J. Pasukonis, J. Ba, T. Lillicrap, "Mastering Diverse Domains through World Models", 2023,
@@ -132,7 +133,7 @@ class ConcatenatedGRU(Frame):
         )
 
     def prepare(self, params: ConcatenatedGRUParams, dtype: DTypeLike | None = None) -> ReadyConcatenated:
-        """Multiplies the scale into the kernels, a bias of the norm by them, merges gates with features and casts."""
+        """Multiplies the scale into the kernels, and the norm's bias by them; merges gates with features; casts."""
         kernel, recurrent = products.merge_gates(params.kernel), products.merge_gates(params.recurrent)
         bias = None if params.bias is None else products.merge_gates(params.bias)
         if self.sites.input != Identity():
@@ -155,7 +156,7 @@ class ConcatenatedGRU(Frame):
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
     ) -> tuple[Float[Array, "T *B GH1"], CellNorms]:
-        """The input products of all steps and, as the last feature, the sum of squares of the inputs."""
+        """Computes the input products of all steps and, as the last feature, the sum of squares of the inputs."""
         products.check_features("ConcatenatedGRU.project", xs, ready.kernel)
         zs = products.matmul(xs, ready.kernel)
         squares = jnp.sum(jnp.square(xs.astype(zs.dtype)), axis=-1, keepdims=True)
@@ -175,7 +176,7 @@ class ConcatenatedGRU(Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """The norm of both, gates, candidate and output of one step."""
+        """Computes the joint norm, the gates, the candidate and the output of one step."""
         h = carry.h.astype(a_t.dtype)
         v = z_t[..., :-1] + a_t
         if isinstance(self.sites.input, RMSNorm):
@@ -187,7 +188,7 @@ class ConcatenatedGRU(Frame):
 
 
 def _inverse_root(mean_square: Array, epsilon: float) -> Array:
-    """1 / sqrt(mean_square + epsilon), and zero, with gradient zero, where that is zero."""
+    """Computes 1 / sqrt(mean_square + epsilon); if the argument of the root is zero, value and gradient are zero."""
     square = mean_square + epsilon
     still = square == 0
     return jnp.where(still, jnp.zeros((), square.dtype), lax.rsqrt(jnp.where(still, jnp.ones_like(square), square)))
@@ -200,7 +201,8 @@ def dreamer_v3_gru(hidden_features: int, *, epsilon: float = 1e-4, **options: An
        r, n', z &= RMS([x_t, h_{t-1}]; s) K + b \\
        h_t &= \sigma(z - 1) \odot \tanh(\sigma(r) \odot n') + (1 - \sigma(z - 1)) \odot h_{t-1}
 
-    The kernel starts truncated normal with variance 1 / (I + H), b at zero, and at -1 for z, the gain s at one.
+    The kernel starts truncated normal with variance 1 / (I + H). b starts at zero, except at -1 for z; the gain s
+    starts at one.
 
     Args:
       hidden_features: H.
@@ -216,9 +218,9 @@ def dreamer_v3_gru(hidden_features: int, *, epsilon: float = 1e-4, **options: An
       [[0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]
 
     Notes:
-      The -1 is part of b here, a constant there: the same function. The source orders [h, x] and r n z, and sets h to
-      zero where an episode begins, which is ``reset`` of :func:`jaxnorm.unroll`. For the recurrent core of its world
-      model see ``dreamer_v3_block_gru``.
+      The -1 is part of b here and a constant there; the function is the same. The source orders [h, x] and r n z. It
+      sets h to zero at the start of an episode: use ``reset`` of :func:`jaxnorm.unroll`. For the recurrent core of its
+      world model see ``dreamer_v3_block_gru``.
 
     Reference:
       D. Hafner, J. Pasukonis, J. Ba, T. Lillicrap, "Mastering Diverse Domains through World Models", 2023,

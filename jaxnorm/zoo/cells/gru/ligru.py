@@ -1,4 +1,4 @@
-"""The light gated recurrent unit: no reset gate, ReLU, and a normalizer on the input branch."""
+"""The light gated recurrent unit: without a reset gate, with ReLU and a normalizer on the input branch."""
 
 import dataclasses
 from collections.abc import Callable
@@ -49,25 +49,25 @@ class LiGRU(NamedActivation, Frame):
        h_t &= \sigma(z) \odot h_{t-1} + (1 - \sigma(z)) \odot \phi(n)
 
     with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and :math:`N_s` (``summed``). The
-    paper has batch normalization at the site input only, which is outside of the loop, and :math:`\phi` = ReLU.
+    paper has :math:`\phi` = ReLU and batch normalization only at the site input, which is outside of the loop.
 
     Attributes:
       hidden_features: H.
-      norm: the normalizer of the site input, or CellNorms(...) with one for each that is named.
+      norm: the normalizer of the site input, or CellNorms(...) with one for each site you name.
       activation: the nonlinearity :math:`\phi` of the candidate.
-      gate_groups: how many consecutive gates (order z n) share statistics: (1, 1) each alone, (2,) both.
-      use_bias: whether there is b, added after all norms.
-      update_bias: initial value of b for the update gate z, a number or an initializer. Without b it is added to the
-        initial bias of the last norm before the gates, if that has one.
+      gate_groups: sizes of consecutive groups of gates (order z n) that share statistics: (1, 1) each alone, (2,) both.
+      use_bias: whether there is a bias b, added after all norms.
+      update_bias: initial value of b for the update gate z, a number or an initializer. If use_bias is False, it is
+        added to the initial bias of the last norm before the gates that has one.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
-      recurrent_init: initializer of U (H, H), in the same way.
+      recurrent_init: initializer of U (H, H), used in the same way.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
       max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
       dtype: dtype of the products and outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of h; None means the compute dtype. Gates and statistics are computed in at least float32.
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -137,7 +137,7 @@ class LiGRU(NamedActivation, Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[LiGRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Gate, candidate and output of one step."""
+        """Computes the gate, the candidate and the output of one step."""
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         z, n = jnp.split(total, GATES, axis=-1)
         n = self.activation(n)
@@ -161,13 +161,14 @@ def ligru(
        \hat h_t &= \text{ReLU}(BN(x_t W_h) + h_{t-1} U_h) \\
        h_t &= z \odot h_{t-1} + (1 - z) \odot \hat h_t
 
-    The norm's bias does the work of b, which is left out. All normalization happens outside of the loop. For each gate
-    apart W starts uniform within :math:`1/\sqrt I`, U orthogonal; scales start at one, biases at zero.
+    b is omitted, since the bias of the norm makes it redundant. All normalization happens outside of the loop. W starts
+    uniform within :math:`1/\sqrt I` and U orthogonal, drawn separately for each gate; scales start at one, biases at
+    zero.
 
     Args:
       hidden_features: H.
       epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics; None for the exact average.
+      momentum: weight of the old running statistics; None keeps the exact average.
       debias: whether new values weigh at least their share of all data seen so far, see :func:`jaxnorm.update_running`.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LiGRU`, ``norm=LayerNorm()`` for example.
@@ -182,8 +183,8 @@ def ligru(
 
     Notes:
       In training each step is normalized over its own batch; the running statistics are pooled over time
-      (``max_steps=1``). For statistics over all steps and examples at once hand those of
-      :func:`jaxnorm.sequence_statistics` to :func:`jaxnorm.unroll`; they need the whole sequence.
+      (``max_steps=1``). For statistics over all steps and examples at once, pass the result of
+      :func:`jaxnorm.sequence_statistics` to :func:`jaxnorm.unroll`; that needs the whole sequence.
 
     Reference:
       M. Ravanelli, P. Brakel, M. Omologo, Y. Bengio, "Light Gated Recurrent Units for Speech Recognition", 2018,

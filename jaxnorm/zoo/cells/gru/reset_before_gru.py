@@ -1,4 +1,4 @@
-"""Gated recurrent unit with the reset gate before the recurrent product, and a normalizer at each of its sites."""
+"""Gated recurrent unit with the reset gate before the recurrent product, and a normalizer at each site."""
 
 import dataclasses
 from typing import ClassVar, Literal, final
@@ -49,19 +49,20 @@ class ResetBeforeGRU(Gated):
        \text{"keep":}\quad h_t = (1 - z) \odot n + z \odot h_{t-1} \qquad\qquad
        \text{"renew":}\quad h_t = (1 - z) \odot h_{t-1} + z \odot n
 
-    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and, only if it is named,
+    with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and, only if you name it,
     :math:`N_s` (``summed``). Without normalizers this is ``keras.layers.GRU(reset_after=False)`` with "keep", and
-    ``haiku.GRU`` with "renew". There is one bias for each gate: a second one, inside of the product that r multiplies,
-    exists only where the reset gate acts after it (:class:`GRU`).
+    ``haiku.GRU`` with "renew". There is one bias for each gate. A second one, inside the product that r multiplies,
+    makes sense only if the reset gate acts after the product (:class:`GRU`).
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each that is named.
-      gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) or (1, 1, 1). Those of n cannot be
-        joint with others: its product needs r.
+      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each site you name.
+      gate_groups: sizes of consecutive groups of gates (order r z n) that share statistics: (2, 1) or (1, 1, 1). The
+        gate n cannot share its statistics, since its product needs r.
       update_gate: whether z keeps the old state or renews it, as for :class:`GRU`.
-      update_bias: initial value of b for the update gate z, a number or an initializer; part of the parameter, never
-        added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
+      update_bias: initial value of b for the update gate z, a number or an initializer. It is part of the parameter,
+        not added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has
+        one.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
@@ -77,7 +78,7 @@ class ResetBeforeGRU(Gated):
       (5, 1, 2)
 
     Notes:
-      The second product waits for the first: a step takes longer than one of :class:`GRU`.
+      The second product must wait for the first, so a step takes longer than a step of :class:`GRU`.
 
     Reference:
       K. Cho et al., 2014, arXiv:1406.1078; J. Chung et al., 2014, arXiv:1412.3555.
@@ -104,7 +105,7 @@ class ResetBeforeGRU(Gated):
         return ResetBeforeGRUParams(**self.draw_gated(key, in_features, UPDATE, self.update_bias))
 
     def prepare(self, params: ResetBeforeGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """As for all gates; ``more`` has what the candidate needs after the input product."""
+        """Prepares all gates; ``more`` holds the candidate's weights after the input product."""
         return two_stages.two_stages(super().prepare(params, dtype), 2 * self.hidden_features)
 
     def step(

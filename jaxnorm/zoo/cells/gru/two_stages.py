@@ -1,7 +1,7 @@
-r"""Gates in two stages: the products of the second stage need what the gates of the first have given.
+r"""Gates in two stages: the products of the second stage need the gates of the first.
 
-A reset gate in front of the product is such a gate, :math:`(r \odot h_{t-1}) U_n`. The input products of all gates are
-one product still; what follows them is cut where the second stage begins.
+A reset gate before the product needs this, :math:`(r \odot h_{t-1}) U_n`. One product still serves the inputs of all
+gates; the weights of all later operations are split into the two stages.
 """
 
 import jax
@@ -17,7 +17,7 @@ from jaxnorm.norms.core.moments import Moments, map_moments
 
 
 class Stage(NamedTuple):
-    """What follows the input product, for the gates of one stage: entries of :class:`ReadyGates` with these names."""
+    """The weights after the input product, for the gates of one stage; fields as in :class:`ReadyGates`."""
 
     recurrent: Kernel
     norm: CellNorms
@@ -27,14 +27,14 @@ class Stage(NamedTuple):
 
 
 def two_stages(ready: ReadyGates, first: int) -> ReadyGates:
-    """Cuts what follows the input product: the leading ``first`` entries stay, ``more`` has the rest as a Stage."""
+    """Splits the weights after the input product: keeps the first ``first`` entries, moves the rest to ``more``."""
     stage = _cut(ready, slice(0, first))
     norm = stage.norm._replace(input=ready.norm.input)
     return ready._replace(**stage._replace(norm=norm)._asdict(), more=_cut(ready, slice(first, None)))
 
 
 def second_stage(ready: ReadyGates, stage: Stage) -> ReadyGates:
-    """The weights as the second stage needs them."""
+    """Returns the weights of the second stage."""
     return ready._replace(**stage._asdict())
 
 
@@ -52,7 +52,7 @@ def _cut(ready: ReadyGates, part: slice) -> Stage:
 
 
 def stage_stats(stats: CellNorms | None, gates: slice) -> CellNorms | None:
-    """The statistics of some gates; they have trailing axes (G, H)."""
+    """Selects the statistics of some gates; they have trailing axes (G, H)."""
 
     def cut(m: Moments) -> Moments:
         return m._replace(mean=m.mean[..., gates, :], var=m.var[..., gates, :])
@@ -63,7 +63,7 @@ def stage_stats(stats: CellNorms | None, gates: slice) -> CellNorms | None:
 
 
 def join_stages(first: CellNorms, second: CellNorms) -> CellNorms:
-    """The moments of all gates, from those of both stages."""
+    """Joins the moments of both stages."""
 
     def join(a: Moments, b: Moments) -> Moments:
         return a._replace(mean=jnp.concatenate([a.mean, b.mean], axis=-2), var=jnp.concatenate([a.var, b.var], axis=-2))
@@ -73,7 +73,7 @@ def join_stages(first: CellNorms, second: CellNorms) -> CellNorms:
 
 
 def stack_moments(*measured: Stats, axis: int) -> Stats:
-    """Moments of several products on a new axis of mean and variance; they have the same counts."""
+    """Stacks the moments of several products on a new axis of mean and variance; their counts are equal."""
 
     def stack(first: Moments, *rest: Moments) -> Moments:
         every = (first, *rest)
@@ -85,7 +85,7 @@ def stack_moments(*measured: Stats, axis: int) -> Stats:
 
 
 def check_last_alone(caller: str, groups: tuple[int, ...]) -> None:
-    """Raises ValueError if the gate of the second stage is to share statistics with others."""
+    """Raises ValueError if the gate of the second stage shares statistics with others."""
     if groups[-1] != 1:
         raise ValueError(
             f"{caller}: gate_groups={groups!r} joins the candidate, the last gate, with others, whose values its "

@@ -1,7 +1,7 @@
-"""What cells that are linear in the carry have in common: everything but their gates.
+"""The common base of cells that are linear in the carry: everything except their gates.
 
-There is no recurrent kernel. Gates depend on the input alone, so that ``project`` makes the decay and the increment of
-all steps at once, and a step is one multiplication and one addition; all steps together are an associative scan.
+There is no recurrent kernel. Gates depend only on the input, so ``project`` computes decay and increment of all steps
+at once, and a step is one multiplication and one addition. All steps together are an associative scan.
 """
 
 import abc
@@ -29,26 +29,26 @@ from jaxnorm.norms.core.moments import statistics_dtype
 
 
 class ReadyLinear(NamedTuple):
-    """The weights as a sequence needs them: gates side by side, the kernel centered and cast, biases gathered."""
+    """The weights prepared for a sequence: gates concatenated, the kernel centered and cast, biases gathered."""
 
     kernel: Float[Array, "I GH"]
     norm: Params
-    """Of the site input."""
+    """The weights of the normalizer at the site input."""
     bias: Float[Array, " GH"] | None
 
 
 def positive(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The g of the log-space form: x + 1/2 where x is not negative, else the logistic function; always above zero."""
+    """The g of the log-space form: x + 1/2 if x is not negative, else the logistic function; always positive."""
     return jnp.where(x >= 0, x + 0.5, sigmoid(x))
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearFrame(Frame, abc.ABC):
-    """The common part of the linear cells; not a cell itself. The last gate is the candidate.
+    """The common base of linear cells; not a cell itself. The last gate is the candidate.
 
     Attributes:
-      candidate: what becomes of the candidate's pre-activation: ``"linear"`` nothing, ``"positive"`` g of it.
-      gate_groups: how many consecutive gates share statistics.
+      candidate: the function of the candidate's pre-activation: ``"linear"`` keeps it, ``"positive"`` applies g.
+      gate_groups: sizes of the groups of consecutive gates that share statistics.
     """
 
     _: dataclasses.KW_ONLY
@@ -68,10 +68,10 @@ class LinearFrame(Frame, abc.ABC):
 
     @abc.abstractmethod
     def mix(self, *pre_activations: Float[Array, "*B H"]) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
-        """How much of the old state stays, and how much of the candidate comes in, from all gates but the last."""
+        """Computes the weights of the old state and of the candidate, from all gates except the last."""
 
     def draw_with(self, key: Key, in_features: int, gate: int, start: Any) -> Any:
-        """The weights, with an initial value (a number or an initializer) for the bias of one gate."""
+        """Draws the weights, with an initial value (a number or an initializer) for the bias of one gate."""
         hidden = self.hidden_features
         first = initializers.filled(start, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
         norm = self.fresh_norms()
@@ -96,7 +96,7 @@ class LinearFrame(Frame, abc.ABC):
     def project(
         self, ready: ReadyLinear, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B two_H"], CellNorms]:
-        """Decay and increment of all steps, side by side, in at least float32: all but the state itself."""
+        """Computes decay and increment of all steps, concatenated, in at least float32."""
         products.check_features(f"{type(self).__name__}.project", xs, ready.kernel)
         normalize = partial(gates.normalize, self.sites.input, self.gate_groups, ready.norm)
         zs = products.matmul(xs, ready.kernel)
@@ -107,12 +107,12 @@ class LinearFrame(Frame, abc.ABC):
         return jnp.concatenate([stays, enters * n], axis=-1), CellNorms(input=measured)
 
     def coefficients(self, ready: ReadyLinear, zs: Float[Array, "*B two_H"]) -> tuple[Any, Any]:
-        """Decay and increment of the carry."""
+        """Splits decay and increment of the carry."""
         decay, increment = jnp.split(zs, 2, axis=-1)
         return self.carry_type(h=decay), self.carry_type(h=increment)
 
     def recur(self, ready: ReadyLinear, carry: Any) -> Float[Array, "*B H"]:
-        """The state itself, in at least float32: there is no recurrent product."""
+        """Returns the state itself, in at least float32: there is no recurrent product."""
         h: Array = carry.h
         return h.astype(statistics_dtype(h.dtype))
 
@@ -126,7 +126,7 @@ class LinearFrame(Frame, abc.ABC):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[Any, Float[Array, "*B H"], CellNorms]:
-        """The new state."""
+        """Computes the new state."""
         decay, increment = self.coefficients(ready, z_t)
         h = decay.h * a_t.astype(decay.h.dtype) + increment.h
         return self.carry_type(h=h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms()

@@ -1,4 +1,4 @@
-"""The minimal LSTM: gates that see the input only, so that all steps can run at once."""
+"""The minimal LSTM: its gates see only the input, so all steps can run at once."""
 
 import dataclasses
 from typing import ClassVar, final
@@ -38,27 +38,29 @@ class MinLSTM(LinearFrame):
        i, f, n &= N_x(x_t W) + b \\
        h_t &= \frac{\sigma(f)}{\sigma(f) + \sigma(i)} \odot h_{t-1} + \frac{\sigma(i)}{\sigma(f) + \sigma(i)} \odot n
 
-    with the normalizer :math:`N_x` (site ``input``). Gates depend on the input alone: there is no recurrent kernel, all
-    but one multiplication and one addition is done for all steps at once, and all steps can run in parallel.
+    with the normalizer :math:`N_x` (site ``input``). Gates depend only on the input. There is no recurrent kernel;
+    everything except one multiplication and one addition happens for all steps at once, and all steps can run in
+    parallel.
 
     Attributes:
       hidden_features: H.
       norm: the normalizer of the site input, or CellNorms(input=...).
       candidate: ``"linear"`` takes n as above; ``"positive"`` takes :math:`g(n)`, the paper's form for computing with
-        logarithms, :math:`g(v) = v + \tfrac12` for :math:`v \ge 0`, else :math:`\sigma(v)`. h stays positive then, if
-        the first one is.
-      gate_groups: how many consecutive gates (order i f n) share statistics: (1, 1, 1) each alone, (3,) all.
+        logarithms, :math:`g(v) = v + \tfrac12` for :math:`v \ge 0`, else :math:`\sigma(v)`. h then stays positive if
+        the initial h is.
+      gate_groups: sizes of consecutive groups of gates (order i f n) that share statistics: (1, 1, 1) each alone, (3,)
+        all.
       use_bias: whether there is a bias b.
-      forget_bias: initial value of b for the forget gate f, a number or an initializer. Without b
-        it is added to the initial bias of the norm, if that has one.
+      forget_bias: initial value of b for the forget gate f, a number or an initializer. If use_bias
+        is False, it is added to the initial bias of the norm, if that has one.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
       max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
       dtype: dtype of the products and outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of h; None means the compute dtype. Gates and statistics are computed in at least float32.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of h; None means the compute dtype. Gates and statistics are computed in at least float32.
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit the site.
@@ -73,14 +75,14 @@ class MinLSTM(LinearFrame):
       True
 
     Notes:
-      All steps at once (``unroll(..., method="associative")``) are equal to stepping, also from a carry that is handed
-      in: it is h itself and never goes through g again. The scan needs no logarithms to be safe: decays lie in [0, 1],
-      nothing is divided by them, and a product of many of them that is too small for the dtype is rightly zero.
-      The quotients are taken without dividing: both gates may be too small for the dtype.
+      All steps at once (``unroll(..., method="associative")``) equal stepping, also from a carry that you pass: it
+      is h itself and never goes through g again. The scan is safe without logarithms: decays are in [0, 1], nothing
+      divides by them, and a product of many of them that underflows is correctly zero.
+      It computes the quotients without dividing, since both gates may underflow.
 
     Reference:
       L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadegh, "Were RNNs All We Needed?", 2024, arXiv:2410.01201.
-      The equations are as we remember the paper; a third-party port agrees with them.
+      We quote the equations from memory of the paper; a third-party port agrees with them.
     """
 
     _: dataclasses.KW_ONLY
@@ -97,7 +99,7 @@ class MinLSTM(LinearFrame):
         return params
 
     def mix(self, *pre_activations: Float[Array, "*B H"]) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
-        """Both gates over their sum: the logistic function of the difference of their logarithms, which is finite."""
+        """Divides both gates by their sum, as the logistic function of the difference of their logarithms: finite."""
         i, f = pre_activations
         difference = log_sigmoid(i) - log_sigmoid(f)
         return sigmoid(-difference), sigmoid(difference)

@@ -1,1 +1,1 @@
-"""Relatives of the LSTM."""
+"""Variants of the LSTM."""

@@ -1,4 +1,4 @@
-"""The LSTM of assorted-time normalization: layer normalization by statistics of the last few steps."""
+"""The LSTM of assorted-time normalization: layer normalization with statistics of the last few steps."""
 
 import dataclasses
 from typing import Any, ClassVar, final
@@ -21,14 +21,14 @@ from jaxnorm.cells.preactivation.products import Kernel
 from jaxnorm.norms.base import init_affine
 
 PLACES = 3
-"""Where there are norms: input product, recurrent product, c."""
+"""The number of norms: on the input product, the recurrent product and c."""
 
 
 class AssortedTimeCarry(NamedTuple):
-    """The state of an :class:`AssortedTimeLSTM`: c, h, and what is remembered of the last k - 1 steps.
+    """The state of an :class:`AssortedTimeLSTM`: c, h, and statistics of the last k - 1 steps.
 
-    Means and variances are those of the input products, the recurrent products and c, one place after the other, the
-    latest step last. ``real`` is positive for steps that were gone through, and zero before the start.
+    Means and variances are those of the input products, the recurrent products and c, in this order, each with the
+    latest step last. ``real`` is positive for steps that the cell has run, and zero before the start.
     """
 
     c: Float[Array, "*B H"]
@@ -50,7 +50,7 @@ class AssortedTimeLSTMParams(NamedTuple):
 
 
 class ReadyAssorted(NamedTuple):
-    """The weights as a sequence needs them: gates side by side, kernels cast."""
+    """The weights prepared for a sequence: gates concatenated, kernels cast."""
 
     kernel: Float[Array, "I GH"]
     recurrent: Kernel
@@ -70,24 +70,24 @@ class AssortedTimeLSTM(Frame):
        h_t &= \sigma(o) \odot \tanh(ATN_c(c_t)) \\
        ATN(a_t) &= \alpha \odot \frac{a_t - \mu_t}{\sqrt{\sigma_t^2 + \epsilon}} + \beta
 
-    with mean and variance over all features of :math:`a_{t-k+1}, \dots, a_t` of the same example, of fewer steps at the
-    start of a sequence. One step is the wiring of ``ln_lstm`` with both biases inside the norms.
+    with mean and variance over all features of :math:`a_{t-k+1}, \dots, a_t` of the same example, or of fewer steps at
+    the start of a sequence. One step is the wiring of ``ln_lstm`` with both biases inside the norms.
 
-    The carry holds the mean and the variance of each of the last k - 1 steps, from which those of the window follow,
-    and no activations; gradients flow into them.
+    The carry holds the mean and the variance of each of the last k - 1 steps, which determine those of the window. It
+    holds no activations. Gradients flow into these statistics.
 
     Attributes:
       hidden_features: H.
       steps: k, the number of steps that share statistics.
       epsilon: added to the variance, inside the root.
-      use_bias: whether there are b_x and b_h.
+      use_bias: whether there are biases b_x and b_h.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
         kernel of [x, h] (I + H, H).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`); its norms are its own, so there is
-    no site for another. A learned initial carry is one of c and h.
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`). The norms are built in, so there
+    is no site for another one. A learned initial carry has only c and h.
 
     Raises:
       ValueError: a size is not positive, epsilon is negative, or a normalizer is given.
@@ -101,8 +101,8 @@ class AssortedTimeLSTM(Frame):
       ((2, 1, 2), [[0.0, 1.0, 1.0]])
 
     Notes:
-      A masked step is not remembered: the window is that of the last k steps that were gone through. A window without
-      spread gives the bias, with finite gradients, without epsilon too.
+      The window skips masked steps: it holds the last k steps that the cell has run. A window without spread gives the
+      bias, with finite gradients, even without epsilon.
 
     Reference:
       C. Pospisil, V. Zadorozhnyy, Q. Ye, "Assorted-Time Normalization for Sequence Models", 2022, arXiv:2209.14439.
@@ -123,12 +123,12 @@ class AssortedTimeLSTM(Frame):
         _validate.epsilon("AssortedTimeLSTM", self.epsilon)
 
     def carry_features(self) -> dict[str, int]:
-        """The size of each entry of the carry."""
+        """Returns the number of features of each entry of the carry."""
         hidden, past = self.hidden_features, self.steps - 1
         return {"c": hidden, "h": hidden, "means": PLACES * past, "variances": PLACES * past, "real": past}
 
     def fresh_carry(self) -> AssortedTimeCarry | None:
-        """The weights of the initial c and h; a sequence always begins without a memory."""
+        """Makes the parameters of the initial c and h; a sequence always begins with an empty window."""
         if not self.learn_carry:
             return None
         zeros: Any = jnp.zeros((self.hidden_features,), self.param_dtype)
@@ -177,7 +177,7 @@ class AssortedTimeLSTM(Frame):
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
     ) -> tuple[Float[Array, "T *B GH2"], CellNorms]:
-        """The input products of all steps plus b_x, and as the last two features their own mean and variance."""
+        """Computes the input products of all steps plus b_x and, as the last two features, their mean and variance."""
         products.check_features("AssortedTimeLSTM.project", xs, ready.kernel)
         zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
         return jnp.concatenate([zs, *_own(zs)], axis=-1), CellNorms()
@@ -196,7 +196,7 @@ class AssortedTimeLSTM(Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[AssortedTimeCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, cell state and output of one step, and what is remembered of it."""
+        """Computes the gates, the cell state and the output of one step, and appends its statistics to the window."""
         dtype = a_t.dtype
         z_t, mean, var = z_t[..., :-2], z_t[..., -2:-1], z_t[..., -1:]
         a_t = base.add_bias(a_t, ready.recurrent_bias)
@@ -232,10 +232,10 @@ class AssortedTimeLSTM(Frame):
         past: tuple[Array, Array],
         weight: Float[Array, "*B K1"],
     ) -> Float[Array, "*B F"]:
-        """Normalizes by the statistics of a window: those of the steps before, with their weights, and of this one."""
+        """Normalizes by the statistics of a window: of the previous steps, with their weights, and of this step."""
         mean, _ = own
         means, variances = (jnp.concatenate([before, now], axis=-1) for before, now in zip(past, own, strict=True))
-        # Relative to this step's own mean, which keeps the digits of a mean far from zero.
+        # Subtract this step's own mean first, which keeps the digits if the mean is far from zero.
         shift = jnp.where(weight > 0, means - mean, 0.0)
         delta = jnp.sum(weight * shift, axis=-1, keepdims=True)
         square = jnp.sum(weight * (variances + jnp.square(shift - delta)), axis=-1, keepdims=True) + self.epsilon
@@ -247,13 +247,13 @@ class AssortedTimeLSTM(Frame):
 
 
 def _own(x: Array) -> tuple[Array, Array]:
-    """Mean and variance over the features of a step, kept as a feature axis of one."""
+    """Computes mean and variance over the features of a step and keeps a feature axis of size one."""
     mean = jnp.mean(x, axis=-1, keepdims=True)
     return mean, jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
 
 
 def _remember(memory: Array, latest: tuple[Array, ...]) -> Array:
-    """Forgets the oldest step of each place and appends the latest."""
+    """Drops the oldest step of each norm and appends the latest."""
     if memory.shape[-1] == 0:
         return memory
     parts = zip(jnp.split(memory, len(latest), axis=-1), latest, strict=True)

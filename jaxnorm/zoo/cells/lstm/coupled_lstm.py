@@ -1,4 +1,4 @@
-"""Long short-term memory with one gate for what is kept and what comes in, and a normalizer at each of its sites."""
+"""Long short-term memory with coupled input and forget gates, and a normalizer at each site."""
 
 import dataclasses
 from typing import ClassVar, final
@@ -39,20 +39,20 @@ class CoupledLSTM(Gated):
        c_t &= (1 - \sigma(i)) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(N_c(c_t))
 
-    The gate that has weights is the input gate, and the forget gate is one minus it. Libraries that keep the forget
-    gate and take the input gate as one minus it have the same model with the sign of that pre-activation turned. The
-    normalizers are :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if it is
-    named, :math:`N_s` (``summed``). The carried c is raw.
+    The input gate has weights, and the forget gate is one minus the input gate. Libraries that parametrize the forget
+    gate instead have the same model with the sign of that pre-activation flipped. The normalizers are
+    :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if you name it,
+    :math:`N_s` (``summed``). The carried c is raw.
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
-      gate_groups: how many consecutive gates (order i g o) share statistics: (3,) all, (1, 1, 1) each alone.
-      forget_bias: what the pre-activation of the forget gate begins with, a number or an initializer: b of the input
-        gate starts at its negative.
-        Without b that is the start of the bias of the last norm before the gates, if that has one.
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
+      gate_groups: sizes of consecutive groups of gates (order i g o) that share statistics: (3,) all, (1, 1, 1) each
+        alone.
+      forget_bias: initial bias of the forget gate, a number or an initializer: b of the input gate starts at its
+        negative. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
-      carry_dtype: of c; None means at least float32.
+      carry_dtype: dtype of c; None means at least float32.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
@@ -104,7 +104,7 @@ class CoupledLSTM(Gated):
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, g, o = jnp.split(total, GATES, axis=-1)
-        # The logistic function of -i is one minus that of i.
+        # The forget gate is 1 - sigmoid(i) = sigmoid(-i).
         c = cell_state(i, -i, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
         c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
         h = output(o, c_hat).astype(carry.h.dtype)

@@ -1,4 +1,4 @@
-"""The LSTM of normalization propagation: no statistics, but kernels of unit rows and two constants."""
+"""The LSTM of normalization propagation: no statistics, but kernels with unit rows and two constants."""
 
 import dataclasses
 from typing import ClassVar, Literal, final
@@ -39,7 +39,7 @@ class NormPropLSTMParams(NamedTuple):
 
 
 class ReadyNormProp(NamedTuple):
-    """The weights as a sequence needs them: kernels of unit rows times their gains."""
+    """The weights prepared for a sequence: kernels with unit rows, times their gains."""
 
     kernel: Float[Array, "I GH"]
     recurrent: Kernel
@@ -50,7 +50,7 @@ class ReadyNormProp(NamedTuple):
 @final
 @dataclasses.dataclass(frozen=True)
 class NormPropLSTM(Frame):
-    r"""Normalized LSTM: variance one is propagated and not measured.
+    r"""Normalized LSTM: it propagates unit variance instead of measuring it.
 
     .. math::
        v &= g_x \odot \frac{x_t W_v}{\lVert W_v \rVert} + g_h \odot \frac{h_{t-1} U_v}{\lVert U_v \rVert} + b_v
@@ -58,8 +58,9 @@ class NormPropLSTM(Frame):
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \frac{1}{\sqrt{V_h}} \, \sigma(o) \odot \tanh\Bigl(\frac{g_c \odot c_t}{\sqrt{V_c}}\Bigr)
 
-    The gains are trained; :math:`V_c, V_h` are what :func:`jaxnorm.zoo.norm_prop_lstm_variances` gives for their
-    initial values, and stay. Kernels are normalized once a sequence: a step costs no more than one of the plain LSTM.
+    The gains are trained. :math:`V_c, V_h` are constants that :func:`jaxnorm.zoo.norm_prop_lstm_variances` computes
+    from their initial values. ``prepare`` normalizes kernels once a sequence, so a step costs no more than that of a
+    plain LSTM.
 
     Attributes:
       hidden_features: H.
@@ -67,14 +68,14 @@ class NormPropLSTM(Frame):
       input_scale: initial value of :math:`g_x`.
       recurrent_scale: initial value of :math:`g_h`.
       cell_scale: initial value of :math:`g_c`.
-      combine: how the two gains add up to the deviation behind the constants: ``"sum"`` as in eqs. 9 and 10 of the
-        paper, ``"independent"`` as in its eq. 22.
+      combine: how the two gains combine to the standard deviation behind the constants: ``"sum"`` as in eqs. 9 and 10
+        of the paper, ``"independent"`` as in its eq. 22.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
         kernel of [x, h] (I + H, H).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`); there is no site for a normalizer.
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`). There is no site for a norm.
 
     Raises:
       ValueError: a size is not positive, a scale is negative, or a normalizer is given.
@@ -87,11 +88,11 @@ class NormPropLSTM(Frame):
       ((5, 1, 2), [1.0, 1.0])
 
     Notes:
-      The inputs must have mean zero and variance one for the outputs to have it; multiply one-hot vectors by a fixed
-      orthogonal matrix. Scales of 2, 2 and 1 are the paper's for characters of the Penn Treebank; 0.5 each in DRAW. A
-      unit without weights gives its bias. The constants take successive pre-activations to be independent, which a
-      recurrent product makes them not quite: with gains of 0.5, an orthogonal U and H = 256 the variance of the outputs
-      was seen to settle near 1.6.
+      The outputs have mean zero and variance one only if the inputs do; multiply one-hot vectors by a fixed orthogonal
+      matrix. The paper uses scales of 2, 2 and 1 for characters of the Penn Treebank, and 0.5 each in DRAW. A unit
+      with zero weights gives its bias. The constants assume that successive pre-activations are independent, which a
+      recurrent product violates: with gains of 0.5, an orthogonal U and H = 256 we saw the variance of the outputs
+      settle near 1.6.
 
     Reference:
       C. Laurent, N. Ballas, P. Vincent, "Recurrent Normalization Propagation", 2017.
@@ -114,7 +115,7 @@ class NormPropLSTM(Frame):
 
     @property
     def variances(self) -> LSTMVariances:
-        """The two constants, from the initial gains."""
+        """Computes the two constants from the initial gains."""
         return norm_prop_lstm_variances(
             input_scale=self.input_scale,
             recurrent_scale=self.recurrent_scale,
@@ -156,7 +157,7 @@ class NormPropLSTM(Frame):
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """The input products of all steps plus b, in the compute dtype."""
+        """Computes the input products of all steps plus b, in the compute dtype."""
         products.check_features("NormPropLSTM.project", xs, ready.kernel)
         zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
         return zs.astype(ready.kernel.dtype), CellNorms()
@@ -198,13 +199,13 @@ def norm_prop_lstm(
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \frac{1}{\sqrt{V_h}} \, \sigma(o) \odot \tanh(g_c \odot c_t / \sqrt{V_c})
 
-    Kernels start orthogonal, here for each gate apart, of which the paper does not speak; b starts at zero, for the
-    forget gate too.
+    Kernels start orthogonal. We draw each gate separately; the paper does not say. b starts at zero, including the
+    forget gate.
 
     Args:
       hidden_features: H.
       input_scale: initial :math:`g_x`: 2 for characters of the Penn Treebank, 0.5 in DRAW.
-      recurrent_scale: initial :math:`g_h`, in the same way.
+      recurrent_scale: initial :math:`g_h`, with the same values.
       cell_scale: initial :math:`g_c`: 1 for characters, 0.5 in DRAW.
       **options: further fields of :class:`NormPropLSTM`.
 

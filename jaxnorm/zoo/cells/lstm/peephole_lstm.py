@@ -1,4 +1,4 @@
-"""Long short-term memory whose gates see the cell state, with a normalizer at each of its sites."""
+"""Long short-term memory with gates that see the cell state, and a normalizer at each site."""
 
 import dataclasses
 from typing import ClassVar, final
@@ -23,7 +23,7 @@ PEEPHOLES = 3
 
 
 class PeepholeLSTMParams(NamedTuple):
-    """The weights of a :class:`PeepholeLSTM`; gates in the order i f g o, peepholes in the order i f o."""
+    """The weights of a :class:`PeepholeLSTM`, with gates in the order i f g o and peepholes in the order i f o."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
@@ -45,19 +45,20 @@ class PeepholeLSTM(Gated):
        o &= \sigma(o' + p_o \odot c_t) \\
        h_t &= o \odot \tanh(N_c(c_t))
 
-    The output gate sees the new c. All peepholes see it raw, and what they add is not normalized. The normalizers are
-    :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if it is named,
+    The output gate sees the new c. All peepholes see the raw c, and their products are not normalized. The norms are
+    :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if you name it,
     :math:`N_s` (``summed``).
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
-      gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
-      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
+      gate_groups: sizes of consecutive groups of gates (order i f g o) that share statistics: (4,) all, (1, 1, 1, 1)
+        each alone.
+      forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
         added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
-      peephole_init: initializer of the three peepholes (3, H). Zeros make an LSTM without them of the fresh cell.
-      carry_dtype: of c; None means at least float32.
+      peephole_init: initializer of the three peepholes (3, H). With zeros a fresh cell equals a plain LSTM.
+      carry_dtype: dtype of c; None means at least float32.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
@@ -97,7 +98,7 @@ class PeepholeLSTM(Gated):
         )
 
     def prepare(self, params: PeepholeLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """As for all gates; ``more`` are the peepholes, in at least float32."""
+        """Prepares all gates; ``more`` holds the peepholes, in at least float32."""
         peephole = params.peephole.astype(statistics_dtype(params.peephole.dtype))
         return super().prepare(params, dtype)._replace(more=peephole)
 
@@ -111,7 +112,7 @@ class PeepholeLSTM(Gated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates with their peepholes, cell state and output of one step."""
+        """Computes the gates with their peepholes, the cell state and the output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, f, g, o = jnp.split(total, GATES, axis=-1)

@@ -1,4 +1,4 @@
-"""Long short-term memory whose output is projected to fewer features before it is fed back."""
+"""Long short-term memory that projects its output to fewer features before feeding it back."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ FORGET = 1
 
 
 class ProjectedLSTMCarry(NamedTuple):
-    """The state of a projected LSTM: cell state c with H features, projected hidden state h with P."""
+    """The state of a projected LSTM: cell state c with H features, and projected hidden state h with P."""
 
     c: Float[Array, "*B H"]
     h: Float[Array, "*B P"]
@@ -53,20 +53,21 @@ class ProjectedLSTM(Gated):
        m_t &= \sigma(o) \odot \tanh(N_c(c_t)) \\
        h_t &= N_p(m_t P)
 
-    c has H features; h, which is put out and fed back, has P. The normalizers are :math:`N_x` (site ``input``),
-    :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if they are named, :math:`N_s` (``summed``) and
+    c has H features; h, both output and feedback, has P. The normalizers are :math:`N_x` (site ``input``),
+    :math:`N_h` (``recurrent``), :math:`N_c` (``cell``) and, only if you name them, :math:`N_s` (``summed``) and
     :math:`N_p` (``projection``). The carried c is raw. Without normalizers this is ``torch.nn.LSTM(proj_size=P)``.
 
     Attributes:
       hidden_features: H, the size of c.
       projected_features: P, the size of h and of the outputs.
-      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each that is named.
-      gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
-      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+      norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
+      gate_groups: sizes of consecutive groups of gates (order i f g o) that share statistics: (4,) all, (1, 1, 1, 1)
+        each alone.
+      forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
         added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
-      recurrent_init: initializer of U, drawn for each gate (P, H) apart; a tuple gives one for each gate.
+      recurrent_init: initializer of U. It draws each gate (P, H) separately; a tuple gives one initializer per gate.
       projection_init: initializer of the projection (H, P).
-      carry_dtype: of c; None means at least float32.
+      carry_dtype: dtype of c; None means at least float32.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
@@ -82,8 +83,8 @@ class ProjectedLSTM(Gated):
       ((5, 1, 2), (1, 4))
 
     Notes:
-      The paper has peepholes and, beside the projection that is fed back, room for one that is not; neither is here.
-      It has no normalizers: on c they stand as in the LN-LSTM, on the projection they are a choice of this library.
+      The paper also has peepholes, and optionally a second projection that is not fed back; we have neither. The paper
+      has no normalizers: we normalize c as the LN-LSTM does, and the norm of the projection is our own choice.
 
     Reference:
       H. Sak, A. Senior, F. Beaufays, "Long Short-Term Memory Based Recurrent Neural Network Architectures for Large
@@ -114,11 +115,11 @@ class ProjectedLSTM(Gated):
         return self.projected_features
 
     def site_shapes(self) -> CellNorms:
-        """The features that a normalizer sees at each site."""
+        """The shape of the features that a normalizer sees at each site."""
         return super().site_shapes()._replace(projection=(self.projected_features,))
 
     def carry_features(self) -> dict[str, int]:
-        """The size of each entry of the carry."""
+        """Returns the number of features of each entry of the carry."""
         return {"c": self.hidden_features, "h": self.projected_features}
 
     def draw(self, key: Key, in_features: int) -> ProjectedLSTMParams:
@@ -131,7 +132,7 @@ class ProjectedLSTM(Gated):
         )
 
     def prepare(self, params: ProjectedLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """As for all gates; ``more`` is the projection."""
+        """Prepares all gates; ``more`` is the projection."""
         ready = super().prepare(params, dtype)
         projection = products.ready_kernel(self.sites.projection, (1,), params.projection, dtype or self.dtype)
         return ready._replace(more=Kernel(projection))
@@ -146,7 +147,7 @@ class ProjectedLSTM(Gated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[ProjectedLSTMCarry, Float[Array, "*B P"], CellNorms]:
-        """Gates, cell state, and projected output of one step."""
+        """Computes the gates, the cell state and the projected output of one step."""
         norm, p = self.sites, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = gates.total(ready, norm, self.gate_groups, z_t, a_t, stats_t, where_t)

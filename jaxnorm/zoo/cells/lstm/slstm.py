@@ -1,4 +1,4 @@
-"""The sLSTM: exponential gates with a stabilizer, and heads that do not see one another's past."""
+"""The sLSTM: exponential gates with a stabilizer, and heads that do not see the past of other heads."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ FORGET = 1
 
 
 class SLSTMCarry(NamedTuple):
-    """The state of an sLSTM: cell state c, normalizer n, stabilizer m, hidden state h. n = 0 marks the beginning."""
+    """The state of an sLSTM: cell state c, normalizer n, stabilizer m, hidden state h. n = 0 marks the start."""
 
     c: Float[Array, "*B H"]
     n: Float[Array, "*B H"]
@@ -37,7 +37,7 @@ class SLSTMCarry(NamedTuple):
 
 
 class SLSTMParams(NamedTuple):
-    """The weights of an :class:`SLSTM` with N heads of S = H / N units; gates in the order i f z o."""
+    """The weights of an :class:`SLSTM` with N heads of S = H / N units, and gates in the order i f z o."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "N S 4 S"]
@@ -49,7 +49,7 @@ class SLSTMParams(NamedTuple):
 @final
 @dataclasses.dataclass(frozen=True)
 class SLSTM(Frame):
-    r"""sLSTM of the xLSTM, with normalizers.
+    r"""The sLSTM of xLSTM, with normalizers.
 
     .. math::
        i, f, z, o &= N_s\bigl(N_x(x_t W) + N_h(h_{t-1} R)\bigr) + b \\
@@ -59,30 +59,30 @@ class SLSTM(Frame):
        h_t &= \sigma(o) \odot N_c(c_t / n_t)
 
     with the normalizers :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``), :math:`N_s` (``summed``) and
-    :math:`N_c` (``cell``). R is block-diagonal: the units of a head see what their own head put out. m keeps the
-    exponentials at one or below and cancels from h.
+    :math:`N_c` (``cell``). R is block-diagonal: the units of a head see only the outputs of their own head. m
+    keeps the exponentials at one or below and cancels from h.
 
-    The published block normalizes the outputs of each head after the cell; that is :class:`GroupNorm` with as many
-    groups as heads on the outputs, and no part of the cell.
+    The published block normalizes the outputs of each head after the cell: apply :class:`GroupNorm` with as many groups
+    as heads to the outputs. It is not part of the cell.
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each that is named.
+      norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each site you name.
       heads: N; must divide H.
-      gate_groups: how many consecutive gates (order i f z o) share statistics: (4,) all of them, over all heads,
-        (1, 1, 1, 1) each gate alone.
-      use_bias: whether there is b, added after all norms.
-      forget_bias: initial value of b for the forget gate, a number or an initializer, which is called with the shape
-        (N, S). Without b it is added to the initial bias of the last norm before the gates, if that has one.
+      gate_groups: sizes of the groups of consecutive gates (order i f z o) that share statistics: (4,) pools all of
+        them, over all heads; (1, 1, 1, 1) normalizes each gate alone.
+      use_bias: whether there is a bias b, added after all norms.
+      forget_bias: initial value of b for the forget gate, a number or an initializer, which gets the shape (N, S). If
+        use_bias is False, it is added to the initial bias of the last norm before the gates that has one.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
-      recurrent_init: initializer of R (S, S), in the same way, for each head apart.
+      recurrent_init: initializer of R (S, S), used in the same way, separately for each head.
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
       max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
-      dtype: of the products, of h and of the outputs; None promotes inputs and weights.
-      param_dtype: of the weights.
-      carry_dtype: of c, n and m; None means at least float32. Gates and statistics are computed in at least float32.
+      dtype: dtype of the products, of h and of the outputs; None promotes inputs and weights.
+      param_dtype: dtype of the weights.
+      carry_dtype: dtype of c, n and m; None means at least float32. Gates and statistics are in at least float32.
 
     Raises:
       ValueError: a size is not positive, ``heads`` does not divide H, or a normalizer does not fit a site.
@@ -98,9 +98,9 @@ class SLSTM(Frame):
       ((5, 1, 4), (2, 2, 4, 2))
 
     Notes:
-      The first step is found for each unit of each example by n = 0, so that it comes right after resets and in ragged
-      batches too; the published code asks whether all of n is zero, which is the same at the start of a whole batch.
-      From then on n is at least one: nothing is divided by zero.
+      We detect the first step of each unit and example by n = 0, which is correct after resets and in ragged batches
+      too. The published code tests whether all of n is zero, which is the same at the start of a whole batch. After the
+      first step n is at least one, so nothing divides by zero.
 
     Reference:
       M. Beck, K. Pöppel, M. Spanring, A. Auer, O. Prudnikova, M. Kopp, G. Klambauer, J. Brandstetter, S. Hochreiter,
@@ -154,7 +154,7 @@ class SLSTM(Frame):
     def prepare(self, params: SLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
         """Merges gates with features, gathers biases, centers the input kernel (where that saves a mean) and casts.
 
-        The mean of a product over several heads is that of no kernel in blocks: R stays as it is.
+        R stays uncentered: the mean of a product over several heads does not follow from the kernel of one block.
         """
         target = dtype or self.dtype or params.kernel.dtype
 
@@ -188,7 +188,7 @@ class SLSTM(Frame):
         return gates.project("SLSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
 
     def recur(self, ready: ReadyGates, carry: SLSTMCarry) -> Float[Array, "*B GH"]:
-        """The recurrent product a_t of each head with its own kernel, in at least float32."""
+        """Computes the recurrent product a_t of each head with its own kernel, in at least float32."""
         a_t = products.block_matmul(carry.h, ready.recurrent)
         by_head = a_t.reshape(*a_t.shape[:-1], GATES, -1)  # N heads, G gates, S units
         return jnp.swapaxes(by_head, -3, -2).reshape(*carry.h.shape[:-1], GATES * self.hidden_features)
@@ -203,7 +203,7 @@ class SLSTM(Frame):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[SLSTMCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, stabilizer, cell state, normalizer and output of one step."""
+        """Computes the gates, the stabilizer, the cell state, the normalizer and the output of one step."""
         norm, groups, p = self.sites, self.gate_groups, ready.norm
         s = base.UNKNOWN if stats_t is None else stats_t
         r, m_recurrent = gates.normalize(norm.recurrent, groups, p.recurrent, a_t, s.recurrent, where_t, centered=False)
@@ -215,7 +215,7 @@ class SLSTM(Frame):
         kept = m + log_sigmoid(f)
         m = jnp.where(n == 0, i, jnp.maximum(i, kept))
         i = jnp.exp(i - m)
-        f = jnp.exp(jnp.minimum(kept - m, 0.0))  # above zero at a first step only, where it multiplies nothing
+        f = jnp.exp(jnp.minimum(kept - m, 0.0))  # clipped only at a first step, where c and n are zero
         c = f * c + i * jnp.tanh(z)
         n = f * n + i
         c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c / n, s.cell, where_t)

@@ -1,4 +1,4 @@
-r"""Multiplicative integration: input and recurrent product are multiplied, where other cells add them.
+r"""Multiplicative integration: multiplies input and recurrent product, which other cells add.
 
 .. math:: \alpha \odot N_x(x_t W) \odot N_h(h_{t-1} U) + \beta_1 \odot N_h(h_{t-1} U) + \beta_2 \odot N_x(x_t W) + b
 """
@@ -18,18 +18,18 @@ from jaxnorm.norms.core.moments import statistics_dtype
 
 
 class IntegrationParams(NamedTuple):
-    """The vectors of multiplicative integration; None for a term that is left out."""
+    """The vectors of multiplicative integration; None for an omitted term."""
 
     alpha: Float[Array, "..."]
-    """Of the product of both sides."""
+    """Scales the product of both sides."""
     beta1: Float[Array, "..."] | None
-    """Of the recurrent side."""
+    """Scales the recurrent side."""
     beta2: Float[Array, "..."] | None
-    """Of the input side."""
+    """Scales the input side."""
 
 
 class ReadyIntegration(NamedTuple):
-    """The vectors as a step needs them: in at least float32, gates side by side, the bias among them."""
+    """The vectors prepared for a step: in at least float32, with concatenated gates, including the bias."""
 
     alpha: Float[Array, " GH"]
     beta1: Float[Array, " GH"] | None
@@ -40,7 +40,7 @@ class ReadyIntegration(NamedTuple):
 def fresh(
     shape: tuple[int, ...], alpha: float, beta1: float | None, beta2: float | None, dtype: DTypeLike
 ) -> IntegrationParams:
-    """Vectors that begin with the same number everywhere; None leaves a term out."""
+    """Makes vectors filled with their initial numbers; None omits a term."""
 
     def vector(start: float) -> Array:
         return jnp.full(shape, start, dtype)
@@ -53,7 +53,7 @@ def fresh(
 
 
 def prepare(params: IntegrationParams, bias: Array | None) -> ReadyIntegration:
-    """The vectors for a sequence, from those with separate gates (or without gates)."""
+    """Prepares vectors with separate gates (or without gates) for a sequence."""
 
     def merge(leaf: Array) -> Array:
         return leaf.reshape(-1).astype(statistics_dtype(leaf.dtype))
@@ -63,7 +63,7 @@ def prepare(params: IntegrationParams, bias: Array | None) -> ReadyIntegration:
 
 
 def integrate(w_x: Float[Array, "*B GH"], u_h: Float[Array, "*B GH"], by: ReadyIntegration) -> Float[Array, "*B GH"]:
-    """Both sides brought together, in the dtype of the recurrent one."""
+    """Combines both sides, in the dtype of the recurrent one."""
     w_x = w_x.astype(u_h.dtype)
     total = base.align(by.alpha, u_h) * w_x * u_h
     if by.beta1 is not None:
@@ -83,11 +83,11 @@ def total(
     stats_t: CellNorms | None,
     where_t: Bool[Array, "*B"] | None,
 ) -> tuple[Float[Array, "*B GH"], CellNorms]:
-    """The pre-activations of one step, from the normalized input and the recurrent product; and the moments."""
+    """Computes the pre-activations of one step from normalized input and recurrent product; also the moments."""
     u_h, m_recurrent = gates.normalize_recurrent(ready, sites, groups, a_t, stats_t, where_t)
     return integrate(z_t, base.add_bias(u_h, ready.recurrent_out), by), CellNorms(recurrent=m_recurrent)
 
 
 def prepare_gates(params: Any, sites: CellNorms, groups: tuple[int, ...], dtype: DTypeLike | None) -> ReadyGates:
-    """The weights of gates whose two sides are multiplied: no bias may move from one side to the other."""
+    """Prepares gates with multiplied sides: no bias may move from one side to the other."""
     return gates.prepare(params, sites, groups, dtype, apart=True)

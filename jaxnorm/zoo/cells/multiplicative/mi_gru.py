@@ -1,4 +1,4 @@
-"""Gated recurrent unit with multiplicative integration, with a normalizer at each of its sites."""
+"""Gated recurrent unit with multiplicative integration and a normalizer at each site."""
 
 import dataclasses
 from typing import ClassVar, Literal, final
@@ -38,7 +38,7 @@ class MIGRUParams(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a MIGRU has besides the gates r and z."""
+    """The weights of a MIGRU besides those of the gates r and z."""
 
     candidate: Stage
     by_gates: ReadyIntegration
@@ -50,8 +50,8 @@ class Parts(NamedTuple):
 class MIGRU(Gated):
     r"""Gated recurrent unit with multiplicative integration, and normalizers; the reset gate acts before the product.
 
-    With :math:`M(w, u) = \alpha \odot w \odot u + \beta_1 \odot u + \beta_2 \odot w + b`, where each gate has vectors
-    of its own,
+    With :math:`M(w, u) = \alpha \odot w \odot u + \beta_1 \odot u + \beta_2 \odot w + b`, where each gate has its
+    own vectors,
 
     .. math::
        r &= \sigma\bigl(M_r(N_x(x_t W_r), N_h(h_{t-1} U_r))\bigr) \\
@@ -64,19 +64,19 @@ class MIGRU(Gated):
        \text{"renew":}\quad h_t = (1 - z) \odot h_{t-1} + z \odot n \qquad\qquad
        \text{"keep":}\quad h_t = (1 - z) \odot n + z \odot h_{t-1}
 
-    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``): both sides are normalized first
-    and integrated then.
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``): the cell normalizes both sides
+    and then integrates them.
 
     Attributes:
       hidden_features: H.
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
-      gate_groups: how many consecutive gates (order r z n) share statistics: (2, 1) or (1, 1, 1). Those of n cannot be
-        joint with others: its product needs r.
+      gate_groups: sizes of consecutive groups of gates (order r z n) that share statistics: (2, 1) or (1, 1, 1). The
+        gate n cannot share its statistics, since its product needs r.
       update_gate: whether z renews the old state or keeps it.
       alpha_init: initial value of :math:`\alpha`.
-      beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
-      beta2_init: initial value of :math:`\beta_2`; None leaves the term out. Without both it is the form that the paper
-        calls MI-simple.
+      beta1_init: initial value of :math:`\beta_1`; None omits the term.
+      beta2_init: initial value of :math:`\beta_2`; None omits the term. Without both terms this is the paper's
+        MI-simple.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
@@ -92,8 +92,8 @@ class MIGRU(Gated):
       (5, 1, 2)
 
     Notes:
-      About the initial values and the place of the normalizers see :class:`MIRNN`. Which way z works was not checked
-      against the paper; the other way is the same model with the sign of what leads to z turned.
+      For the initial values and the place of the normalizers see :class:`MIRNN`. We did not check the direction of z
+      against the paper; the other direction is the same model with the sign of the pre-activation of z flipped.
 
     Reference:
       Y. Wu, S. Zhang, Y. Zhang, Y. Bengio, R. Salakhutdinov, "On Multiplicative Integration with Recurrent Neural
@@ -126,7 +126,7 @@ class MIGRU(Gated):
         )
 
     def prepare(self, params: MIGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """As for all gates, but that the two sides stay apart; ``more`` has the rest, as Parts."""
+        """Prepares all gates, with both sides kept separate; ``more`` holds the rest, as Parts."""
         first = 2 * self.hidden_features
         ready = integration.prepare_gates(params, self.sites, self.gate_groups, dtype or self.dtype)
         ready = two_stages.two_stages(ready, first)

@@ -1,4 +1,4 @@
-"""Long short-term memory with multiplicative integration, with a normalizer at each of its sites."""
+"""Long short-term memory with multiplicative integration and a normalizer at each site."""
 
 import dataclasses
 from typing import ClassVar, final
@@ -42,21 +42,22 @@ class MILSTM(Gated):
        c_t &= \sigma(f) \odot c_{t-1} + \sigma(i) \odot \tanh(g) \\
        h_t &= \sigma(o) \odot \tanh(N_c(c_t))
 
-    Every gate has vectors of its own. The normalizers are :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and
-    :math:`N_c` (``cell``): both sides are normalized first and integrated then. The carried c is raw.
+    Every gate has its own vectors. The normalizers are :math:`N_x` (site ``input``), :math:`N_h` (``recurrent``) and
+    :math:`N_c` (``cell``): the cell normalizes both sides and then integrates them. The carried c is raw.
 
     Attributes:
       hidden_features: H.
-      norm: one normalizer for all three sites, or CellNorms(...) with one for each that is named.
-      gate_groups: how many consecutive gates (order i f g o) share statistics: (4,) all, (1, 1, 1, 1) each alone.
-      forget_bias: initial value of b for the forget gate, a number or an initializer; part of the parameter, never
+      norm: one normalizer for all three sites, or CellNorms(...) with one for each site you name.
+      gate_groups: sizes of consecutive groups of gates (order i f g o) that share statistics: (4,) all, (1, 1, 1, 1)
+        each alone.
+      forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
         added at run time.
       alpha_init: initial value of :math:`\alpha`.
-      beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
-      beta2_init: initial value of :math:`\beta_2`; None leaves the term out. Without both it is the form that the paper
-        calls MI-simple.
+      beta1_init: initial value of :math:`\beta_1`; None omits the term.
+      beta2_init: initial value of :math:`\beta_2`; None omits the term. Without both terms this is the paper's
+        MI-simple.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
-      carry_dtype: of c; None means at least float32.
+      carry_dtype: dtype of c; None means at least float32.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
@@ -71,7 +72,7 @@ class MILSTM(Gated):
       (5, 1, 2)
 
     Notes:
-      About the initial values and the place of the normalizers see :class:`MIRNN`.
+      For the initial values and the place of the normalizers see :class:`MIRNN`.
 
     Reference:
       Y. Wu, S. Zhang, Y. Zhang, Y. Bengio, R. Salakhutdinov, "On Multiplicative Integration with Recurrent Neural
@@ -107,7 +108,7 @@ class MILSTM(Gated):
         )
 
     def prepare(self, params: MILSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """As for all gates, but that the two sides stay apart; ``more`` has the vectors of the integration."""
+        """Prepares all gates, with both sides kept separate; ``more`` holds the vectors of the integration."""
         ready = integration.prepare_gates(params, self.sites, self.gate_groups, dtype or self.dtype)
         return ready._replace(more=integration.prepare(params.integration, params.bias))
 
@@ -121,7 +122,7 @@ class MILSTM(Gated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
-        """Integration, gates, cell state and output of one step."""
+        """Computes the integration, the gates, the cell state and the output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         total, measured = integration.total(ready, ready.more, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
         i, f, g, o = jnp.split(total, GATES, axis=-1)

@@ -1,4 +1,4 @@
-"""The simple recurrent network with multiplicative integration, with a normalizer at each of its sites."""
+"""The simple recurrent network with multiplicative integration and a normalizer at each site."""
 
 import dataclasses
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class MIRNNParams(NamedTuple):
 
 
 class ReadyMIRNN(NamedTuple):
-    """The weights as a sequence needs them: kernels centered and cast, the bias among the vectors."""
+    """The weights prepared for a sequence: kernels centered and cast, the bias among the vectors."""
 
     kernel: Float[Array, "I H"]
     recurrent: Kernel
@@ -50,17 +50,17 @@ class MIRNN(NamedActivation, Ungated):
        w &= N_x(x_t W), \qquad u = N_h(h_{t-1} U) \\
        h_t &= \phi(\alpha \odot w \odot u + \beta_1 \odot u + \beta_2 \odot w + b)
 
-    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``): both sides are normalized first
-    and integrated then.
+    with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``): the cell normalizes both sides
+    and then integrates them.
 
     Attributes:
       hidden_features: H.
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       activation: the nonlinearity :math:`\phi`.
       alpha_init: initial value of :math:`\alpha`.
-      beta1_init: initial value of :math:`\beta_1`; None leaves the term out.
-      beta2_init: initial value of :math:`\beta_2`; None leaves the term out. Without both it is the form that the paper
-        calls MI-simple.
+      beta1_init: initial value of :math:`\beta_1`; None omits the term.
+      beta2_init: initial value of :math:`\beta_2`; None omits the term. Without both terms this is the paper's
+        MI-simple.
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
 
@@ -77,8 +77,8 @@ class MIRNN(NamedActivation, Ungated):
       (5, 1, 2)
 
     Notes:
-      In the paper the initial values of the vectors are hyper-parameters of each task; 1, 1/2 and 1/2 are those of
-      public re-implementations. That normalization comes before the integration is also taken from those.
+      In the paper the initial values of the vectors are hyper-parameters of each task. We take 1, 1/2 and 1/2 from
+      public re-implementations, and normalize before the integration as they do.
 
     Reference:
       Y. Wu, S. Zhang, Y. Zhang, Y. Bengio, R. Salakhutdinov, "On Multiplicative Integration with Recurrent Neural
@@ -109,7 +109,7 @@ class MIRNN(NamedActivation, Ungated):
         )
 
     def prepare(self, params: MIRNNParams, dtype: DTypeLike | None = None) -> ReadyMIRNN:
-        """Centers the kernels where that saves a mean, and casts them; gathers the vectors of the integration."""
+        """Centers the kernels where that saves computing a mean, casts them, and gathers the integration vectors."""
         dtype = dtype or self.dtype
         kernel = products.ready_kernel(self.sites.input, (1,), params.kernel, dtype)
         recurrent = products.ready_kernel(self.sites.recurrent, (1,), params.recurrent, dtype)
@@ -130,7 +130,7 @@ class MIRNN(NamedActivation, Ungated):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
-        """Integration, nonlinearity and output of one step."""
+        """Computes the integration, the nonlinearity and the output of one step."""
         s = base.UNKNOWN if stats_t is None else stats_t
         norm = after_centering(self.sites.recurrent)
         u, m_recurrent = base.normalize_features(norm, ready.norm.recurrent, a_t, s.recurrent, where_t)

@@ -1,4 +1,4 @@
-"""What MUT1, MUT2 and MUT3 have in common: three gates, some without one of the two products, each normalized alone."""
+"""The common base of MUT1, MUT2 and MUT3: three gates, each normalized alone, some without one of both products."""
 
 import dataclasses
 from functools import partial
@@ -25,7 +25,7 @@ GATES = "rzn"
 
 
 class MUTParams(NamedTuple):
-    """The weights of a :class:`MUT1`, :class:`MUT2` or :class:`MUT3`; order r z n, without the missing ones."""
+    """The weights of a :class:`MUT1`, :class:`MUT2` or :class:`MUT3`; order r z n, without missing gates."""
 
     kernel: Float[Array, "I X H"]
     recurrent: Float[Array, "H R H"]
@@ -35,20 +35,20 @@ class MUTParams(NamedTuple):
 
 
 class ReadyMUT(NamedTuple):
-    """The weights as a sequence needs them: kernels centered and cast."""
+    """The weights prepared for a sequence: kernels centered and cast."""
 
     kernel: Float[Array, "I XH"]
     recurrent: Kernel
-    """Of the product of h itself."""
+    """The kernel of the product of h itself."""
     later: tuple[Kernel, ...]
-    """Of the products of what a step makes of h, one for each gate."""
+    """The kernels of later products in a step, which multiply functions of h, one for each gate."""
     norm: CellNorms
     bias: Float[Array, " 3H"] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Mutation(Frame):
-    """The common part of the mutations; not a cell itself.
+    """The common base of the mutations; not a cell itself.
 
     Attributes:
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
@@ -62,7 +62,7 @@ class Mutation(Frame):
     recurrent_gates: ClassVar[str] = GATES
     """The gates that have a recurrent product."""
     gates_of_h: ClassVar[int] = 1
-    """How many of them, from the first, multiply h itself."""
+    """The number of leading recurrent gates that multiply h itself."""
 
     @property
     def input_gates(self) -> str:
@@ -70,7 +70,7 @@ class Mutation(Frame):
         return GATES
 
     def site_shapes(self) -> CellNorms:
-        """The gates that have a product there."""
+        """The shape of the gates with a product at each site."""
         hidden = self.hidden_features
         return CellNorms(input=(len(self.input_gates), hidden), recurrent=(len(self.recurrent_gates), hidden))
 
@@ -113,7 +113,7 @@ class Mutation(Frame):
     def project(
         self, ready: ReadyMUT, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """What each gate gets from the input: a normalized product or x itself, plus b, in the compute dtype."""
+        """Computes each gate's input: a normalized product or x itself, plus b, in the compute dtype."""
         products.check_features(f"{type(self).__name__}.project", xs, ready.kernel)
         all_gates = products.matmul(xs, ready.kernel)
         used = None if stats is None else stats.input
@@ -127,11 +127,11 @@ class Mutation(Frame):
         return zs_and_b.astype(ready.kernel.dtype), CellNorms(input=two_stages.stack_moments(*measured, axis=-2))
 
     def input_side(self, gate: str, z: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
-        """What a gate gets from its input product, or from x itself where it has none."""
+        """Maps the input product of a gate, or x itself if it has none, to the gate's input."""
         return z
 
     def recur(self, ready: ReadyMUT, carry: GRUCarry) -> Float[Array, "*B RH"]:
-        """The recurrent product of h itself, in at least float32."""
+        """Computes the recurrent product of h itself, in at least float32."""
         return products.matmul(carry.h, ready.recurrent)
 
     def recurrent_side(
@@ -142,7 +142,7 @@ class Mutation(Frame):
         stats_t: CellNorms | None,
         where_t: Bool[Array, "*B"] | None,
     ) -> tuple[Float[Array, "*B H"], Stats]:
-        """The normalized recurrent product of a gate, and its moments."""
+        """Computes the normalized recurrent product of a gate, and its moments."""
         used = None if stats_t is None else stats_t.recurrent
         k = self.recurrent_gates.index(gate)
         return normalize_gate(self.sites.recurrent, ready.norm.recurrent, k, a_t, used, where_t)

@@ -1,4 +1,4 @@
-"""The three architectures that a search over ten thousand found best, with normalizers on both of their sides."""
+"""The three best architectures of a search over ten thousand, with normalizers on both sides."""
 
 import dataclasses
 from typing import ClassVar, Literal, final
@@ -19,7 +19,7 @@ from jaxnorm.zoo.cells.mutations.base import GATES, Mutation, ReadyMUT
 @final
 @dataclasses.dataclass(frozen=True)
 class MUT1(Mutation):
-    r"""The first mutation: the update gate sees the input alone, the candidate the input without weights.
+    r"""The first mutation: the update gate sees only the input, and the candidate sees the input without weights.
 
     .. math::
        z &= \sigma(N_x(x_t W_z) + b_z) \\
@@ -28,20 +28,21 @@ class MUT1(Mutation):
        h_t &= z \odot n + (1 - z) \odot h_{t-1}
 
     with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``), which see each gate alone.
-    x stands beside h, so I = H; with ``raw_input="projected"`` :math:`\tanh(N_x(x_t W_n))` takes its place.
+    The cell adds x to a vector with H features, so I = H; with ``raw_input="projected"``
+    :math:`\tanh(N_x(x_t W_n))` replaces x.
 
     Attributes:
       hidden_features: H.
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       raw_input: whether the candidate gets x itself, or a product of it.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate that has a
+      kernel_init: initializer of W. It draws each gate (I, H) separately; a tuple gives one for each gate with a
         product (r, z, and n with "projected").
-      recurrent_init: initializer of U, drawn for r and n (H, H) apart; a tuple gives one for each.
+      recurrent_init: initializer of U. It draws r and n (H, H) separately; a tuple gives one for each.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
     Raises:
-      ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site; by ``init`` if the
+      ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site. In ``init``: the
         inputs do not have H features.
 
     Example:
@@ -52,9 +53,9 @@ class MUT1(Mutation):
       (5, 1, 3)
 
     Notes:
-      z multiplies the new candidate, the other way round than in the GRU of the same paper. The equations were compared
-      with a public re-implementation, not with the paper; it has a bias inside of the hyperbolic tangent of a projected
-      x, which is not here. The paper has no normalizers.
+      z multiplies the new candidate, the opposite of the GRU in the same paper. We compared the equations with a public
+      re-implementation, not with the paper. It has a bias inside the hyperbolic tangent of a projected x; we do not.
+      The paper has no normalizers.
 
     Reference:
       R. Jozefowicz, W. Zaremba, I. Sutskever, "An Empirical Exploration of Recurrent Network Architectures", 2015.
@@ -71,11 +72,11 @@ class MUT1(Mutation):
 
     @property
     def input_gates(self) -> str:
-        """The candidate has an input product only if it is asked for."""
+        """The gates with an input product; the candidate only with ``raw_input="projected"``."""
         return "rz" if self.raw_input == "raw" else GATES
 
     def input_side(self, gate: str, z: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
-        """The candidate sees the hyperbolic tangent."""
+        """Applies the hyperbolic tangent to the candidate's input."""
         return jnp.tanh(z) if gate == "n" else z
 
     def step(
@@ -114,15 +115,16 @@ class MUT2(Mutation):
        h_t &= z \odot n + (1 - z) \odot h_{t-1}
 
     with the normalizers :math:`N_x` (site ``input``) and :math:`N_h` (``recurrent``), which see each gate alone.
-    x stands beside h, so I = H; with ``raw_input="projected"`` :math:`N_x(x_t W_r)` takes its place.
+    The cell adds x to a vector with H features, so I = H; with ``raw_input="projected"`` :math:`N_x(x_t W_r)`
+    replaces x.
 
     Attributes:
       hidden_features: H.
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       raw_input: whether the reset gate gets x itself, or a product of it.
-      kernel_init: initializer of W, drawn for each gate (I, H) apart; a tuple gives one for each gate that has a
+      kernel_init: initializer of W. It draws each gate (I, H) separately; a tuple gives one for each gate with a
         product (z, n, and before them r with "projected").
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each (r, z, n).
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one for each (r, z, n).
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
@@ -155,7 +157,7 @@ class MUT2(Mutation):
 
     @property
     def input_gates(self) -> str:
-        """The reset gate has an input product only if it is asked for."""
+        """The gates with an input product; the reset gate only with ``raw_input="projected"``."""
         return "zn" if self.raw_input == "raw" else GATES
 
     def step(
@@ -197,7 +199,7 @@ class MUT3(Mutation):
     Attributes:
       hidden_features: H.
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
-      recurrent_init: initializer of U, drawn for each gate (H, H) apart; a tuple gives one for each (r, z, n).
+      recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one for each (r, z, n).
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
 
@@ -212,7 +214,7 @@ class MUT3(Mutation):
       (5, 1, 2)
 
     Notes:
-      As for :class:`MUT1`. Three products follow each other in a step.
+      As for :class:`MUT1`. A step computes three products in sequence.
 
     Reference:
       R. Jozefowicz, W. Zaremba, I. Sutskever, "An Empirical Exploration of Recurrent Network Architectures", 2015.
@@ -228,7 +230,7 @@ class MUT3(Mutation):
         where_t: Bool[Array, "*B"] | None,
         key_t: Key | None,
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
-        """Gates, two more products, and output of one step."""
+        """Computes the gates, two more products and the output of one step."""
         r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
         h = carry.h.astype(a_t.dtype)
         z_h, m_z = self.recurrent_side(ready, "z", products.matmul(jnp.tanh(h), ready.later[0]), stats_t, where_t)
