@@ -1,4 +1,4 @@
-"""What normalization does, measured and in closed form: invariances, Fisher metrics, activations through time."""
+"""Analyzes normalization, by measurement and in closed form: invariances, Fisher metrics, activations through time."""
 
 from jaxnorm.analysis.activations import ActivationStatistics as ActivationStatistics
 from jaxnorm.analysis.activations import activation_statistics as activation_statistics

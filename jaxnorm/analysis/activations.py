@@ -19,16 +19,16 @@ from jaxnorm.norms.core.moments import full_mask, statistics_dtype
 
 
 class ActivationStatistics(NamedTuple):
-    """What :func:`activation_statistics` gives; time comes first everywhere, whatever the layout of the inputs."""
+    """The result of :func:`activation_statistics`; time is the first axis, whatever the layout of the inputs."""
 
     outputs: Float[Array, "T P"]
-    """Percentiles of the outputs of each step, over the real examples and all features."""
+    """Percentiles of the outputs at each step, over the real examples and all features."""
     carry: PyTree
-    """The same of every entry of the carry after each step: a carry with entries (T, P)."""
+    """The same for every entry of the carry after each step: a carry with entries (T, P)."""
     gradient_norms: Float[Array, "T *B"] | tuple[()]
-    """The norm of dL/dh at each step and example, zero at masked steps; () without a loss."""
+    """The norm of dL/dh at each step and example; zero at masked steps, () without a loss."""
     real: Int[Array, " T"]
-    """Number of real examples at each step; where it is zero, so are the percentiles."""
+    """Number of real examples at each step; if it is zero, so are the percentiles."""
 
 
 def percentiles(
@@ -38,19 +38,19 @@ def percentiles(
     axis: Axis | None = None,
     where: Bool[Array, "..."] | None = None,
 ) -> Float[Array, "... P"]:
-    """Percentiles of the real elements along some axes, linearly interpolated.
+    """Computes percentiles of the real elements along some axes, with linear interpolation.
 
-    Called on the activations of a layer once every some training steps, with the levels 15, 50 and 85, it gives the
-    curves of figure 1 of the batch normalization paper.
+    Call it on the activations of a layer every few training steps, with the levels 15, 50 and 85, to get the curves of
+    figure 1 of the batch normalization paper.
 
     Args:
       x: data.
       levels: P numbers in [0, 100].
-      axis: the axes over which percentiles are taken; None means all.
-      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included.
+      axis: the axes to take percentiles over; None means all.
+      where: True on real data, broadcastable to ``x``. Masked elements may hold anything, even NaN.
 
     Returns:
-      The percentiles on a last axis, after the axes that are kept, in at least float32; zeros where no element is real.
+      The percentiles on a last axis, after the remaining axes, in at least float32; zeros where no element is real.
 
     Raises:
       TypeError: ``x`` is not floating, or ``where`` not boolean.
@@ -78,7 +78,7 @@ def percentiles(
     dtype = statistics_dtype(x.dtype)
     if not shape[-1]:
         return jnp.zeros((*shape[:-1], len(levels)), dtype)
-    # What is masked sorts to the end, behind the count.
+    # Masked elements sort to the end, beyond the count.
     ordered = jnp.sort(jnp.where(real, x.astype(dtype), jnp.asarray(jnp.inf, dtype)), axis=-1)
     last = (jnp.sum(real, axis=-1, keepdims=True, dtype=jnp.int32) - 1).astype(dtype)
     place = jnp.maximum(last, jnp.zeros((), dtype)) * (jnp.asarray(levels, dtype) / 100.0).reshape(
@@ -87,7 +87,7 @@ def percentiles(
     below, above = (round_(place).astype(jnp.int32) for round_ in (jnp.floor, jnp.ceil))
     low, high = (jnp.take_along_axis(ordered, index, axis=-1) for index in (below, above))
     between = place - jnp.floor(place)
-    # Where both are the same place nothing is interpolated, so that an infinite element stays what it is.
+    # If both are the same place, do not interpolate: an infinite element would give NaN.
     value = jnp.where(below == above, low, low * (1.0 - between) + high * between)
     return jnp.where(last >= 0, value, jnp.zeros((), dtype))
 
@@ -108,28 +108,29 @@ def activation_statistics(
     reverse: bool = False,
     time_axis: int = 0,
 ) -> ActivationStatistics:
-    r"""Runs a cell as :func:`jaxnorm.unroll` does, and says how its activations and gradients fare through time.
+    r"""Runs a cell as :func:`jaxnorm.unroll` does, and measures its activations and gradients through time.
 
-    For each step: percentiles of the outputs and of every entry of the carry, and for each example the norm
+    For each step it computes percentiles of the outputs and of every entry of the carry, and for each example the norm
 
     .. math:: \Bigl\| \frac{dL}{dh_t} \Bigr\|_2
 
-    of the total derivative of a loss by the hidden state, on all ways: through the output of the step and through all
-    later steps. It is the derivative by a perturbation of size zero that is added to h of the carry and to the output.
+    of the total derivative of a loss with respect to the hidden state, along all paths: through the output of the step
+    and through all later steps. This is the derivative with respect to a zero perturbation of both h in the carry and
+    the output.
 
     Args:
       cell: a cell spec. With a loss its carry must have an entry ``h`` that is also its output, as in all cells here.
       params: its weights.
       xs: inputs (T, \*B, I), laid out as for ``unroll``.
-      loss: a scalar function of what ``unroll`` returns; None for no gradients.
-      levels: which percentiles, P numbers in [0, 100].
-      carry: see ``unroll``, and so for all that follow.
+      loss: a scalar function of the result of ``unroll``; None computes no gradients.
+      levels: the percentiles, P numbers in [0, 100].
+      carry: see ``unroll``, as for all arguments below.
       lengths: real steps of each example.
       where: True on real steps.
-      reset: True where the carry is replaced.
+      reset: True replaces the carry by the initial one.
       stats: running statistics to normalize with; None measures.
       key: randomness for cells that need it.
-      reverse: runs from the last step to the first. Everything stays at the places of the inputs.
+      reverse: runs from the last step to the first. All results keep the positions of the inputs.
       time_axis: the axis of time in ``xs``, ``where`` and ``reset``.
 
     Returns:
@@ -150,7 +151,7 @@ def activation_statistics(
       ((5, 3), (5, 3), (5, 2))
 
     Notes:
-      A pure function; under ``jit`` make ``cell``, ``loss`` and ``levels`` static. It keeps the carries of all steps.
+      A pure function; under ``jit`` make ``cell``, ``loss`` and ``levels`` static. It stores the carries of all steps.
 
     Reference:
       S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, figure 1, which shows percentiles through
@@ -167,7 +168,7 @@ def activation_statistics(
         result: Unrolled = unroll(cell, params, xs, reverse=reverse, time_axis=time_axis, **options)
         return result
 
-    plain = jax.eval_shape(partial(run, cell), params, xs, options)  # finds what is wrong with the arguments, too
+    plain = jax.eval_shape(partial(run, cell), params, xs, options)  # also checks the arguments
     state = plain.carry.carry if isinstance(plain.carry, CountedCarry) else plain.carry
     (time,) = _validate.axes(name, time_axis, xs.ndim)
     batch_shape = xs.shape[:time] + xs.shape[time + 1 : -1]
@@ -206,13 +207,13 @@ def activation_statistics(
 
 
 def _real(steps: int, batch_shape: tuple[int, ...], where: Array | None, lengths: Array | None) -> Array:
-    """True at real steps, time first."""
+    """Marks real steps with True, time first."""
     real = jnp.ones((steps, *batch_shape), bool) if where is None else where
     return real if lengths is None else real & real_steps(clip_lengths(lengths, steps), steps)
 
 
 def _unpack(recorded: Array, width: int, state: Any, batch_axes: int) -> tuple[Array, Any]:
-    """The outputs, and the entries of the carry, of every step; each entry with its features on one axis."""
+    """Splits the record into outputs and carry entries of every step; each entry has its features on one axis."""
     leaves, structure = jax.tree.flatten(state)
     entries, low = [], width
     for leaf in leaves:
@@ -224,7 +225,7 @@ def _unpack(recorded: Array, width: int, state: Any, batch_axes: int) -> tuple[A
 
 @dataclasses.dataclass(frozen=True)
 class _Recording:
-    """A cell whose inputs end in a perturbation of h (or in nothing), and whose outputs end in the new carry."""
+    """A cell that reads a perturbation of h from the end of its inputs, and appends its carry to its outputs."""
 
     cell: Cell
     dtype: DTypeLike
@@ -290,6 +291,6 @@ class _Recording:
 
 
 def _side_by_side(parts: list[Array]) -> Array:
-    """Arrays one after the other on the last axis, in a dtype that holds them all."""
+    """Concatenates arrays on the last axis, in a dtype that holds them all."""
     dtype = max((statistics_dtype(part.dtype) for part in parts), key=lambda dtype: dtype.itemsize)
     return jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)

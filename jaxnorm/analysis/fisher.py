@@ -1,8 +1,8 @@
 r"""The Fisher metric of a normalized generalized linear model, in closed form and by automatic differentiation.
 
-The model has H outputs z, of which each y_i has a distribution of an exponential family with natural parameter z_i (of
-all z together, where the family is categorical); without normalization z = a + b with a = x W, with it
-z = g (a - mu) / s + b. The distance of two models is ds^2 = KL ~ 1/2 d^T F d for a small change d of the parameters.
+The model has H outputs. Each y_i follows an exponential family with natural parameter z_i (the categorical family
+takes all z together). Without normalization z = a + b with a = x W; with it z = g (a - mu) / s + b. The distance of two
+models is ds^2 = KL ~ 1/2 d^T F d for a small change d of the parameters.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def fisher_metric(
     family: Family = "gaussian",
     dispersion: float = 1.0,
 ) -> Float[Array, "D D"]:
-    r"""The Fisher metric of any model, by automatic differentiation.
+    r"""Computes the Fisher metric of any model, by automatic differentiation.
 
     .. math:: F = \frac1{\phi^2} E_x\Bigl[ \frac{\partial z}{\partial \theta}^T \mathrm{Cov}[y | x]
        \frac{\partial z}{\partial \theta} \Bigr]
@@ -73,7 +73,7 @@ def fisher_metric(
 def glm_fisher(
     params: GLMParams, xs: Float[Array, "N I"], *, family: Family = "gaussian", dispersion: float = 1.0
 ) -> Float[Array, "H I+1 H I+1"]:
-    r"""The Fisher metric of a generalized linear model without normalization.
+    r"""Computes the Fisher metric of a generalized linear model without normalization.
 
     .. math:: F = E_x\Bigl[ \frac{\mathrm{Cov}[y | x]}{\phi^2} \otimes
        \begin{pmatrix} x x^T & x \\ x^T & 1 \end{pmatrix} \Bigr]
@@ -110,15 +110,15 @@ def glm_fisher(
 def normalized_glm_fisher(
     params: GLMParams, xs: Float[Array, "N I"], *, norm: Kind, family: Family = "gaussian", dispersion: float = 1.0
 ) -> Float[Array, "H I+2 H I+2"]:
-    r"""The Fisher metric of a normalized generalized linear model, by the block formula of the paper.
+    r"""Computes the Fisher metric of a normalized generalized linear model, by the block formula of the paper.
 
     .. math::
        \bar F_{ij} = E_x\Bigl[ \frac{\mathrm{Cov}[y_i, y_j | x]}{\phi^2} u_i u_j^T \Bigr], \qquad
        u_i = \Bigl( \frac{g_i \chi_i}{s_i}, \; 1, \; \frac{a_i - \mu_i}{s_i} \Bigr)
 
     over the parameters :math:`(w_i, b_i, g_i)`, with :math:`\chi` of :func:`effective_inputs`. It is exact for weight
-    and batch normalization. In layer normalization the statistics of an output hang on the weights of all outputs,
-    which the formula leaves out: :func:`layer_norm_glm_fisher` has them.
+    and batch normalization. In layer normalization the statistics of an output depend on the weights of all outputs.
+    The formula omits this; :func:`layer_norm_glm_fisher` includes it.
 
     Args:
       params: ``GLMParams(kernel, bias, gain)``.
@@ -144,9 +144,9 @@ def normalized_glm_fisher(
       (2.5, 0.625)
 
     Notes:
-      The implicit reduction of the learning rate: the output does not change where :math:`w_i`, and with it
-      :math:`s_i`, doubles, and the block (i, i) of the weights becomes a quarter, the blocks with other outputs a half.
-      (The paper's text says a half of the curvature along :math:`w_i`.)
+      The implicit reduction of the learning rate: if :math:`w_i` doubles, so does :math:`s_i`, and the output does not
+      change. The block (i, i) of the weights falls to a quarter, the blocks with other outputs to a half. (The paper's
+      text says a half of the curvature along :math:`w_i`.)
 
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eqs. 12 and 13, section 5.2.2.
@@ -163,15 +163,15 @@ def normalized_glm_fisher(
 def layer_norm_glm_fisher(
     params: GLMParams, xs: Float[Array, "N I"], *, family: Family = "gaussian", dispersion: float = 1.0
 ) -> Float[Array, "H I+2 H I+2"]:
-    r"""The Fisher metric of a layer-normalized generalized linear model, exactly.
+    r"""Computes the exact Fisher metric of a layer-normalized generalized linear model.
 
     .. math::
        F = E_x\Bigl[ \frac{J^T \mathrm{Cov}[y | x] J}{\phi^2} \otimes x x^T \Bigr], \qquad
        J = \mathrm{diag}(g) \frac1s \Bigl( I - \frac{1 1^T}{H} - \frac{\hat a \hat a^T}{H} \Bigr)
 
-    for the weights, J being the derivative of z by a, and likewise with the unit vectors and :math:`\hat a_i` for
-    biases and gains. Other than the block formula of the paper (:func:`normalized_glm_fisher`) it has the derivatives
-    of the statistics by the weights of all outputs.
+    for the weights, where J is the derivative of z with respect to a, and likewise with the unit vectors and
+    :math:`\hat a_i` for biases and gains. Unlike the block formula of the paper (:func:`normalized_glm_fisher`), it
+    includes the derivatives of the statistics with respect to the weights of all outputs.
 
     Args:
       params: ``GLMParams(kernel, bias, gain)``.
@@ -195,7 +195,7 @@ def layer_norm_glm_fisher(
       True
 
     Notes:
-      A case whose summed inputs are all equal counts as normalized to zero.
+      If the summed inputs of a case are all equal, they count as normalized to zero.
     """
     where = "layer_norm_glm_fisher"
     gain = check_shapes(where, params, xs, gain=True)
@@ -220,31 +220,31 @@ def gain_metric(
     dispersion: float = 1.0,
     unit_variance: bool = False,
 ) -> Float[Array, "H H"]:
-    r"""The metric along the gains: how far a model moves when only its gains change.
+    r"""Computes the metric along the gains: how far a model moves if only its gains change.
 
     .. math::
        ds^2 = \tfrac12 \delta_g^T G \delta_g, \qquad
        G_{ij} = \frac1{\phi^2} E_x\bigl[ \mathrm{Cov}[y_i, y_j | x] \, \hat a_i \hat a_j \bigr]
 
-    with :math:`\hat a = (a - \mu) / s`. With ``norm="none"`` it is the metric of an ordinary model along the lengths of
-    its weights (a gain's change laid along :math:`w_i / |w_i|`), where :math:`\hat a_i = a_i / |w_i|`. The metrics of
-    batch and layer normalization do not change when x is rescaled; those of the others grow with :math:`|x|^2`.
+    with :math:`\hat a = (a - \mu) / s`. With ``norm="none"`` it is the metric of an ordinary model along the norms of
+    its weights (a gain changes :math:`w_i` along :math:`w_i / |w_i|`), where :math:`\hat a_i = a_i / |w_i|`. The
+    metrics of batch and layer normalization do not change if x is rescaled; the others grow with :math:`|x|^2`.
 
     Args:
       params: ``GLMParams(kernel, bias, gain)``, without a gain for ``norm="none"``.
       xs: N cases: the expectation, and the statistics of batch normalization, are over them.
-      norm: weight, batch, layer normalization, or none.
+      norm: weight, batch or layer normalization, or none.
       family: the distribution of the outputs.
       dispersion: :math:`\phi`, the variance of Gaussian outputs; 1 for the other families.
-      unit_variance: for batch normalization, the formula as the paper prints it, which puts one in the place of
-        :math:`\hat a_i \hat a_j`: exact on the diagonal where the covariance does not hang on x (Gaussian outputs).
+      unit_variance: for batch normalization, whether to use the formula as printed in the paper, with one in place of
+        :math:`\hat a_i \hat a_j`: exact on the diagonal if the covariance does not depend on x (Gaussian outputs).
 
     Returns:
       The matrix G.
 
     Raises:
-      ValueError: a gain where there is none or none where there is one, shapes that do not fit, ``unit_variance``
-        without batch normalization, or a wrong word or dispersion.
+      ValueError: the gain is missing or must be None, shapes do not fit, ``unit_variance`` comes without batch
+        normalization, or a word or the dispersion is wrong.
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A generalized linear model, ordinary or normalized: its parameters, its outputs' covariance, its summed inputs."""
+"""A generalized linear model, ordinary or normalized: parameters, covariance of the outputs, summed inputs."""
 
 from typing import Literal, TypeAlias
 
@@ -16,7 +16,7 @@ KINDS = ("weight", "batch", "layer")
 
 
 class GLMParams(NamedTuple):
-    """The parameters of a generalized linear model; ``gain`` is None where nothing is normalized."""
+    """The parameters of a generalized linear model; ``gain`` is None without normalization."""
 
     kernel: Float[Array, "I H"]
     bias: Float[Array, " H"]
@@ -35,7 +35,7 @@ class SummedInputs(NamedTuple):
 def output_covariance(
     z: Float[Array, "N H"], *, family: Family = "gaussian", dispersion: float = 1.0
 ) -> Float[Array, "N H H"]:
-    r"""The covariance of the outputs of a model for each case.
+    r"""Computes the covariance of the outputs of a model for each case.
 
     .. math:: \mathrm{Cov}[y | x] = \phi I, \qquad \mathrm{diag}(p (1 - p)), \qquad \mathrm{diag}(p) - p p^T
 
@@ -51,7 +51,7 @@ def output_covariance(
       A covariance matrix for each case.
 
     Raises:
-      ValueError: an unknown family, or a dispersion that is not positive, or not one where the family has none.
+      ValueError: an unknown family, a dispersion that is not positive, or one other than 1 for a family without it.
 
     Example:
       >>> import jax.numpy as jnp
@@ -70,7 +70,7 @@ def output_covariance(
 
 
 def effective_inputs(kernel: Float[Array, "I H"], xs: Float[Array, "N I"], *, norm: Kind) -> Float[Array, "N H I"]:
-    r"""What the normalization leaves of the inputs in the derivative by the weights: chi of the paper.
+    r"""Computes the effective inputs in the derivative of a normalized model with respect to its weights: chi.
 
     .. math::
        \chi_i = x - \frac{\partial \mu_i}{\partial w_i} - \frac{a_i - \mu_i}{s_i} \frac{\partial s_i}{\partial w_i}
@@ -86,7 +86,7 @@ def effective_inputs(kernel: Float[Array, "I H"], xs: Float[Array, "N I"], *, no
     Args:
       kernel: W, with a column for each output.
       xs: N cases; they are the population behind the statistics of batch normalization.
-      norm: weight, batch or layer normalization, with no epsilon.
+      norm: weight, batch or layer normalization, without epsilon.
 
     Returns:
       One vector for each case and output. An output without spread (s = 0) counts as normalized to zero.
@@ -118,7 +118,7 @@ def effective_inputs(kernel: Float[Array, "I H"], xs: Float[Array, "N I"], *, no
 
 
 def summed_inputs(caller: str, kernel: Array, xs: Array, norm: str) -> SummedInputs:
-    """The normalized summed inputs, and one over what they were divided by."""
+    """Computes the normalized summed inputs, and the reciprocal of their divisor."""
     _validate.choice(caller, "norm", norm, KINDS)
     a = xs @ kernel
     if norm == "weight":

@@ -1,4 +1,4 @@
-"""What a normalized layer does not notice about its weights and data, measured."""
+"""Measures the changes of weights and data that leave the output of a normalized layer unchanged."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,12 +17,12 @@ LayerFunction = Callable[[Float[Array, "I F"], Float[Array, "..."]], Float[Array
 
 
 class PerChange(NamedTuple):
-    """One thing (a number, an answer, a title) for each change of weights and data, in the order of Table 1."""
+    """One entry (a number, an answer, a title) for each change of weights and data, in the order of Table 1."""
 
     weight_matrix_rescaling: Any
     """W becomes d W."""
     weight_matrix_recentering: Any
-    """W becomes W + v 1^T: the same vector is added to the incoming weights of every unit."""
+    """W becomes W + v 1^T, which adds the same vector to the incoming weights of every unit."""
     weight_vector_rescaling: Any
     """The incoming weights of one unit become d times as large."""
     dataset_rescaling: Any
@@ -45,9 +45,9 @@ TITLES = PerChange(
 
 
 class Invariances(NamedTuple):
-    """What :func:`invariances` measured; it prints as a table.
+    """The result of :func:`invariances`; it prints as a table.
 
-    ``violation`` is the largest change of an output, in units of the largest output; ``tolerance`` is the bound below
+    ``violation`` is the largest change of an output, relative to the largest output; ``tolerance`` is the bound up to
     which a layer counts as invariant.
     """
 
@@ -81,25 +81,24 @@ def invariances(
 
     .. math:: \frac{\max |y' - y|}{\max |y|}, \qquad y = N(x W), \qquad y' = N(x' W')
 
-    with one change of :math:`W` or :math:`x` at a time (see :class:`PerChange`), d being ``factor``.
+    with one change of :math:`W` or :math:`x` at a time (see :class:`PerChange`), where d is ``factor``.
 
     Args:
-      layer: a normalizer, which acts on the products x W as in training, with fresh weights; or any function
-        ``(kernel, xs) -> ys``, which acts on kernel (I, F) and inputs (\*B, I) itself (weight normalization).
+      layer: a normalizer, which normalizes the products x W as in training, with fresh weights; or any function
+        ``(kernel, xs) -> ys`` of kernel (I, F) and inputs (\*B, I), for example for weight normalization.
       in_features: I.
       out_features: F.
-      batch_shape: \*B. The first axis counts training cases, of which a single one is rescaled; further axes are
-        positions, which instance normalization cannot do without.
-      factor: d, positive. An epsilon shows where the variance of the products is not large beside it, for example
-        with ``factor=1e-3``.
+      batch_shape: \*B. The first axis counts training cases, and one change rescales a single case; further axes are
+        positions, which instance normalization needs.
+      factor: d, positive. The effect of epsilon shows if the variance of the products is not large compared with it,
+        for example with ``factor=1e-3``.
       tolerance: violations up to it count as none.
-      settle: how often a normalizer that looks at its running statistics in training is trained, for each change
-        anew, before its output is taken, so that they have followed the data; without effect on all others.
-      key: draws weights and data; None for a fixed one.
+      settle: for a normalizer that reads its running statistics in training, the number of training calls before the
+        measured one, separately for each change, so that the statistics follow the data. No effect on others.
+      key: draws weights and data; None takes a fixed key.
 
     Returns:
-      Invariances(violation, tolerance), numbers outside of JAX; ``.holds`` says yes or no, and printing it gives a
-      table.
+      Invariances(violation, tolerance), as Python numbers; ``.holds`` has the answers, and printing gives a table.
 
     Raises:
       TypeError: ``layer`` is neither a normalizer nor a function, or a size is not an integer.
@@ -119,8 +118,8 @@ def invariances(
       | single training case re-scaling | yes |
 
     Notes:
-      Computed in the default floating dtype of JAX: float64 where that is enabled. A layer whose outputs are all zero
-      counts as invariant.
+      It computes in the default floating dtype of JAX: float64 if enabled. A layer with only zero outputs counts as
+      invariant.
 
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, section 5.1 and Table 1.
@@ -159,10 +158,10 @@ def invariances(
 
 
 def invariance_table(rows: Mapping[str, Invariances]) -> str:
-    """Lays the answers for several layers side by side, as Table 1 does (with a column for each layer).
+    """Puts the answers for several layers side by side, as Table 1 does (with a column for each layer).
 
     Args:
-      rows: what was measured for each layer, by name.
+      rows: the measurements of each layer, keyed by name.
 
     Returns:
       A table in Markdown with yes and no.
@@ -185,7 +184,7 @@ def invariance_table(rows: Mapping[str, Invariances]) -> str:
 
 
 def yes_or_no(holds: bool) -> str:
-    """The word in a table."""
+    """Returns the word for a table."""
     return "yes" if holds else "no"
 
 
@@ -197,7 +196,7 @@ def _table(head: tuple[str, ...], rows: Any) -> str:
 def _changes(
     key: Array, kernel_shape: tuple[int, ...], inputs_shape: tuple[int, ...], factor: float, dtype: DType
 ) -> tuple[Array, Array]:
-    """Kernels and inputs: first as drawn, then with each change; stacked."""
+    """Stacks kernels and inputs: first the originals, then one entry for each change."""
     draws = iter(jax.random.split(key, 4))
 
     def normal(*shape: int) -> Array:
@@ -218,7 +217,7 @@ def _changes(
 
 
 def _train(norm: Normalizer, kernels: Array, inputs: Array, settle: int) -> Array:
-    """The outputs of a normalizer in training, once its running statistics have followed each change."""
+    """Computes the training outputs of a normalizer after its running statistics have followed each change."""
     shape = (*inputs.shape[1:-1], kernels.shape[-1])
     features = norm.param_shape(shape)
     params = norm.init(features, kernels.dtype)

@@ -1,4 +1,4 @@
-"""Pictures of what the analysis measures; matplotlib is imported when one is asked for."""
+"""Plots of the analysis; they import matplotlib on use."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,20 +13,20 @@ def plot_activation_statistics(
 ) -> Any:
     """Draws the percentiles of the outputs and of each entry of the carry, and the gradient norms, against the step.
 
-    The outermost two levels bound a band, those between are lines. Of the gradient norms the mean over the real
-    examples of each step is drawn, on a logarithmic axis. Steps without a real example are left out.
+    The two outermost levels bound a band; the levels between are lines. The gradient norms appear as their mean over
+    the real examples of each step, on a logarithmic axis. Steps without a real example are omitted.
 
     Args:
       statistics: from :func:`activation_statistics`.
-      levels: the levels with which it was called.
+      levels: the levels of that call.
       title: a line above the picture.
 
     Returns:
-      A matplotlib Figure, which belongs to no window: ``figure.savefig("activations.png")``.
+      A matplotlib Figure without a window: ``figure.savefig("activations.png")``.
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: ``levels`` are not as many as there are percentiles.
+      ValueError: the number of ``levels`` differs from the number of percentiles.
 
     Example:
       >>> import jax, jax.numpy as jnp

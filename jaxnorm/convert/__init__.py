@@ -1,7 +1,7 @@
-"""Weights from and to other libraries, one module a library, with the same two verbs in each.
+"""Converts weights from and to other libraries: one module per library, each with the same two functions.
 
-``load`` returns :class:`Imported`; ``export`` gives the arrays of the other library, or fills one of its live objects
-where it has nothing else. No module imports the library that it is named after, but where a live object needs it.
+``load`` returns :class:`Imported`. ``export`` returns the arrays of the other library, or fills one of its live objects
+if it has no other form. A module imports the library of its name only if a live object needs it.
 """
 
 from jaxnorm.convert import cudnn as cudnn

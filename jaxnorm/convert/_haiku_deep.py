@@ -1,4 +1,4 @@
-"""Cores of Haiku one upon the other: in which order those with skip connections see their inputs."""
+"""Stacked cores of Haiku: converts the input order of cores with skip connections."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from jaxnorm.convert.shared.base import Imported
 
 
 def join(caller: str, layers: Sequence[Imported], skip_connections: bool) -> Imported:
-    """Cells read one by one as those of a stack; the rows of kernels are put in its order of inputs."""
+    """Joins cells to a stack and permutes the rows of kernels to the stack's order of inputs."""
     specs = tuple(layer.spec for layer in layers)
     params = [layer.params for layer in layers]
     _check(caller, specs, params, skip_connections)
@@ -22,7 +22,7 @@ def join(caller: str, layers: Sequence[Imported], skip_connections: bool) -> Imp
 
 
 def split(caller: str, specs: tuple[Any, ...], params: Any, skip_connections: bool) -> list[Any]:
-    """The weights of the cells of a stack, with the rows of kernels in Haiku's order of inputs."""
+    """Returns the weights of each cell of a stack, with the rows of kernels in Haiku's order of inputs."""
     if not isinstance(params, list | tuple) or len(params) != len(specs):
         raise ValueError(f"{caller}: spec has {len(specs)} cells; params must have one entry for each of them.")
     _check(caller, specs, params, skip_connections)
@@ -33,7 +33,7 @@ def split(caller: str, specs: tuple[Any, ...], params: Any, skip_connections: bo
 
 
 def default_names(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names that Haiku gives modules of these classes: the second of a kind gets a number."""
+    """Returns the names that Haiku gives modules of these classes: from the second of a class on with a number."""
     seen: dict[str, int] = {}
     names = []
     for kind in classes:
@@ -44,12 +44,12 @@ def default_names(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _move(params: Any, first: int) -> Any:
-    """The weights with the first rows of the input kernel moved behind the others."""
+    """Moves the first rows of the input kernel behind the others."""
     return params._replace(kernel=jnp.concatenate([params.kernel[first:], params.kernel[:first]]))
 
 
 def _check(caller: str, specs: Sequence[Any], params: Sequence[Any], skip_connections: bool) -> None:
-    """Raises unless every cell takes as many features as there are below it."""
+    """Raises unless every cell takes the number of features that the layers below provide."""
     inputs = params[0].kernel.shape[0]
     for number in range(1, len(specs)):
         below, rows = specs[number - 1].out_features, params[number].kernel.shape[0]

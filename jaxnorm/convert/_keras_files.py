@@ -1,4 +1,4 @@
-"""Files of Keras: layers out of ``.keras`` archives, arrays by path out of HDF5 files."""
+"""Reads files of Keras: layers from ``.keras`` archives, arrays by path from HDF5 files."""
 
 import io
 import itertools
@@ -17,11 +17,11 @@ from jaxnorm.convert.shared.files import check_file, reading
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 LARGEST_RATIO = 1032
-"""By how much the filters of HDF5 can compress."""
+"""The largest compression ratio of the HDF5 filters."""
 
 
 class KerasLayer(NamedTuple):
-    """A layer as a file of Keras has it: class and options (None in files of weights), arrays by path."""
+    """A layer in a file of Keras: class and options (None in files of weights), arrays by path."""
 
     kind: str | None
     config: dict[str, Any]
@@ -29,7 +29,7 @@ class KerasLayer(NamedTuple):
 
 
 def read_keras(caller: str, path: str | os.PathLike[str], layer: str | None) -> KerasLayer:
-    """One layer of a ``.keras`` or ``.weights.h5`` file, chosen by its name in the model or its path in the file."""
+    """Reads one layer of a ``.keras`` or ``.weights.h5`` file, by its name in the model or its path in the file."""
     name = os.fspath(path)
     if not name.endswith((".keras", ".h5", ".hdf5")):
         raise ValueError(f"{caller} is neither a .keras nor a .weights.h5 file.")
@@ -57,7 +57,7 @@ def read_keras(caller: str, path: str | os.PathLike[str], layer: str | None) -> 
 
 
 def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bytes]:
-    """The configurations of all layers, and the file of weights; the checksums of the archive are compared."""
+    """Reads the configurations of all layers and the file of weights; zipfile verifies the checksums."""
     with zipfile.ZipFile(path) as archive:
         missing = [name for name in (CONFIG, WEIGHTS) if name not in archive.namelist()]
         if missing:
@@ -69,7 +69,7 @@ def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[
 
 
 def _read_layer(caller: str, file: Any, layer: str | None, size: int) -> tuple[str, dict[str, Host]]:
-    """The name of one layer, and its arrays by their path in it."""
+    """Reads the name of one layer, and its arrays by their path in the layer."""
     import h5py
 
     if "layer_names" in file.attrs or "model_config" in file.attrs or "model_weights" in file:
@@ -93,7 +93,7 @@ def _read_layer(caller: str, file: Any, layer: str | None, size: int) -> tuple[s
 
 
 def _check_end(caller: str, path: str | os.PathLike[str]) -> None:
-    """Raises unless a file is as long as its head says: what was put in or taken out has moved the numbers."""
+    """Raises unless the length of a file matches its header: inserted or missing bytes would shift the numbers."""
     with Path(path).open("rb") as file:
         head = file.read(64)
     width, place = (head[13], 40 + 4 * head[8]) if head[8] < 2 else (head[9], 12 + 2 * head[9])
@@ -105,9 +105,9 @@ def _check_end(caller: str, path: str | os.PathLike[str]) -> None:
 
 
 def _check_storage(caller: str, datasets: dict[str, Any], size: int) -> None:
-    """Raises unless each dataset has a place of its own, inside the file and as large as its shape says.
+    """Raises unless each dataset has its own place inside the file, with the size that its shape implies.
 
-    HDF5 compares no checksums here: this finds addresses, sizes and types that are damaged.
+    HDF5 verifies no checksums here; this check finds damaged addresses, sizes and types.
     """
     import h5py
 
@@ -136,7 +136,7 @@ def _check_storage(caller: str, datasets: dict[str, Any], size: int) -> None:
 
 
 def _layers(file: Any) -> Iterator[tuple[str, str]]:
-    """Path and name of every layer: of every group with variables whose name stands there, but for cells."""
+    """Yields path and name of every layer: every group with variables and a name, except cells."""
     paths: list[str] = []
     file.visit(paths.append)
     for path in paths:
@@ -156,7 +156,7 @@ def _choose(caller: str, layers: dict[str, str], wanted: str | None) -> str:
 
 
 def _configs(node: Any) -> Iterator[dict[str, Any]]:
-    """All objects with class and options, at any depth."""
+    """Yields all objects with class and options, at any depth."""
     if isinstance(node, dict):
         if isinstance(node.get("config"), dict) and "class_name" in node:
             yield node

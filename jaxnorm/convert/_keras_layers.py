@@ -1,4 +1,4 @@
-"""What the options of a layer of Keras say, from ``get_config`` or from the configuration in a file."""
+"""Interprets the options of a Keras layer, from ``get_config`` or from the configuration in a file."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from jaxnorm.norms.rms_norm import RMSNorm
 
 
 def notes_of(caller: str, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Refuses options that change the function of a recurrent layer, and notes what acts in training only."""
+    """Refuses options that change the function of a recurrent layer, and notes those that act only in training."""
     if not config:
         return ()
     units = "recurrent_activation" in config
@@ -35,7 +35,7 @@ def notes_of(caller: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def computed_in(config: Mapping[str, Any]) -> list[str]:
-    """A note where a layer computes in another dtype than its weights are in."""
+    """Notes if a layer computes in a dtype other than that of its weights."""
     policy = config.get("dtype")
     name = policy["config"].get("name", "") if isinstance(policy, dict) else str(policy)
     if not name.startswith("mixed_"):
@@ -44,7 +44,7 @@ def computed_in(config: Mapping[str, Any]) -> list[str]:
 
 
 def wrapped(caller: str, config: Mapping[str, Any], name: str) -> tuple[str | None, dict[str, Any], tuple[str, ...]]:
-    """Kind and options of one direction of a Bidirectional; the backward one goes backwards as it should."""
+    """Returns kind and options of one direction of a Bidirectional; ``go_backwards`` is normal for the second one."""
     if not config:
         return None, {}, ()
     inner = config.get("layer" if name == "forward_layer" else "backward_layer") or config["layer"]
@@ -57,7 +57,7 @@ def wrapped(caller: str, config: Mapping[str, Any], name: str) -> tuple[str | No
 
 
 def activation_of(caller: str, config: Mapping[str, Any], spec: Any, hidden: int) -> Callable[..., Any]:
-    """The nonlinearity of a SimpleRNN."""
+    """Returns the nonlinearity of a SimpleRNN."""
     if config:
         return activation_named(caller, str(config["activation"]))
     if not isinstance(spec, Elman):
@@ -69,7 +69,7 @@ def activation_of(caller: str, config: Mapping[str, Any], spec: Any, hidden: int
 
 
 def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
-    """The spec of a normalizer."""
+    """Makes the spec of a normalizer."""
     axis, epsilon = config.get("axis", -1), config.get("epsilon", 1e-3)
     affine: dict[str, Any] = {"use_scale": config.get("scale", True), "use_bias": config.get("center", True)}
     if kind == "LayerNormalization":

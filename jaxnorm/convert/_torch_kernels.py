@@ -1,4 +1,4 @@
-"""Kernels that PyTorch makes of trained weights: weight and spectral normalization, old hooks and parametrizations."""
+"""Kernels that PyTorch computes from trained weights: weight and spectral norm, by old hooks or parametrizations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,16 @@ from jaxnorm.weight_norms.spectral_norm import SpectralNorm, SpectralState
 from jaxnorm.weight_norms.weight_norm import WeightNorm
 
 WEIGHT = (("parametrizations.{}.original0", "parametrizations.{}.original1"), ("{}_g", "{}_v"))
-"""What g and v are called, by a parametrization and by the old hook."""
+"""The names of g and v in a parametrization and in the old hook."""
 SPECTRAL = (
     ("parametrizations.{}.original", "parametrizations.{}.0._u", "parametrizations.{}.0._v"),
     ("{}_orig", "{}_u", "{}_v"),
 )
-"""What the weight and both singular vectors are called."""
+"""The names of the weight and of both singular vectors."""
 
 
 def names_in(names: Any) -> list[str]:
-    """The weights among these names that are made of others."""
+    """Returns the weights among these names that PyTorch computes from others."""
     found = []
     for name in names:
         parts = name.split(".")
@@ -36,7 +36,7 @@ def names_in(names: Any) -> list[str]:
 
 
 def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelParams, Any]:
-    """Spec, weights and state behind the weight of this name."""
+    """Reads spec, trained weights and state behind the weight of this name."""
     where = arrays.where
     for g, v in (tuple(each.format(name) for each in style) for style in WEIGHT):
         if g in arrays and v in arrays:
@@ -69,7 +69,7 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
 
 
 def spectral_options(caller: str, module: Any, name: str, gates: int) -> SpectralNorm | None:
-    """What a live module says of its spectral normalization, by a parametrization or by the old hook; None without."""
+    """Reads the spectral normalization of a live module, a parametrization or the old hook; None if it has none."""
     candidates = list(getattr(module, "_forward_pre_hooks", {}).values())
     if name in getattr(module, "parametrizations", {}):
         candidates += list(module.parametrizations[name])
@@ -83,7 +83,7 @@ def spectral_options(caller: str, module: Any, name: str, gates: int) -> Spectra
 
 
 def write(caller: str, spec: Any, params: KernelParams, state: Any, name: str, old: bool) -> dict[str, Host]:
-    """The arrays behind a weight by name."""
+    """Returns the arrays behind a weight, keyed by name."""
     if not isinstance(params, KernelParams):
         raise TypeError(f"{caller}: params must be KernelParams(kernel, scale), got {type(params).__name__}.")
     gates = params.kernel.shape[1] if spec.axis in (0, (0,)) and params.kernel.ndim == 3 else 1
@@ -107,7 +107,7 @@ def write(caller: str, spec: Any, params: KernelParams, state: Any, name: str, o
 
 
 def effective(caller: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """All weights as the layer multiplies by them, with a note on each that is made of others."""
+    """Computes all weights that the layer multiplies by, with a note on each normalized one."""
     found, notes = dict(values), []
     for name in names_in(found):
         arrays = Arrays(caller, found)
@@ -120,7 +120,7 @@ def effective(caller: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], t
 
 
 def _input_axes(axes: int, gates: int) -> Axis | None:
-    """The axes of the inputs in the kernel of a weight, of whose own axes the first is that of the units."""
+    """Returns the input axes of the kernel of a weight whose first axis counts the units."""
     if gates > 1:
         return 0
     return (0, 1) if axes == 3 else None
@@ -132,7 +132,7 @@ def _check_spec(caller: str, spec: Any, made: Any) -> None:
 
 
 def _from_torch(weight: Host, gates: int) -> Host:
-    """(O, I, *window) to (*window, I, O), or (G H, I) to (I, G, H)."""
+    """Transposes (O, I, *window) to (*window, I, O), or (G H, I) to (I, G, H)."""
     kernel = np.moveaxis(weight, (0, 1), (-1, -2))
     return kernel if gates == 1 else kernel.reshape(kernel.shape[0], gates, -1)
 

@@ -1,4 +1,4 @@
-"""What the hyper-parameters of a live module of PyTorch say; nothing else imports PyTorch."""
+"""Interprets the hyper-parameters of live PyTorch modules; no other file imports PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from jaxnorm.norms.layer_norm import LayerNorm
 from jaxnorm.norms.rms_norm import RMSNorm
 
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-"""The distance from one to the next larger number, which PyTorch's RMSNorm has for epsilon where it is given none."""
+"""The distance from one to the next larger number: the default epsilon of PyTorch's RMSNorm."""
 
 
 class Described(NamedTuple):
@@ -28,7 +28,7 @@ class Described(NamedTuple):
 
 
 def describe(caller: str, module: Any) -> Described:
-    """Reads a module of one of the kinds that have a counterpart."""
+    """Describes a module of a kind that has a counterpart."""
     from torch import nn
 
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -60,7 +60,7 @@ def _recurrent(caller: str, module: Any) -> Described:
 
 
 def _affine(module: Any) -> dict[str, Any]:
-    """Which weights a normalizer has; either may be left out by itself (``bias=False``)."""
+    """Tells which weights a normalizer has; each can be absent on its own (``bias=False``)."""
     return {
         name: getattr(module, own, None) is not None for name, own in (("use_scale", "weight"), ("use_bias", "bias"))
     }

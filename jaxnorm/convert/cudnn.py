@@ -1,7 +1,7 @@
-"""Weights from and to ``jax.experimental.rnn``: one flat vector for all layers and directions of an LSTM, as in cuDNN.
+"""Converts weights of ``jax.experimental.rnn``: one flat vector for all layers and directions of an LSTM, as in cuDNN.
 
-Its layout: for one layer after the other, forward before backward, W_ih and W_hh; then, in the same order, b_ih and
-b_hh. Matrices are (4 H, inputs), gates i f g o.
+The layout: layer by layer, forward before backward, W_ih and W_hh; then, in the same order, b_ih and b_hh.
+Matrices are (4 H, inputs), gates i f g o.
 """
 
 import math
@@ -28,23 +28,23 @@ def load(
     num_layers: int = 1,
     bidirectional: bool = False,
 ) -> Imported:
-    """Weights of ``jax.experimental.rnn.lstm``.
+    """Loads weights of ``jax.experimental.rnn.lstm``.
 
     Args:
       weights: the vector.
       spec: an ``LSTM`` for every layer and direction; None makes one.
-      input_size: the number of input features, as there.
+      input_size: the number of input features.
       hidden_size: H.
       num_layers: the number of layers.
       bidirectional: whether there are two directions.
 
     Returns:
-      Imported(spec, params): one cell, ``Directions`` of two, or a tuple with such an entry for each layer; see
+      Imported(spec, params): one cell, ``Directions`` of two, or a tuple with one of these for each layer; see
       :func:`jaxnorm.convert.run`.
 
     Raises:
-      TypeError: the vector is not in a floating-point dtype that JAX can hold.
-      ValueError: the vector does not have the length that the sizes give.
+      TypeError: the vector does not have a floating-point dtype that JAX supports.
+      ValueError: the length of the vector does not match the sizes.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -56,7 +56,7 @@ def load(
       (5, 1, 8)
 
     Notes:
-      The two biases only ever appear as a sum, which is the bias here. Sequences are batch first there: pass
+      Only the sum of the two biases matters; it is the bias here. Sequences there are batch first: pass
       ``time_axis=1``.
     """
     where = "convert.cudnn.load"
@@ -90,17 +90,17 @@ def load(
 
 
 def export(spec: Any, params: Any) -> Host:
-    """The vector of weights for ``jax.experimental.rnn.lstm``.
+    """Exports the vector of weights for ``jax.experimental.rnn.lstm``.
 
     Args:
       spec: a plain ``LSTM``, ``Directions`` of two, or a tuple with one entry for each layer.
       params: the weights, in the same structure.
 
     Returns:
-      A vector; the sum of both biases stands in ``b_ih``, zeros in ``b_hh``.
+      A vector; ``b_ih`` holds the sum of both biases, ``b_hh`` zeros.
 
     Raises:
-      ValueError: the cells are no plain LSTMs of one size.
+      ValueError: the cells are not plain LSTMs of one size.
 
     Example:
       >>> import jax, jaxnorm
@@ -139,7 +139,7 @@ def _shapes(
 
 
 def _grouped(entries: list[Any], bidirectional: bool) -> Any:
-    """A bare entry, a pair of directions, or a tuple of layers."""
+    """Returns a bare entry, a pair of directions, or a tuple of layers."""
     if bidirectional:
         entries = [Directions(*entries[k : k + 2]) for k in range(0, len(entries), 2)]
     return entries[0] if len(entries) == 1 else tuple(entries)

@@ -1,6 +1,6 @@
-"""Weights from and to Equinox: ``LSTMCell``, ``GRUCell`` and normalizers, as live modules.
+"""Converts weights of Equinox: ``LSTMCell``, ``GRUCell`` and normalizers, as live modules.
 
-Modules say themselves what they are: only ``export`` imports Equinox.
+Modules describe themselves, so only ``export`` imports Equinox.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ FEATURES_FIRST = "features are on the last axis here: move axis 0 of an example 
 
 
 def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
-    """Weights of a cell or of a normalizer of Equinox.
+    """Loads weights of a cell or a normalizer of Equinox.
 
     Args:
       module: ``LSTMCell``, ``GRUCell``, ``LayerNorm``, ``RMSNorm``, ``GroupNorm`` or ``BatchNorm``.
@@ -32,7 +32,7 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
       Imported(spec, params, stats, notes).
 
     Raises:
-      TypeError: the module has no counterpart, or an array is not in a floating-point dtype that JAX can hold.
+      TypeError: the module has no counterpart, or an array does not have a floating-point dtype that JAX supports.
       ValueError: something about the module has no counterpart.
 
     Example:
@@ -44,7 +44,7 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
       (3, 4)
 
     Notes:
-      ``GRUCell`` has a recurrent bias at the candidate only; it is zero at r and z here.
+      ``GRUCell`` has a recurrent bias only for the candidate; here it is zero for r and z.
     """
     where = "convert.equinox.load"
     check_module(where, module, "equinox", "a module of Equinox")
@@ -69,20 +69,20 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
 
 
 def export(spec: Any, params: Any, stats: Any = (), *, into: Any, state: Any = None) -> Any:
-    """A module of Equinox with the weights of a cell or normalizer that computes the same.
+    """Exports weights to a module of Equinox that computes the same.
 
     Args:
       spec: a plain ``LSTM`` or ``GRU``, or a normalizer.
       params: its weights.
-      stats: running statistics of a ``BatchNorm``.
-      into: a module of the right kind, sizes and options; it stays as it is.
-      state: the ``equinox.nn.State`` that the running statistics of a ``BatchNorm`` go into.
+      stats: the running statistics of a ``BatchNorm``.
+      into: a module of the right kind, sizes and options; export does not change it.
+      state: the ``equinox.nn.State`` to update with the running statistics of a ``BatchNorm``.
 
     Returns:
       The new module; for a ``BatchNorm`` the new module and the new state.
 
     Raises:
-      TypeError: params or stats do not belong to spec.
+      TypeError: params or stats do not match spec.
       ValueError: the module computes something else, or something has no counterpart in Equinox.
 
     Example:
@@ -94,7 +94,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any, state: Any = N
       >>> module = convert.equinox.export(cell, cell.init(jax.random.key(1), 3), into=module)  # doctest: +SKIP
 
     Notes:
-      ``GRUCell`` has a recurrent bias at the candidate only; those of r and z are added to the other bias.
+      ``GRUCell`` has a recurrent bias only for the candidate; export adds those of r and z to the other bias.
     """
     import equinox
 

@@ -1,6 +1,6 @@
-"""Weights from and to Haiku: cores and normalizers, as the dictionaries of parameters and state that it transforms to.
+"""Converts weights of Haiku: cores and normalizers, as dictionaries of parameters and state.
 
-Haiku keeps hyper-parameters in the program and nowhere else, so it need not be imported.
+Haiku keeps hyper-parameters only in the program, so we do not import it.
 """
 
 import re
@@ -22,7 +22,7 @@ from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 ORDER = "igfo"
 GRU_ORDER = "zrn"
 FORGET = 1
-"""Where the forget gate is in our order; Haiku adds one to it at run time."""
+"""The index of the forget gate in our order; Haiku adds one to this gate at run time."""
 NAMES = norms.Names("scale", "offset", "mean", "var")
 _CLASSES: dict[Any, str] = {LSTM: "lstm", ResetBeforeGRU: "gru", Elman: "vanilla_rnn"}
 Exported: TypeAlias = tuple[dict[str, dict[str, Host]], dict[str, dict[str, Host]]]
@@ -37,24 +37,24 @@ def load(
     name: str | tuple[str, ...] | None = None,
     skip_connections: bool = False,
 ) -> Imported:
-    """Weights of a core or of a normalizer of Haiku.
+    """Loads weights of a core or a normalizer of Haiku.
 
     Args:
-      params: the parameters by module name, as ``transform(...).init`` gives them.
+      params: the parameters by module name, as ``transform(...).init`` returns them.
       spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for a normalizer its spec, such as
         ``LayerNorm(epsilon=1e-5)``, since Haiku keeps epsilon and the like in the program.
       state: the state by module name, for ``hk.BatchNorm``.
-      name: the name of the module in a larger model, such as ``"my_net/~/lstm"``; those of the cores of ``hk.DeepRNN``
-        as a tuple, the one nearest to the input first.
-      skip_connections: whether the cores are those of ``hk.deep_rnn_with_skip_connections``: they are run by
-        :func:`jaxnorm.skip_stack` then, and others by :func:`jaxnorm.stack`.
+      name: the name of the module in a larger model, such as ``"my_net/~/lstm"``; for the cores of
+        ``hk.DeepRNN`` a tuple of names, from input to output.
+      skip_connections: whether the cores come from ``hk.deep_rnn_with_skip_connections``: run these with
+        :func:`jaxnorm.skip_stack`, others with :func:`jaxnorm.stack`.
 
     Returns:
       Imported(spec, params, stats, notes).
 
     Raises:
-      TypeError: an array is not in a floating-point dtype that JAX can hold, or a normalizer comes without a spec.
-      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+      TypeError: an array does not have a floating-point dtype that JAX supports, or a normalizer has no spec.
+      ValueError: an array is missing, unknown or has another shape, or something has no counterpart.
 
     Example:
       >>> import numpy as np
@@ -64,11 +64,11 @@ def load(
       ((3, 4, 2), [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
 
     Notes:
-      ``hk.LSTM`` adds one to the forget gate at run time; here it is part of the bias. ``hk.VanillaRNN`` has a
-      rectifier, ``hk.GRU`` an update gate that renews the state. The running
-      statistics of ``hk.BatchNorm`` are its averages without the bias of their beginning, with
-      the number of its updates as count. A core with a skip connection sees the input before the outputs of the core
-      below, a cell of ``skip_stack`` after them: the rows of kernels change places.
+      ``hk.LSTM`` adds one to the forget gate at run time; here the one is part of the bias. ``hk.VanillaRNN`` uses a
+      ReLU, and the update gate of ``hk.GRU`` renews the state. The running statistics of ``hk.BatchNorm`` are its
+      bias-corrected averages, and their count is the number of its updates. The input of a core with a skip connection
+      precedes the outputs of the core below; in a cell of ``skip_stack`` it follows them, so the rows of kernels trade
+      places.
     """
     where = "convert.haiku.load"
     check_mapping(where, "params", params, "as transform(...).init returns it")
@@ -106,23 +106,23 @@ def export(
     axes: int = 2,
     skip_connections: bool = False,
 ) -> Exported:
-    """The parameters and the state of the module of Haiku that computes the same.
+    """Exports parameters and state of the Haiku module that computes the same.
 
     Args:
-      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a rectifier, a tuple of such cells
+      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a ReLU, a tuple of such cells
         for ``hk.DeepRNN``, or a normalizer.
       params: its weights.
-      stats: running statistics of a ``BatchNorm``.
-      name: the name of the module, a tuple for several; None for those of the classes, such as ``"lstm"``,
+      stats: the running statistics of a ``BatchNorm``.
+      name: the name of the module, or a tuple of names; None takes the names of the classes, such as ``"lstm"``,
         ``"lstm_1"``.
-      axes: how many axes the data have; the arrays of ``hk.BatchNorm`` have as many.
-      skip_connections: whether several cells are those of :func:`jaxnorm.skip_stack`.
+      axes: the number of axes of the data; the arrays of ``hk.BatchNorm`` have as many.
+      skip_connections: whether several cells form a :func:`jaxnorm.skip_stack`.
 
     Returns:
-      Parameters and state by module name; the state is empty but for ``hk.BatchNorm``.
+      Parameters and state by module name; the state is empty except for ``hk.BatchNorm``.
 
     Raises:
-      TypeError: params or stats do not belong to spec.
+      TypeError: params or stats do not match spec.
       ValueError: something has no counterpart in Haiku.
 
     Example:
@@ -134,7 +134,7 @@ def export(
       ((5, 8), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
 
     Notes:
-      The one that Haiku adds to the forget gate is taken away from the bias, which rounds it.
+      We subtract from the bias the one that Haiku adds to the forget gate, which rounds the bias.
     """
     where = "convert.haiku.export"
     check_spec(where, spec)
@@ -155,7 +155,7 @@ def export(
         weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.bias_to_vector(bias, ORDER)}
         return {f"{name or _CLASSES[LSTM]}/linear": weights}, {}
     if isinstance(spec, ResetBeforeGRU):
-        parts = cells.turned(cells.parts_of(where, spec, params))  # z renews the old state there
+        parts = cells.turned(cells.parts_of(where, spec, params))  # in Haiku z renews the state
         bias = cells.zeros_for_none(parts.bias, parts.kernel)
         return {
             name or _CLASSES[ResetBeforeGRU]: {
@@ -241,7 +241,7 @@ def _export_norm(caller: str, spec: Any, params: Any, stats: Any, name: str | No
 
 
 def _select(caller: str, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """The arrays of one module by name, those of the linear layers inside it among them."""
+    """Selects the arrays of one module by name, including those of its inner linear layers."""
     roots = {module: re.sub(r"/linear(_\d+)?$", "", module) for module in params}
     if name is None and len(set(roots.values())) > 1:
         raise ValueError(
@@ -271,5 +271,5 @@ def _running(caller: str, state: Any, name: str | None) -> dict[str, Any]:
 
 
 def _flat(array: Host) -> Host:
-    """Without leading axes of size one, which arrays of a BatchNorm have there."""
+    """Drops leading axes of size one, which Haiku's BatchNorm arrays have."""
     return array.reshape(array.shape[-1:]) if array.ndim > 1 and array.size == array.shape[-1] else array

@@ -1,4 +1,4 @@
-"""Weights from and to Haste: LSTM, GRU, LN-LSTM and LN-GRU, as arrays by the names that its layers give them."""
+"""Converts weights of Haste: LSTM, GRU, LN-LSTM and LN-GRU, as arrays keyed by the names in its layers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,21 +23,21 @@ NOTES = (
 
 
 def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Imported:
-    """Weights of a layer of Haste.
+    """Loads weights of a layer of Haste.
 
     Args:
-      arrays: by name: ``kernel, recurrent_kernel, bias`` of an LSTM, with ``gamma, gamma_h, beta_h`` of an LN-LSTM,
-        with ``recurrent_bias`` of a GRU, with ``recurrent_bias, gamma`` of an LN-GRU.
+      arrays: keyed by name: ``kernel, recurrent_kernel, bias`` for an LSTM; in addition ``gamma, gamma_h, beta_h`` for
+        an LN-LSTM, ``recurrent_bias`` for a GRU, ``recurrent_bias, gamma`` for an LN-GRU.
       spec: the spec you want, provided that it computes the same; None makes one.
-      prefix: the beginning of the names of one layer among those of a larger model.
+      prefix: the prefix of the names of one layer in a larger model.
 
     Returns:
       Imported(spec, params, stats, notes), with a spec that equals ``lstm``, ``haste_ln_lstm``, ``gru`` or
       ``haste_ln_gru``.
 
     Raises:
-      TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or the spec computes something else.
+      TypeError: an array does not have a floating-point dtype that JAX supports.
+      ValueError: an array is missing, unknown or has another shape, or the spec computes something else.
 
     Example:
       >>> import jax, jaxnorm
@@ -81,17 +81,17 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
 
 
 def export(spec: Any, params: Any) -> dict[str, Host]:
-    """The arrays, by name, of the layer of Haste that computes the same.
+    """Exports the arrays, keyed by name, of the Haste layer that computes the same.
 
     Args:
       spec: a plain ``LSTM`` or ``GRU``, or one that equals ``haste_ln_lstm`` or ``haste_ln_gru``.
       params: its weights.
 
     Returns:
-      Arrays by name; ``{name: torch.tensor(array) for ...}`` goes to ``load_state_dict``.
+      Arrays by name; pass ``{name: torch.tensor(array) for ...}`` to ``load_state_dict``.
 
     Raises:
-      TypeError: params do not belong to spec.
+      TypeError: params do not match spec.
       ValueError: something has no counterpart in Haste.
 
     Example:

@@ -1,6 +1,6 @@
-"""Weights from and to Keras 3: recurrent layers and their cells, Bidirectional, normalizers; live layers and files.
+"""Converts weights of Keras 3: recurrent layers and their cells, Bidirectional, normalizers; live layers and files.
 
-Live layers say themselves what they are, so not even they need an import of Keras.
+Live layers describe themselves, so even they need no import of Keras.
 """
 
 import os
@@ -32,7 +32,7 @@ ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "softplus")
 
 
 def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported:
-    """Weights of a recurrent layer or of a normalizer of Keras.
+    """Loads weights of a recurrent layer or a normalizer of Keras.
 
     Args:
       source: a live, built layer (``LSTM``, ``GRU``, ``SimpleRNN``, their cells, ``Bidirectional`` around them,
@@ -40,18 +40,18 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
         ``.keras`` or ``.weights.h5`` file; or arrays by name (``kernel, recurrent_kernel, bias``, below
         ``forward_layer/`` and ``backward_layer/`` for two directions; ``gamma, beta, moving_mean, moving_variance``;
         ``scale``).
-      spec: what the source does not tell. A ``.keras`` file and a live layer tell all; with the others a normalizer
-        needs its spec, and ``SimpleRNN`` an ``Elman`` with its activation.
+      spec: options that the source lacks. A ``.keras`` file and a live layer have all of them; for other sources, pass
+        the spec of a normalizer, and for ``SimpleRNN`` an ``Elman`` with its activation.
       layer: the name of the layer in the model, or its path in the file.
 
     Returns:
       Imported(spec, params, stats, notes); ``Directions`` of them for ``Bidirectional``.
 
     Raises:
-      TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or something has no counterpart; or a file is
-        damaged, cut short, of another kind or a legacy ``.h5``.
-      OSError: there is no such file, it is a folder, or it may not be read.
+      TypeError: an array does not have a floating-point dtype that JAX supports.
+      ValueError: an array is missing, unknown or has another shape, or something has no counterpart; or a file is
+        damaged, truncated, of another kind or a legacy ``.h5``.
+      OSError: there is no such file, it is a folder, or it is not readable.
 
     Example:
       >>> import numpy as np, jaxnorm
@@ -61,8 +61,8 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
       [1.0, 1.0, 1.0, 1.0]
 
     Notes:
-      Sequences are batch first in Keras: pass ``time_axis=1``. Keras does not count what its running statistics have
-      seen; their count is 1 here.
+      Sequences are batch first in Keras: pass ``time_axis=1``. Keras does not count the data in its running
+      statistics; we set their count to 1.
     """
     where = caller("convert.keras.load", source)
     if not is_path(source):
@@ -98,19 +98,19 @@ CELL_KINDS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
 
 
 def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
-    """The arrays, by name, of the layer of Keras that computes the same.
+    """Exports the arrays, keyed by name, of the Keras layer that computes the same.
 
     Args:
       spec: a plain ``LSTM``, ``GRU``, ``ResetBeforeGRU`` (``reset_after=False``) or ``Elman``, ``Directions`` of two of
         them, or a normalizer.
       params: the weights, in the same structure.
-      stats: running statistics of a ``BatchNorm``.
+      stats: the running statistics of a ``BatchNorm``.
 
     Returns:
       Arrays in the order of the layer: ``layer.set_weights(list(arrays.values()))``.
 
     Raises:
-      TypeError: params or stats do not belong to spec.
+      TypeError: params or stats do not match spec.
       ValueError: something has no counterpart in Keras.
 
     Example:
@@ -142,7 +142,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
 
 
 def _refuse_prefixes(arrays: Arrays) -> None:
-    """Refuses arrays by longer names, such as those that ``variable.path`` gives."""
+    """Refuses arrays with longer names, such as those of ``variable.path``."""
     kinds = {}
     for prefix in arrays.prefixes("recurrent_kernel"):
         if prefix not in ("", "forward_layer/", "backward_layer/"):
@@ -238,7 +238,7 @@ def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
 
 
 def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool:
-    """Whether a GRU has reset_after=False: its options say it, else its bias, else the spec."""
+    """Whether a GRU has reset_after=False: its options decide, else its bias, else the spec."""
     if config:
         return not config.get("reset_after", True)
     if "bias" in arrays:
@@ -261,7 +261,7 @@ def _load_norm(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
 
 
 def _live(layer: Any) -> dict[str, Host]:
-    """The weights of a live layer by name."""
+    """Returns the weights of a live layer, keyed by name."""
     if type(layer).__name__ == "Bidirectional":
         parts = {name: _live(getattr(layer, name)) for name in ("forward_layer", "backward_layer")}
         return {f"{name}/{key}": value for name, values in parts.items() for key, value in values.items()}
@@ -273,7 +273,7 @@ def _live(layer: Any) -> dict[str, Host]:
 
 
 def _numbered(caller: str, layer: KerasLayer, spec: Any) -> tuple[str | None, dict[str, Any], dict[str, Host]]:
-    """The arrays of a layer of a file by name; files number them in the order in which the layer made them."""
+    """Names the arrays of a layer from a file; files number them in the order in which the layer created them."""
     kept = {path: array for path, array in layer.arrays.items() if "seed_generator" not in path.split("/")}
     groups: dict[str, list[str]] = {}
     for path in sorted(kept, key=lambda path: (path.rpartition("/")[0], int(path.rpartition("/")[2]))):
@@ -291,7 +291,7 @@ def _numbered(caller: str, layer: KerasLayer, spec: Any) -> tuple[str | None, di
 
 
 def _names(layer: KerasLayer, spec: Any, group: str, arrays: list[Host]) -> tuple[str, ...]:
-    """The names of the arrays of one group; a file of weights tells less than options or a spec do."""
+    """Returns the names of the arrays of one group; a file of weights has less information than options or a spec."""
     if arrays[0].ndim == 2 or "cell" in group.split("/"):
         names: tuple[str, ...] = CELL
     elif layer.kind == "RMSNormalization" or isinstance(spec, norms.RMSNorm):

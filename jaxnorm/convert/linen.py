@@ -1,4 +1,4 @@
-"""Weights from and to Flax linen: cells and normalizers, as nested dictionaries of variables."""
+"""Converts weights of Flax linen: cells and normalizers, as nested dictionaries of variables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,21 +13,21 @@ from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, ref
 
 
 def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") -> Imported:
-    """Weights of a cell or of a normalizer of Flax linen.
+    """Loads weights of a cell or a normalizer of Flax linen.
 
     Args:
-      variables: what ``module.init`` gives, ``{"params": ..., "batch_stats": ...}``, or the parameters alone.
+      variables: the result of ``module.init``, ``{"params": ..., "batch_stats": ...}``, or only the parameters.
       module: the linen module (``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``SimpleCell``, an ``RNN`` around
-        one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of jaxnorm. An LSTM
-        and a GRU can be told by their names, None will do.
+        one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of jaxnorm. None
+        works for an LSTM and a GRU, which their names identify.
       prefix: the path of the module in a larger model, such as ``"encoder/cell/"``.
 
     Returns:
       Imported(spec, params, stats, notes).
 
     Raises:
-      TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or something has no counterpart.
+      TypeError: an array does not have a floating-point dtype that JAX supports.
+      ValueError: an array is missing, unknown or has another shape, or something has no counterpart.
 
     Example:
       >>> import flax.linen, jax, jax.numpy as jnp
@@ -38,7 +38,7 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
       (1e-06, [1.0, 1.0, 1.0, 1.0])
 
     Notes:
-      Flax does not count what its running statistics have seen; their count is 1 here.
+      Flax does not count the data in its running statistics; we set their count to 1.
     """
     where = "convert.linen.load"
     check_mapping(where, "variables", variables, "as module.init returns it")
@@ -68,18 +68,18 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
 
 
 def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
-    """The variables of the module of Flax linen that computes the same.
+    """Exports the variables of the Flax linen module that computes the same.
 
     Args:
       spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer.
       params: its weights.
-      stats: running statistics of a ``BatchNorm``.
+      stats: the running statistics of a ``BatchNorm``.
 
     Returns:
       ``{"params": ...}``, with ``"batch_stats"`` for a ``BatchNorm``.
 
     Raises:
-      TypeError: params or stats do not belong to spec.
+      TypeError: params or stats do not match spec.
       ValueError: something has no counterpart in Flax.
 
     Example:
@@ -90,7 +90,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
       ['hn', 'hr', 'hz', 'in', 'ir', 'iz']
 
     Notes:
-      ``linen.GRUCell`` has a recurrent bias at the candidate only; those of r and z are added to the other bias.
+      ``linen.GRUCell`` has a recurrent bias only for the candidate; export adds those of r and z to the other bias.
     """
     where = "convert.linen.export"
     check_spec(where, spec)
@@ -106,7 +106,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
 
 
 def nested(flat: Mapping[str, Host]) -> dict[str, Any]:
-    """Arrays by path as nested dictionaries."""
+    """Nests arrays keyed by path into dictionaries."""
     found: dict[str, Any] = {}
     for path, array in flat.items():
         inner = found

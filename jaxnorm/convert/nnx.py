@@ -1,4 +1,4 @@
-"""Weights from and to Flax NNX: cells and normalizers, as live modules."""
+"""Converts weights of Flax NNX: cells and normalizers, as live modules."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ LEAVES = ("scale", "bias", "mean", "var")
 
 
 def load(module: Any, spec: Any = None) -> Imported:
-    """Weights of a cell or of a normalizer of Flax NNX.
+    """Loads weights of a cell or a normalizer of Flax NNX.
 
     Args:
       module: ``nnx.LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``SimpleCell``, an ``nnx.RNN`` around one,
@@ -30,7 +30,7 @@ def load(module: Any, spec: Any = None) -> Imported:
       Imported(spec, params, stats, notes).
 
     Raises:
-      TypeError: the module has no counterpart, or an array is not in a floating-point dtype that JAX can hold.
+      TypeError: the module has no counterpart, or an array does not have a floating-point dtype that JAX supports.
       ValueError: something about the module has no counterpart.
 
     Example:
@@ -66,14 +66,14 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
     Args:
       spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer.
       params: its weights.
-      stats: running statistics of a ``BatchNorm``.
-      into: the module, of the right kind, sizes and options. Its variables are replaced.
+      stats: the running statistics of a ``BatchNorm``.
+      into: the module, of the right kind, sizes and options; export replaces its variables.
 
     Returns:
       The module.
 
     Raises:
-      TypeError: params or stats do not belong to spec.
+      TypeError: params or stats do not match spec.
       ValueError: the module computes something else, or something has no counterpart in Flax.
 
     Example:
@@ -87,8 +87,8 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
       [1.0, 1.0, 1.0, 1.0]
 
     Notes:
-      ``nnx.GRUCell`` has no recurrent bias: that of r and z is added to the other bias, and one of the candidate that
-      is not zero is refused.
+      ``nnx.GRUCell`` has no recurrent bias: export adds those of r and z to the other bias, and refuses a nonzero one
+      of the candidate.
     """
     where = "convert.nnx.export"
     check_spec(where, spec)
@@ -118,7 +118,7 @@ def _check_names(caller: str, flat: dict[str, Host], variables: dict[str, Any]) 
 
 
 def _variables(module: Any) -> Iterator[tuple[str, Any]]:
-    """The variables of a cell or of a normalizer by name, in the names of linen."""
+    """Yields the variables of a cell or a normalizer, under the names of linen."""
     for layer in LAYERS:
         inner = getattr(module, layer, None)
         if hasattr(inner, "kernel"):

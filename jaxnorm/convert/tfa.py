@@ -1,4 +1,4 @@
-"""Weights from and to TensorFlow Addons: ``LayerNormLSTMCell``, as arrays by the names of its variables."""
+"""Converts weights of TensorFlow Addons: ``LayerNormLSTMCell``, as arrays keyed by the names of its variables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,24 +13,24 @@ from jaxnorm.zoo.published.ln_lstm_products import tfa_ln_lstm
 
 ORDER = "ifgo"
 NORMS = {"kernel_norm": "input", "recurrent_norm": "recurrent", "state_norm": "cell"}
-"""What its layer normalizations are called there and here."""
+"""The names of its layer normalizations, and our sites."""
 
 
 def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Imported:
-    """Weights of a ``LayerNormLSTMCell`` of TensorFlow Addons.
+    """Loads weights of a ``LayerNormLSTMCell`` of TensorFlow Addons.
 
     Args:
       arrays: by name: ``kernel, recurrent_kernel, bias``, and ``gamma`` and ``beta`` below ``kernel_norm/``,
-        ``recurrent_norm/`` and ``state_norm/``; a ``:0`` at the end of names is taken away.
-      spec: ``tfa_ln_lstm(H, epsilon=...)`` where ``norm_epsilon`` was not 1e-3; None makes one with 1e-3.
-      prefix: the beginning of the names of one cell among those of a larger model.
+        ``recurrent_norm/`` and ``state_norm/``; a trailing ``:0`` of a name is ignored.
+      spec: ``tfa_ln_lstm(H, epsilon=...)`` if ``norm_epsilon`` was not 1e-3; None makes one with 1e-3.
+      prefix: the prefix of the names of one cell in a larger model.
 
     Returns:
       Imported(spec, params).
 
     Raises:
-      TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or the spec computes something else.
+      TypeError: an array does not have a floating-point dtype that JAX supports.
+      ValueError: an array is missing, unknown or has another shape, or the spec computes something else.
 
     Example:
       >>> import jax, jaxnorm
@@ -41,7 +41,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
       True
 
     Notes:
-      The cell must have its own nonlinearities, tanh and sigmoid. Its dropouts act in training only.
+      The cell must have its own nonlinearities, tanh and sigmoid. Its dropouts act only in training.
     """
     where = "convert.tfa.load"
     check_mapping(where, "arrays", arrays, "of arrays by name")
@@ -65,7 +65,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
 
 
 def export(spec: Any, params: Any) -> dict[str, Host]:
-    """The arrays, by name, of the ``LayerNormLSTMCell`` that computes the same.
+    """Exports the arrays, keyed by name, of the ``LayerNormLSTMCell`` that computes the same.
 
     Args:
       spec: an ``LSTM`` that equals ``tfa_ln_lstm``, with any epsilon; give the cell the same ``norm_epsilon``.
@@ -75,7 +75,7 @@ def export(spec: Any, params: Any) -> dict[str, Host]:
       Arrays in the order of the cell's weights.
 
     Raises:
-      TypeError: params do not belong to spec.
+      TypeError: params do not match spec.
       ValueError: the spec computes something else.
 
     Example:

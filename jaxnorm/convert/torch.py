@@ -1,6 +1,6 @@
-"""Weights from and to PyTorch: recurrent layers and cells, normalizers; live modules, state dicts, safetensors files.
+"""Converts weights of PyTorch: recurrent layers and cells, normalizers; live modules, state dicts, safetensors files.
 
-PyTorch is imported only where a live module is handed over; names and arrays need none.
+It imports PyTorch only if you pass a live module.
 """
 
 import re
@@ -31,25 +31,25 @@ NAMES = norms.Names("weight", "bias", "running_mean", "running_var")
 
 
 def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
-    """Weights of a recurrent layer or of a normalizer of PyTorch.
+    """Loads weights of a recurrent layer or a normalizer of PyTorch.
 
     Args:
       source: a live module (``torch.nn.LSTM``, ``GRU``, ``RNN``, their cells, ``LayerNorm``, ``RMSNorm``,
         ``GroupNorm``, ``InstanceNorm1d`` to ``3d``, ``BatchNorm1d`` to ``3d``), a state dict with arrays or tensors,
         or the path of a safetensors file.
-      spec: what names and shapes do not tell. For a state dict of a normalizer its spec, such as
-        ``LayerNorm(epsilon=1e-5)``; for one of ``torch.nn.RNN`` an ``Elman`` with its activation. For all else None.
-      prefix: the beginning of the names of one layer in the state dict of a larger model, such as ``"encoder.rnn."``.
+      spec: options that names and shapes do not determine. For a state dict of a normalizer pass its spec, such as
+        ``LayerNorm(epsilon=1e-5)``; for one of ``torch.nn.RNN`` an ``Elman`` with its activation; otherwise None.
+      prefix: the prefix of the names of one layer in the state dict of a larger model, such as ``"encoder.rnn."``.
 
     Returns:
       Imported(spec, params, stats, notes). For a layer with two directions and for several layers see
       :class:`Imported` and :func:`jaxnorm.convert.run`.
 
     Raises:
-      TypeError: an array is not in a floating-point dtype that JAX can hold.
-      ValueError: an array is missing, unknown or of another shape, or something has no counterpart; or a file is
-        damaged, cut short or of another kind.
-      OSError: there is no such file, it is a folder, or it may not be read.
+      TypeError: an array does not have a floating-point dtype that JAX supports.
+      ValueError: an array is missing, unknown or has another shape, or something has no counterpart; or a file is
+        damaged, truncated or of another kind.
+      OSError: there is no such file, it is a folder, or it is not readable.
 
     Example:
       >>> import numpy as np, jaxnorm
@@ -60,8 +60,8 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
       (True, [[2.0, 2.0], [2.0, 2.0], [2.0, 2.0], [2.0, 2.0]])
 
     Notes:
-      PyTorch has two biases. Those of an LSTM and of an Elman cell only ever appear as a sum, which is the bias here;
-      those of a GRU are both kept.
+      PyTorch has two biases. For an LSTM and an Elman cell only their sum matters, which is the bias here; a GRU keeps
+      both.
     """
     where = caller("convert.torch.load", source)
     values = _values(where, source, prefix)
@@ -75,19 +75,19 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
 
 
 def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
-    """The state dict, with NumPy arrays, of the layer of PyTorch that computes the same.
+    """Exports the state dict, with NumPy arrays, of the PyTorch layer that computes the same.
 
     Args:
       spec: a plain ``LSTM``, ``ProjectedLSTM``, ``GRU`` or ``Elman`` (tanh or relu), ``Directions`` of
         two, a tuple with one entry for each layer; or a normalizer.
       params: the weights, in the same structure.
-      stats: running statistics of a ``BatchNorm``.
+      stats: the running statistics of a ``BatchNorm``.
 
     Returns:
-      Arrays by name; ``{name: torch.tensor(array) for ...}`` goes to ``module.load_state_dict``.
+      Arrays by name; pass ``{name: torch.tensor(array) for ...}`` to ``module.load_state_dict``.
 
     Raises:
-      TypeError: params or stats do not belong to spec.
+      TypeError: params or stats do not match spec.
       ValueError: something has no counterpart in PyTorch.
 
     Example:
@@ -121,23 +121,23 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
 
 
 def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: int = 1, prefix: str = "") -> Imported:
-    """The trained weights behind a kernel with weight or spectral normalization.
+    """Loads the trained weights behind a kernel with weight or spectral normalization.
 
     Args:
       source: a live module of any kind, a state dict, or the path of a safetensors file; with
         ``torch.nn.utils.parametrizations`` or with the older hooks.
-      spec: for a state dict, a ``SpectralNorm`` with the number of iterations and the epsilon, where they are not the
-        defaults; a live module tells them.
+      spec: for a state dict, a ``SpectralNorm`` with the number of iterations and the epsilon, if they are not the
+        defaults; a live module knows them.
       name: the weight, such as ``"weight_hh_l0"``.
-      gates: 4 for a weight of an LSTM, 3 for one of a GRU: the kernel is (I, G, H) then.
-      prefix: the beginning of the names of one layer in the state dict of a larger model.
+      gates: 4 for a weight of an LSTM, 3 for one of a GRU, which make the kernel (I, G, H).
+      prefix: the prefix of the names of one layer in the state dict of a larger model.
 
     Returns:
       Imported(spec, params, stats): ``WeightNorm`` or ``SpectralNorm``, ``KernelParams``, and the state.
       ``spec(params, stats)`` is the kernel: (I, O), (window..., I, O) of a convolution, or (I, G, H).
 
     Raises:
-      TypeError: an array is not in a floating-point dtype that JAX can hold.
+      TypeError: an array does not have a floating-point dtype that JAX supports.
       ValueError: the weight is not normalized, or along another axis than its first.
 
     Example:
@@ -149,8 +149,8 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
       [[6.0, 8.0], [0.0, 10.0]]
 
     Notes:
-      Only the arrays of this kernel are looked at; a bias beside it is not. A state dict does not tell along which axis
-      a spectral normalization goes: that it is the first is taken for granted (transposed convolutions have another).
+      This reads only the arrays of this kernel, not its bias. A state dict does not record the axis of a spectral
+      normalization; we assume the first (transposed convolutions have another).
     """
     where = caller("convert.torch.load_kernel", source)
     values = _values(where, source, prefix)
@@ -164,20 +164,20 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
 def export_kernel(
     spec: Any, params: Any, state: Any = (), *, name: str = "weight", hook: bool = False
 ) -> dict[str, Host]:
-    """The arrays behind a kernel with weight or spectral normalization, by the names of PyTorch.
+    """Exports the arrays behind a kernel with weight or spectral normalization, under the names of PyTorch.
 
     Args:
-      spec: a ``WeightNorm`` or a ``SpectralNorm`` without a scale, of units along the last axes.
+      spec: a ``WeightNorm`` or a ``SpectralNorm`` without a scale, with units along the last axes.
       params: its ``KernelParams``.
       state: the ``SpectralState``.
       name: the weight.
-      hook: whether names are those of the older hooks (``weight_g``), and not of parametrizations.
+      hook: whether to use the names of the older hooks (``weight_g``) instead of parametrizations.
 
     Returns:
-      Arrays by name, without bias: a part of a state dict.
+      Arrays by name, without the bias: part of a state dict.
 
     Raises:
-      TypeError: params are no ``KernelParams``.
+      TypeError: params are not ``KernelParams``.
       ValueError: something has no counterpart in PyTorch.
 
     Example:
@@ -193,7 +193,7 @@ def export_kernel(
 
 
 def _values(caller: str, source: Any, prefix: str) -> dict[str, Any]:
-    """The arrays of one layer by name, without the prefix."""
+    """Returns the arrays of one layer, keyed by name without the prefix."""
     if is_path(source):
         source = read_safetensors(caller, source, prefix)
     elif not isinstance(source, Mapping):
@@ -202,7 +202,7 @@ def _values(caller: str, source: Any, prefix: str) -> dict[str, Any]:
                 f"{caller}: source must be a module, a state dict or a path, got {_objects.describe(source)}."
             )
         source = source.state_dict()
-    Arrays(caller, source, prefix)  # names what there is where nothing has the prefix
+    Arrays(caller, source, prefix)  # raises, with the existing names, if nothing has the prefix
     return {name[len(prefix) :]: _host(value) for name, value in source.items() if name.startswith(prefix)}
 
 
@@ -281,7 +281,7 @@ def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
 
 
 def _check_layers(caller: str, layers: tuple[Any, ...]) -> None:
-    """One module has one kind of cell, one size and one number of directions."""
+    """Checks that all layers have one kind of cell, one size and one number of directions."""
     flat = [cell for layer in layers for cell in (layer if isinstance(layer, Directions) else (layer,))]
     kinds = {
         (type(cell), cell.hidden_features, cell.out_features, cell.use_bias, getattr(cell, "activation", None))
@@ -326,7 +326,7 @@ def _export_norm(caller: str, spec: Any, params: Any, stats: Any) -> dict[str, H
 
 
 def _is_recurrent(arrays: Arrays) -> bool:
-    """Whether names are those of a recurrent layer; those of one that lies deeper are refused, with the prefix."""
+    """Whether the names belong to a recurrent layer; refuses those of a nested layer, and suggests the prefix."""
     if any(RECURRENT.match(name) for name in arrays.names):
         return True
     kinds = {}
@@ -340,9 +340,9 @@ def _is_recurrent(arrays: Arrays) -> bool:
 
 
 def _ends(names: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The kinds of arrays that a layer has, and what comes after them, for each layer and direction.
+    """Returns the kinds of arrays in a layer, and the suffix of their names for each layer and direction.
 
-    Nothing comes after those of a single cell.
+    The names of a single cell have no suffix.
     """
     known = [match for match in map(RECURRENT.fullmatch, names) if match]
     biased = any(name.startswith("bias") for name in names)
@@ -356,11 +356,11 @@ def _ends(names: tuple[str, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]
 
 
 def _host(value: Any) -> Any:
-    """A tensor as an array, bfloat16 included, which NumPy itself does not know."""
+    """Converts a tensor to an array, even bfloat16, which NumPy itself does not support."""
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()
     if str(tensor.dtype) == "torch.bfloat16":
-        # Exact: every bfloat16 is a float32.
+        # Go through float32, which represents every bfloat16 exactly.
         return tensor.float().numpy().astype(ml_dtypes.bfloat16)
     return tensor.numpy()

@@ -1,20 +1,20 @@
-r"""What optimizers need to know of weights, and optax transformations for normalized weights.
+r"""Masks and axes that tell optimizers the role of each weight, and optax transformations for normalized weights.
 
-The masks and axes say what a weight is, which its rank does not: ``decay_mask``, ``muon_dimensions``, ``unit_axes``.
-They need no optax; the transformations do, and optax is imported where the first of them is asked for.
+``decay_mask``, ``muon_dimensions`` and ``unit_axes`` tell what a weight is; its rank does not. They need no optax. The
+transformations do, and import optax on first use.
 
-Transformations belong into ``optax.chain``: ``adaptive_grad_clip`` before the optimizer, the others after it, since
-they look at the update that will be made. Each of those works on the kernels that a mask chooses and leaves the rest
-alone; two groups of kernels are two of them in the chain.
+Put transformations into ``optax.chain``: ``adaptive_grad_clip`` before the optimizer, the others after it, since they
+act on the final update. Each of the latter works on the kernels that its mask chooses and leaves the rest alone; for
+two groups of kernels, chain two of them.
 
 The units of a kernel are those of Flax's layers and of this library's cells. They follow from names and shapes: the
-last axis of (I, O) and of convolutions (\*window, I, O), the axes of gates beside a recurrent kernel, those of
-attention by the names ``query``, ``key``, ``value`` and ``out``, the rows of an ``embedding``, and with more axes those
-along which the bias beside a kernel lies. Where they do not follow, an error names the weight and asks for ``axis``:
-the axes that hold the inputs of a unit, for all weights; or by name, ``{"out_kernel": (0, 1)}``, where a name is
-the path of a weight or the end of it; or by a function of the path, a tuple of names, and the array. None in their
-place leaves a weight alone. ``jaxnorm.linen.kernel_axes`` and ``jaxnorm.nnx.kernel_axes`` read such names from a model;
-a cell has its own, ``cell.kernel_axes``.
+last axis of (I, O) and of convolutions (\*window, I, O), the gate axes of a kernel next to a recurrent kernel, the axes
+of attention by the names ``query``, ``key``, ``value`` and ``out``, the rows of an ``embedding``, and for kernels with
+more axes those of the bias next to the kernel. If they do not follow, an error names the weight and asks for ``axis``,
+the axes that hold the inputs of a unit. Pass one for all weights; or several keyed by name,
+``{"out_kernel": (0, 1)}``, where a name is the path of a weight or the end of its path; or a function of the path (a
+tuple of names) and the array. None instead of axes leaves a weight alone. ``jaxnorm.linen.kernel_axes`` and
+``jaxnorm.nnx.kernel_axes`` read such names from a model; a cell declares ``cell.kernel_axes``.
 """
 
 import importlib

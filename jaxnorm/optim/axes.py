@@ -1,4 +1,4 @@
-"""The axes of each weight for optimizers that look at units or at matrices."""
+"""The axes of each weight, for optimizers that treat units or matrices separately."""
 
 from typing import TYPE_CHECKING
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from optax.contrib import MuonDimensionNumbers
 
 GATED = (HighwayParams, MinGRUParams, MinLSTMParams, MUTParams)
-"""Weights of which nothing beside a kernel (I, G, H) need say that it is that of gates."""
+"""Types of weights whose kernel (I, G, H) holds gates, even if no other weight next to it shows that."""
 
 
 def unit_axes(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
-    r"""The axes of each weight that belong to one output unit, for norms unit by unit.
+    r"""Returns the axes of each weight that belong to one output unit, for norms per unit.
 
     They are the axes that hold the inputs of a unit in a kernel: 0 in (I, O) and in the gates of a cell,
-    (I, G, H), all but the last in a convolution, (\*window, I, O), the last in an embedding. A weight that is no kernel
-    (a bias, a gain) is one unit as a whole, as in the paper on adaptive gradient clipping.
+    (I, G, H), all but the last in a convolution, (\*window, I, O), the last in an embedding. Any other weight (a
+    bias, a gain) counts as a single unit, as in the paper on adaptive gradient clipping.
 
     Args:
       params: the weights; see :func:`decay_mask`.
-      axis: the axes that hold the inputs of a unit, where names and shapes do not say it or others are wanted: for
-        all kernels; by name, ``{"head_kernel": (0, 1)}``, for other weights, too; or a function of the path, a tuple of
-        names, and the array. None in their place leaves a weight alone.
+      axis: the axes that hold the inputs of a unit, if names and shapes do not determine them or you want others. Pass
+        one for all kernels; or several keyed by name, ``{"head_kernel": (0, 1)}``, which also works for other weights;
+        or a function of the path (a tuple of names) and the array. None instead of axes leaves a weight alone.
 
     Returns:
-      A tuple of axes for each weight, in the structure of ``params``; None for weights that are left alone. It stands
-      for a weight with the box around it (``nnx.Param``).
+      A tuple of axes for each weight, in the structure of ``params``; None for weights to leave alone. It replaces a
+      weight together with its box (``nnx.Param``).
 
     Raises:
-      TypeError: ``params`` is no tree of arrays, or a name of ``axis`` belongs to no weight.
-      ValueError: the name of a weight does not say what it is, or it is not certain where the inputs of a unit lie.
+      TypeError: ``params`` is not a tree of arrays, or a name in ``axis`` matches no weight.
+      ValueError: the name of a weight does not tell its role, or the axes of a unit's inputs are not known.
 
     Example:
       >>> import jax, jaxnorm, jaxnorm.optim
@@ -54,19 +54,19 @@ def unit_axes(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
 
 
 def axes_by_path(caller: str, params: PyTree, axis: AxisRule | None) -> dict[Path, tuple[int, ...]]:
-    """The same by path, without those that are left alone, with messages in the name of the caller."""
+    """Returns the same axes keyed by path, without weights to leave alone; errors name the caller."""
     weights, found, left = _axes(caller, params, axis)
     whole = {path: tuple(range(len(leaf.shape))) for path, leaf in weights.leaves.items() if path not in left}
     return {**whole, **found}
 
 
 def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
-    r"""The matrices in each kernel, for ``muon_weight_dimension_numbers`` of ``optax.contrib.muon``.
+    r"""Finds the matrices in each kernel, for ``muon_weight_dimension_numbers`` of ``optax.contrib.muon``.
 
-    A matrix goes from the inputs of a unit to the last axis of the kernel. All other axes count matrices, each of which
-    is made orthogonal by itself: gates in (I, G, H), heads and gates in (N, S, G, S), layers that ``nn.scan`` or
-    ``nnx.vmap`` stacked. In a convolution, (\*window, I, O), the window belongs to the inputs; heads of attention,
-    (I, heads, F), are joined, as its queries, keys and values are one product each.
+    A matrix maps the inputs of a unit to the last axis of the kernel. All other axes count matrices, which Muon
+    orthogonalizes separately: gates in (I, G, H), heads and gates in (N, S, G, S), layers that ``nn.scan`` or
+    ``nnx.vmap`` stacked. In a convolution, (\*window, I, O), the window belongs to the inputs. Attention joins its
+    heads, (I, heads, F), since queries, keys and values are one product each.
 
     Args:
       params: the weights; see :func:`decay_mask`.
@@ -74,14 +74,13 @@ def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
         usual for the kernel before the loss: ``{"head_kernel": None}``.
 
     Returns:
-      ``optax.contrib.MuonDimensionNumbers`` for each kernel, in the structure of ``params``, in the place of the box
-      around it if there is one (``nnx.Param``). None, which means Adam,
-      for everything else, embeddings included: most of their rows have no gradient in a step, and a row that was seen
-      once would make as large a step as one that was seen often.
+      ``optax.contrib.MuonDimensionNumbers`` for each kernel, in the structure of ``params``, in place of the kernel's
+      box if it has one (``nnx.Param``). None, which means Adam, for everything else, even embeddings: most of their
+      rows have no gradient in a step, and a row seen once would take as large a step as one seen often.
 
     Raises:
-      TypeError: ``params`` is no tree of arrays, or a name of ``axis`` belongs to no weight.
-      ValueError: the name of a weight does not say what it is, or it is not certain where the inputs of a unit lie.
+      TypeError: ``params`` is not a tree of arrays, or a name in ``axis`` matches no weight.
+      ValueError: the name of a weight does not tell its role, or the axes of a unit's inputs are not known.
 
     Example:
       >>> import jax, optax, jaxnorm, jaxnorm.optim
@@ -94,8 +93,8 @@ def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
       >>> optimizer = optax.contrib.muon(1e-2, muon_weight_dimension_numbers=dimensions)
 
     Notes:
-      Hand the dimensions to optax, not the function: optax calls a function once more, on kernels alone, when a bias
-      that told the layout of its kernel has been masked.
+      Pass the dimensions to optax, not the function: optax would call the function again on kernels only, when it has
+      masked the bias that determines the layout of a kernel.
 
     Reference:
       K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024. That biases, gains, embeddings
@@ -115,7 +114,7 @@ def muon_dimensions(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
 
 
 def _outputs(path: Path, inputs: tuple[int, ...], weights: Weights) -> tuple[int, ...]:
-    """The axes of a kernel that are the outputs of one matrix."""
+    """Returns the output axes of one matrix of a kernel."""
     along = tuple(a for a in range(len(weights.leaves[path].shape)) if a not in inputs)
     after = tuple(a for a in along if a > min(inputs, default=-1)) or along
     return after if is_attention(path, weights.groups) else after[-1:]
@@ -124,7 +123,7 @@ def _outputs(path: Path, inputs: tuple[int, ...], weights: Weights) -> tuple[int
 def _axes(
     caller: str, params: PyTree, axis: AxisRule | None
 ) -> tuple[Weights, dict[Path, tuple[int, ...]], frozenset[Path]]:
-    """All weights, the axes that hold the inputs of a unit in kernels, and those that are left alone."""
+    """Returns all weights, the input axes of kernels, and the paths of weights to leave alone."""
     weights = Weights(caller, params)
     told = told_by_name(weights, "axis", axis)
     chosen = [path for path in weights.leaves if path in told or weights.is_kernel(path)]
@@ -138,7 +137,7 @@ def _axes(
 
 
 def _of_types(params: PyTree) -> dict[Path, Axis]:
-    """What the types of weights say of kernels where names and shapes say little."""
+    """Returns the axes that the types of weights determine where names and shapes do not."""
     found: dict[Path, Axis] = {}
     types = (*GATED, AdaLayerNormParams)
     for path, node in jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda node: isinstance(node, types)):

@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping over the units of kernels that rank does not tell."""
+"""Adaptive gradient clipping for kernels whose rank does not determine their units."""
 
 from typing import Any
 
@@ -18,25 +18,25 @@ from jaxnorm.weight_norms.direction import polar
 def adaptive_grad_clip(
     clipping: float, *, epsilon: float = 1e-3, axis: AxisRule | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Clips the gradient of each output unit to a share of the length of its weights.
+    r"""Clips the gradient of each output unit to a fraction of the norm of its weights.
 
     .. math::
        g \leftarrow g \, \min\Bigl(1, \; \lambda \frac{\max(\lVert w \rVert_2, \epsilon)}{\lVert g \rVert_2}\Bigr)
 
-    ``optax.adaptive_grad_clip`` has one ``axis`` for all weights or goes by rank, which takes the gates of a cell for
-    a convolution or joins them where they have four axes; this one has the axes of :func:`unit_axes` for each.
+    ``optax.adaptive_grad_clip`` uses one ``axis`` for all weights or decides by rank. By rank it mistakes the gates of
+    a cell for a convolution, or joins them if the kernel has four axes. This one uses the axes of :func:`unit_axes`.
 
     Args:
-      clipping: :math:`\lambda`, the largest length of an update beside that of the weights.
-      epsilon: the least length of weights, so that those which start at zero can move.
-      axis: the axes that hold the inputs of a unit; see :func:`unit_axes`. None in their place leaves a weight
-        alone, as the paper does with the last layer: ``{"head_kernel": None}``.
+      clipping: :math:`\lambda`, the largest norm of an update relative to that of the weights.
+      epsilon: the smallest norm of weights, so that weights at zero can move.
+      axis: the axes that hold the inputs of a unit; see :func:`unit_axes`. None instead of axes leaves a
+        weight alone, as the paper does with the last layer: ``{"head_kernel": None}``.
 
     Returns:
-      A transformation, to stand before the optimizer; its update needs ``params``.
+      A transformation to place before the optimizer; its update needs ``params``.
 
     Raises:
-      ValueError: a number is not positive; at ``init``: it is not certain where the inputs of a unit lie.
+      ValueError: a number is not positive; in ``init``: the axes of a unit's inputs are not known.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm.optim

@@ -1,4 +1,4 @@
-"""Masks for optax: which weights decay, and which have a given name."""
+"""Masks for optax: the weights to decay, and the weights with a given name."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -11,31 +11,31 @@ from jaxnorm._typing import PyTree
 from jaxnorm.optim.roles import Weights, is_gain_of_kernel, told_by_name
 
 Mask: TypeAlias = PyTree | Callable[[PyTree], PyTree]
-"""Booleans in the structure of the weights or of a part of it from the root, or a function of the weights to that."""
+"""Booleans in the structure of the weights or in a prefix of it, or a function from the weights to such booleans."""
 
 
 def decay_mask(params: PyTree, *, decay: Mapping[str, bool] | None = None) -> PyTree:
-    r"""Says which weights to decay: kernels, and no biases, gains or initial carries.
+    r"""Selects the weights to decay: kernels, but not biases, gains or initial carries.
 
-    It is the mask of ``optax.adamw``, ``optax.add_decayed_weights`` and the like. Those take it as a function, too:
+    Use it as the mask of ``optax.adamw`` or ``optax.add_decayed_weights``. They also accept the function itself:
     ``optax.adamw(1e-3, mask=jaxnorm.optim.decay_mask)``.
 
     True for kernels of inputs, of the recurrent product and of projections, convolutions, attention and embeddings.
-    False for what has one number for a unit, whatever its rank: biases, gains of normalizers and of weight
+    False for weights with one number per unit, whatever their rank: biases, gains of normalizers and of weight
     normalizers, peepholes, the recurrent vector of ``IndRNN``, slopes, thresholds, initial carries.
 
     Args:
-      params: the weights: those of a cell or normalizer, or any tree with their names and those of Flax's layers, such
-        as ``variables["params"]`` or ``nnx.state(model, nnx.Param)``. A tree without weights is returned as it is.
-      decay: the answer for weights by name, ``{"embedding": False}``: the path of a weight joined by underscores or
-        the end of it; the longest wins.
+      params: the weights of a cell or normalizer, or any tree with their names and those of Flax's layers, such as
+        ``variables["params"]`` or ``nnx.state(model, nnx.Param)``. A tree without weights comes back unchanged.
+      decay: overrides by name, ``{"embedding": False}``. A name is the path of a weight, joined by underscores, or the
+        end of the path; the longest match wins.
 
     Returns:
-      Booleans in the structure of ``params``; one stands for a weight with the box around it (``nnx.Param``).
+      Booleans in the structure of ``params``; each replaces a weight together with its box (``nnx.Param``).
 
     Raises:
-      TypeError: ``params`` is no tree of arrays, or a name of ``decay`` belongs to no weight.
-      ValueError: the name of a weight does not say what it is.
+      TypeError: ``params`` is not a tree of arrays, or a name in ``decay`` matches no weight.
+      ValueError: the name of a weight does not tell its role.
 
     Example:
       >>> import jax, jaxnorm, jaxnorm.optim
@@ -45,8 +45,8 @@ def decay_mask(params: PyTree, *, decay: Mapping[str, bool] | None = None) -> Py
       (True, True, False, Affine(scale=False, bias=False))
 
     Notes:
-      Decay of a gain of a layer-normalized gate shrinks what the gate sees, to half a gate in the limit; decay of a
-      kernel before a normalizer shrinks nothing, it makes steps larger. A name with more words goes by its last ones:
+      Decaying the gain of a layer-normalized gate shrinks the gate's input, down to a gate of one half. Decaying a
+      kernel before a normalizer shrinks no output; it makes steps larger. The last words of a longer name decide:
       ``pos_embedding``, ``query_bias``, ``kernel_1``.
     """
     weights = Weights("decay_mask", params)
@@ -59,17 +59,17 @@ def decay_mask(params: PyTree, *, decay: Mapping[str, bool] | None = None) -> Py
 
 
 def named(*names: str) -> Callable[[PyTree], PyTree]:
-    """A mask of all weights whose own name, the last one on the way to them, is one of those given.
+    """Makes a mask of all weights with one of the given names; the name of a weight is the last entry of its path.
 
     Args:
       *names: names of fields, dictionary entries or attributes.
 
     Returns:
-      A function of weights to booleans. Boxes around a weight (``nnx.Param``, ``nn.Partitioned``) do not count.
-      Scales that ``Reparametrized`` and ``NormPropLSTM`` have under the names of kernels are not chosen.
+      A function from weights to booleans. It ignores boxes around a weight (``nnx.Param``, ``nn.Partitioned``). It does
+      not choose the scales that ``Reparametrized`` and ``NormPropLSTM`` keep under the names of kernels.
 
     Raises:
-      ValueError: by the function, when there is no weight of such a name.
+      ValueError: raised by the function if no weight has such a name.
 
     Example:
       >>> import jaxnorm.optim
@@ -96,4 +96,4 @@ def named(*names: str) -> Callable[[PyTree], PyTree]:
 
 
 kernels = named("kernel", "recurrent")
-"""The mask that is used where none is given: the kernels of all cells of this library and of Flax's layers."""
+"""The default mask: the kernels of all cells of this library and of Flax's layers."""

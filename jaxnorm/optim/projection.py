@@ -1,4 +1,4 @@
-"""Projection of kernels on units of length one, and of gradients on what can be followed there."""
+"""Projects the units of kernels to length one, and gradients to the tangent space."""
 
 import jax.numpy as jnp
 import optax
@@ -14,23 +14,23 @@ from jaxnorm.weight_norms.unit_norm import unit_norm
 def project_weights(
     *, every: int = 1, axis: AxisRule | None = None, mask: Mask = kernels
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Projection-based weight normalization: after the update each output unit gets weights of length one.
+    r"""Projection-based weight normalization: rescales the weights of each output unit to length one after the update.
 
     .. math::
        w \leftarrow w + \Delta w, \qquad \text{at each N-th update} \quad w \leftarrow \frac{w}{\lVert w \rVert_2}
 
-    The gradient is the ordinary one, in which no normalization appears.
+    The gradient is the ordinary one, without any normalization.
 
     Args:
       every: N, the number of updates between projections; the N-th is the first that projects.
-      axis: the axes that hold the inputs of a unit; see above.
-      mask: which weights.
+      axis: the axes that hold the inputs of a unit; see the module.
+      mask: the weights to treat.
 
     Returns:
-      A transformation, the last of its chain; its update needs ``params``.
+      A transformation to place last in the chain; its update needs ``params``.
 
     Raises:
-      ValueError: ``every`` is not positive; at ``init``: it is not certain where the inputs of a unit lie.
+      ValueError: ``every`` is not positive; in ``init``: the axes of a unit's inputs are not known.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxnorm.optim
@@ -41,8 +41,8 @@ def project_weights(
       [[0.0], [1.0]]
 
     Notes:
-      Weights of length one from the start need ``jaxnorm.weight_norms.unit_norm`` on the initial ones; otherwise
-      the first projection does it. A unit without weights stays zero.
+      For weights of length one from the start, apply ``jaxnorm.weight_norms.unit_norm`` to the initial ones; otherwise
+      the first projection does it. A unit with zero weights stays zero.
 
     Reference:
       L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,
@@ -58,16 +58,16 @@ def project_weights(
 
 
 def project_gradients(*, axis: AxisRule | None = None, mask: Mask = kernels) -> optax.GradientTransformationExtraArgs:
-    r"""Takes from each gradient the part along the weights, which no step on the sphere can follow.
+    r"""Removes the part of each gradient along the weights, which no step on the sphere can follow.
 
     .. math:: g \leftarrow g - (g \cdot \hat w) \, \hat w, \qquad \hat w = \frac{w}{\lVert w \rVert_2}
 
-    for each output unit: the gradient in the tangent space of the oblique manifold. It stands before the optimizer,
-    with :func:`project_weights` after it.
+    for each output unit: the gradient in the tangent space of the oblique manifold. Place it before the optimizer, and
+    :func:`project_weights` after it.
 
     Args:
-      axis: the axes that hold the inputs of a unit; see above.
-      mask: which weights.
+      axis: the axes that hold the inputs of a unit; see the module.
+      mask: the weights to treat.
 
     Returns:
       A transformation; its update needs ``params``.
@@ -81,14 +81,14 @@ def project_gradients(*, axis: AxisRule | None = None, mask: Mask = kernels) -> 
       [[0.0], [2.0]]
 
     Notes:
-      Where the weights of a unit are zero its gradient is left as it is.
+      If the weights of a unit are zero, its gradient does not change.
 
     Reference:
       L. Huang et al. 2017, arXiv:1710.02338, the variant on the oblique manifold.
     """
 
     def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
-        # The derivative of w / |w| at a unit vector is this projection; so this is exact for any length of w.
+        # The derivative of w / |w| at a unit vector is this projection, so it is exact for any length of w.
         direction = unit_norm(weights, axis=units.inputs)
         return update - direction * jnp.sum(direction * update, axis=units.inputs, keepdims=True)
 

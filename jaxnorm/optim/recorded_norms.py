@@ -1,4 +1,4 @@
-"""Weight decay by its effect on the step size: the lengths of units recorded in a run, and what follows them."""
+"""Weight decay by its effect on the step size: records the norms of units in one run and replays them in another."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from jaxnorm.weight_norms.weight_norm import unit_lengths
 
 
 def record_norms(params: PyTree, *, axis: AxisRule | None = None, mask: Mask = kernels) -> PyTree:
-    """The length of the weights of each output unit, to be recorded in a run with weight decay.
+    """Computes the norm of the weights of each output unit, to record in a run with weight decay.
 
     Args:
       params: the weights.
-      axis: the axes that hold the inputs of a unit; see above.
-      mask: which weights.
+      axis: the axes that hold the inputs of a unit; see the module.
+      mask: the weights to treat.
 
     Returns:
       A tree like ``params`` with lengths in float32 or wider for the chosen weights and ``optax.MaskedNode()`` for the
@@ -51,27 +51,27 @@ def record_norms(params: PyTree, *, axis: AxisRule | None = None, mask: Mask = k
 def correct_step_size(
     norms: PyTree, *, steps_per_record: int = 1, axis: AxisRule | None = None, mask: Mask = kernels
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Does what weight decay does to normalized layers, by the step size instead of the weights.
+    r"""Reproduces the effect of weight decay on normalized layers, by the step size instead of the weights.
 
     .. math:: \Delta w \leftarrow \Delta w \, \frac{\lVert w \rVert_2^2}{\lVert w_{\text{WD}} \rVert_2^2}
 
-    for each output unit. Before a normalizer only the direction of w matters, and a step of size :math:`\eta` turns it
-    by :math:`\eta / \lVert w \rVert^2`; with the lengths of a run with weight decay, :math:`w_{\text{WD}}`, the
-    effective step size becomes that of that run.
+    for each output unit. Before a normalizer only the direction of w matters, and a step of size :math:`\eta` rotates w
+    by :math:`\eta / \lVert w \rVert^2`. With the norms of a run with weight decay, :math:`w_{\text{WD}}`, the effective
+    step size becomes that of the recorded run.
 
     Args:
       norms: the lengths of a run with weight decay, from :func:`record_norms` with the same ``mask``, stacked along a
         first axis.
-      steps_per_record: number of updates for which a record serves, as the updates of an epoch; the last record serves
-        from then on.
-      axis: the axes that hold the inputs of a unit; see above.
-      mask: which weights; those without a normalizer after them should keep their weight decay.
+      steps_per_record: number of updates that each record serves, such as those of an epoch; the last record serves all
+        later updates.
+      axis: the axes that hold the inputs of a unit; see the module.
+      mask: the weights to treat; weights without a normalizer after them should keep their weight decay.
 
     Returns:
-      A transformation, to stand after the optimizer (momentum is not corrected); its update needs ``params``.
+      A transformation to place after the optimizer (it does not correct momentum); its update needs ``params``.
 
     Raises:
-      ValueError: ``steps_per_record`` is not positive; at an update: ``norms`` do not fit the weights.
+      ValueError: ``steps_per_record`` is not positive; in an update: ``norms`` do not fit the weights.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxnorm.optim
@@ -82,8 +82,8 @@ def correct_step_size(
       [-4.0, -4.0, -4.0, -4.0]
 
     Notes:
-      A unit whose recorded length is zero gets no update. The published code sets every update that is NaN to zero; to
-      do so, put ``optax.zero_nans()`` after this.
+      A unit with recorded norm zero gets no update. The published code sets every NaN update to zero; to do the same,
+      put ``optax.zero_nans()`` after this.
 
     Reference:
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018, arXiv:1803.01814, section on weight decay. In its
@@ -111,30 +111,30 @@ def schedule_norms(
     axis: AxisRule | None = None,
     mask: Mask = kernels,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""After the update, gives the weights of each output unit a length by schedule, in place of a learning rate.
+    r"""Rescales the weights of each output unit after the update to a scheduled norm, in place of a learning rate.
 
     .. math::
        w \leftarrow w + \Delta w, \qquad
        w \leftarrow \lVert w_{\text{WD}} \rVert_2 \sqrt{\frac{\eta_0}{\eta_t}} \, \frac{w}{\lVert w \rVert_2}
 
-    for each output unit. The effective step size is the learning rate over the squared length, so that lengths which
-    grow by the root of ten act like a learning rate that falls to a tenth; the learning rate itself stays constant.
+    for each output unit. The effective step size is the learning rate over the squared norm. So norms that grow by the
+    root of ten act like a learning rate that falls to a tenth; the learning rate itself stays constant.
 
     Args:
       norms: the lengths of a run with weight decay, from :func:`record_norms` with the same ``mask``, stacked along a
         first axis; with one record they are constant.
-      steps_per_record: number of updates for which a record serves, as the updates of an epoch; the last record serves
-        from then on.
-      learning_rate: the schedule :math:`\eta` that is replaced: of the number of updates before this one to a positive
+      steps_per_record: number of updates that each record serves, such as those of an epoch; the last record serves all
+        later updates.
+      learning_rate: the schedule :math:`\eta` to replace: a function from the number of previous updates to a positive
         number. None is a constant.
-      axis: the axes that hold the inputs of a unit; see above.
-      mask: which weights; the others keep their own schedule.
+      axis: the axes that hold the inputs of a unit; see the module.
+      mask: the weights to treat; the others keep their own schedule.
 
     Returns:
-      A transformation, the last of its chain; its update needs ``params``.
+      A transformation to place last in the chain; its update needs ``params``.
 
     Raises:
-      ValueError: ``steps_per_record`` is not positive; at an update: ``norms`` do not fit the weights.
+      ValueError: ``steps_per_record`` is not positive; in an update: ``norms`` do not fit the weights.
 
     Example:
       >>> import jax.numpy as jnp, optax, jaxnorm.optim
@@ -150,7 +150,7 @@ def schedule_norms(
       [4.]
 
     Notes:
-      A unit without weights stays zero.
+      A unit with zero weights stays zero.
 
     Reference:
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018, arXiv:1803.01814, section on weight decay.

@@ -1,6 +1,6 @@
-"""What a weight is, a kernel or not, by its name, what it lies in and what lies beside it; never by its rank.
+"""Decides whether a weight is a kernel, by its name, its parents and its siblings; never by its rank.
 
-Rank says nothing here: a bias of gates has the axes (G, H), a layer that ``nn.scan`` stacks has one axis more.
+Rank tells nothing here: a bias of gates has the axes (G, H), and a layer that ``nn.scan`` stacks has an extra axis.
 """
 
 import math
@@ -14,14 +14,14 @@ from jaxnorm._paths import Path, name_finder, variable_names
 from jaxnorm._typing import PyTree
 
 KERNELS = frozenset(("kernel", "recurrent", "projection", "embedding", "lora_a", "lora_b"))
-"""Weights that mix features: a matrix product, or the look-up of a row, which is the product with a one-hot vector."""
+"""Weights that mix features: by a matrix product or a row look-up, which is the product with a one-hot vector."""
 
 OF_NORMS = ("bias", "scale", "slope", "threshold", "alpha", "learned_epsilon", "learned_sigma")
 OTHERS = frozenset((*OF_NORMS, "peephole", "beta1", "beta2", "rho"))
-"""Weights with one number for a unit, or one for all: what is added to a unit, multiplied with it, or compared."""
+"""Weights with one number per unit, or one for all, that is added to a unit, multiplies it or is compared."""
 
 BLOCKS = frozenset(("block", "mix", "gates"))
-"""Kernels of a ``BlockGRU``, which lie together."""
+"""Kernels of a ``BlockGRU``, which always occur together."""
 
 CARRY = frozenset(("c", "h", "n", "m"))
 """The learned initial carry, under ``carry``."""
@@ -31,9 +31,9 @@ SITES = frozenset(("input", "recurrent", "cell"))
 
 
 class Weights:
-    """The weights of a tree by path, in the order of its leaves, and what each of them is.
+    """The weights of a tree, keyed by path in the order of its leaves, and the role of each.
 
-    Weights that another transformation has masked have a name and no shape.
+    Weights that another transformation masked have a name but no shape.
     """
 
     def __init__(self, caller: str, params: PyTree) -> None:
@@ -64,7 +64,7 @@ class Weights:
         """Whether a weight is a kernel.
 
         Raises:
-          ValueError: its name does not say.
+          ValueError: its name does not tell.
         """
         *parents, name = path
         if is_gain_of_kernel(path, self._shapes):
@@ -81,7 +81,7 @@ class Weights:
         self._refuse(path)
 
     def _is_one_weight_a_unit(self, path: Path) -> bool:
-        """Whether a recurrent weight is a vector, as that of ``IndRNN``; of several layers, perhaps."""
+        """Whether a recurrent weight is a vector, as in ``IndRNN``, possibly stacked over layers."""
         beside = self.groups[path[:-1]]
         return len(beside["recurrent"]) < max(2, len(beside.get("kernel", ())))
 
@@ -96,7 +96,7 @@ class Weights:
 
 
 def told_by_name(weights: Weights, argument: str, told: Any) -> dict[Path, str]:
-    """The entry of a mapping by names that each weight has, for those that have one."""
+    """Finds the entry of a mapping by names for each weight that has one."""
     if not isinstance(told, Mapping):
         return {}
     find = name_finder(f"{weights.caller}: {argument}", told, weights.names)
@@ -105,15 +105,15 @@ def told_by_name(weights: Weights, argument: str, told: Any) -> dict[Path, str]:
 
 
 def is_masked(node: Any) -> bool:
-    """Whether another transformation has put ``optax.MaskedNode`` in the place of a weight."""
+    """Whether another transformation replaced a weight by ``optax.MaskedNode``."""
     return isinstance(node, tuple) and getattr(node, "_fields", None) == ()
 
 
 def is_gain_of_kernel(path: Path, shapes: Mapping[Path, tuple[int, ...]]) -> bool:
-    """Whether a weight under ``scale`` is the gain of a kernel and bears its name; a layer may be named so, too.
+    """Whether a weight under ``scale`` is the gain of a kernel of the same name; a layer could also be named ``scale``.
 
-    ``Reparametrized`` has the kernel under ``cell`` or ``module``. In linen it may have nothing but scales, where the
-    module that it is around lies beside it. In ``NormPropLSTM`` sites lie under ``scale``.
+    ``Reparametrized`` has the kernel under ``cell`` or ``module``. In linen it may have only scales, if the wrapped
+    module is its sibling. ``NormPropLSTM`` has sites under ``scale``.
     """
     return any(name == "scale" and _is_gain(path[:k], path[k + 1 :], path, shapes) for k, name in enumerate(path[:-1]))
 
@@ -131,7 +131,7 @@ def _is_gain(above: Path, below: Path, path: Path, shapes: Mapping[Path, tuple[i
 
 
 def _counts_units(gain: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
-    """Whether a gain has a number for each unit of a kernel: the sizes of some of its axes, or those joined."""
+    """Whether a gain has one number per unit of a kernel: the sizes of some of its axes, or their product."""
     sizes = iter(kernel)
     some = all(size in sizes for size in gain)
     joined = [(math.prod(kernel[k:]),) for k in range(1, len(kernel))]
@@ -139,7 +139,7 @@ def _counts_units(gain: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
 
 
 def _ends(name: str) -> list[str]:
-    """A name and its ends that begin with a word, without numbers behind: ``pos_embedding``, ``bias_1``."""
+    """Returns a name and its word suffixes, without trailing numbers: ``pos_embedding``, ``bias_1``."""
     words = name.replace("/", "_").split("_")
     while len(words) > 1 and words[-1].isdigit():
         words.pop()

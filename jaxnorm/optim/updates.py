@@ -1,4 +1,4 @@
-"""What the optax transformations share: which weights they change, the count of updates, and records of lengths."""
+"""The common parts of the optax transformations: the choice of weights, the count of updates, records of norms."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -18,13 +18,13 @@ from jaxnorm.weight_norms.base import unit_axes
 
 
 class Units(NamedTuple):
-    """The axes of one kernel: over which the inputs of a unit lie, and along which the units lie."""
+    """The axes of one kernel: those that hold the inputs of a unit, and those that count the units."""
 
     inputs: tuple[int, ...]
     along: tuple[int, ...]
 
     def lay(self, lengths: Array, weights: Array) -> Array:
-        """One number for each unit, broadcasting against the weights, in their dtype."""
+        """Reshapes one number per unit to broadcast against the weights, in their dtype."""
         return align(lengths, weights.ndim, self.along).astype(weights.dtype)
 
 
@@ -41,7 +41,7 @@ class StepState(NamedTuple):
 def transformation(
     caller: str, change: Change, mask: Mask, axis: AxisRule | None, norms: PyTree | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Counts updates and changes those of the chosen weights, in at least float32."""
+    """Makes a transformation that counts updates and changes those of the chosen weights, in at least float32."""
     records = None if norms is None else by_path(norms)
 
     def init(params: PyTree) -> StepState:
@@ -74,10 +74,10 @@ def transformation(
 
 
 def chosen_units(caller: str, mask: Mask, axis: AxisRule | None, params: PyTree) -> dict[Path, Units]:
-    """The axes of each kernel that the mask chooses and the rule does not leave alone."""
+    """Returns the axes of each kernel that the mask chooses and the axis rule does not exclude."""
     booleans = mask(params) if callable(mask) else mask
     chosen = by_path(jax.tree.map(lambda choice, part: jax.tree.map(lambda _: choice, part), booleans, params))
-    # What another transformation has masked still has a name.
+    # Include weights that another transformation masked: their names still count.
     names = [variable_names(path) for path, _ in _with_masked(params)]
     weights = by_path(params)
     paths = [path for path, choice in chosen.items() if choice]
@@ -86,7 +86,7 @@ def chosen_units(caller: str, mask: Mask, axis: AxisRule | None, params: PyTree)
 
 
 def by_path(tree: PyTree) -> dict[Path, Any]:
-    """The leaves of a tree by the names that lead to them."""
+    """Returns the leaves of a tree, keyed by path."""
     return {variable_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
@@ -97,7 +97,7 @@ def _with_masked(tree: PyTree) -> list[tuple[Any, Any]]:
 def check_norms(
     caller: str, records: Mapping[Path, Any], units: Mapping[Path, Units], weights: Mapping[Path, Array]
 ) -> None:
-    """Raises ValueError unless there are records for the chosen weights and no others, a length for each unit."""
+    """Raises ValueError unless there are records for exactly the chosen weights, with one norm per unit."""
     got, expected = (", ".join(sorted(map("/".join, tree))) or "none" for tree in (records, units))
     if got != expected:
         raise ValueError(
@@ -112,7 +112,7 @@ def check_norms(
 
 
 def record_at(recorded: Any, index: Array) -> Array:
-    """One record; the last one beyond the end."""
+    """Returns one record; beyond the end, the last one."""
     records = jnp.asarray(recorded)
     last = jnp.asarray(records.shape[0] - 1, index.dtype)
     record: Array = jax.lax.dynamic_index_in_dim(records, jnp.minimum(index, last), keepdims=False)

@@ -1,1 +1,1 @@
-"""What converters share: arrays, files, names, and cells and norms taken apart."""
+"""Helpers that all converters share: arrays, files, names, and the parts of cells and norms."""

@@ -1,4 +1,4 @@
-"""Arrays by name, of which every one is accounted for: taken, with the shape that it must have, or refused."""
+"""Arrays by name, with full accounting: a converter takes each one, with its required shape, or refuses it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
@@ -10,11 +10,11 @@ import numpy as np
 from jaxnorm import _objects, _validate
 
 Host: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-"""An array in the memory of the host, copied: nobody else writes into it."""
+"""A private copy of an array in host memory: nobody else writes to it."""
 
 
 def flatten(values: Any, separator: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings by their path."""
+    """Yields the leaves of nested mappings with their paths."""
     if isinstance(values, Mapping):
         for name, value in values.items():
             yield from flatten(value, separator, f"{path}{separator}{name}" if path else str(name))
@@ -23,7 +23,7 @@ def flatten(values: Any, separator: str, path: str = "") -> Iterator[tuple[str, 
 
 
 def to_host(caller: str, name: str, value: Any) -> Host:
-    """A copy in the memory of the host, in the dtype that it has."""
+    """Copies an array to host memory in its own dtype."""
     array = np.array(value)
     if array.dtype.kind in "OUS":
         raise TypeError(f"{caller}: {name} must be an array, got {_objects.describe(value)}.")
@@ -41,9 +41,9 @@ def to_host(caller: str, name: str, value: Any) -> Host:
 
 
 class Arrays:
-    """The arrays of one layer by name. ``take`` checks a shape, ``finish`` refuses what was not taken.
+    """The arrays of one layer, keyed by name. ``take`` checks a shape, ``finish`` refuses the arrays nobody took.
 
-    ``choose`` is the line by which a caller says under which prefix the arrays lie.
+    ``choose`` is the advice in error messages on how to pass a prefix.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class Arrays:
         return tuple(self._values)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array that has to be there."""
+        """Returns the shape of a required array."""
         return tuple(int(size) for size in np.shape(self._value(name)))
 
     def matrix(self, name: str, symbols: str) -> tuple[int, int]:
-        """The shape of an array that has to be there and to have two axes."""
+        """Returns the shape of a required array with two axes."""
         shape = self.shape(name)
         if len(shape) != 2:
             raise ValueError(f"{self.where}: {self.prefix}{name} must have shape {symbols}, got {shape}.")
         return shape[0], shape[1]
 
     def take(self, name: str, shape: Sequence[int] | None = None, symbols: str = "") -> Host:
-        """The array of this name, which must have this shape."""
+        """Takes the array of this name; it must have this shape."""
         array = to_host(self.where, self.prefix + name, self._value(name))
         if shape is not None:
             hint = "Was another layer, or another size, meant?"
@@ -93,12 +93,12 @@ class Arrays:
         return array
 
     def skip(self, name: str) -> Any:
-        """Marks something as seen that is no weight, such as a counter; its value, or None."""
+        """Marks an entry that is not a weight as taken, such as a counter; returns its value, or None."""
         self.taken.add(name)
         return self._values.get(name)
 
     def expect(self, names: Iterable[str], optional: Iterable[str] = ()) -> None:
-        """Refuses a layer of which arrays are missing, or that has others, all of them by name."""
+        """Refuses a layer with missing or unknown arrays; the message names all of them."""
         names = tuple(names)
         missing = [name for name in names if name not in self._values]
         known = {*names, *optional, *self.taken}
@@ -108,16 +108,16 @@ class Arrays:
         self._refuse_unknown(unknown)
 
     def finish(self, hint: str = "") -> None:
-        """Refuses arrays that nobody has taken, since leaving one out would change what is computed."""
+        """Refuses arrays that nobody took, since ignoring one would change the function."""
         self._refuse_unknown([self.prefix + name for name in self._values if name not in self.taken], hint)
 
     def prefixes(self, end: str) -> list[str]:
-        """The prefixes under which there is an array of this name, the empty one among them."""
+        """Returns all prefixes with an array of this name, even the empty one."""
         places = [name.removesuffix(end) for name in self._values if name.endswith(end)]
         return [self.prefix + place for place in places if not place or place[-1] in "./"]
 
     def point_to(self, kinds: Mapping[str, str]) -> NoReturn:
-        """Raises the error for layers that lie under a prefix, each with the name of its kind."""
+        """Raises the error for layers under other prefixes, with the kind of each."""
         if len(kinds) == 1:
             ((prefix, kind),) = kinds.items()
             raise ValueError(
@@ -155,17 +155,17 @@ class Arrays:
 
 
 def listed(names: Any) -> str:
-    """The first few names, for a message."""
+    """Lists the first few names, for a message."""
     found = list(names)
     shown = ", ".join(map(str, found[:8]))
     return f"{shown} and {len(found) - 8} more" if len(found) > 8 else shown or "none"
 
 
 def to_device(array: Host) -> jax.Array:
-    """A JAX array with memory of its own."""
+    """Makes a JAX array with its own memory."""
     return jnp.array(array)
 
 
 def to_numpy(array: Any) -> Host:
-    """A NumPy array with memory of its own that can be written to."""
+    """Makes a writable NumPy array with its own memory."""
     return np.array(array)

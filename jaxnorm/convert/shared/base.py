@@ -1,4 +1,4 @@
-"""What all converters return, how it is run, and the checks that they share."""
+"""The result of all converters, the function that runs it, and shared checks."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ class Imported(NamedTuple):
     """Weights of another library, ready for use.
 
     ``spec`` is a cell, a normalizer or a weight normalizer, ``params`` its weights, ``stats`` running statistics or
-    the state of a weight normalizer (``()`` where there are none). Of a recurrent layer with two directions they are
-    ``Directions``, of one with several layers tuples with one entry for each. ``notes`` say what the source has beside
-    its weights and what therefore is for the caller to do, such as dropout or another order of axes.
+    the state of a weight normalizer (``()`` if there are none). For a recurrent layer with two directions they are
+    ``Directions``; for several layers they are tuples with one entry per layer. ``notes`` list what the source does
+    besides its weights and you must do yourself, such as dropout or another order of axes.
     """
 
     spec: Any
@@ -28,20 +28,20 @@ class Imported(NamedTuple):
 
 
 def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | None = None, **options: Any) -> Unrolled:
-    """Runs what was imported from a recurrent layer, of one or several layers, in one or both directions.
+    """Runs an imported recurrent layer, with one or several layers, in one or both directions.
 
     Args:
-      spec: ``Imported.spec``: a cell, ``Directions`` of two cells, or a tuple with such an entry for each layer.
+      spec: ``Imported.spec``: a cell, ``Directions`` of two cells, or a tuple with one of these for each layer.
       params: the weights, in the same structure.
       xs: inputs, as for :func:`jaxnorm.unroll`.
-      carry: states before the first step, in the same structure; None starts anew.
+      carry: states before the first step, in the same structure; None starts from the initial carries.
       **options: ``lengths``, ``where``, ``time_axis`` and others, as for :func:`jaxnorm.unroll`.
 
     Returns:
       Unrolled with the outputs of the last layer, and carry and moments in the structure of ``spec``.
 
     Raises:
-      TypeError: there is something else than cells.
+      TypeError: ``spec`` contains something other than cells.
       ValueError: the numbers of layers differ.
 
     Example:
@@ -79,11 +79,11 @@ INITIAL = (
     "bias_init",
 )  # fmt: skip
 NEUTRAL = frozenset((*INITIAL, "dtype", "param_dtype", "carry_dtype", "axis_name"))
-"""Fields of specs on which the weights, and what they compute, do not depend."""
+"""Fields of specs that affect neither the trained weights nor the function they compute."""
 
 
 def differences(spec: Any, other: Any, neutral: frozenset[str] = NEUTRAL) -> dict[str, tuple[Any, Any]]:
-    """The fields in which two specs of one type compute different things."""
+    """Returns the fields that make two specs of one type compute different functions."""
     return {
         field.name: (getattr(spec, field.name), getattr(other, field.name))
         for field in dataclasses.fields(spec)
@@ -92,7 +92,7 @@ def differences(spec: Any, other: Any, neutral: frozenset[str] = NEUTRAL) -> dic
 
 
 def settle(caller: str, made: Any, spec: Any, neutral: frozenset[str] = NEUTRAL) -> Any:
-    """The spec that the source stands for, or the one that the caller gave if it computes the same."""
+    """Returns the spec of the source, or the caller's own if it computes the same."""
     if spec is None:
         return made
     check_spec(caller, spec)
@@ -107,12 +107,12 @@ def settle(caller: str, made: Any, spec: Any, neutral: frozenset[str] = NEUTRAL)
 
 
 def refuse(caller: str, what: str, why: str) -> NoReturn:
-    """Raises the one error for what has no counterpart."""
+    """Raises the common error for anything without a counterpart."""
     raise ValueError(f"{caller}: {what} cannot be represented: {why}")
 
 
 def require_same(caller: str, spec: Any, only: Any, neutral: frozenset[str] = NEUTRAL) -> None:
-    """Refuses a spec unless it computes the only thing that the other library does."""
+    """Refuses a spec unless it computes the only function that the other library has."""
     if type(spec) is not type(only):
         refuse(caller, f"{spec!r}", f"the layer there is {only!r}.")
     for name, (given, there) in differences(spec, only, neutral).items():
@@ -120,7 +120,7 @@ def require_same(caller: str, spec: Any, only: Any, neutral: frozenset[str] = NE
 
 
 def check_spec(caller: str, spec: Any) -> None:
-    """Raises TypeError unless there is a spec, or a tuple or Directions of some."""
+    """Raises TypeError unless ``spec`` is a spec, or a tuple or Directions of specs."""
     if isinstance(spec, tuple) and spec:
         for each in spec:
             check_spec(caller, each)
@@ -129,13 +129,13 @@ def check_spec(caller: str, spec: Any) -> None:
 
 
 def check_mapping(caller: str, name: str, value: Any, what: str) -> None:
-    """Raises TypeError unless there is a dict."""
+    """Raises TypeError unless ``value`` is a dict."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{caller}: {name} must be a dict, {what}, got {_objects.describe(value)}.")
 
 
 def check_module(caller: str, module: Any, library: str, noun: str) -> None:
-    """Raises TypeError unless there is a live module of a library."""
+    """Raises TypeError unless ``module`` is a live module of the library."""
     if isinstance(module, type) or not any(base.__module__.startswith(library) for base in type(module).__mro__):
         raise TypeError(
             f"{caller}: module must be {noun}, got {_objects.describe(module)}, which is no module that has a "

@@ -1,4 +1,4 @@
-"""Cells made of kernels that were read, and kernels taken out of cells, with all checks; no library knows more."""
+"""Builds cells from arrays and extracts arrays from cells, with all checks; all converters use this."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,11 +20,11 @@ from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU, ResetBeforeGR
 from jaxnorm.zoo.cells.lstm.projected_lstm import ProjectedLSTM, ProjectedLSTMParams
 
 PLAIN = NEUTRAL | {"gate_groups", "update_gate", "max_steps"}
-"""Fields that make no difference to a cell without normalizers, or only to the sign of its weights (update_gate)."""
+"""Fields that do not change a cell without normalizers, or only the sign of its weights (update_gate)."""
 
 
 class Parts(NamedTuple):
-    """The arrays of a plain cell; gates in our order, z of a GRU as the part of the old state that is kept."""
+    """The arrays of a plain cell, with gates in our order; z of a GRU is the share of the old state that it keeps."""
 
     kernel: Host
     recurrent: Host
@@ -37,7 +37,7 @@ CellSpec: TypeAlias = LSTM | ProjectedLSTM | GRU | ResetBeforeGRU | Elman
 
 
 def lstm(caller: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:
-    """A plain LSTM."""
+    """Builds a plain LSTM."""
     kernel, recurrent, bias = parts[:3]
     made = LSTM(recurrent.shape[-1], use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(caller, made, spec, PLAIN)
@@ -47,7 +47,7 @@ def lstm(caller: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]
 def projected_lstm(
     caller: str, parts: Parts, projection: Host, spec: Any = None
 ) -> tuple[ProjectedLSTM, ProjectedLSTMParams]:
-    """A plain LSTM with a recurrent projection."""
+    """Builds a plain LSTM with a recurrent projection."""
     kernel, recurrent, bias = parts[:3]
     hidden, projected = projection.shape
     made = ProjectedLSTM(hidden, projected, use_bias=bias is not None, param_dtype=kernel.dtype)
@@ -57,7 +57,7 @@ def projected_lstm(
 
 
 def gru(caller: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
-    """A plain GRU with the reset gate after the product."""
+    """Builds a plain GRU with the reset gate after the product."""
     made = GRU(parts.recurrent.shape[-1], use_bias=parts.bias is not None, param_dtype=parts.kernel.dtype)
     cell = settle(caller, made, spec, PLAIN)
     if cell.update_gate == "renew":
@@ -69,7 +69,7 @@ def gru(caller: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
 def reset_before_gru(
     caller: str, parts: Parts, spec: Any = None, update_gate: Any = "keep"
 ) -> tuple[ResetBeforeGRU, ResetBeforeGRUParams]:
-    """A plain GRU with the reset gate before the product; the parts are those of the given convention for z."""
+    """Builds a plain GRU with the reset gate before the product; the parts follow the given convention for z."""
     use_bias, dtype = parts.bias is not None, parts.kernel.dtype
     made = ResetBeforeGRU(parts.recurrent.shape[-1], update_gate=update_gate, use_bias=use_bias, param_dtype=dtype)
     cell = settle(caller, made, spec, PLAIN)
@@ -80,7 +80,7 @@ def reset_before_gru(
 
 
 def elman(caller: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
-    """A plain Elman cell."""
+    """Builds a plain Elman cell."""
     kernel, recurrent, bias = parts[:3]
     made = Elman(recurrent.shape[-1], activation=activation, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(caller, made, spec, PLAIN)
@@ -88,7 +88,7 @@ def elman(caller: str, parts: Parts, activation: Callable[..., Any], spec: Any =
 
 
 def parts_of(caller: str, cell: CellSpec, params: Any) -> Parts:
-    """The arrays of a cell, which must be a plain one with nothing that a plain cell elsewhere has no place for."""
+    """Extracts the arrays of a plain cell; refuses any feature that plain cells of other libraries lack."""
     same = {name: getattr(cell, name) for name in ("activation", "projected_features") if hasattr(cell, name)}
     plain = type(cell)(hidden_features=cell.hidden_features, use_bias=cell.use_bias, **same)
     for field in dataclasses.fields(cell):
@@ -103,19 +103,19 @@ def parts_of(caller: str, cell: CellSpec, params: Any) -> Parts:
 
 
 def all_parts(params: Any) -> Parts:
-    """The kernels and biases among the weights of any cell."""
+    """Extracts the kernels and biases of any cell."""
     arrays = (getattr(params, name, None) for name in Parts._fields)
     return Parts(*(None if array is None else to_numpy(array) for array in arrays))  # type: ignore[arg-type]
 
 
 def turned(parts: Parts) -> Parts:
-    """The same GRU with the other meaning of z: the sign of what goes into it, and nothing else, is turned."""
+    """Converts a GRU to the other convention for z: flips the sign of the weights of z, and nothing else."""
     signs = np.asarray([[1.0], [-1.0], [1.0]])
     return Parts(*(None if part is None else part * signs.astype(part.dtype) for part in parts))  # type: ignore[arg-type]
 
 
 def candidate_bias_only(caller: str, parts: Parts) -> Parts:
-    """A GRU whose recurrent bias is zero but for the candidate: elsewhere the two biases are one sum."""
+    """Makes the recurrent bias of a GRU zero except for the candidate: for r and z only the sum of biases matters."""
     if parts.bias is None or parts.recurrent_bias is None:
         return parts
     bias, recurrent_bias = parts.bias.copy(), parts.recurrent_bias.copy()
@@ -125,14 +125,14 @@ def candidate_bias_only(caller: str, parts: Parts) -> Parts:
 
 
 def add_biases(first: Host | None, second: Host | None) -> Host | None:
-    """The sum of two biases, either of which may be missing."""
+    """Adds two biases; either may be None."""
     if first is None or second is None:
         return second if first is None else first
     return np.asarray(first + second)
 
 
 def zeros_for_none(part: Host | None, like: Host) -> Host:
-    """A bias, or zeros where the layer there has one and the cell here has none."""
+    """Returns a bias, or zeros if the other library's layer has one and the cell has none."""
     return np.zeros(like.shape[1:], like.dtype) if part is None else part
 
 
@@ -141,7 +141,7 @@ def _maybe(part: Host | None) -> Any:
 
 
 def activation_named(caller: str, name: str) -> Callable[..., Any]:
-    """The function of an Elman cell by the name that other libraries give it."""
+    """Returns the nonlinearity of an Elman cell by its name in other libraries."""
     known: dict[str, Callable[..., Any]] = {
         "tanh": jnp.tanh,
         "relu": jax.nn.relu,
@@ -155,7 +155,7 @@ def activation_named(caller: str, name: str) -> Callable[..., Any]:
 
 
 def name_of(caller: str, activation: Callable[..., Any], names: tuple[str, ...]) -> str:
-    """The name of an Elman cell's function, among those that the other library has."""
+    """Returns the name of an Elman cell's nonlinearity, among those of the other library."""
     for name in names:
         if activation_named(caller, name) is activation:
             return name

@@ -1,7 +1,7 @@
-"""Files of other libraries: how they are opened, what is said of those that cannot be read, and safetensors.
+"""Files of other libraries: opens them, reports unreadable ones, and reads safetensors.
 
-A file that is damaged, cut short or of another kind gives one ValueError with its name. What another library's reader
-raises, of whatever type, is put into it.
+A damaged or truncated file, or a file of another kind, raises one ValueError with the file's name. It includes the
+message of whatever error another library's reader raises.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ DTYPES: dict[str, Any] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype(ml_dtypes.bfloat16),
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
 }  # fmt: skip
-"""What a safetensors file calls the dtypes that can stand in it and here."""
+"""The names that safetensors files give to the dtypes we support."""
 
 BEGINNINGS = {
     b"PK\x03\x04": "a zip archive, as .keras, .pt and .npz files are",
@@ -30,7 +30,7 @@ BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS: get the file itself by git lfs pull",
     b"<": "a page of the web, so a download went wrong",
 }
-"""How files of other kinds begin."""
+"""The first bytes of other kinds of files."""
 
 
 def is_path(source: Any) -> bool:
@@ -39,12 +39,12 @@ def is_path(source: Any) -> bool:
 
 
 def caller(caller: str, source: Any) -> str:
-    """The beginning of messages, with the file where there is one."""
+    """Returns the prefix of messages, including the file if there is one."""
     return f"{caller}: {os.fspath(source)!r}" if is_path(source) else caller
 
 
 def check_file(caller: str, path: str | os.PathLike[str]) -> None:
-    """Raises OSError, of the kind that fits, unless there is a file that may be read; ValueError if it is empty."""
+    """Raises the fitting OSError unless the path is a readable file; ValueError if the file is empty."""
     place = Path(path)
     if place.is_dir():
         raise IsADirectoryError(f"{caller} is a folder. Pass the path of a file in it.")
@@ -61,7 +61,7 @@ def check_file(caller: str, path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def reading(caller: str, path: str | os.PathLike[str], kind: str) -> Iterator[None]:
-    """Turns whatever a reader raises into the one error for files; errors that begin with ``where`` are ours."""
+    """Converts any error of a reader into the common error for files, except errors that begin with our caller."""
     try:
         yield
     except ImportError:
@@ -86,7 +86,7 @@ def _first_line(error: Exception) -> str:
 
 
 def read_safetensors(caller: str, path: str | os.PathLike[str], prefix: str) -> dict[str, Host]:
-    """The arrays of a safetensors file whose names begin with ``prefix``."""
+    """Reads the arrays of a safetensors file with names that begin with ``prefix``."""
     if not os.fspath(path).endswith(".safetensors"):
         raise ValueError(
             f"{caller} is no .safetensors file. Of other files pass the state dict, such as "

@@ -1,4 +1,4 @@
-"""The layouts that Flax linen and NNX have in common: their cells and normalizers by names of arrays and attributes."""
+"""The layouts common to Flax linen and NNX: reads cells and normalizers by the names of arrays and attributes."""
 
 from typing import Any
 
@@ -21,13 +21,13 @@ LAYERS: dict[Any, tuple[str, ...]] = {
     GRU: ("ir", "hr", "iz", "hz"),
     Elman: ("i", "h"),
 }
-"""Layers that only cells of one kind have; the last of them tells where a cell lies in a model."""
+"""Layers that only one kind of cell has; the last of them locates a cell in a model."""
 TANH = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
 SIGMOID = (jax.nn.sigmoid, jax.lax.logistic)
 
 
 def cell_kind(arrays: Arrays) -> Any:
-    """The class of the cell that the names stand for, or None."""
+    """Returns the class of the cell with these array names, or None."""
     if "dense_h/kernel" in arrays:
         hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
         return {4: LSTM, 3: GRU, 1: Elman}.get(columns // hidden)
@@ -42,7 +42,7 @@ def cell_kind(arrays: Arrays) -> Any:
 
 
 def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
-    """A plain cell; ``module`` says, where there is one, which functions it has."""
+    """Loads a plain cell; ``module``, if any, gives its nonlinearities."""
     where, notes = arrays.where, _check_cell(arrays.where, module)
     parts = _dense(arrays, kind) if "dense_h/kernel" in arrays else _gates(arrays, ORDER[kind])
     arrays.finish()
@@ -80,14 +80,14 @@ def _check_cell(caller: str, module: Any) -> tuple[str, ...]:
 
 
 def computed_in(module: Any) -> tuple[str, ...]:
-    """A note where a module computes in a dtype of its own."""
+    """Notes if a module sets its own compute dtype."""
     if module.dtype is None or jnp.dtype(module.dtype) == jnp.float32:
         return ()
     return (f"dtype={jnp.dtype(module.dtype).name}: give the cell this dtype, a normalizer such inputs",)
 
 
 def _dense(arrays: Arrays, kind: Any) -> Parts:
-    """All gates in one kernel: bias beside the recurrent kernel in an LSTM, beside the other in the rest."""
+    """Reads all gates from one kernel; an LSTM has its bias at the recurrent kernel, other cells at the input one."""
     order = ORDER[kind]
     arrays.expect(("dense_i/kernel", "dense_h/kernel", "dense_h/bias" if kind is LSTM else "dense_i/bias"))
     hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
@@ -104,7 +104,7 @@ def _dense(arrays: Arrays, kind: Any) -> Parts:
 
 
 def _gates(arrays: Arrays, order: str) -> Parts:
-    """A kernel for each gate; one for all in an Elman cell, whose arrays are called i and h."""
+    """Reads one kernel per gate; an Elman cell has one kernel each for input and state, named i and h."""
     letters = ("",) if order == "h" else tuple(order)
     biased = "h" if order == "ifgo" else "i"
     kernels = (f"{side}{letter}/kernel" for side in "ih" for letter in letters)
@@ -121,7 +121,7 @@ def _gates(arrays: Arrays, order: str) -> Parts:
         stacked("h", "kernel", (hidden, hidden), "(H, H)"),
         stacked(biased, "bias", (hidden,), "(H,)"),
     )
-    if order == "rzn" and "hn/bias" in arrays:  # at the candidate only; elsewhere the two biases are one sum
+    if order == "rzn" and "hn/bias" in arrays:  # only the candidate: for r and z only the sum of both biases matters
         recurrent_bias = np.zeros((3, hidden), parts.kernel.dtype)
         recurrent_bias[2] = arrays.take("hn/bias", (hidden,), "(H,)")
         parts = parts._replace(recurrent_bias=recurrent_bias)
@@ -129,7 +129,7 @@ def _gates(arrays: Arrays, order: str) -> Parts:
 
 
 def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
-    """The arrays of a plain cell by name; ``dense`` for all gates in one kernel."""
+    """Exports the arrays of a plain cell, keyed by name; ``dense`` puts all gates into one kernel."""
     parts = cells.parts_of(caller, cell, params)
     order = ORDER[type(cell)]
     if isinstance(cell, GRU):
@@ -157,7 +157,7 @@ def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str
 
 
 def describe_norm(caller: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[str, ...]]:
-    """The spec of a normalizer of Flax."""
+    """Makes the spec of a Flax normalizer."""
     name = type(module).__name__
     if name not in ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm"):
         raise TypeError(
@@ -200,7 +200,7 @@ def _row_axis(caller: str, module: Any) -> Any:
 
 
 def rnn_notes(module: Any) -> tuple[str, ...]:
-    """What an RNN around a cell does that is an argument of ``unroll`` here."""
+    """Notes the options of an RNN that are arguments of ``unroll`` here."""
     notes = [] if module.time_major else ["time_major=False: pass time_axis=-2"]
     if module.reverse:
         notes.append("reverse=True: pass reverse=True; outputs stay at the places of their inputs, as with keep_order")
@@ -208,7 +208,7 @@ def rnn_notes(module: Any) -> tuple[str, ...]:
 
 
 def export_norm(caller: str, spec: Any, params: Any, stats: Any) -> dict[str, Host]:
-    """The arrays of a normalizer by name."""
+    """Exports the arrays of a normalizer, keyed by name."""
     if isinstance(spec, norms.RMSNorm):
         norms.refuse_unlike(caller, spec, fraction=1.0, use_bias=False)
     if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):

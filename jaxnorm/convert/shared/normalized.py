@@ -1,4 +1,4 @@
-"""Normalized cells made of arrays that were read, and their arrays: layer normalization of both products and of c."""
+"""Builds normalized cells from arrays and extracts their arrays: layer normalization of both products and of c."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +12,11 @@ from jaxnorm.engine.arguments.checks import check_params
 from jaxnorm.norms.base import Affine
 
 NEUTRAL_TO_NORMS = NEUTRAL | {"max_steps"}
-"""Fields on which weights and function do not depend where the normalizers have no running statistics."""
+"""Fields that affect neither weights nor function if the normalizers have no running statistics."""
 
 
 def take_kernels(arrays: Arrays, order: str) -> tuple[Host, Host]:
-    """``kernel`` (I, G H) and ``recurrent_kernel`` (H, G H) as kernels in our order of gates."""
+    """Takes ``kernel`` (I, G H) and ``recurrent_kernel`` (H, G H) as kernels in our order of gates."""
     gates = len(order)
     hidden, _ = arrays.matrix("recurrent_kernel", f"(H, {gates} H)")
     inputs, _ = arrays.matrix("kernel", f"(I, {gates} H)")
@@ -26,18 +26,18 @@ def take_kernels(arrays: Arrays, order: str) -> tuple[Host, Host]:
 
 
 def take_bias(arrays: Arrays, name: str, order: str, hidden: int) -> Host:
-    """A vector (G H,) as one for each gate."""
+    """Takes a vector (G H,) and splits it into gates."""
     vector = arrays.take(name, (len(order) * hidden,), f"({len(order)} H,)")
     return layouts.bias_from_vector(vector, order)
 
 
 def affine(scale: Host, bias: Host | None = None) -> Affine:
-    """Weights of a layer normalization."""
+    """Makes the weights of a layer normalization."""
     return Affine(to_device(scale), None if bias is None else to_device(bias))
 
 
 def checked(caller: str, spec: Any, preset: Callable[..., Any], params: Any) -> Any:
-    """The weights of a cell that computes what the preset does, with nothing that the layer there has no place for."""
+    """Checks that a cell equals the preset and has nothing that the other library lacks; returns its weights."""
     require_same(caller, spec, preset(spec.hidden_features, use_bias=spec.use_bias), NEUTRAL_TO_NORMS)
     check_params(spec, params, caller)
     if params.carry is not None:
@@ -46,7 +46,7 @@ def checked(caller: str, spec: Any, preset: Callable[..., Any], params: Any) -> 
 
 
 def kernels_of(params: Any, order: str) -> dict[str, Host]:
-    """``kernel`` and ``recurrent_kernel`` in the given order of gates."""
+    """Returns ``kernel`` and ``recurrent_kernel`` in the given order of gates."""
     return {
         "kernel": layouts.kernel_to_columns(to_numpy(params.kernel), order),
         "recurrent_kernel": layouts.kernel_to_columns(to_numpy(params.recurrent), order),
@@ -54,5 +54,5 @@ def kernels_of(params: Any, order: str) -> dict[str, Host]:
 
 
 def vector_of(array: Any, order: str) -> Host:
-    """One for each gate as a vector (G H,)."""
+    """Joins the gates to a vector (G H,)."""
     return layouts.bias_to_vector(np.array(array), order)

@@ -1,4 +1,4 @@
-"""Normalizers made of arrays that were read, and the arrays of normalizers, by the names of any library."""
+"""Builds normalizers from arrays and extracts their arrays, under the names of any library."""
 
 import dataclasses
 from typing import Any
@@ -22,11 +22,11 @@ NormSpec = LayerNorm | RMSNorm | GroupNorm | InstanceNorm | BatchNorm
 KINDS = (LayerNorm, RMSNorm, GroupNorm, InstanceNorm, BatchNorm)
 
 FEATURES_LAST = "features are on the last axis here: move axis 1 of its inputs to the end"
-"""A note on normalizers of libraries that keep features on axis 1 (or 0 of an example)."""
+"""The note for normalizers of libraries with features on axis 1 (or on axis 0 of an example)."""
 
 
 class Names(NamedTuple):
-    """What a library calls the arrays of a normalizer."""
+    """The names of a normalizer's arrays in a library."""
 
     scale: str
     bias: str
@@ -35,7 +35,7 @@ class Names(NamedTuple):
 
 
 def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: tuple[str, ...] = ()) -> Imported:
-    """Weights and running statistics for a spec; ``count`` stands for the number of elements, which nobody records."""
+    """Loads weights and running statistics for a spec; ``count`` replaces the unrecorded number of elements."""
     if not isinstance(spec, KINDS):
         raise TypeError(
             f"{arrays.where}: spec must be one of {', '.join(kind.__name__ for kind in KINDS)}, got "
@@ -54,7 +54,7 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
     )
     stats: Any = ()
     if isinstance(spec, BatchNorm):
-        refuse_unlike(arrays.where, spec, debias=False)  # it would weigh the first batch by a count that nobody records
+        refuse_unlike(arrays.where, spec, debias=False)  # debias needs the true count, which nobody records
         mean, var = (to_device(arrays.take(name, shape, f"that of {wanted[0]}")) for name in (names.mean, names.var))
         stats = Moments(mean, var, jnp.asarray(count, jnp.float32))
     if isinstance(spec, GroupNorm) and shape and shape[0] % spec.num_groups:
@@ -66,7 +66,7 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
 
 
 def arrays_of(caller: str, spec: Any, params: Any, stats: Any, names: Names) -> dict[str, Host]:
-    """The arrays of a normalizer by name."""
+    """Extracts the arrays of a normalizer, keyed by name."""
     if not isinstance(spec, KINDS):
         kinds = ", ".join(kind.__name__ for kind in KINDS)
         refuse(caller, repr(spec), f"of normalizers only {kinds} have a counterpart there.")
@@ -95,7 +95,7 @@ def arrays_of(caller: str, spec: Any, params: Any, stats: Any, names: Names) -> 
 
 
 def refuse_unlike(caller: str, spec: Any, **only: Any) -> None:
-    """Refuses a spec unless the given fields have the only values that the other library can have."""
+    """Refuses a spec unless the given fields have the only values that the other library supports."""
     for field in dataclasses.fields(spec):
         if field.name in only and getattr(spec, field.name) != only[field.name]:
             refuse(
