@@ -63,7 +63,7 @@ class CountedCarry(NamedTuple):
 
 @runtime_checkable
 class Cell(Protocol):
-    """The protocol of all recurrent cells: frozen, hashable specs whose verbs accept any leading batch shape."""
+    """The protocol of all recurrent cells: frozen, hashable specs with methods for any leading batch shape."""
 
     @property
     def hidden_features(self) -> int:

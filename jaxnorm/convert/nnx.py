@@ -41,8 +41,8 @@ def load(module: Any, spec: Any = None) -> Imported:
       (4, (3, 3, 4))
 
     Notes:
-      ``nnx.GRUCell`` has no recurrent bias; it is zero here. Flax does not count what its running statistics have
-      seen; their count is 1 here.
+      ``nnx.GRUCell`` has no recurrent bias; it is zero here. Flax does not count the data in its running
+      statistics; we set their count to 1.
     """
     where = "convert.nnx.load"
     check_module(where, module, "flax.nnx", "a module of Flax NNX")

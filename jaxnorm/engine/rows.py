@@ -103,7 +103,7 @@ def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:
     def average(weight: Array, values: Array) -> Array:
         return jnp.tensordot(weight.astype(values.dtype), values, axes=1, precision=lax.Precision.HIGHEST)
 
-    @jax.checkpoint
+    @jax.checkpoint  # else the derivative would store an array with all steps for each row
     def shared(mean: Array, weight: Array) -> tuple[Array, Array]:
         # Correct the rounding of the mean that the matmul over all rows lost, and measure the spread around it.
         deviation = measured.mean - mean[None]
@@ -112,7 +112,7 @@ def lay_by_age(measured: Moments, examples: Int[Array, "T R"]) -> Moments:
 
     def row(mean_and_weight: tuple[Array, Array]) -> tuple[Array, Array]:
         mean, weight = mean_and_weight
-        several = jnp.count_nonzero(weight) > 1
+        several = jnp.count_nonzero(weight) > 1  # a row of a single step is exact already
         refined: tuple[Array, Array] = lax.cond(
             several, shared, lambda mean, _: (mean, jnp.zeros_like(mean)), mean, weight
         )

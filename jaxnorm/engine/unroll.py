@@ -177,6 +177,7 @@ def unroll(
             "unroll: method='associative' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
             f"{type(cell).__name__}. Leave method out."
         )
+    # Initializers made in place never compare equal; without them equal cells share one compilation.
     result: Unrolled = _unroll(
         without_initializers(cell), params, xs, carry, lengths, where, reset, stats, key,
         reverse=reverse, time=time, method=method, chunk=chunk, save=save, truncate=truncate,
@@ -209,7 +210,7 @@ def _unroll(
     save: str,
     truncate: int | None,
 ) -> Unrolled:
-    """Normalizes the arguments (one time-major mask, one carry) and calls the loop."""
+    """Converts the arguments to a common form (one time-major mask, one carry) and calls the loop."""
     check_params(cell, params)
     if stats is not None:
         check_stats(cell, stats)
@@ -251,7 +252,7 @@ def _unroll(
     each = Steps(row, where, reset, cut, keys)
 
     def at_once(given: Given, each: Steps) -> Passed:
-        """Runs all steps at once, time first."""
+        """Runs all steps as a single chunk, time first."""
         given = given._replace(xs=jnp.moveaxis(given.xs, time, 0))
         if method == "associative":
             return parallel(cast(LinearCell, cell), given, each, reverse=reverse)

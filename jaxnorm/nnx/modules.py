@@ -103,7 +103,7 @@ class Norm(variables.OfNorm, nnx.Module):
         return y
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Sets what ``nnx.view`` asks for."""
+        """Sets the attributes that ``nnx.view`` passes, unless None."""
         variables.set_view(self, use_running_average)
 
 
@@ -249,7 +249,7 @@ class RNN(variables.OfCell, nnx.Module):
         return (carry, outputs) if return_carry else outputs
 
     def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
-        """Sets what ``nnx.view`` asks for."""
+        """Sets the attributes that ``nnx.view`` passes, unless None."""
         variables.set_view(self, use_running_average, deterministic)
 
 
@@ -366,5 +366,5 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         return 1
 
     def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
-        """Sets what ``nnx.view`` asks for."""
+        """Sets the attributes that ``nnx.view`` passes, unless None."""
         variables.set_view(self, use_running_average, deterministic)

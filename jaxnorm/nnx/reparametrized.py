@@ -121,7 +121,7 @@ class Reparametrized(nnx.Module):
         return axes
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Sets what ``nnx.view`` asks for."""
+        """Sets the attributes that ``nnx.view`` passes, unless None."""
         if use_running_average is not None:
             self.use_running_average = use_running_average
 

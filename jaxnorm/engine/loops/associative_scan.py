@@ -53,7 +53,7 @@ def _carries(cell: LinearCell, given: Given, zs: Array, steps: Steps, reverse: b
         anew = _apply(decay, jax.tree.map(lambda entry: entry[None], wide(given.initial)), increment)
         increment = select(steps.reset, anew, increment)
         decay = select(steps.reset, jax.tree.map(jnp.zeros_like, decay), decay)
-    first = -1 if reverse else 0  # fold the carry handed in into the increment of the first step
+    first = -1 if reverse else 0  # the increment of the first step absorbs the initial carry
     increment = jax.tree.map(lambda d, b, h: b.at[first].add(d[first] * h), decay, increment, wide(given.carry))
 
     def then(early: Any, late: Any) -> Any:

@@ -163,6 +163,7 @@ def _backward(plan: Plan, residuals: Any, cotangents: Passed) -> Given:
             return jax.vmap(partial(step, cell, ready, stats))(before, zs[0], products, steps)
 
         _, transpose_steps = jax.vjp(all_steps, ready, stats)
+        # The weights enter in three places (project, recur, step), so their cotangents are sums of three.
         d_ready_1, d_xs, d_stats_1 = transpose_project((d_zs, d_input_moments))
         (d_ready_2,) = transpose_recur(d_products)
         d_ready_3, d_stats_2 = transpose_steps((d_news, d_ys, d_moments))

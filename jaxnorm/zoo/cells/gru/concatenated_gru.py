@@ -190,7 +190,7 @@ class ConcatenatedGRU(Frame):
 def _inverse_root(mean_square: Array, epsilon: float) -> Array:
     """Computes 1 / sqrt(mean_square + epsilon); if the argument of the root is zero, value and gradient are zero."""
     square = mean_square + epsilon
-    still = square == 0
+    still = square == 0  # the inner where keeps the gradient of the root finite there
     return jnp.where(still, jnp.zeros((), square.dtype), lax.rsqrt(jnp.where(still, jnp.ones_like(square), square)))
 
 

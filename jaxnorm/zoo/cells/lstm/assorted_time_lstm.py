@@ -239,7 +239,7 @@ class AssortedTimeLSTM(Frame):
         shift = jnp.where(weight > 0, means - mean, 0.0)
         delta = jnp.sum(weight * shift, axis=-1, keepdims=True)
         square = jnp.sum(weight * (variances + jnp.square(shift - delta)), axis=-1, keepdims=True) + self.epsilon
-        still = square == 0
+        still = square == 0  # the inner where keeps the gradient of the root finite there
         inverse = jnp.where(still, jnp.zeros_like(square), lax.rsqrt(jnp.where(still, jnp.ones_like(square), square)))
         lead = (1,) * (x.ndim - 1)
         scale, bias = (w.astype(x.dtype).reshape(lead + w.shape) for w in affine)
