@@ -145,7 +145,7 @@ class Frame(NoModule, abc.ABC):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Any:
-        """Makes the carry: zeros or the learned ``params.carry``, plus noise; counted if ``max_steps`` exceeds one.
+        """Makes zeros or the learned ``params.carry``, plus noise; a ``CountedCarry`` if ``max_steps`` exceeds one.
 
         ``dtype`` is the dtype of the outputs. None takes the cell's, else that of the weights (``params``, else
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.

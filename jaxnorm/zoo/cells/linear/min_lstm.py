@@ -82,7 +82,7 @@ class MinLSTM(LinearFrame):
 
     Reference:
       L. Feng, F. Tung, M. O. Ahmed, Y. Bengio, H. Hajimirsadegh, "Were RNNs All We Needed?", 2024, arXiv:2410.01201.
-      We quote the equations from memory of the paper; a third-party port agrees with them.
+      The equations are as we remember the paper; a third-party port agrees with them.
     """
 
     _: dataclasses.KW_ONLY
