@@ -39,10 +39,10 @@ class Unrolled(NamedTuple):
       outputs: laid out like the input.
       carry: the carry after the last step; pass it to the next call to continue.
       moments: the moments that the normalizers measured, for ``cell.update_running`` and :func:`jaxnorm.population`, in
-        the ``max_steps`` rows of the cell (leading axis); empty if you passed running statistics. Row r serves the
-        examples of age r (r real steps after their sequence began); the last row serves all later ages. It averages the
-        statistics of the steps with examples of that age, weighted by the number of such examples, and its variance
-        includes the spread between the means of these steps. The count of a row is the number of elements that its
+        the ``max_steps`` rows of the cell (leading axis); empty if you passed running statistics. Row r averages the
+        statistics of the steps with examples of age r (r real steps after their sequence began), weighted by the number
+        of such examples; the last row holds all later ages. Its variance includes the spread between the means of these
+        steps. The count of a row is the number of elements that its
         examples contributed: the rows share the measured counts, so pieces and devices weigh as much as they measured,
         and a row without examples has count zero. If each age occurs at one step, the row is that step, with the count
         that ``ddof=1`` corrects by. If ages mix within steps, ``ddof=1`` corrects rows with few examples too much.
