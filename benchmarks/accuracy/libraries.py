@@ -97,7 +97,8 @@ def keras(layout: Layout, shape: tuple[int, ...], epsilon: float, axis_name: str
 
 def torch(layout: Layout, shape: tuple[int, ...], epsilon: float, axis_name: str | None = None) -> Norm | None:
     """PyTorch's functions, of its own tensors."""
-    if axis_name is not None:
+    # Its batch normalization refuses to train without epsilon.
+    if axis_name is not None or (layout.name == "batch_norm" and epsilon == 0.0):
         return None
     from torch.nn import functional
 
