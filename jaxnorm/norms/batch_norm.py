@@ -63,7 +63,7 @@ def batch_norm(
       ([[-1.0], [1.0]], [2.0], [1.0])
 
     Notes:
-      A feature that is constant over the batch, a batch of one and a batch without a real element give ``bias``, with
+      A constant feature and a batch of one give ``bias``, a batch without a real element gives zero, with
       finite gradients. With ``epsilon=0`` that is so in training, the gradient of x being zero there; with a variance
       of zero among ``moments`` it is 0/0. A gradient keeps x, the statistics and the scale.
 

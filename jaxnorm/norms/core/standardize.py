@@ -40,7 +40,7 @@ def standardize(
 
     That is multiplied by ``scale`` and added to ``bias``, which have as many axes as ``x`` (see ``aligned_affine``), as
     has ``where``; elements outside it are neither read nor written: the result, in at least float32, is zero there.
-    The variance is two-pass. Where all elements are masked, or equal, the result is ``bias``.
+    The variance is two-pass. Where all elements are equal the result is ``bias``.
     """
     y, _ = _standardize(_How(over, epsilon, center), x, where, scale, bias)
     return y

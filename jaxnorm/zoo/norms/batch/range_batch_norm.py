@@ -80,8 +80,8 @@ def range_batch_norm(
       True
 
     Notes:
-      A feature that is constant over the batch, a batch of one and a batch without a real element give ``bias``, with
-      finite gradients; with ``epsilon=0`` a constant feature is 0/0. For m = 1 the constant is that of two. With the
+      A constant feature and a batch of one give ``bias``, a batch without a real element gives zero, with
+      finite gradients; that holds with ``epsilon=0``, too. For m = 1 the constant is that of two. With the
       published constant s is 1.57 (n = 32) to 1.83 (n = 65536) times the standard deviation of normal data, so that
       the scale has to make up for it; with the code's, 16 chunks and m from 32 to 65536 it is 0.85 to 0.99. The
       published constant is quoted from memory; the mean of the range of normal data, :math:`\sqrt{8 \ln n} \sigma`,
