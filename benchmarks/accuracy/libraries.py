@@ -87,8 +87,6 @@ def keras(layout: Layout, shape: tuple[int, ...], epsilon: float, axis_name: str
     layer.build(shape)
 
     def apply(x: Any, w: Any) -> Any:
-        if w is not None:
-            raise NotImplementedError
         weights = ([v.value for v in layer.trainable_variables], [v.value for v in layer.non_trainable_variables])
         return layer.stateless_call(*weights, x, **({"training": True} if layout.name == "batch_norm" else {}))[0]
 
@@ -97,7 +95,8 @@ def keras(layout: Layout, shape: tuple[int, ...], epsilon: float, axis_name: str
 
 def torch(layout: Layout, shape: tuple[int, ...], epsilon: float, axis_name: str | None = None) -> Norm | None:
     """PyTorch's functions, of its own tensors."""
-    if axis_name is not None:
+    # Its batch normalization refuses to train without epsilon.
+    if axis_name is not None or (layout.name == "batch_norm" and epsilon == 0.0):
         return None
     from torch.nn import functional
 
@@ -112,6 +111,8 @@ def torch(layout: Layout, shape: tuple[int, ...], epsilon: float, axis_name: str
     }
     return first[layout.name]
 
+
+WITHOUT_MASKS = ("Keras", "PyTorch")
 
 PEERS: dict[str, Callable[..., Norm | None]] = {
     "Flax": flax(fast=True),

@@ -54,7 +54,7 @@ def best(errors: Iterable[Errors]) -> Errors | None:
 
 
 def misses(rows: Iterable[Row]) -> list[str]:
-    """What of ours in float32 errs by more than we aim at, and by more than twice the most exact other library."""
+    """Our errors in float32 that exceed the aim, each beside that of the most exact other library."""
     rows = [row for row in rows if row.dtype == "float32"]
     lines = []
     for row in rows:
