@@ -2,7 +2,7 @@
 
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import LinearCell as LinearCell
-from jaxnorm.cells.base import CellNorms as CellNorms
+from jaxnorm.cells.sites import CellNorms as CellNorms
 from jaxnorm.cells.base import CountedCarry as CountedCarry
 from jaxnorm.cells.elman import Elman as Elman
 from jaxnorm.cells.elman import ElmanCarry as ElmanCarry

@@ -1,6 +1,6 @@
 """The common base of cells: their fields, the weights and statistics of their sites, and their carries.
 
-A cell adds its own weights, its equations, and the methods ``prepare``, ``project``, ``recur`` and ``step``.
+A cell adds its own weights, its equations, and the verbs from ``prepare`` to ``step``.
 """
 
 import abc
@@ -15,17 +15,19 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, DTypeLike
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import CellNorms, CountedCarry, Key, Ready
+from jaxnorm.cells import carries, initializers, sites
+from jaxnorm.cells.base import Key, StepInput, Weights
+from jaxnorm.cells.hooks import CellHooks
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.no_module import NoModule
-from jaxnorm.norms.base import Normalizer
+from jaxnorm.cells.sites import CellNorms
+from jaxnorm.norms.base import Normalizer, Stats
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.identity import Identity
 
 
 @dataclasses.dataclass(frozen=True)
-class Frame(NoModule, abc.ABC):
+class CellBase(CellHooks, NoModule, abc.ABC):
     """The common part of cells; not a cell itself.
 
     Attributes:
@@ -56,25 +58,25 @@ class Frame(NoModule, abc.ABC):
     carry_dtype: DTypeLike | None = None
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0})
-    """The axes that hold the inputs of a unit, keyed by the name of each kernel among the weights."""
-    gate_count: ClassVar[int] = 1
-    """Number of pre-activations for each hidden feature."""
-    has_sites: ClassVar[tuple[str, ...]] = ()
+    default_sites: ClassVar[tuple[str, ...]] = ()
     """The sites that get a normalizer if one is given for all sites."""
-    more_sites: ClassVar[tuple[str, ...]] = ()
+    optional_sites: ClassVar[tuple[str, ...]] = ()
     """Further sites, which get a normalizer only by name."""
     carry_type: ClassVar[Any]
     """The NamedTuple of the state; it has an entry h."""
-    wide_entries: ClassVar[tuple[str, ...]] = ()
+    float32_carry: ClassVar[tuple[str, ...]] = ()
     """Entries of the carry that stay in at least float32, since they are sums over many steps."""
-    scales_candidate: ClassVar[bool] = False
-    """Whether ``step`` multiplies the candidate by ``ready.candidate_scale`` if that is set."""
 
     def __post_init__(self) -> None:
-        where = type(self).__name__
-        base.check_common(where, self)
-        base.settle_dtypes(self)
-        object.__setattr__(self, "norm", base.resolve_sites(where, self.norm, self.has_sites, self.more_sites))
+        caller = type(self).__name__
+        _validate.positive_int(caller, "hidden_features", self.hidden_features)
+        _validate.positive_int(caller, "max_steps", self.max_steps)
+        _validate.in_range(caller, "initial_noise", self.initial_noise, 0.0, float("inf"))
+        for name in ("dtype", "param_dtype", "carry_dtype"):  # jnp.float32 and "float32" make equal specs
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else jnp.dtype(value))
+        norm = sites.resolve_sites(caller, self.norm, self.default_sites, self.optional_sites)
+        object.__setattr__(self, "norm", norm)
 
     @property
     def sites(self) -> CellNorms:
@@ -87,8 +89,8 @@ class Frame(NoModule, abc.ABC):
         return self.hidden_features
 
     def site_shapes(self) -> CellNorms:
-        """The shape of the features that a normalizer sees at each site."""
-        gates = (self.gate_count, self.hidden_features)
+        """The shape of the features that a normalizer sees at each site; gates are flat, (G*H,)."""
+        gates = (self.gate_count * self.hidden_features,)
         return CellNorms(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
 
     def carry_features(self) -> dict[str, int]:
@@ -97,34 +99,34 @@ class Frame(NoModule, abc.ABC):
 
     def init(self, key: Key, in_features: int) -> Any:
         """Makes fresh weights for inputs with ``in_features`` features."""
-        where = f"{type(self).__name__}.init"
-        _validate.key(where, "key", key)
-        return _draw(self, key, _validate.positive_int(where, "in_features", in_features))
+        caller = f"{type(self).__name__}.init"
+        _validate.key(caller, "key", key)
+        return _init_params(self, key, _validate.positive_int(caller, "in_features", in_features))
 
     @abc.abstractmethod
-    def draw(self, key: Key, in_features: int) -> Any:
+    def init_params(self, key: Key, in_features: int) -> Any:
         """Draws the weights; :meth:`init` compiles this."""
 
-    def draw_gates(self, name: str, init: Any, key: Key, shape: tuple[int, int]) -> Array:
+    def init_gates(self, name: str, init: Any, key: Key, shape: tuple[int, int]) -> Array:
         """Draws a kernel (I, G, H), by default each gate separately."""
-        where = f"{type(self).__name__}.init"
-        return initializers.blocks(where, name, init, key, shape, self.gate_count, self.param_dtype)
+        caller = f"{type(self).__name__}.init"
+        return initializers.blocks(caller, name, init, key, shape, self.gate_count, self.param_dtype)
 
-    def draw_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
+    def init_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
         """Draws kernels W (I, G, H) and U (H, G, H); without an initializer for U it splits one kernel of [x, h]."""
         hidden = self.hidden_features
         input_key, recurrent_key = jax.random.split(key)
         if recurrent_init is None:
-            both = self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features + hidden, hidden))
+            both = self.init_gates("kernel_init", self.kernel_init, input_key, (in_features + hidden, hidden))
             return both[:in_features], both[in_features:]
         return (
-            self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
-            self.draw_gates("recurrent_init", recurrent_init, recurrent_key, (hidden, hidden)),
+            self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            self.init_gates("recurrent_init", recurrent_init, recurrent_key, (hidden, hidden)),
         )
 
     def fresh_norms(self) -> CellNorms:
         """Makes weights for the normalizers at all sites."""
-        return base.site_params(self.sites, self.site_shapes(), self.param_dtype)
+        return sites.init_sites(self.sites, self.site_shapes(), self.param_dtype)
 
     def fresh_carry(self) -> Any:
         """Makes the parameters of the initial carry; None if it is not learned."""
@@ -135,7 +137,7 @@ class Frame(NoModule, abc.ABC):
     def initial_stats(self, dtype: DTypeLike | None = None) -> CellNorms:
         """Makes running statistics with ``max_steps`` rows; None takes the dtype of the weights, at least float32."""
         wide = dtype or statistics_dtype(self.param_dtype)
-        return base.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
+        return sites.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
 
     def initial_carry(
         self,
@@ -150,34 +152,34 @@ class Frame(NoModule, abc.ABC):
         ``dtype`` is the dtype of the outputs. None takes the cell's, else that of the weights (``params``, else
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
         """
-        where = f"{type(self).__name__}.initial_carry"
-        batch_shape = _validate.sizes(where, "batch_shape", batch_shape)
+        caller = f"{type(self).__name__}.initial_carry"
+        batch_shape = _validate.sizes(caller, "batch_shape", batch_shape)
         if key is not None:
-            _validate.key(where, "key", key)
-        learned = base.learned_carry(where, params)
+            _validate.key(caller, "key", key)
+        learned = carries.learned_carry(caller, params)
         weights = self.param_dtype if params is None else params.kernel.dtype
         compute = jnp.dtype(dtype or self.dtype or weights)
         entries = {}
         for name, size in self.carry_features().items():
-            if name in self.wide_entries:
+            if name in self.float32_carry:
                 entry_dtype = self.carry_dtype or statistics_dtype(compute)
             else:
-                entry_dtype = compute if self.wide_entries else self.carry_dtype or compute
+                entry_dtype = compute if self.float32_carry else self.carry_dtype or compute
             start = None if learned is None else getattr(learned, name)
-            entries[name] = base.initial_entry(start, (*batch_shape, size), entry_dtype)
-        entries["h"] = base.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
-        carry: Any | CountedCarry = base.timed(self.carry_type(**entries), batch_shape, self.max_steps)
-        return carry
+            entries[name] = carries.initial_entry(start, (*batch_shape, size), entry_dtype)
+        entries["h"] = carries.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
+        carry: Any = self.carry_type(**entries)
+        return carries.counted(carry, batch_shape) if self.max_steps > 1 else carry
 
-    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Returns the weights unchanged: nothing here is random for a whole sequence."""
-        return ready
+    def normalize_site(self, site: str, weights: Weights, x: Any, t: StepInput) -> tuple[Array, Stats]:
+        """Applies the normalizer of a site to the features of a step; also returns the moments."""
+        return sites.normalize(getattr(self.sites, site), getattr(weights.norm, site), x, t.at(site))
 
     def update_running(self, stats: CellNorms, moments: CellNorms) -> CellNorms:
         """Folds the moments of a call into running statistics, by the rule of each site's normalizer."""
-        return base.fold_sites(self.sites, stats, moments)
+        return sites.fold_sites(self.sites, stats, moments)
 
 
 @partial(jax.jit, static_argnums=(0, 2))
-def _draw(cell: Frame, key: Key, in_features: int) -> Any:
-    return cell.draw(key, in_features)
+def _init_params(cell: CellBase, key: Key, in_features: int) -> Any:
+    return cell.init_params(key, in_features)

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
+from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import CellNorms, Key
-from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.centering import after_centering
-from jaxnorm.cells.preactivation.ungated_base import Ungated
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms
 
 
 class ElmanCarry(NamedTuple):
@@ -35,7 +35,7 @@ class ElmanParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Elman(NamedActivation, Ungated):
+class Elman(NamedActivation, UngatedCellBase):
     r"""Simple recurrent network with normalizers.
 
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(h_{t-1} U)) + b\bigr)
@@ -75,10 +75,10 @@ class Elman(NamedActivation, Ungated):
     activation: Callable[[Array], Array] = jnp.tanh
     recurrent_init: Initializer = initializers.orthogonal
 
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
     carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
 
-    def draw(self, key: Key, in_features: int) -> ElmanParams:
+    def init_params(self, key: Key, in_features: int) -> ElmanParams:
         """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
@@ -90,34 +90,10 @@ class Elman(NamedActivation, Ungated):
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: ElmanParams, dtype: DTypeLike | None = None) -> ElmanParams:
-        """Centers the kernels where that saves computing a mean, and casts them."""
-        return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
-
-    def recur(self, ready: ElmanParams, carry: ElmanCarry) -> Float[Array, "*B H"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
-
     def step(
-        self,
-        ready: ElmanParams,
-        carry: ElmanCarry,
-        z_t: Float[Array, "*B H"],
-        a_t: Float[Array, "*B H"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: ElmanCarry, t: StepInput
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the sum, the nonlinearity and the output of one step."""
-        norm, p = self.sites, ready.norm
-        s = base.UNKNOWN if stats_t is None else stats_t
-        r, m_recurrent = base.normalize_features(
-            after_centering(norm.recurrent), p.recurrent, a_t, s.recurrent, where_t
-        )
-        a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
-        h = self.activation(base.add_bias(a_hat, ready.bias))
-        return (
-            ElmanCarry(h.astype(carry.h.dtype)),
-            h.astype(ready.kernel.dtype),
-            CellNorms(recurrent=m_recurrent, cell=m_cell),
-        )
+        (a,), measured = self.gates(weights, t)
+        h = self.activation(a)
+        return ElmanCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured

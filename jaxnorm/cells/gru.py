@@ -8,14 +8,14 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import CellNorms, Key
-from jaxnorm.cells.cell_base import Frame
+from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru_derivative import new_state
-from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.identity import Identity
 
 GATES = 3
@@ -29,19 +29,19 @@ class GRUCarry(NamedTuple):
 
 
 class GRUParams(NamedTuple):
-    """The weights of a :class:`GRU`, with gates in the order r z n."""
+    """The weights of a :class:`GRU`, with gates in the order r z n; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
-    bias: Float[Array, "3 H"] | None
-    recurrent_bias: Float[Array, "3 H"] | None
+    bias: Float[Array, " 3H"] | None
+    recurrent_bias: Float[Array, " 3H"] | None
     norm: CellNorms
     carry: GRUCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class GRU(Frame):
+class GRU(GatedCellBase):
     r"""Gated recurrent unit with normalizers; the reset gate acts after the recurrent product.
 
     .. math::
@@ -108,17 +108,15 @@ class GRU(Frame):
     reset: Literal["recurrent", "candidate"] = "recurrent"
     bias_at: Literal["end", "input"] = "end"
     update_bias: float | Initializer = 0.0
-    recurrent_init: GatesInitializer | None = initializers.orthogonal
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
-    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    optional_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
-    scales_candidate: ClassVar[bool] = True
+    supports_candidate_scale: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        gates.check_groups("GRU", self.gate_groups, GATES)
         _validate.choice("GRU", "update_gate", self.update_gate, ("keep", "renew"))
         _validate.choice("GRU", "reset", self.reset, ("recurrent", "candidate"))
         _validate.choice("GRU", "bias_at", self.bias_at, ("end", "input"))
@@ -130,73 +128,48 @@ class GRU(Frame):
         if self.bias_at != "end" and not self.use_bias:
             raise ValueError(f"GRU: bias_at={self.bias_at!r} says where b enters, but use_bias is False.")
 
-    def draw(self, key: Key, in_features: int) -> GRUParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object; with the reset gate on the recurrent part, both sides stay apart."""
+        return PreActivation(self.sites, self.gate_groups, separate=self.reset == "recurrent", caller="GRU")
+
+    def init_params(self, key: Key, in_features: int) -> GRUParams:
         """Draws the weights; ``init`` compiles this."""
-        hidden = self.hidden_features
-        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
-        update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
-        zeros, norm = jnp.zeros((GATES, hidden), self.param_dtype), self.fresh_norms()
+        kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
+        update_key = jax.random.fold_in(key, 2)
+        update = initializers.filled(self.update_bias, update_key, (self.hidden_features,), self.param_dtype)
+        bias, norm = self.start_bias(UPDATE, update), self.fresh_norms()
+        each_side = self.use_bias and self.reset == "recurrent" and self.bias_at == "end"
         return GRUParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=zeros.at[UPDATE].set(update) if self.use_bias else None,
-            recurrent_bias=zeros if self.use_bias and self.reset == "recurrent" and self.bias_at == "end" else None,
-            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, update),
+            bias=bias if self.use_bias else None,
+            recurrent_bias=jnp.zeros_like(bias) if each_side else None,
+            norm=norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: GRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them.
-
-        ``bias`` gathers the recurrent biases of r and z; ``recurrent_out`` keeps the one of n, which r multiplies.
-        """
-        ready = gates.prepare(
-            params,
-            self.sites,
-            self.gate_groups,
-            dtype or self.dtype,
-            input_bias=params.bias if self.bias_at == "input" else None,
-            bias=params.bias if self.bias_at == "end" else None,
+    def biases(self, params: GRUParams) -> Biases:
+        """The bias b enters where ``bias_at`` says, b_h after the recurrent norm."""
+        at_end = self.bias_at == "end"
+        return Biases(
+            end=params.bias if at_end else None,
+            input=None if at_end else params.bias,
             recurrent_out=params.recurrent_bias,
-            apart=self.reset == "recurrent",
         )
-        if ready.recurrent_out is None:
-            return ready
-        first, candidate = jnp.split(ready.recurrent_out, [2 * self.hidden_features])
-        first = jnp.concatenate([first, jnp.zeros_like(candidate)])
-        return ready._replace(bias=products.add_biases(ready.bias, first), recurrent_out=candidate)
-
-    def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """Computes the normalized input products of all steps plus biases (see ``prepare``), in the compute dtype."""
-        return gates.project("GRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
-
-    def recur(self, ready: ReadyGates, carry: GRUCarry) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the candidate and the output of one step."""
         if self.reset == "recurrent":
-            r, m_recurrent = gates.normalize_recurrent(ready, self.sites, self.gate_groups, a_t, stats_t, where_t)
-            measured = CellNorms(recurrent=m_recurrent)
-            r_x, z_x, n_x = jnp.split(z_t.astype(r.dtype), GATES, axis=-1)
-            r_h, z_h, n_h = jnp.split(r, GATES, axis=-1)
-            r, z, n_h = r_x + r_h, z_x + z_h, base.add_bias(n_h, ready.recurrent_out)
+            x, h, measured = self.gates.sides(weights, t)
+            r_x, z_x, n_x = jnp.split(x, GATES, axis=-1)
+            r_h, z_h, n_h = jnp.split(h, GATES, axis=-1)
+            r, z = r_x + r_h, z_x + z_h
         else:
-            total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
-            r, z, n_h = jnp.split(total, GATES, axis=-1)
+            (r, z, n_h), measured = self.gates(weights, t)
             n_x = jnp.zeros_like(n_h)  # r then multiplies the whole candidate
         z = z if self.update_gate == "keep" else -z
-        h = new_state(r, z, n_x, n_h, carry.h.astype(r.dtype), ready.scale_of_candidate(r))
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
+        h = new_state(r, z, n_x, n_h, carry.h, t.candidate_scale)
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured

@@ -29,18 +29,23 @@ from jax.nn import sigmoid
 from jaxnorm._typing import Array
 
 
-@jax.custom_jvp
 def new_state(r: Array, z: Array, n_x: Array, n_h: Array, h: Array, scale: Array | None = None) -> Array:
     """Computes the new h from the pre-activations, the two parts of the candidate and the old h, which z keeps.
 
-    A constant ``scale`` multiplies the candidate n.
+    A constant ``scale`` multiplies the candidate n. The result has the dtype of the pre-activations.
     """
+    new: Array = _new_state(r, z, n_x, n_h, h.astype(r.dtype), None if scale is None else scale.astype(r.dtype))
+    return new
+
+
+@jax.custom_jvp
+def _new_state(r: Array, z: Array, n_x: Array, n_h: Array, h: Array, scale: Array | None) -> Array:
     n = jnp.tanh(n_x + sigmoid(r) * n_h)
     n = n if scale is None else n * scale
     return n + sigmoid(z) * (h - n)
 
 
-@new_state.defjvp
+@_new_state.defjvp
 def _new_state_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     r, z, n_x, n_h, h, scale = primals
     d_r, d_z, d_n_x, d_n_h, d_h, _ = tangents  # scale is a constant, so its tangent is ignored
@@ -54,17 +59,22 @@ def _new_state_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple
     return n + z * (h - n), change
 
 
-@jax.custom_jvp
 def mixed_state(z: Array, n: Array, h: Array, scale: Array | None = None) -> Array:
     """Computes the new h from the pre-activations of gate and candidate and the old h, which z keeps.
 
-    A constant ``scale`` multiplies the candidate.
+    A constant ``scale`` multiplies the candidate. The result has the dtype of the pre-activations.
     """
+    new: Array = _mixed_state(z, n, h.astype(z.dtype), None if scale is None else scale.astype(z.dtype))
+    return new
+
+
+@jax.custom_jvp
+def _mixed_state(z: Array, n: Array, h: Array, scale: Array | None) -> Array:
     candidate = jnp.tanh(n) if scale is None else jnp.tanh(n) * scale
     return candidate + sigmoid(z) * (h - candidate)
 
 
-@mixed_state.defjvp
+@_mixed_state.defjvp
 def _mixed_state_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     z, n, h, scale = primals
     d_z, d_n, d_h, _ = tangents  # scale is a constant, so its tangent is ignored

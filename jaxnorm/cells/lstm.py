@@ -8,14 +8,13 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import CellNorms, Key
-from jaxnorm.cells.cell_base import Frame
-from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms
 
 GATES = 4
 INPUT, FORGET = 0, 1
@@ -29,20 +28,20 @@ class LSTMCarry(NamedTuple):
 
 
 class LSTMParams(NamedTuple):
-    """The weights of an :class:`LSTM`, with gates in the order i f g o."""
+    """The weights of an :class:`LSTM`, with gates in the order i f g o; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
-    bias: Float[Array, "4 H"] | None
+    bias: Float[Array, " 4H"] | None
     norm: CellNorms
     carry: LSTMCarry | None = None
-    recurrent_bias: Float[Array, "4 H"] | None = None
+    recurrent_bias: Float[Array, " 4H"] | None = None
     """Only with ``bias_at="each"``."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class LSTM(Frame):
+class LSTM(GatedCellBase):
     r"""Long short-term memory with normalizers.
 
     .. math::
@@ -103,18 +102,16 @@ class LSTM(Frame):
     input_bias: Literal["zero", "opposite"] = "zero"
     carried_cell: Literal["raw", "normalized"] = "raw"
     cell_clip: float | None = None
-    recurrent_init: GatesInitializer | None = initializers.orthogonal
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
-    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    optional_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
-    scales_candidate: ClassVar[bool] = True
+    float32_carry: ClassVar[tuple[str, ...]] = ("c",)
+    supports_candidate_scale: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        gates.check_groups("LSTM", self.gate_groups, GATES)
         _validate.choice("LSTM", "bias_at", self.bias_at, ("end", "input", "both", "each"))
         _validate.choice("LSTM", "input_bias", self.input_bias, ("zero", "opposite"))
         _validate.choice("LSTM", "carried_cell", self.carried_cell, ("raw", "normalized"))
@@ -125,65 +122,44 @@ class LSTM(Frame):
                 f"LSTM: bias_at={self.bias_at!r} says where b enters, but use_bias is False. Leave it out."
             )
 
-    def draw(self, key: Key, in_features: int) -> LSTMParams:
+    def init_params(self, key: Key, in_features: int) -> LSTMParams:
         """Draws the weights; ``init`` compiles this."""
-        hidden = self.hidden_features
-        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
-        zeros = jnp.zeros((GATES, hidden), self.param_dtype)
-        forget = initializers.filled(self.forget_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
-        bias = zeros.at[FORGET].set(forget)
+        kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
+        forget_key = jax.random.fold_in(key, 2)
+        forget = initializers.filled(self.forget_bias, forget_key, (self.hidden_features,), self.param_dtype)
+        bias = self.start_bias(FORGET, forget)
         if self.input_bias == "opposite":
-            bias = bias.at[INPUT].set(-forget)
+            bias = bias + self.start_bias(INPUT, -forget)
         norm = self.fresh_norms()
         return LSTMParams(
             kernel=kernel,
             recurrent=recurrent,
             bias=bias if self.use_bias else None,
-            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, slice(None), bias),
+            norm=norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             carry=self.fresh_carry(),
-            recurrent_bias=zeros if self.bias_at == "each" else None,
+            recurrent_bias=jnp.zeros_like(bias) if self.bias_at == "each" else None,
         )
 
-    def prepare(self, params: LSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them."""
-        return gates.prepare(
-            params,
-            self.sites,
-            self.gate_groups,
-            dtype or self.dtype,
-            input_bias=None if self.bias_at == "end" else params.bias,
-            recurrent_bias=params.recurrent_bias,
-            bias=params.bias if self.bias_at in ("end", "both") else None,
+    def biases(self, params: LSTMParams) -> Biases:
+        """The bias b enters where ``bias_at`` says."""
+        return Biases(
+            end=params.bias if self.bias_at in ("end", "both") else None,
+            input=params.bias if self.bias_at != "end" else None,
+            recurrent=params.recurrent_bias,
         )
-
-    def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
-        return gates.project("LSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
-
-    def recur(self, ready: ReadyGates, carry: LSTMCarry) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: LSTMCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the cell state and the output of one step."""
-        s = base.UNKNOWN if stats_t is None else stats_t
-        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
-        i, f, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
-        if self.cell_clip is not None:
-            c = jnp.clip(c, -self.cell_clip, self.cell_clip)
-        c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
+        (i, f, g, o), measured = self.gates(weights, t)
+        c = clip_state(cell_state(i, f, g, carry.c, t.candidate_scale), self.cell_clip)
+        c_hat, m_cell = self.normalize_site("cell", weights, c, t)
         h = output(o, c_hat).astype(carry.h.dtype)
-        kept = c if self.carried_cell == "raw" else c_hat
-        return LSTMCarry(kept.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)
+        c = c if self.carried_cell == "raw" else c_hat
+        return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)
+
+
+def clip_state(c: Float[Array, "*B H"], bound: float | None) -> Float[Array, "*B H"]:
+    """Clips the cell state to [-bound, bound]; None does not clip."""
+    return c if bound is None else jnp.clip(c, -bound, bound)

@@ -26,14 +26,22 @@ from jax.nn import sigmoid
 from jaxnorm._typing import Array
 
 
-@jax.custom_jvp
 def cell_state(i: Array, f: Array, g: Array, c: Array, scale: Array | None = None) -> Array:
-    """Computes the new c from the pre-activations and the old c; a constant ``scale`` multiplies the candidate i g."""
+    """Computes the new c from the pre-activations and the old c; a constant ``scale`` multiplies the candidate i g.
+
+    The result has the dtype of the pre-activations.
+    """
+    new: Array = _cell_state(i, f, g, c.astype(i.dtype), None if scale is None else scale.astype(i.dtype))
+    return new
+
+
+@jax.custom_jvp
+def _cell_state(i: Array, f: Array, g: Array, c: Array, scale: Array | None) -> Array:
     g = jnp.tanh(g) if scale is None else jnp.tanh(g) * scale
     return sigmoid(f) * c + sigmoid(i) * g
 
 
-@cell_state.defjvp
+@_cell_state.defjvp
 def _cell_state_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Array, Array]:
     i, f, g, c, scale = primals
     d_i, d_f, d_g, d_c, _ = tangents  # scale is a constant, so its tangent is ignored

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import CellNorms
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint

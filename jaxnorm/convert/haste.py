@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm.cells.base import CellNorms
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams
 from jaxnorm.convert.shared import cells, layouts, normalized

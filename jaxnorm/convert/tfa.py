@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxnorm.cells.base import CellNorms
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.lstm import LSTM, LSTMParams
 from jaxnorm.convert.shared import layouts, normalized
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy

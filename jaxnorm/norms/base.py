@@ -166,6 +166,13 @@ class HasFeatureAxis(HasAffine):
 class TrainsByMeasuring:
     """``train`` for normalizers that measure their input and do not need running statistics in training."""
 
+    subtracts_feature_mean = False
+    adds_bias_last = False
+    reuses_moments = False
+
+    def without_mean(self) -> Any:
+        return self
+
     def train(
         self,
         params: Params,

@@ -132,6 +132,8 @@ class BatchNorm(BatchSpec):
     bias_init: float = 0.0
     axis_name: AxisName | None = None
 
+    adds_bias_last = True
+
     def __call__(
         self,
         params: Params,

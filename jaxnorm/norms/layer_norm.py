@@ -105,6 +105,16 @@ class LayerNorm(Stateless):
     bias_init: float = 0.0
     axis_name: AxisName | None = None
 
+    adds_bias_last = True
+
+    @property
+    def subtracts_feature_mean(self):
+        return self.axis_name is None
+
+    def without_mean(self):
+        from jaxnorm.norms.rms_norm import RMSNorm
+        return RMSNorm(self.axis, epsilon=self.epsilon, use_scale=self.use_scale, use_bias=self.use_bias)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "axis", base.normalize_axis("LayerNorm", self.axis))
         _validate.epsilon("LayerNorm", self.epsilon)

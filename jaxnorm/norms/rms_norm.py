@@ -131,6 +131,8 @@ class RMSNorm(Stateless):
     bias_init: float = 0.0
     axis_name: AxisName | None = None
 
+    adds_bias_last = True
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "axis", base.normalize_axis("RMSNorm", self.axis))
         _validate.epsilon("RMSNorm", self.epsilon)

@@ -1,23 +1,25 @@
-"""The common base of cells similar to LSTM and GRU: concatenated gates, two products, one bias after all norms."""
+"""The common base of cells similar to LSTM and GRU: gates side by side, two products, one bias after all norms."""
 
 import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import CellNorms, Key
-from jaxnorm.cells.cell_base import Frame
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.layout import filled_gate
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
+from jaxnorm.cells.sites import CellNorms
+from jaxnorm.norms.identity import Identity
 
 
 @dataclasses.dataclass(frozen=True)
-class Gated(Frame):
-    """The common base of cells with concatenated gates; not a cell itself.
+class GatedCellBase(PreActivationVerbs, CellBase):
+    """The common base of cells with several gates; not a cell itself.
 
     Attributes:
       gate_groups: sizes of the groups of consecutive gates that share statistics.
@@ -26,40 +28,64 @@ class Gated(Frame):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (1,)
-    recurrent_init: GatesInitializer = initializers.orthogonal
+    recurrent_init: GatesInitializer | None = initializers.orthogonal
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        gates.check_groups(type(self).__name__, self.gate_groups, self.gate_count)
+        check_groups(type(self).__name__, self.gate_groups, self.gate_count)
+        check_vectors(type(self).__name__, self.sites, self.site_shapes(), self.gate_groups)
 
-    def draw_gated(self, key: Key, in_features: int, gate: int = 0, start: float | Initializer = 0.0) -> dict[str, Any]:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object of all gates."""
+        return PreActivation(self.sites, self.gate_groups, caller=type(self).__name__)
+
+    def init_gated(self, key: Key, in_features: int, gate: int = 0, start: float | Initializer = 0.0) -> dict[str, Any]:
         """Draws the weights, keyed by name; ``start`` (number or initializer) sets the initial bias of one gate."""
-        hidden = self.hidden_features
-        input_key, recurrent_key = jax.random.split(key)
-        norm = self.fresh_norms()
-        first = initializers.filled(start, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
-        bias = jnp.zeros((self.gate_count, hidden), self.param_dtype).at[gate].set(first)
+        kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
+        first = initializers.filled(start, jax.random.fold_in(key, 2), (self.hidden_features,), self.param_dtype)
+        bias, norm = self.start_bias(gate, first), self.fresh_norms()
         return {
-            "kernel": self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
-            "recurrent": self.draw_gates(
-                "recurrent_init", self.recurrent_init, recurrent_key, (self.out_features, hidden)
-            ),
+            "kernel": kernel,
+            "recurrent": recurrent,
             "bias": bias if self.use_bias else None,
-            "norm": norm if self.use_bias else gates.shift_last_norm(self.sites, norm, gate, first),
+            "norm": norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             "carry": self.fresh_carry(),
         }
 
-    def prepare(self, params: Any, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them."""
-        return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
+    def start_bias(self, gate: int, values: Array) -> Array:
+        """Makes a bias of zeros (G*H,) with the given values at one gate."""
+        return filled_gate(self.gate_count, self.hidden_features, gate, values, self.param_dtype)
 
-    def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
-        where_from = f"{type(self).__name__}.project"
-        return gates.project(where_from, ready, self.sites, self.gate_groups, xs, stats, where)
 
-    def recur(self, ready: ReadyGates, carry: Any) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
+def shift_last_norm(norms: CellNorms, weights: CellNorms, bias: Array) -> CellNorms:
+    """Adds initial biases (G*H,) to the bias of the last norm before the gates that has one."""
+    for name in ("summed", "recurrent", "input"):
+        own = getattr(weights, name)
+        if getattr(norms, name) != Identity() and getattr(own, "bias", None) is not None:
+            return weights._replace(**{name: own._replace(bias=own.bias + bias)})
+    return weights
+
+
+def check_groups(caller: str, groups: tuple[int, ...], gates: int) -> None:
+    """Raises ValueError unless the group sizes are positive and add up to the number of gates."""
+    if not isinstance(groups, tuple) or not all(isinstance(g, int) and g > 0 for g in groups) or sum(groups) != gates:
+        raise ValueError(
+            f"{caller}: gate_groups must be a tuple of positive sizes that add up to {gates}, got {groups!r}. "
+            f"({gates},) shares statistics over all gates, {(1,) * gates} keeps each gate apart."
+        )
+
+
+def check_vectors(caller: str, norms: CellNorms, shapes: CellNorms, groups: tuple[int, ...]) -> None:
+    """Raises ValueError if a norm of several groups has weights that are not vectors over the features."""
+    for name in ("input", "recurrent", "summed"):
+        norm, shape = getattr(norms, name), getattr(shapes, name)
+        if len(groups) == 1 or norm == Identity():
+            continue
+        for leaf in jax.tree.leaves(jax.eval_shape(lambda norm=norm, shape=shape: norm.init(shape))):
+            if leaf.shape[-1:] != shape[-1:]:
+                raise ValueError(
+                    f"{caller}: {norm!r} at the site {name!r} has a weight of shape {leaf.shape} for all gates, which "
+                    f"cannot be cut into the groups gate_groups={groups!r}. Pass gate_groups=({sum(groups)},), or a "
+                    "normalizer with a weight for each feature."
+                )

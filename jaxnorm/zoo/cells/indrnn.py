@@ -13,7 +13,8 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.preactivation.centering import center
 from jaxnorm.cells.preactivation.ungated_base import Ungated
 from jaxnorm.norms.core.moments import statistics_dtype

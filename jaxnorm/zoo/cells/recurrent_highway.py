@@ -12,7 +12,8 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells import base
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation import gates, products
 from jaxnorm.cells.preactivation.gated_base import Gated

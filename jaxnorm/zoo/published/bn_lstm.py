@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxnorm import _validate
 from jaxnorm.cells import initializers
-from jaxnorm.cells.base import CellNorms
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.norms.batch_norm import BatchNorm
 

@@ -9,7 +9,8 @@ from jax.nn import sigmoid
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation import gates, products

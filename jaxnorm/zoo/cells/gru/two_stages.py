@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float
-from jaxnorm.cells.base import CellNorms
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.cells.preactivation.products import Kernel
 from jaxnorm.norms.base import Stats

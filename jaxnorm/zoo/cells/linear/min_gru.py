@@ -7,7 +7,8 @@ from jax.nn import sigmoid
 
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float, Initializer
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.linear.base import LinearFrame
 
 GATES = 2

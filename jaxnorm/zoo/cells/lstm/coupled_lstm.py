@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.lstm import LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation import gates

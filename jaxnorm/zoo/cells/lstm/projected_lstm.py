@@ -12,7 +12,8 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation import gates, products
 from jaxnorm.cells.preactivation.centering import after_centering

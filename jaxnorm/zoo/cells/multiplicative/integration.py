@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base
-from jaxnorm.cells.base import CellNorms
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.preactivation import gates
 from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.norms.core.moments import statistics_dtype

@@ -11,7 +11,8 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import base, initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.elman import ElmanCarry
 from jaxnorm.cells.preactivation import products
 from jaxnorm.cells.preactivation.centering import after_centering

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import CellNorms, Key
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.cell_base import Frame
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.initializers import GatesInitializer

@@ -1,0 +1,53 @@
+"""The first carry of a sequence: zeros or learned, with noise, with a count of steps."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _objects
+from jaxnorm._typing import Array, DType, DTypeLike
+from jaxnorm.cells.base import Cell, CountedCarry, Key
+from jaxnorm.norms.base import Params
+
+
+def learned_carry(caller: str, params: Params | None) -> Any:
+    """Returns the initial carry among the weights of a cell; None if it is not learned or there are no weights."""
+    if params is not None and not hasattr(params, "carry"):
+        raise TypeError(
+            f"{caller}: params must be the weights of the cell, as cell.init makes them, got "
+            f"{_objects.describe(params)}. "
+            f"{_objects.restore(params, 'params', caller.split('.')[0] + 'Params', 'cell.init(key, in_features)')}"
+        )
+    return None if params is None else params.carry
+
+
+def initial_entry(learned: Array | None, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Makes one entry of the initial carry: the learned values, broadcast to every example, or zeros."""
+    return jnp.zeros(shape, dtype) if learned is None else jnp.broadcast_to(learned.astype(dtype), shape)
+
+
+def add_noise(caller: str, h: Array, deviation: float, key: Key | None) -> Array:
+    """Adds independent Gaussian noise to the initial state of each example."""
+    if deviation == 0.0:
+        return h
+    if key is None:
+        raise ValueError(
+            f"{caller}: initial_noise={deviation} needs randomness, but key is None. "
+            "Pass key=jax.random.key(...), in evaluation too, or an initial carry."
+        )
+    return h + jnp.asarray(deviation, h.dtype) * jax.random.normal(key, h.shape, h.dtype)
+
+
+def counted(carry: Any, batch_shape: tuple[int, ...]) -> CountedCarry:
+    """Adds a count of steps, for cells with separate statistics for each step."""
+    return CountedCarry(carry, jnp.zeros(batch_shape, jnp.int32))
+
+
+def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
+    """Returns the dtype of products and outputs: the cell's, else the promotion of inputs and kernels."""
+    if cell.dtype is not None:
+        return jnp.dtype(cell.dtype)
+    # dtype=None asks for promotion, so it must work in strict mode too, which refuses bfloat16 with float32.
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(x_dtype, params.kernel.dtype)

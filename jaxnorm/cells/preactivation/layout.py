@@ -1,0 +1,31 @@
+"""How the vectors of gates lie in memory: flat, (G*H,), gate after gate."""
+
+import jax.numpy as jnp
+
+from jaxnorm._typing import Array, DTypeLike, Float
+
+
+def gate_slice(gate: int, hidden: int) -> slice:
+    """The features of one gate in a flat vector."""
+    return slice(gate * hidden, (gate + 1) * hidden)
+
+
+def group_slices(groups: tuple[int, ...], hidden: int) -> list[slice]:
+    """The features of each group of consecutive gates in a flat vector."""
+    ends = [sum(groups[: k + 1]) * hidden for k in range(len(groups))]
+    return [slice(end - size * hidden, end) for end, size in zip(ends, groups, strict=True)]
+
+
+def by_gate(vector: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*lead G H"]:
+    """Views a flat vector gate by gate."""
+    return vector.reshape(*vector.shape[:-1], gates, -1)
+
+
+def flat_kernel(kernel: Float[Array, "I *GH"]) -> Float[Array, "I GH"]:
+    """Views a kernel as one matrix; the order in memory stays the same."""
+    return kernel.reshape(kernel.shape[0], -1)
+
+
+def filled_gate(gates: int, hidden: int, gate: int, values: Array, dtype: DTypeLike) -> Float[Array, " GH"]:
+    """Makes a flat vector of zeros with the given values at one gate."""
+    return jnp.zeros((gates * hidden,), dtype).at[gate_slice(gate, hidden)].set(values)

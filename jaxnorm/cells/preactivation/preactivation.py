@@ -1,0 +1,172 @@
+r"""The pre-activations of gates: two products, three sites for normalizers, and the places of the biases.
+
+.. math:: N_s\bigl(N_x(x_t W + b_x) + N_h(h_{t-1} U + b_h)\bigr) + b
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.cells.base import StepInput
+from jaxnorm.cells.hooks import GateMasks
+from jaxnorm.cells.preactivation.centering import center
+from jaxnorm.cells.preactivation.gather import gather_bias
+from jaxnorm.cells.preactivation.groups import normalize_groups
+from jaxnorm.cells.preactivation.layout import flat_kernel
+from jaxnorm.cells.preactivation.matmul import RecurrentKernel, check_features, matmul, matmul_by_gate
+from jaxnorm.cells.preactivation.vectors import add_bias, sum_biases
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms, SiteInput, normalize_steps
+from jaxnorm.norms.base import Normalizer, Stats
+from jaxnorm.norms.identity import Identity
+
+
+@dataclasses.dataclass(frozen=True)
+class PreActivation:
+    """What the pre-activations of G gates need: it prepares weights, makes both products, normalizes and adds them.
+
+    Attributes:
+      norms: the normalizers of the cell.
+      groups: sizes of the groups of consecutive gates that share statistics.
+      outer: the site of the sum: ``"summed"``, or ``"cell"`` in cells without gates.
+      separate: whether to keep the biases of both sides apart, for cells that do more than add the sides.
+      caller: the name of the cell, for messages.
+    """
+
+    norms: CellNorms
+    groups: tuple[int, ...] = (1,)
+    outer: str = "summed"
+    separate: bool = False
+    caller: str = "PreActivation"
+
+    @property
+    def gates(self) -> int:
+        """G, the number of gates."""
+        return sum(self.groups)
+
+    @property
+    def outer_norm(self) -> Normalizer:
+        """The normalizer of the sum."""
+        norm: Normalizer = getattr(self.norms, self.outer)
+        return norm
+
+    def prepare(
+        self, params: Any, biases: Biases, dtype: DTypeLike | None, masks: GateMasks | None = None
+    ) -> GateWeights:
+        """Prepares weights for a sequence.
+
+        Args:
+          params: has ``kernel`` (I, G, H), ``recurrent`` (H, G, H) and ``norm``.
+          biases: where biases enter.
+          dtype: dtype of the kernels; None keeps theirs.
+          masks: one mask for each gate; each gate then has a product of its own.
+        """
+        norms, outer = self.norms, self.outer_norm
+        # If only the sum is normalized, its mean is the sum of both products' means: centering both kernels removes it.
+        alone = norms.input == norms.recurrent == Identity() != outer
+        over_input, over_recurrent = (outer, outer) if alone else (norms.input, norms.recurrent)
+        # Under masks each gate sees another input: the mean of a group is then no product with one mean kernel.
+        centers_input = over_input.subtracts_feature_mean and masks is None
+        centers_recurrent = over_recurrent.subtracts_feature_mean and masks is None
+
+        input_norm, after_input = gather_bias(norms.input, params.norm.input, None)
+        recurrent_norm, recurrent_out = gather_bias(norms.recurrent, params.norm.recurrent, biases.recurrent_out)
+        outer_norm, outer_bias = getattr(params.norm, self.outer), None
+        if outer != Identity():
+            outer_norm, outer_bias = gather_bias(outer, outer_norm, biases.end)
+        else:
+            after_input = sum_biases(after_input, biases.end)
+        if not self.separate:
+            after_input, recurrent_out = sum_biases(after_input, recurrent_out), None
+
+        kernel = self._kernel(params.kernel, centers_input, dtype)
+        recurrent = self._kernel(params.recurrent, centers_recurrent, dtype)
+        return GateWeights(
+            kernel=self._pieces(kernel) if masks is not None and masks.input is not None else kernel,
+            recurrent=(
+                tuple(map(RecurrentKernel, self._pieces(recurrent)))
+                if masks is not None and masks.state is not None
+                else RecurrentKernel(recurrent)
+            ),
+            norm=params.norm._replace(**{"input": input_norm, "recurrent": recurrent_norm, self.outer: outer_norm}),
+            bias=after_input,
+            input_bias=self._centered(biases.input, centers_input),
+            recurrent_bias=self._centered(biases.recurrent, centers_recurrent),
+            recurrent_out=recurrent_out,
+            outer_bias=outer_bias,
+            gate_masks=masks,
+        )
+
+    def project_inputs(self, weights: GateWeights, xs: Float[Array, "T *B I"]) -> Float[Array, "T *B GH"]:
+        """Computes the input products of all steps, in at least float32."""
+        check_features(f"{self.caller}.project_inputs", xs, weights.in_features)
+        masks = weights.gate_masks
+        if masks is None or masks.input is None:
+            return matmul(xs, weights.kernel)
+        return matmul_by_gate(xs, weights.kernel, masks.input)
+
+    def normalize_inputs(
+        self,
+        weights: GateWeights,
+        products: Float[Array, "T *B GH"],
+        stats: CellNorms | None,
+        where: Bool[Array, "T *B"] | None,
+        measured: CellNorms | None = None,
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
+        """Normalizes the input products and adds the biases, in the compute dtype."""
+        x = add_bias(products, weights.input_bias)
+        function = partial(self._normalize, self.norms.input, weights.norm.input, weights.gate_masks is None)
+        x, moments = normalize_steps(function, x, StepInput((), (), stats, where, None, measured).at("input"))
+        return add_bias(x, weights.bias).astype(weights.dtype), CellNorms(input=moments)
+
+    def project_state(self, weights: GateWeights, h: Float[Array, "*B H"]) -> Float[Array, "*B GH"]:
+        """Computes the recurrent product, in at least float32."""
+        masks = weights.gate_masks
+        if masks is None or masks.state is None:
+            return matmul(h, weights.recurrent)
+        return matmul_by_gate(h, weights.recurrent, masks.state)
+
+    def sides(
+        self, weights: GateWeights, t: StepInput
+    ) -> tuple[Float[Array, "*B GH"], Float[Array, "*B GH"], CellNorms]:
+        """Computes both normalized sides of a step in at least float32, before they are added; also the moments."""
+        h = add_bias(t.h_proj, weights.recurrent_bias)
+        centered = weights.gate_masks is None
+        h, moments = self._normalize(self.norms.recurrent, weights.norm.recurrent, centered, h, t.at("recurrent"))
+        return t.x_proj.astype(h.dtype), add_bias(h, weights.recurrent_out), CellNorms(recurrent=moments)
+
+    def __call__(self, weights: GateWeights, t: StepInput) -> tuple[tuple[Array, ...], CellNorms]:
+        """Computes the pre-activations of a step, one array for each gate; also the moments."""
+        x, h, measured = self.sides(weights, t)
+        s = x + h
+        if self.outer_norm != Identity():
+            centered = self.norms.input == self.norms.recurrent == Identity() and weights.gate_masks is None
+            params = getattr(weights.norm, self.outer)
+            s, moments = self._normalize(self.outer_norm, params, centered, s, t.at(self.outer))
+            s, measured = add_bias(s, weights.outer_bias), measured._replace(**{self.outer: moments})
+        return tuple(jnp.split(s, self.gates, axis=-1)), measured
+
+    def _normalize(
+        self, norm: Normalizer, params: Any, centered: bool, x: Float[Array, "*B GH"], site: SiteInput
+    ) -> tuple[Float[Array, "*B GH"], Stats]:
+        """Normalizes products; those of centered kernels have no mean to subtract."""
+        if centered and norm.subtracts_feature_mean:
+            norm = norm.without_mean()
+        return normalize_groups(norm, self.groups, params, x, site)
+
+    def _kernel(
+        self, kernel: Float[Array, "I *GH"], centers: bool, dtype: DTypeLike | None
+    ) -> Float[Array, "I GH"]:
+        flat = flat_kernel(kernel)
+        flat = center(self.groups, flat) if centers else flat
+        return flat if dtype is None else flat.astype(dtype)
+
+    def _pieces(self, kernel: Any) -> tuple[jax.Array, ...]:
+        return tuple(jnp.split(kernel, self.gates, axis=-1))
+
+    def _centered(self, bias: Array | None, centers: bool) -> Array | None:
+        return center(self.groups, bias) if centers and bias is not None else bias

@@ -1,0 +1,22 @@
+"""Vectors beside data: adds biases and casts weights."""
+
+from typing import Any
+
+from jaxnorm._typing import Array, Float
+from jaxnorm.norms.core.moments import statistics_dtype
+
+
+def align(weights: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Casts weights for the last axes of ``x`` to its dtype and adds leading axes of size 1."""
+    return weights.astype(x.dtype).reshape((1,) * (x.ndim - weights.ndim) + weights.shape)
+
+
+def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
+    """``x + bias`` in the dtype of ``x``; None adds nothing."""
+    return x if bias is None else x + align(bias, x)
+
+
+def sum_biases(*biases: Array | None) -> Any:
+    """Sums biases in at least float32; None if there are none."""
+    present = [bias.astype(statistics_dtype(bias.dtype)) for bias in biases if bias is not None]
+    return sum(present[1:], start=present[0]) if present else None

@@ -1,0 +1,105 @@
+"""The sites of a cell, the places where it can normalize: their normalizers, weights, statistics and moments."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnorm import _objects
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
+from jaxnorm.norms.identity import Identity
+
+
+class CellNorms(NamedTuple):
+    """One entry for each site of a cell, the places where it can normalize: specs, weights, statistics or moments.
+
+    ``input`` is the projected input, ``recurrent`` the recurrent product, and ``cell`` the argument of the output
+    nonlinearity (c of an LSTM, the summed input of an Elman cell). ``summed`` is the sum of both products, and
+    ``projection`` the output of a cell that projects it. ``()`` marks a site without a normalizer.
+    """
+
+    input: Any = ()
+    recurrent: Any = ()
+    cell: Any = ()
+    summed: Any = ()
+    projection: Any = ()
+
+
+class SiteInput(NamedTuple):
+    """What a normalizer gets at one site besides its weights and the data."""
+
+    stats: Stats | None = None
+    """Running statistics; None measures the batch."""
+    where: Bool[Array, "..."] | None = None
+    """True on real examples."""
+    measured: Stats | None = None
+    """The moments that the forward pass measured; only in the backward pass."""
+
+
+def normalize(
+    norm: Normalizer, params: Params, x: Float[Array, "*B F"], site: SiteInput
+) -> tuple[Float[Array, "*B F"], Stats]:
+    """Applies a normalizer to the features of a step; also returns the moments."""
+    if norm == Identity():
+        return x, ()
+    where = None if site.where is None else site.where[..., None]
+    return norm(params, x, site.stats, where)
+
+
+def normalize_steps(
+    function: Callable[[Array, SiteInput], tuple[Array, Stats]], xs: Float[Array, "T *B F"], site: SiteInput
+) -> tuple[Float[Array, "T *B F"], Stats]:
+    """Applies the normalization of one step to each of many steps: batch statistics never mix steps."""
+    normalized: tuple[Array, Stats] = jax.vmap(function)(xs, site)
+    return normalized
+
+
+def resolve_sites(
+    caller: str, norm: Normalizer | CellNorms, default: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> CellNorms:
+    """Returns a spec for each site: a single normalizer goes to every site in ``default``, all other sites get Identity."""
+    if not isinstance(norm, CellNorms):
+        check_normalizer(caller, "norm", norm)
+        norm = CellNorms(**dict.fromkeys(default, norm))
+    filled = CellNorms(*(Identity() if spec == () else spec for spec in norm))
+    for name, spec in zip(CellNorms._fields, filled, strict=True):
+        check_normalizer(caller, f"norm.{name}", spec)
+        if name not in default + optional and spec != Identity():
+            known = ", ".join(map(repr, default + optional)) or "none"
+            raise ValueError(f"{caller}: there is no site {name!r}, only {known}. Leave it out.")
+        spec.check_site(f"{caller}: norm.{name}")
+    return filled
+
+
+def init_sites(norm: CellNorms, shapes: CellNorms, dtype: DTypeLike) -> CellNorms:
+    """Makes fresh weights for all sites."""
+    return CellNorms(*(spec.init(shape, dtype) for spec, shape in zip(norm, shapes, strict=True)))
+
+
+def site_stats(norm: CellNorms, shapes: CellNorms, rows: int, dtype: DTypeLike) -> CellNorms:
+    """Makes running statistics for all sites: each normalizer's initial ones, repeated in ``rows`` rows."""
+
+    def repeat(leaf: Array) -> Array:
+        return jnp.broadcast_to(leaf, (rows, *leaf.shape))
+
+    first = (spec.initial_stats(shape, dtype) for spec, shape in zip(norm, shapes, strict=True))
+    return CellNorms(*(jax.tree.map(repeat, stats) for stats in first))
+
+
+def fold_sites(norm: CellNorms, stats: CellNorms, moments: CellNorms) -> CellNorms:
+    """Folds the moments of all sites into their running statistics."""
+    for name, value, line in (("stats", stats, "cell.initial_stats()"), ("moments", moments, "unroll(...).moments")):
+        if not isinstance(value, CellNorms):
+            raise TypeError(
+                f"update_running: {name} of a cell must be CellNorms, such as {line}, got {_objects.describe(value)}. "
+                f"{_objects.restore(value, name, 'CellNorms', line)}"
+            )
+    return CellNorms(*(spec.update_running(s, m) for spec, s, m in zip(norm, stats, moments, strict=True)))
+
+
+def combine_sites(a: CellNorms, b: CellNorms) -> CellNorms:
+    """Merges two records: at each site it takes the entry that is not ``()``."""
+    return CellNorms(*(y if isinstance(x, tuple) and x == () else x for x, y in zip(a, b, strict=True)))
