@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Float
 from jaxnorm.cells.preactivation.layout import group_slices
+from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
@@ -22,3 +23,8 @@ def center(groups: tuple[int, ...], kernel: Float[Array, "*I GH"]) -> Float[Arra
     parts = [wide[..., part] for part in group_slices(groups, kernel.shape[-1] // sum(groups))]
     centered = [part - jnp.mean(part, axis=-1, keepdims=True) for part in parts]
     return jnp.concatenate(centered, axis=-1).astype(kernel.dtype)
+
+
+def after_centering(norm: Normalizer) -> Normalizer:
+    """Returns the normalizer of the product of a centered kernel, which has no mean to subtract."""
+    return norm.without_mean() if norm.subtracts_feature_mean else norm

@@ -21,9 +21,9 @@ def by_gate(vector: Float[Array, "*lead GH"], gates: int) -> Float[Array, "*lead
     return vector.reshape(*vector.shape[:-1], gates, -1)
 
 
-def flat_kernel(kernel: Float[Array, "I *GH"]) -> Float[Array, "I GH"]:
-    """Views a kernel as one matrix; the order in memory stays the same."""
-    return kernel.reshape(kernel.shape[0], -1)
+def flat_kernel(kernel: Float[Array, "..."]) -> Float[Array, "*N I GH"]:
+    """Views a kernel (I, H), (I, G, H) or, for each of N blocks, (N, I, G, H) as matrices, in the same memory order."""
+    return kernel if kernel.ndim == 2 else kernel.reshape(*kernel.shape[:-2], -1)
 
 
 def filled_gate(gates: int, hidden: int, gate: int, values: Array, dtype: DTypeLike) -> Float[Array, " GH"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.hooks import GateMasks
-from jaxnorm.cells.preactivation.centering import center
+from jaxnorm.cells.preactivation.centering import after_centering, center
 from jaxnorm.cells.preactivation.gather import gather_bias
 from jaxnorm.cells.preactivation.groups import normalize_groups
 from jaxnorm.cells.preactivation.layout import flat_kernel
@@ -34,6 +34,8 @@ class PreActivation:
       groups: sizes of the groups of consecutive gates that share statistics.
       outer: the site of the sum: ``"summed"``, or ``"cell"`` in cells without gates.
       separate: whether to keep the biases of both sides apart, for cells that do more than add the sides.
+      center_recurrent: whether the recurrent kernel is centered where that saves a mean. A norm over the products of
+        several blocks takes its mean over all of them, which does not follow from the kernel of one block.
       caller: the name of the cell, for messages.
     """
 
@@ -41,6 +43,7 @@ class PreActivation:
     groups: tuple[int, ...] = (1,)
     outer: str = "summed"
     separate: bool = False
+    center_recurrent: bool = True
     caller: str = "PreActivation"
 
     @property
@@ -54,24 +57,27 @@ class PreActivation:
         norm: Normalizer = getattr(self.norms, self.outer)
         return norm
 
+    @property
+    def centers_sum(self) -> bool:
+        """Whether both kernels are centered for the norm of the sum: its mean is the sum of both products' means."""
+        return self.center_recurrent and self.norms.input == self.norms.recurrent == Identity() != self.outer_norm
+
     def prepare(
         self, params: Any, biases: Biases, dtype: DTypeLike | None, masks: GateMasks | None = None
     ) -> GateWeights:
         """Prepares weights for a sequence.
 
         Args:
-          params: has ``kernel`` (I, G, H), ``recurrent`` (H, G, H) and ``norm``.
+          params: has ``kernel`` (I, G, H), ``recurrent`` (H, G, H) or one per block (N, S, G, S), and ``norm``.
           biases: where biases enter.
           dtype: dtype of the kernels; None keeps theirs.
           masks: one mask for each gate; each gate then has a product of its own.
         """
         norms, outer = self.norms, self.outer_norm
-        # If only the sum is normalized, its mean is the sum of both products' means: centering both kernels removes it.
-        alone = norms.input == norms.recurrent == Identity() != outer
-        over_input, over_recurrent = (outer, outer) if alone else (norms.input, norms.recurrent)
+        over_input, over_recurrent = (outer, outer) if self.centers_sum else (norms.input, norms.recurrent)
         # Under masks each gate sees another input: the mean of a group is then no product with one mean kernel.
         centers_input = over_input.subtracts_feature_mean and masks is None
-        centers_recurrent = over_recurrent.subtracts_feature_mean and masks is None
+        centers_recurrent = over_recurrent.subtracts_feature_mean and masks is None and self.center_recurrent
 
         input_norm, after_input = gather_bias(norms.input, params.norm.input, None)
         recurrent_norm, recurrent_out = gather_bias(norms.recurrent, params.norm.recurrent, biases.recurrent_out)
@@ -135,7 +141,7 @@ class PreActivation:
     ) -> tuple[Float[Array, "*B GH"], Float[Array, "*B GH"], CellNorms]:
         """Computes both normalized sides of a step in at least float32, before they are added; also the moments."""
         h = add_bias(t.h_proj, weights.recurrent_bias)
-        centered = weights.gate_masks is None
+        centered = weights.gate_masks is None and self.center_recurrent
         h, moments = self._normalize(self.norms.recurrent, weights.norm.recurrent, centered, h, t.at("recurrent"))
         return t.x_proj.astype(h.dtype), add_bias(h, weights.recurrent_out), CellNorms(recurrent=moments)
 
@@ -144,7 +150,7 @@ class PreActivation:
         x, h, measured = self.sides(weights, t)
         s = x + h
         if self.outer_norm != Identity():
-            centered = self.norms.input == self.norms.recurrent == Identity() and weights.gate_masks is None
+            centered = weights.gate_masks is None and self.centers_sum
             params = getattr(weights.norm, self.outer)
             s, moments = self._normalize(self.outer_norm, params, centered, s, t.at(self.outer))
             s, measured = add_bias(s, weights.outer_bias), measured._replace(**{self.outer: moments})
@@ -154,13 +160,9 @@ class PreActivation:
         self, norm: Normalizer, params: Any, centered: bool, x: Float[Array, "*B GH"], site: SiteInput
     ) -> tuple[Float[Array, "*B GH"], Stats]:
         """Normalizes products; those of centered kernels have no mean to subtract."""
-        if centered and norm.subtracts_feature_mean:
-            norm = norm.without_mean()
-        return normalize_groups(norm, self.groups, params, x, site)
+        return normalize_groups(after_centering(norm) if centered else norm, self.groups, params, x, site)
 
-    def _kernel(
-        self, kernel: Float[Array, "I *GH"], centers: bool, dtype: DTypeLike | None
-    ) -> Float[Array, "I GH"]:
+    def _kernel(self, kernel: Float[Array, "..."], centers: bool, dtype: DTypeLike | None) -> Float[Array, "*N I GH"]:
         flat = flat_kernel(kernel)
         flat = center(self.groups, flat) if centers else flat
         return flat if dtype is None else flat.astype(dtype)
