@@ -82,7 +82,7 @@ def load(
         parts = cells.Parts(
             layouts.kernel_from_rows(kernel, ORDER),
             layouts.kernel_from_rows(recurrent, ORDER),
-            layouts.bias_from_vector(one + other, ORDER),
+            layouts.vector_from_order(one + other, ORDER),
         )
         found.append(cells.lstm(where, parts, spec))
     specs, params = (_grouped([pair[entry] for pair in found], bidirectional) for entry in (0, 1))
@@ -123,7 +123,7 @@ def export(spec: Any, params: Any) -> Host:
     for cell, own in flat:
         parts = cells.parts_of(where, cell, own)
         matrices += [layouts.kernel_to_rows(parts.kernel, ORDER), layouts.kernel_to_rows(parts.recurrent, ORDER)]
-        bias = layouts.bias_to_vector(cells.zeros_for_none(parts.bias, parts.kernel), ORDER)
+        bias = layouts.vector_to_order(cells.zeros_for_none(parts.bias, parts.kernel), ORDER)
         biases += [bias, np.zeros_like(bias)]
     return np.concatenate([piece.ravel() for piece in (*matrices, *biases)])
 

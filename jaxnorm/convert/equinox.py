@@ -6,7 +6,6 @@ Modules describe themselves, so only ``export`` imports Equinox.
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
@@ -41,7 +40,7 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
       >>> from jaxnorm import convert
       >>> found = convert.equinox.load(equinox.nn.GRUCell(3, 4, key=jax.random.key(0)))  # doctest: +SKIP
       >>> found.params.recurrent_bias.shape  # doctest: +SKIP
-      (3, 4)
+      (12,)
 
     Notes:
       ``GRUCell`` has a recurrent bias only for the candidate; here it is zero for r and z.
@@ -144,11 +143,10 @@ def _parts(arrays: Arrays, order: str) -> cells.Parts:
     )
     if "bias" in arrays:
         vector = arrays.take("bias", (rows,), f"({gates} H,)")
-        parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
+        parts = parts._replace(bias=layouts.vector_from_order(vector, order))
     if order == "rzn" and "bias_n" in arrays:
-        recurrent_bias = np.zeros((3, hidden), parts.kernel.dtype)
-        recurrent_bias[2] = arrays.take("bias_n", (hidden,), "(H,)")
-        parts = parts._replace(recurrent_bias=recurrent_bias)
+        of_candidate = arrays.take("bias_n", (hidden,), "(H,)")
+        parts = parts._replace(recurrent_bias=cells.recurrent_bias(of_candidate, parts.kernel))
     return parts
 
 
@@ -162,9 +160,9 @@ def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
         "weight_hh": layouts.kernel_to_rows(parts.recurrent, order),
     }
     if parts.bias is not None:
-        found["bias"] = layouts.bias_to_vector(parts.bias, order)
+        found["bias"] = layouts.vector_to_order(parts.bias, order)
     if parts.recurrent_bias is not None:
-        found["bias_n"] = parts.recurrent_bias[2]
+        found["bias_n"] = parts.recurrent_bias[-cell.hidden_features :]
     return found
 
 

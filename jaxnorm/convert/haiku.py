@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from jaxnorm.cells.elman import Elman
-from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.lstm import FORGET, LSTM
+from jaxnorm.cells.preactivation.layout import gate_slice
 from jaxnorm.convert import _haiku_deep as deep
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host, listed
@@ -21,8 +22,6 @@ from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 
 ORDER = "igfo"
 GRU_ORDER = "zrn"
-FORGET = 1
-"""The index of the forget gate in our order; Haiku adds one to this gate at run time."""
 NAMES = norms.Names("scale", "offset", "mean", "var")
 _CLASSES: dict[Any, str] = {LSTM: "lstm", ResetBeforeGRU: "gru", Elman: "vanilla_rnn"}
 Exported: TypeAlias = tuple[dict[str, dict[str, Host]], dict[str, dict[str, Host]]]
@@ -61,7 +60,7 @@ def load(
       >>> from jaxnorm import convert
       >>> found = convert.haiku.load({"lstm/linear": {"w": np.ones((5, 8), "f"), "b": np.zeros(8, "f")}})
       >>> found.params.kernel.shape, found.params.bias.tolist()
-      ((3, 4, 2), [[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+      ((3, 4, 2), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 
     Notes:
       ``hk.LSTM`` adds one to the forget gate at run time; here the one is part of the bias. ``hk.VanillaRNN`` uses a
@@ -150,9 +149,9 @@ def export(
     if isinstance(spec, LSTM):
         parts = cells.parts_of(where, spec, params)
         bias = cells.zeros_for_none(parts.bias, parts.kernel).copy()
-        bias[FORGET] -= 1
+        bias[gate_slice(FORGET, spec.hidden_features)] -= 1
         kernel = np.concatenate([parts.kernel, parts.recurrent])
-        weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.bias_to_vector(bias, ORDER)}
+        weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.vector_to_order(bias, ORDER)}
         return {f"{name or _CLASSES[LSTM]}/linear": weights}, {}
     if isinstance(spec, ResetBeforeGRU):
         parts = cells.turned(cells.parts_of(where, spec, params))  # in Haiku z renews the state
@@ -161,7 +160,7 @@ def export(
             name or _CLASSES[ResetBeforeGRU]: {
                 "w_i": layouts.kernel_to_columns(parts.kernel, GRU_ORDER),
                 "w_h": layouts.kernel_to_columns(parts.recurrent, GRU_ORDER),
-                "b": layouts.bias_to_vector(bias, GRU_ORDER),
+                "b": layouts.vector_to_order(bias, GRU_ORDER),
             }
         }, {}
     if isinstance(spec, Elman):
@@ -183,8 +182,8 @@ def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
     if columns % 4 or rows <= hidden:
         raise ValueError(f"{arrays.where}: linear/w must have shape (I + H, 4 H), got {(rows, columns)}.")
     kernel = layouts.kernel_from_columns(arrays.take("linear/w"), ORDER)
-    bias = layouts.bias_from_vector(arrays.take("linear/b", (columns,), "(4 H,)"), ORDER)
-    bias[FORGET] += 1
+    bias = layouts.vector_from_order(arrays.take("linear/b", (columns,), "(4 H,)"), ORDER)
+    bias[gate_slice(FORGET, hidden)] += 1
     arrays.finish()
     inputs = rows - hidden
     return Imported(*cells.lstm(arrays.where, cells.Parts(kernel[:inputs], kernel[inputs:], bias), spec))
@@ -197,7 +196,7 @@ def _load_gru(arrays: Arrays, spec: Any) -> Imported:
     parts = cells.Parts(
         layouts.kernel_from_columns(arrays.take("w_i", (inputs, 3 * hidden), "(I, 3 H)"), GRU_ORDER),
         layouts.kernel_from_columns(arrays.take("w_h", (hidden, 3 * hidden), "(H, 3 H)"), GRU_ORDER),
-        layouts.bias_from_vector(arrays.take("b", (3 * hidden,), "(3 H,)"), GRU_ORDER),
+        layouts.vector_from_order(arrays.take("b", (3 * hidden,), "(3 H,)"), GRU_ORDER),
     )
     arrays.finish()
     return Imported(*cells.reset_before_gru(arrays.where, parts, spec, "renew"))

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.convert.shared import cells, layouts, normalized
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
@@ -57,15 +57,15 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     order = ORDER[kind]
     kernel, recurrent = normalized.take_kernels(own, order)
     hidden = kernel.shape[-1]
-    bias = normalized.take_bias(own, "bias", order, hidden)
-    other = normalized.take_bias(own, "recurrent_bias", order, hidden) if kind is GRU else None
+    bias = normalized.take_vector(own, "bias", order, hidden)
+    other = normalized.take_vector(own, "recurrent_bias", order, hidden) if kind is GRU else None
     parts = cells.Parts(kernel, recurrent, bias, other)
     if "gamma" not in own:
         own.finish()
         plain: tuple[Any, Any] = cells.lstm(where, parts, spec) if kind is LSTM else cells.gru(where, parts, spec)
         return Imported(*plain, (), NOTES)
     gamma = own.take("gamma", (2, len(order) * hidden), f"(2, {len(order)} H)")
-    scales = [normalized.affine(layouts.bias_from_vector(row, order)) for row in gamma]
+    scales = [normalized.affine(layouts.vector_from_order(row, order)) for row in gamma]
     weights = (to_device(kernel), to_device(recurrent), to_device(bias))
     if kind is GRU:
         own.finish()
@@ -115,11 +115,11 @@ def export(spec: Any, params: Any) -> dict[str, Host]:
     found = {
         "kernel": layouts.kernel_to_columns(parts.kernel, order),
         "recurrent_kernel": layouts.kernel_to_columns(parts.recurrent, order),
-        "bias": layouts.bias_to_vector(cells.zeros_for_none(parts.bias, parts.kernel), order),
+        "bias": layouts.vector_to_order(cells.zeros_for_none(parts.bias, parts.kernel), order),
     }
     if isinstance(spec, GRU):
         other = cells.zeros_for_none(parts.recurrent_bias, parts.kernel)
-        found["recurrent_bias"] = layouts.bias_to_vector(other, order)
+        found["recurrent_bias"] = layouts.vector_to_order(other, order)
     if not plain:
         scales = (params.norm.input.scale, params.norm.recurrent.scale)
         found["gamma"] = np.stack([normalized.vector_of(scale, order) for scale in scales])

@@ -163,7 +163,7 @@ def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
     }
     if bias is not None:
         both = [bias] if recurrent_bias is None else [bias, recurrent_bias]
-        vectors = [layouts.bias_to_vector(each, order) for each in both]
+        vectors = [layouts.vector_to_order(each, order) for each in both]
         found["bias"] = vectors[0] if len(vectors) == 1 else np.stack(vectors)
     return found
 
@@ -218,18 +218,18 @@ def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
         if _resets_before(arrays, config, spec):
             if "bias" in arrays:
                 vector = arrays.take("bias", (columns,), "(3 H,)")
-                parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
+                parts = parts._replace(bias=layouts.vector_from_order(vector, order))
             arrays.finish()
             return Imported(*cells.reset_before_gru(where, parts, spec), (), notes)
         if "bias" in arrays:
             both = arrays.take("bias", (2, columns), "(2, 3 H)")
-            bias, recurrent_bias = (layouts.bias_from_vector(each, order) for each in both)
+            bias, recurrent_bias = (layouts.vector_from_order(each, order) for each in both)
             parts = parts._replace(bias=bias, recurrent_bias=recurrent_bias)
         arrays.finish()
         return Imported(*cells.gru(where, parts, spec), (), notes)
     if "bias" in arrays:
         vector = arrays.take("bias", (columns,), f"({gates} H,)")
-        parts = parts._replace(bias=layouts.bias_from_vector(vector, order))
+        parts = parts._replace(bias=layouts.vector_from_order(vector, order))
     arrays.finish()
     if gates == 4:
         return Imported(*cells.lstm(where, parts, spec), (), notes)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.lstm import LSTM, LSTMParams
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.convert.shared import layouts, normalized
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
@@ -48,13 +48,13 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     own = Arrays(where, {name.removesuffix(":0"): value for name, value in arrays.items()}, prefix)
     kernel, recurrent = normalized.take_kernels(own, ORDER)
     hidden = kernel.shape[-1]
-    bias = normalized.take_bias(own, "bias", ORDER, hidden) if "bias" in own else None
+    bias = normalized.take_vector(own, "bias", ORDER, hidden) if "bias" in own else None
     sites: dict[str, Any] = {}
     for name, site in NORMS.items():
         if site == "cell":
             scale, shift = (own.take(f"{name}/{leaf}", (hidden,), "(H,)") for leaf in ("gamma", "beta"))
         else:
-            scale, shift = (normalized.take_bias(own, f"{name}/{leaf}", ORDER, hidden) for leaf in ("gamma", "beta"))
+            scale, shift = (normalized.take_vector(own, f"{name}/{leaf}", ORDER, hidden) for leaf in ("gamma", "beta"))
         sites[site] = normalized.affine(scale, shift)
     own.finish()
     epsilon = spec.sites.cell.epsilon if isinstance(spec, LSTM) and isinstance(spec.sites.cell, LayerNorm) else 1e-3
@@ -100,5 +100,5 @@ def export(spec: Any, params: Any) -> dict[str, Host]:
         weights = getattr(params.norm, site)
         for leaf, array in (("gamma", weights.scale), ("beta", weights.bias)):
             own = to_numpy(array)
-            found[f"{name}/{leaf}"] = own if site == "cell" else layouts.bias_to_vector(own, ORDER)
+            found[f"{name}/{leaf}"] = own if site == "cell" else layouts.vector_to_order(own, ORDER)
     return found

@@ -57,7 +57,7 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Imported:
       >>> state = {"weight_ih_l0": np.ones((8, 3), "f"), "weight_hh_l0": np.ones((8, 2), "f")}
       >>> found = convert.torch.load(state | {"bias_ih_l0": np.ones(8, "f"), "bias_hh_l0": np.ones(8, "f")})
       >>> found.spec == jaxnorm.lstm(2), found.params.bias.tolist()
-      (True, [[2.0, 2.0], [2.0, 2.0], [2.0, 2.0], [2.0, 2.0]])
+      (True, [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
 
     Notes:
       PyTorch has two biases. For an LSTM and an Elman cell only their sum matters, which is the bias here; a GRU keeps
@@ -236,7 +236,7 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
     bias, recurrent_bias = None, None
     if f"bias_ih{end}" in arrays or f"bias_hh{end}" in arrays:
         bias, recurrent_bias = (
-            layouts.bias_from_vector(arrays.take(f"{name}{end}", (rows,), f"({gates} H,)"), order)
+            layouts.vector_from_order(arrays.take(f"{name}{end}", (rows,), f"({gates} H,)"), order)
             for name in ("bias_ih", "bias_hh")
         )
     parts = cells.Parts(
@@ -272,9 +272,9 @@ def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
         "weight_hh": np.ascontiguousarray(layouts.kernel_to_rows(recurrent, order)),
     }
     if bias is not None:
-        found["bias_ih"] = layouts.bias_to_vector(bias, order)
+        found["bias_ih"] = layouts.vector_to_order(bias, order)
         other = np.zeros_like(bias) if recurrent_bias is None else recurrent_bias
-        found["bias_hh"] = layouts.bias_to_vector(other, order)
+        found["bias_hh"] = layouts.vector_to_order(other, order)
     if projection is not None:
         found["weight_hr"] = np.ascontiguousarray(projection.T)
     return found

@@ -1,6 +1,7 @@
 """Builds cells from arrays and extracts arrays from cells, with all checks; all converters use this."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -9,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.elman import Elman, ElmanParams
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.convert.shared.arrays import Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import NEUTRAL, refuse, settle
 from jaxnorm.engine.arguments.checks import check_params
@@ -110,8 +111,12 @@ def all_parts(params: Any) -> Parts:
 
 def turned(parts: Parts) -> Parts:
     """Converts a GRU to the other convention for z: flips the sign of the weights of z, and nothing else."""
-    signs = np.asarray([[1.0], [-1.0], [1.0]])
-    return Parts(*(None if part is None else part * signs.astype(part.dtype) for part in parts))  # type: ignore[arg-type]
+    signs = np.repeat([1.0, -1.0, 1.0], parts.kernel.shape[-1])  # of a flat vector
+
+    def turn(part: Host | None) -> Host | None:
+        return None if part is None else (part.reshape(-1, signs.size) * signs.astype(part.dtype)).reshape(part.shape)
+
+    return Parts(*map(turn, parts))  # type: ignore[arg-type]
 
 
 def candidate_bias_only(caller: str, parts: Parts) -> Parts:
@@ -119,9 +124,17 @@ def candidate_bias_only(caller: str, parts: Parts) -> Parts:
     if parts.bias is None or parts.recurrent_bias is None:
         return parts
     bias, recurrent_bias = parts.bias.copy(), parts.recurrent_bias.copy()
-    bias[:2] += recurrent_bias[:2]
-    recurrent_bias[:2] = 0
+    r_and_z = slice(0, 2 * parts.kernel.shape[-1])
+    bias[r_and_z] += recurrent_bias[r_and_z]
+    recurrent_bias[r_and_z] = 0
     return parts._replace(bias=bias, recurrent_bias=recurrent_bias)
+
+
+def recurrent_bias(of_candidate: Host, kernel: Host) -> Host:
+    """Makes the recurrent bias of a GRU from that of its candidate, the last gate; r and z have zeros."""
+    bias = np.zeros(math.prod(kernel.shape[1:]), kernel.dtype)
+    bias[-of_candidate.size :] = of_candidate
+    return bias
 
 
 def add_biases(first: Host | None, second: Host | None) -> Host | None:
@@ -133,7 +146,7 @@ def add_biases(first: Host | None, second: Host | None) -> Host | None:
 
 def zeros_for_none(part: Host | None, like: Host) -> Host:
     """Returns a bias, or zeros if the other library's layer has one and the cell has none."""
-    return np.zeros(like.shape[1:], like.dtype) if part is None else part
+    return np.zeros(math.prod(like.shape[1:]), like.dtype) if part is None else part
 
 
 def _maybe(part: Host | None) -> Any:

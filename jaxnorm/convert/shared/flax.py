@@ -99,7 +99,7 @@ def _dense(arrays: Arrays, kind: Any) -> Parts:
     return Parts(
         layouts.kernel_from_columns(kernel, order),
         layouts.kernel_from_columns(recurrent, order),
-        layouts.bias_from_vector(bias, order),
+        layouts.vector_from_order(bias, order),
     )
 
 
@@ -112,19 +112,17 @@ def _gates(arrays: Arrays, order: str) -> Parts:
     hidden, _ = arrays.matrix(f"h{letters[0]}/kernel", "(H, H)")
     inputs, _ = arrays.matrix(f"i{letters[0]}/kernel", "(I, H)")
 
-    def stacked(side: str, leaf: str, shape: tuple[int, ...], symbols: str) -> Host:
-        found = [arrays.take(f"{side}{letter}/{leaf}", shape, symbols) for letter in letters]
-        return found[0] if order == "h" else np.stack(found, axis=-2)
+    def columns(side: str, leaf: str, shape: tuple[int, ...], symbols: str) -> Host:
+        return np.concatenate([arrays.take(f"{side}{letter}/{leaf}", shape, symbols) for letter in letters], axis=-1)
 
     parts = Parts(
-        stacked("i", "kernel", (inputs, hidden), "(I, H)"),
-        stacked("h", "kernel", (hidden, hidden), "(H, H)"),
-        stacked(biased, "bias", (hidden,), "(H,)"),
+        layouts.kernel_from_columns(columns("i", "kernel", (inputs, hidden), "(I, H)"), order),
+        layouts.kernel_from_columns(columns("h", "kernel", (hidden, hidden), "(H, H)"), order),
+        columns(biased, "bias", (hidden,), "(H,)"),
     )
     if order == "rzn" and "hn/bias" in arrays:  # only the candidate: for r and z only the sum of both biases matters
-        recurrent_bias = np.zeros((3, hidden), parts.kernel.dtype)
-        recurrent_bias[2] = arrays.take("hn/bias", (hidden,), "(H,)")
-        parts = parts._replace(recurrent_bias=recurrent_bias)
+        of_candidate = arrays.take("hn/bias", (hidden,), "(H,)")
+        parts = parts._replace(recurrent_bias=cells.recurrent_bias(of_candidate, parts.kernel))
     return parts
 
 
@@ -137,22 +135,21 @@ def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str
     bias = cells.zeros_for_none(parts.bias, parts.kernel)
     biased = "h" if isinstance(cell, LSTM) else "i"
     if dense:
-        if parts.recurrent_bias is not None and np.any(parts.recurrent_bias[2]):
+        if parts.recurrent_bias is not None and np.any(parts.recurrent_bias[-cell.hidden_features :]):
             refuse(caller, "the recurrent bias of the candidate of a GRU", "nnx.GRUCell has none. Set it to zero.")
         return {
             "dense_i/kernel": layouts.kernel_to_columns(parts.kernel, order),
             "dense_h/kernel": layouts.kernel_to_columns(parts.recurrent, order),
-            f"dense_{biased}/bias": layouts.bias_to_vector(bias, order),
+            f"dense_{biased}/bias": layouts.vector_to_order(bias, order),
         }
     letters = ("",) if order == "h" else tuple(order)
+    kernel, recurrent = (layouts.kernel_to_columns(each, order) for each in (parts.kernel, parts.recurrent))
     found = {}
-    for gate, letter in enumerate(letters):
-        at = () if order == "h" else (gate,)
-        found[f"i{letter}/kernel"] = parts.kernel[(slice(None), *at)]
-        found[f"h{letter}/kernel"] = parts.recurrent[(slice(None), *at)]
-        found[f"{biased}{letter}/bias"] = bias[at] if at else bias
+    for name, columns in (("i{}/kernel", kernel), ("h{}/kernel", recurrent), (biased + "{}/bias", bias)):
+        for letter, own in zip(letters, np.split(columns, len(letters), axis=-1), strict=True):
+            found[name.format(letter)] = own
     if isinstance(cell, GRU):
-        found["hn/bias"] = cells.zeros_for_none(parts.recurrent_bias, parts.kernel)[2]
+        found["hn/bias"] = cells.zeros_for_none(parts.recurrent_bias, parts.kernel)[-cell.hidden_features :]
     return found
 
 

@@ -1,6 +1,7 @@
 """Converts kernels to and from the layouts of other libraries: other gate orders, concatenated, as rows or columns.
 
-Here a kernel is (inputs, gates, H), with the gates in the order i f g o or r z n; an Elman cell has no gate axis.
+Here a kernel is (inputs, gates, H) and a vector (gates * H,), with the gates in the order i f g o or r z n; the kernel
+of an Elman cell has no gate axis.
 These functions only move numbers, so the round trip is exact.
 """
 
@@ -42,13 +43,11 @@ def kernel_to_rows(kernel: Host, order: str) -> Host:
     return kernel_to_columns(kernel, order).T
 
 
-def bias_from_vector(vector: Host, order: str) -> Host:
-    """Converts (G * H,) to a bias."""
-    bias: Host = kernel_from_columns(vector[None], order)[0]
-    return bias
+def vector_from_order(vector: Host, order: str) -> Host:
+    """Reorders the gates of (G * H,) from the given order to ours."""
+    return vector if len(order) == 1 else reorder(vector.reshape(len(order), -1), order).ravel()
 
 
-def bias_to_vector(bias: Host, order: str) -> Host:
-    """Converts a bias to (G * H,)."""
-    vector: Host = kernel_to_columns(bias[None], order)[0]
-    return vector
+def vector_to_order(vector: Host, order: str) -> Host:
+    """Reorders the gates of (G * H,) from our order to the given one."""
+    return vector if len(order) == 1 else reorder(vector.reshape(len(order), -1), order, back=True).ravel()

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from jaxnorm.convert.shared import layouts
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import NEUTRAL, refuse, require_same
@@ -25,10 +23,10 @@ def take_kernels(arrays: Arrays, order: str) -> tuple[Host, Host]:
     return layouts.kernel_from_columns(kernel, order), layouts.kernel_from_columns(recurrent, order)
 
 
-def take_bias(arrays: Arrays, name: str, order: str, hidden: int) -> Host:
-    """Takes a vector (G H,) and splits it into gates."""
+def take_vector(arrays: Arrays, name: str, order: str, hidden: int) -> Host:
+    """Takes a vector (G H,) with the gates in our order."""
     vector = arrays.take(name, (len(order) * hidden,), f"({len(order)} H,)")
-    return layouts.bias_from_vector(vector, order)
+    return layouts.vector_from_order(vector, order)
 
 
 def affine(scale: Host, bias: Host | None = None) -> Affine:
@@ -54,5 +52,5 @@ def kernels_of(params: Any, order: str) -> dict[str, Host]:
 
 
 def vector_of(array: Any, order: str) -> Host:
-    """Joins the gates to a vector (G H,)."""
-    return layouts.bias_to_vector(np.array(array), order)
+    """Returns a vector (G H,) with the gates in the given order."""
+    return layouts.vector_to_order(to_numpy(array), order)
