@@ -14,6 +14,8 @@ from jaxnorm._paths import Path, names, option_finder, paths
 from jaxnorm._typing import DTypeLike, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.group_norm import GroupNorm
+from jaxnorm.norms.rms_norm import RMSNorm
 from jaxnorm.weight_norms.base import KernelParams, State, WeightNormalizer, check_weight_normalizer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -104,3 +106,33 @@ def choose_kernels(
             f"{', '.join(sorted('_'.join(leaf) for leaf in leaves)) or 'none at all'}. Name some: {{'weight': spec}}."
         )
     return chosen
+
+
+def check_mesh_axes(caller: str, argument: str, cell: Cell, path: Path, shape: tuple[int, ...], axes: Any) -> None:
+    """Raises ValueError if the names of mesh axes would cut a weight of a cell where it must stay whole.
+
+    Args:
+      caller: the name of the module, for messages.
+      argument: the argument that holds the names, for messages.
+      cell: the cell.
+      path: the path of the weight.
+      shape: its shape.
+      axes: a name or None for each axis, or None for all of them.
+    """
+    given = tuple(axes or ())
+    if all(axis is None for axis in given):
+        return
+    told = f"{caller}: {argument} spreads {'_'.join(path)}, of shape {shape}, over mesh axes {given}"
+    if len(shape) < 2:
+        raise ValueError(
+            f"{told}. A vector of a cell holds gate after gate, so a part of it belongs to no part of the features. "
+            "Name mesh axes for kernels only; vectors stay whole on every device."
+        )
+    if len(given) < len(shape) or given[-1] is None:
+        return
+    for site, norm in zip(cell.sites._fields, cell.sites, strict=True):
+        if isinstance(norm, GroupNorm) or (isinstance(norm, RMSNorm) and norm.fraction < 1.0):
+            raise ValueError(
+                f"{told}, but {norm!r} at the site {site!r} takes only some of the hidden features together. "
+                "Keep the last axis of kernels whole, or pass a normalizer of all features."
+            )
