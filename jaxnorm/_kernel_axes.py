@@ -179,14 +179,14 @@ def _is_gated(parents: Path, groups: Mapping[Path, Group]) -> bool:
     beside = groups[parents]
     of_norm = {**groups.get((*parents, "norm"), {}), **groups.get((*parents, "norm", "input"), {})}
     *layers, _, gates, hidden = beside["kernel"] if len(beside.get("kernel", ())) > 2 else (0, 0, 0)
-    vectors = ((*layers, gates, hidden), (*layers, gates * hidden))
-    return "recurrent" not in beside and any(of_norm.get(name) in vectors for name in ("scale", "bias"))
+    vector = (*layers, gates * hidden)
+    return "recurrent" not in beside and any(of_norm.get(name) == vector for name in ("scale", "bias"))
 
 
 def _beside_bias(caller: str, path: Path, shape: tuple[int, ...], bias: tuple[int, ...]) -> Axis:
     """Infers the axes from the bias. It has one number per unit, so its axes are the unit axes, including the last.
 
-    A bias of gates may be flat: one of its axes stands for neighboring kernel axes, (G * H,) for (G, H).
+    The bias of gates is flat: one of its axes stands for neighboring kernel axes, (G * H,) for (G, H).
     """
     last = len(shape) - 1
     subsets = [

@@ -46,7 +46,7 @@ def unit_axes(params: PyTree, *, axis: AxisRule | None = None) -> PyTree:
       >>> import jax, jaxnorm, jaxnorm.optim
       >>> params = jaxnorm.gru(4).init(jax.random.key(0), in_features=3)
       >>> jaxnorm.optim.unit_axes(params)._asdict()  # doctest: +NORMALIZE_WHITESPACE
-      {'kernel': (0,), 'recurrent': (0,), 'bias': (0, 1), 'recurrent_bias': (0, 1), 'norm': CellNorms(input=(),
+      {'kernel': (0,), 'recurrent': (0,), 'bias': (0,), 'recurrent_bias': (0,), 'norm': CellNorms(input=(),
        recurrent=(), cell=(), summed=(), projection=()), 'carry': None}
     """
     axes = axes_by_path("unit_axes", params, axis)

@@ -1,6 +1,7 @@
-"""Decides whether a weight is a kernel, by its name, its parents and its siblings; never by its rank.
+"""Decides whether a weight is a kernel, by its name, its parents and its siblings.
 
-Rank tells nothing here: a bias of gates has the axes (G, H), and a layer that ``nn.scan`` stacks has an extra axis.
+In a cell the rank would do: vectors have rank one, kernels more. In a model it does not: biases of attention have the
+axes (heads, F), gains of a normalizer over several axes have as many, and ``nn.scan`` adds an axis to all weights.
 """
 
 import math
