@@ -11,7 +11,10 @@ from jaxnorm.cells.sites import CellNorms
 
 
 class PreActivationVerbs:
-    """Calls the pre-activation object ``gates`` of a cell; ``biases`` says where its biases enter."""
+    """Calls the pre-activation object ``gates`` of a cell.
+
+    ``biases`` says where its biases enter, and ``extra`` prepares further weights.
+    """
 
     @property
     def supports_gate_masks(self) -> bool:
@@ -27,6 +30,10 @@ class PreActivationVerbs:
         """The bias b enters after all norms."""
         return Biases(end=params.bias)
 
+    def extra(self, params: Any, dtype: DTypeLike) -> Any:
+        """Prepares further weights of a cell; ``dtype`` is that of the kernels."""
+        return ()
+
     def prepare(
         self,
         params: Any,
@@ -38,7 +45,8 @@ class PreActivationVerbs:
     ) -> GateWeights:
         """Flattens kernels, gathers biases, centers the kernels (where that saves a mean) and casts them."""
         spec: Any = self
-        return self.gates.prepare(params, self.biases(params), dtype or spec.dtype, gate_masks)
+        weights = self.gates.prepare(params, self.biases(params), dtype or spec.dtype, gate_masks)
+        return weights._replace(extra=self.extra(params, weights.dtype))
 
     def project_inputs(self, weights: GateWeights, xs: Float[Array, "T *B I"]) -> Float[Array, "T *B GH"]:
         """Computes the input products of all steps, in at least float32."""

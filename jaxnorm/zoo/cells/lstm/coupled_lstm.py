@@ -3,36 +3,33 @@
 import dataclasses
 from typing import ClassVar, final
 
-import jax.numpy as jnp
-
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm._typing import Array, DTypeLike, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.lstm import LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation import gates
-from jaxnorm.cells.preactivation.gated_base import Gated
-from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms
 
 GATES = 3
 INPUT = 0
 
 
 class CoupledLSTMParams(NamedTuple):
-    """The weights of a :class:`CoupledLSTM`; gates in the order i g o."""
+    """The weights of a :class:`CoupledLSTM`, with gates in the order i g o; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
-    bias: Float[Array, "3 H"] | None
+    bias: Float[Array, " 3H"] | None
     norm: CellNorms
     carry: LSTMCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class CoupledLSTM(Gated):
+class CoupledLSTM(GatedCellBase):
     r"""LSTM with coupled input and forget gate (CIFG), and normalizers.
 
     .. math::
@@ -55,7 +52,7 @@ class CoupledLSTM(Gated):
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -77,36 +74,27 @@ class CoupledLSTM(Gated):
     forget_bias: float | Initializer = 1.0
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
-    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    optional_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
-    scales_candidate: ClassVar[bool] = True
+    float32_carry: ClassVar[tuple[str, ...]] = ("c",)
+    supports_candidate_scale: ClassVar[bool] = True
 
-    def draw(self, key: Key, in_features: int) -> CoupledLSTMParams:
+    def init_params(self, key: Key, in_features: int) -> CoupledLSTMParams:
         """Draws the weights; ``init`` compiles this."""
 
         def opposite(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
             return -initializers.filled(self.forget_bias, key, shape, dtype)
 
-        return CoupledLSTMParams(**self.draw_gated(key, in_features, INPUT, opposite))
+        return CoupledLSTMParams(**self.init_gated(key, in_features, INPUT, opposite))
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: LSTMCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the cell state and the output of one step."""
-        s = base.UNKNOWN if stats_t is None else stats_t
-        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
-        i, g, o = jnp.split(total, GATES, axis=-1)
+        (i, g, o), measured = self.gates(weights, t)
         # The forget gate is 1 - sigmoid(i) = sigmoid(-i).
-        c = cell_state(i, -i, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
-        c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
+        c = cell_state(i, -i, g, carry.c, t.candidate_scale)
+        c_hat, m_cell = self.normalize_site("cell", weights, c, t)
         h = output(o, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

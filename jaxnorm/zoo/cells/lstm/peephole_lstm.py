@@ -7,36 +7,35 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.lstm import LSTMCarry
+from jaxnorm._typing import Array, DTypeLike, Float, Initializer
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.lstm import FORGET, GATES, LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation import gates
-from jaxnorm.cells.preactivation.gated_base import Gated
-from jaxnorm.cells.preactivation.gates import ReadyGates
-from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase
+from jaxnorm.cells.preactivation.vectors import align
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms
 
-GATES = 4
-FORGET = 1
 PEEPHOLES = 3
 
 
 class PeepholeLSTMParams(NamedTuple):
-    """The weights of a :class:`PeepholeLSTM`, with gates in the order i f g o and peepholes in the order i f o."""
+    """The weights of a :class:`PeepholeLSTM`, with gates in the order i f g o and peepholes in the order i f o.
+
+    Vectors hold gate after gate.
+    """
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
-    peephole: Float[Array, "3 H"]
-    bias: Float[Array, "4 H"] | None
+    peephole: Float[Array, " 3H"]
+    bias: Float[Array, " 4H"] | None
     norm: CellNorms
     carry: LSTMCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class PeepholeLSTM(Gated):
+class PeepholeLSTM(GatedCellBase):
     r"""LSTM with diagonal peepholes from the cell state to the gates, and normalizers.
 
     .. math::
@@ -58,10 +57,10 @@ class PeepholeLSTM(Gated):
       forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
         added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
-      peephole_init: initializer of the three peepholes (3, H). With zeros a fresh cell equals a plain LSTM.
+      peephole_init: initializer of the peepholes, one row each, (3, H). With zeros a fresh cell equals a plain LSTM.
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -84,45 +83,32 @@ class PeepholeLSTM(Gated):
     peephole_init: Initializer = jax.nn.initializers.zeros
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
-    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    optional_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
-    scales_candidate: ClassVar[bool] = True
+    float32_carry: ClassVar[tuple[str, ...]] = ("c",)
+    supports_candidate_scale: ClassVar[bool] = True
 
-    def draw(self, key: Key, in_features: int) -> PeepholeLSTMParams:
+    def init_params(self, key: Key, in_features: int) -> PeepholeLSTMParams:
         """Draws the weights; ``init`` compiles this."""
         gates_key, peephole_key = jax.random.split(key)
+        peephole = self.peephole_init(peephole_key, (PEEPHOLES, self.hidden_features), self.param_dtype)
         return PeepholeLSTMParams(
-            **self.draw_gated(gates_key, in_features, FORGET, self.forget_bias),
-            peephole=self.peephole_init(peephole_key, (PEEPHOLES, self.hidden_features), self.param_dtype),
+            **self.init_gated(gates_key, in_features, FORGET, self.forget_bias), peephole=peephole.reshape(-1)
         )
 
-    def prepare(self, params: PeepholeLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Prepares all gates; ``more`` holds the peepholes, in at least float32."""
-        peephole = params.peephole.astype(statistics_dtype(params.peephole.dtype))
-        return super().prepare(params, dtype)._replace(more=peephole)
+    def extra(self, params: PeepholeLSTMParams, dtype: DTypeLike) -> Array:
+        """The peepholes."""
+        return params.peephole
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: LSTMCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates with their peepholes, the cell state and the output of one step."""
-        s = base.UNKNOWN if stats_t is None else stats_t
-        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
-        i, f, g, o = jnp.split(total, GATES, axis=-1)
-
-        def seen(peephole: int, c: Array) -> Array:
-            return base.align(ready.more[peephole], c) * c
-
-        before = carry.c.astype(total.dtype)
-        c = cell_state(i + seen(0, before), f + seen(1, before), g, before, ready.scale_of_candidate(total))
-        c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
-        h = output(o + seen(2, c), c_hat).astype(carry.h.dtype)
+        (i, f, g, o), measured = self.gates(weights, t)
+        p_i, p_f, p_o = (align(p, o) for p in jnp.split(weights.extra, PEEPHOLES))
+        before = carry.c.astype(o.dtype)
+        c = cell_state(i + p_i * before, f + p_f * before, g, before, t.candidate_scale)
+        c_hat, m_cell = self.normalize_site("cell", weights, c, t)
+        h = output(o + p_o * c, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

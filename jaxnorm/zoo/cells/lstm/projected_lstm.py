@@ -6,23 +6,20 @@ from types import MappingProxyType
 from typing import ClassVar, final
 
 import jax
-import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm._typing import Array, Axis, DTypeLike, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.lstm import FORGET, GATES
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.centering import after_centering
-from jaxnorm.cells.preactivation.gated_base import Gated
-from jaxnorm.cells.preactivation.gates import ReadyGates
-from jaxnorm.cells.preactivation.products import Kernel
-
-GATES = 4
-FORGET = 1
+from jaxnorm.cells.preactivation.centering import after_centering, center
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase
+from jaxnorm.cells.preactivation.matmul import RecurrentKernel, matmul
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms, normalize
 
 
 class ProjectedLSTMCarry(NamedTuple):
@@ -33,19 +30,19 @@ class ProjectedLSTMCarry(NamedTuple):
 
 
 class ProjectedLSTMParams(NamedTuple):
-    """The weights of a :class:`ProjectedLSTM`; gates in the order i f g o."""
+    """The weights of a :class:`ProjectedLSTM`, with gates in the order i f g o; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "P 4 H"]
     projection: Float[Array, "H P"]
-    bias: Float[Array, "4 H"] | None
+    bias: Float[Array, " 4H"] | None
     norm: CellNorms
     carry: ProjectedLSTMCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ProjectedLSTM(Gated):
+class ProjectedLSTM(GatedCellBase):
     r"""LSTM with a recurrent projection (LSTMP), and normalizers.
 
     .. math::
@@ -70,7 +67,7 @@ class ProjectedLSTM(Gated):
       projection_init: initializer of the projection (H, P).
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -100,11 +97,11 @@ class ProjectedLSTM(Gated):
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0, "projection": 0})
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
-    more_sites: ClassVar[tuple[str, ...]] = ("summed", "projection")
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    optional_sites: ClassVar[tuple[str, ...]] = ("summed", "projection")
     carry_type: ClassVar[type[ProjectedLSTMCarry]] = ProjectedLSTMCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
-    scales_candidate: ClassVar[bool] = True
+    float32_carry: ClassVar[tuple[str, ...]] = ("c",)
+    supports_candidate_scale: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,42 +120,43 @@ class ProjectedLSTM(Gated):
         """Returns the number of features of each entry of the carry."""
         return {"c": self.hidden_features, "h": self.projected_features}
 
-    def draw(self, key: Key, in_features: int) -> ProjectedLSTMParams:
+    def init_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
+        """Draws kernels W (I, 4, H) and U (P, 4, H); without an initializer for U it splits one kernel of [x, h]."""
+        hidden, projected = self.hidden_features, self.projected_features
+        input_key, recurrent_key = jax.random.split(key)
+        if recurrent_init is None:
+            both = self.init_gates("kernel_init", self.kernel_init, input_key, (in_features + projected, hidden))
+            return both[:in_features], both[in_features:]
+        return (
+            self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            self.init_gates("recurrent_init", recurrent_init, recurrent_key, (projected, hidden)),
+        )
+
+    def init_params(self, key: Key, in_features: int) -> ProjectedLSTMParams:
         """Draws the weights; ``init`` compiles this."""
         gates_key, projection_key = jax.random.split(key)
         shape = (self.hidden_features, self.projected_features)
         return ProjectedLSTMParams(
-            **self.draw_gated(gates_key, in_features, FORGET, self.forget_bias),
+            **self.init_gated(gates_key, in_features, FORGET, self.forget_bias),
             projection=self.projection_init(projection_key, shape, self.param_dtype),
         )
 
-    def prepare(self, params: ProjectedLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Prepares all gates; ``more`` is the projection."""
-        ready = super().prepare(params, dtype)
-        projection = products.ready_kernel(self.sites.projection, (1,), params.projection, dtype or self.dtype)
-        return ready._replace(more=Kernel(projection))
+    def extra(self, params: ProjectedLSTMParams, dtype: DTypeLike) -> RecurrentKernel:
+        """The projection."""
+        kernel = params.projection
+        kernel = center((1,), kernel) if self.sites.projection.subtracts_feature_mean else kernel
+        return RecurrentKernel(kernel.astype(dtype))
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: ProjectedLSTMCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: ProjectedLSTMCarry, t: StepInput
     ) -> tuple[ProjectedLSTMCarry, Float[Array, "*B P"], CellNorms]:
         """Computes the gates, the cell state and the projected output of one step."""
-        norm, p = self.sites, ready.norm
-        s = base.UNKNOWN if stats_t is None else stats_t
-        total, measured = gates.total(ready, norm, self.gate_groups, z_t, a_t, stats_t, where_t)
-        i, f, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
-        c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c, s.cell, where_t)
-        m = output(o, c_hat)
-        m_p = products.matmul(m, ready.more)
-        projected = after_centering(norm.projection)
-        h, m_projection = base.normalize_features(projected, p.projection, m_p, s.projection, where_t)
+        (i, f, g, o), measured = self.gates(weights, t)
+        c = cell_state(i, f, g, carry.c, t.candidate_scale)
+        c_hat, m_cell = self.normalize_site("cell", weights, c, t)
+        projected = matmul(output(o, c_hat), weights.extra)
+        norm = after_centering(self.sites.projection)
+        h, m_projection = normalize(norm, weights.norm.projection, projected, t.at("projection"))
         h = h.astype(carry.h.dtype)
         measured = measured._replace(cell=m_cell, projection=m_projection)
         return ProjectedLSTMCarry(c.astype(carry.c.dtype), h), h, measured
