@@ -108,9 +108,9 @@ def neutral_norms(cell, weights, tokens):
     inputs, hidden = weights["embedding"][tokens], hidden_of(cell, weights, tokens)[:-1]
 
     def neutral(vectors, kernel):
-        products = jnp.einsum("tbi,igh->tbgh", vectors, kernel)
-        deviation, mean = jnp.mean(jnp.std(products, axis=(-2, -1))), jnp.mean(products)
-        return jn.Affine(jnp.full(kernel.shape[1:], deviation), jnp.full(kernel.shape[1:], mean))
+        products = vectors @ kernel.reshape(len(kernel), -1)
+        deviation, mean = jnp.mean(jnp.std(products, axis=-1)), jnp.mean(products)
+        return jn.Affine(*(jnp.full(products.shape[-1:], value) for value in (deviation, mean)))
 
     return jn.CellNorms(input=neutral(inputs, params.kernel), recurrent=neutral(hidden, params.recurrent))
 

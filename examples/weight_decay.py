@@ -22,7 +22,6 @@ RATE, DECAY = 1e-2, 0.1
 
 MASKS: dict[str, Callable[[Any], Any]] = {
     "all weights": lambda params: jax.tree.map(lambda _: True, params),
-    "ndim > 1": lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params),
     "decay_mask": decay_mask,
 }
 
@@ -58,7 +57,7 @@ def train(seed: jax.Array, mask: str, steps: int) -> tuple[jax.Array, jax.Array]
 
     *keys, last_key = jax.random.split(data_key, steps + 1)
     (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jnp.stack(keys))
-    gains = [site.scale.ravel() for site in params["cell"].norm if site != ()]
+    gains = [site.scale for site in params["cell"].norm if site != ()]
     return loss(params, last_key), jnp.concatenate(gains).mean()
 
 
