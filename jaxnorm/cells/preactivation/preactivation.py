@@ -68,7 +68,8 @@ class PreActivation:
         """Prepares weights for a sequence.
 
         Args:
-          params: has ``kernel`` (I, G, H), ``recurrent`` (H, G, H) or one per block (N, S, G, S), and ``norm``.
+          params: has ``kernel`` (I, G, H), ``recurrent`` (H, G, H) or one per block (N, S, G, S), and ``norm``. None in
+            place of a kernel: there is no such product.
           biases: where biases enter.
           dtype: dtype of the kernels; None keeps theirs.
           masks: one mask for each gate; each gate then has a product of its own.
@@ -89,8 +90,8 @@ class PreActivation:
         if not self.separate:
             after_input, recurrent_out = sum_biases(after_input, recurrent_out), None
 
-        kernel = self._kernel(params.kernel, centers_input, dtype)
-        recurrent = self._kernel(params.recurrent, centers_recurrent, dtype)
+        kernel: Any = None if params.kernel is None else self._kernel(params.kernel, centers_input, dtype)
+        recurrent: Any = None if params.recurrent is None else self._kernel(params.recurrent, centers_recurrent, dtype)
         return GateWeights(
             kernel=self._pieces(kernel) if masks is not None and masks.input is not None else kernel,
             recurrent=(
@@ -124,10 +125,22 @@ class PreActivation:
         measured: CellNorms | None = None,
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """Normalizes the input products and adds the biases, in the compute dtype."""
+        x, moments = self.input_side(weights, products, stats, where, measured)
+        return x.astype(weights.dtype), moments
+
+    def input_side(
+        self,
+        weights: GateWeights,
+        products: Float[Array, "T *B GH"],
+        stats: CellNorms | None,
+        where: Bool[Array, "T *B"] | None,
+        measured: CellNorms | None = None,
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
+        """Normalizes the input products and adds the biases, in at least float32."""
         x = add_bias(products, weights.input_bias)
         function = partial(self._normalize, self.norms.input, weights.norm.input, weights.gate_masks is None)
         x, moments = normalize_steps(function, x, StepInput((), (), stats, where, None, measured).at("input"))
-        return add_bias(x, weights.bias).astype(weights.dtype), CellNorms(input=moments)
+        return add_bias(x, weights.bias), CellNorms(input=moments)
 
     def project_state(self, weights: GateWeights, h: Float[Array, "*B H"]) -> Float[Array, "*B GH"]:
         """Computes the recurrent product, in at least float32."""
@@ -140,10 +153,15 @@ class PreActivation:
         self, weights: GateWeights, t: StepInput
     ) -> tuple[Float[Array, "*B GH"], Float[Array, "*B GH"], CellNorms]:
         """Computes both normalized sides of a step in at least float32, before they are added; also the moments."""
+        h, moments = self.recurrent_side(weights, t)
+        return t.x_proj.astype(h.dtype), h, moments
+
+    def recurrent_side(self, weights: GateWeights, t: StepInput) -> tuple[Float[Array, "*B GH"], CellNorms]:
+        """Normalizes the recurrent product of a step and adds its biases, in at least float32; also the moments."""
         h = add_bias(t.h_proj, weights.recurrent_bias)
         centered = weights.gate_masks is None and self.center_recurrent
         h, moments = self._normalize(self.norms.recurrent, weights.norm.recurrent, centered, h, t.at("recurrent"))
-        return t.x_proj.astype(h.dtype), add_bias(h, weights.recurrent_out), CellNorms(recurrent=moments)
+        return add_bias(h, weights.recurrent_out), CellNorms(recurrent=moments)
 
     def __call__(self, weights: GateWeights, t: StepInput) -> tuple[tuple[Array, ...], CellNorms]:
         """Computes the pre-activations of a step, one array for each gate; also the moments."""

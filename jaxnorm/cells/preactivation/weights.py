@@ -22,11 +22,21 @@ class Biases(NamedTuple):
     """After the recurrent norm."""
 
 
+class GateParams(NamedTuple):
+    """The params that a pre-activation object prepares, for cells that have them in another structure."""
+
+    kernel: Float[Array, "I *GH"] | None
+    """None for gates without an input product."""
+    recurrent: Float[Array, "..."] | None
+    """None for gates without a recurrent product."""
+    norm: CellNorms
+
+
 class GateWeights(NamedTuple):
     """Kernels flat, centered and cast; biases and norm biases that a step would add one after the other, gathered."""
 
-    kernel: Float[Array, "I GH"] | tuple[Float[Array, "I H"], ...]
-    """A tuple holds one for each gate, which then has a mask of its own."""
+    kernel: Float[Array, "I GH"] | tuple[Float[Array, "I H"], ...] | None
+    """A tuple holds one for each gate, which then has a mask of its own; None for gates without an input product."""
     recurrent: RecurrentKernel | tuple[RecurrentKernel, ...]
     norm: CellNorms
     bias: Float[Array, " GH"] | None = None
