@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Key
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, PyTree
+from jaxnorm.cells.base import Key, Products
 from jaxnorm.cells.hooks import GateMasks
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
@@ -56,11 +56,11 @@ class PreActivationVerbs:
         self,
         weights: GateWeights,
         xs: Float[Array, "T *B I"],
-        products: Float[Array, "T *B GH"],
+        products: Products,
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
         measured: CellNorms | None = None,
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
+    ) -> tuple[PyTree, CellNorms]:
         """Normalizes the input products of all steps and adds the biases, in the compute dtype."""
         return self.gates.normalize_inputs(weights, products, stats, where, measured)
 

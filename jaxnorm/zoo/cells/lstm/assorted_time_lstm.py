@@ -3,22 +3,23 @@
 import dataclasses
 from typing import Any, ClassVar, final
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.cell_base import Frame
+from jaxnorm._typing import Array, Bool, DType, Float
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.initializers import GatesInitializer, Joint
 from jaxnorm.cells.lstm import GATES
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.products import Kernel
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.vectors import add_bias, align
+from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.base import init_affine
 
 PLACES = 3
@@ -40,29 +41,35 @@ class AssortedTimeCarry(NamedTuple):
 
 
 class AssortedTimeLSTMParams(NamedTuple):
-    """The weights of an :class:`AssortedTimeLSTM`; gates in the order i f g o."""
+    """The weights of an :class:`AssortedTimeLSTM`, with gates in the order i f g o; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
-    bias: Float[Array, "4 H"] | None
-    recurrent_bias: Float[Array, "4 H"] | None
+    bias: Float[Array, " 4H"] | None
+    recurrent_bias: Float[Array, " 4H"] | None
     norm: CellNorms
     carry: AssortedTimeCarry | None = None
 
 
-class ReadyAssorted(NamedTuple):
-    """The weights prepared for a sequence: gates concatenated, kernels cast."""
+class Measured(NamedTuple):
+    """The features of a step with their mean and variance."""
 
-    kernel: Float[Array, "I GH"]
-    recurrent: Kernel
-    bias: Float[Array, " GH"] | None
-    recurrent_bias: Float[Array, " GH"] | None
-    norm: CellNorms
+    data: Float[Array, "*B F"]
+    mean: Float[Array, "*B 1"]
+    var: Float[Array, "*B 1"]
+
+
+class Past(NamedTuple):
+    """The statistics of the previous steps at one norm; ``weight`` is the share of each step, with this one last."""
+
+    means: Float[Array, "*B K"]
+    variances: Float[Array, "*B K"]
+    weight: Float[Array, "*B K1"]
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class AssortedTimeLSTM(Frame):
+class AssortedTimeLSTM(PreActivationVerbs, CellBase):
     r"""Long short-term memory with assorted-time normalization.
 
     .. math::
@@ -87,8 +94,8 @@ class AssortedTimeLSTM(Frame):
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
         kernel of [x, h] (I + H, H).
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`). The norms are built in, so there
-    is no site for another one. A learned initial carry has only c and h.
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`). The norms are built in, so
+    there is no site for another one. A learned initial carry has only c and h.
 
     Raises:
       ValueError: a size is not positive, epsilon is negative, or a normalizer is given.
@@ -116,7 +123,7 @@ class AssortedTimeLSTM(Frame):
 
     gate_count: ClassVar[int] = GATES
     carry_type: ClassVar[type[AssortedTimeCarry]] = AssortedTimeCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c", "means", "variances", "real")
+    float32_carry: ClassVar[tuple[str, ...]] = ("c", "means", "variances", "real")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,10 +143,15 @@ class AssortedTimeLSTM(Frame):
         nothing: Any = None
         return AssortedTimeCarry(zeros, zeros, nothing, nothing, nothing)
 
-    def draw(self, key: Key, in_features: int) -> AssortedTimeLSTMParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object of all gates. Nothing is centered: later steps need the means."""
+        return PreActivation(self.sites, (GATES,), separate=True, caller="AssortedTimeLSTM")
+
+    def init_params(self, key: Key, in_features: int) -> AssortedTimeLSTMParams:
         """Draws the weights; ``init`` compiles this."""
-        gates, dtype = (GATES, self.hidden_features), self.param_dtype
-        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
+        gates, dtype = (GATES * self.hidden_features,), self.param_dtype
+        kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
         return AssortedTimeLSTMParams(
             kernel=kernel,
             recurrent=recurrent,
@@ -148,112 +160,81 @@ class AssortedTimeLSTM(Frame):
             norm=CellNorms(
                 input=init_affine(gates, dtype, 1.0, 0.0),
                 recurrent=init_affine(gates, dtype, 1.0, 0.0),
-                cell=init_affine(gates[1:], dtype, 1.0, 0.0),
+                cell=init_affine((self.hidden_features,), dtype, 1.0, 0.0),
             ),
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: AssortedTimeLSTMParams, dtype: DTypeLike | None = None) -> ReadyAssorted:
-        """Merges gates with features and casts the kernels. Nothing is centered: later steps need the means."""
-        kernel, recurrent = products.merge_gates(params.kernel), products.merge_gates(params.recurrent)
-        if dtype or self.dtype:
-            kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)
-        norm = params.norm
-        return ReadyAssorted(
-            kernel=kernel,
-            recurrent=Kernel(recurrent),
-            bias=None if params.bias is None else products.merge_gates(params.bias),
-            recurrent_bias=None if params.recurrent_bias is None else products.merge_gates(params.recurrent_bias),
-            norm=CellNorms(
-                input=jax.tree.map(products.merge_gates, norm.input),
-                recurrent=jax.tree.map(products.merge_gates, norm.recurrent),
-                cell=norm.cell,
-            ),
-        )
+    def biases(self, params: AssortedTimeLSTMParams) -> Biases:
+        """Both biases enter before the norms."""
+        return Biases(input=params.bias, recurrent=params.recurrent_bias)
 
-    def project(
+    def normalize_inputs(
         self,
-        ready: ReadyAssorted,
+        weights: GateWeights,
         xs: Float[Array, "T *B I"],
+        products: Float[Array, "T *B GH"],
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
-    ) -> tuple[Float[Array, "T *B GH2"], CellNorms]:
-        """Computes the input products of all steps plus b_x and, as the last two features, their mean and variance."""
-        products.check_features("AssortedTimeLSTM.project", xs, ready.kernel)
-        zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
-        return jnp.concatenate([zs, *_own(zs)], axis=-1), CellNorms()
-
-    def recur(self, ready: ReadyAssorted, carry: AssortedTimeCarry) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
+        measured: CellNorms | None = None,
+    ) -> tuple[Measured, CellNorms]:
+        """Adds b_x to the input products of all steps; also computes mean and variance of each step."""
+        return _measure(add_bias(products, weights.input_bias)), CellNorms()
 
     def step(
-        self,
-        ready: ReadyAssorted,
-        carry: AssortedTimeCarry,
-        z_t: Float[Array, "*B GH2"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: AssortedTimeCarry, t: StepInput
     ) -> tuple[AssortedTimeCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the cell state and the output of one step, and appends its statistics to the window."""
-        dtype = a_t.dtype
-        z_t, mean, var = z_t[..., :-2], z_t[..., -2:-1], z_t[..., -1:]
-        a_t = base.add_bias(a_t, ready.recurrent_bias)
-        real = carry.real > 0
-        means = jnp.split(jnp.where(jnp.tile(real, PLACES), carry.means.astype(dtype), 0.0), PLACES, axis=-1)
-        spreads = jnp.maximum(carry.variances.astype(dtype), 0.0)
-        variances = jnp.split(jnp.where(jnp.tile(real, PLACES), spreads, 0.0), PLACES, axis=-1)
-        weight = jnp.concatenate([real.astype(dtype), jnp.ones_like(mean)], axis=-1)
-        weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
-        z_hat = self._normalize(ready.norm.input, z_t, (mean, var), (means[0], variances[0]), weight)
-        own_a = _own(a_t)
-        a_hat = self._normalize(ready.norm.recurrent, a_t, own_a, (means[1], variances[1]), weight)
-        i, f, g, o = jnp.split(z_hat + a_hat, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(dtype))
-        own_c = _own(c)
-        c_hat = self._normalize(ready.norm.cell, c, own_c, (means[2], variances[2]), weight)
-        h = output(o, c_hat).astype(carry.h.dtype)
-        latest_means, latest_variances = zip((mean, var), own_a, own_c, strict=True)
+        x, h = t.x_proj, _measure(add_bias(t.h_proj, weights.recurrent_bias))
+        past_x, past_h, past_c = _past(carry, h.data.dtype)
+        x_hat = self._normalize(weights.norm.input, x, past_x)
+        h_hat = self._normalize(weights.norm.recurrent, h, past_h)
+        i, f, g, o = jnp.split(x_hat + h_hat, GATES, axis=-1)
+        c = _measure(cell_state(i, f, g, carry.c))
+        c_hat = self._normalize(weights.norm.cell, c, past_c)
+        new_h = output(o, c_hat).astype(carry.h.dtype)
         new = AssortedTimeCarry(
-            c.astype(carry.c.dtype),
-            h,
-            _remember(carry.means, latest_means),
-            _remember(carry.variances, latest_variances),
-            _remember(carry.real, (jnp.ones_like(mean),)),
+            c.data.astype(carry.c.dtype),
+            new_h,
+            _remember(carry.means, x.mean, h.mean, c.mean),
+            _remember(carry.variances, x.var, h.var, c.var),
+            _remember(carry.real, jnp.ones_like(x.mean)),
         )
-        return new, h.astype(ready.kernel.dtype), CellNorms()
+        return new, new_h.astype(weights.dtype), CellNorms()
 
-    def _normalize(
-        self,
-        affine: tuple[Array, Array],
-        x: Float[Array, "*B F"],
-        own: tuple[Array, Array],
-        past: tuple[Array, Array],
-        weight: Float[Array, "*B K1"],
-    ) -> Float[Array, "*B F"]:
+    def _normalize(self, affine: tuple[Array, Array], x: Measured, past: Past) -> Float[Array, "*B F"]:
         """Normalizes by the statistics of a window: of the previous steps, with their weights, and of this step."""
-        mean, _ = own
-        means, variances = (jnp.concatenate([before, now], axis=-1) for before, now in zip(past, own, strict=True))
+        (scale, bias), weight = affine, past.weight
+        means = jnp.concatenate([past.means, x.mean], axis=-1)
+        variances = jnp.concatenate([past.variances, x.var], axis=-1)
         # Subtract this step's own mean first, which keeps the digits if the mean is far from zero.
-        shift = jnp.where(weight > 0, means - mean, 0.0)
+        shift = jnp.where(weight > 0, means - x.mean, 0.0)
         delta = jnp.sum(weight * shift, axis=-1, keepdims=True)
         square = jnp.sum(weight * (variances + jnp.square(shift - delta)), axis=-1, keepdims=True) + self.epsilon
         still = square == 0  # the inner where keeps the gradient of the root finite there
         inverse = jnp.where(still, jnp.zeros_like(square), lax.rsqrt(jnp.where(still, jnp.ones_like(square), square)))
-        lead = (1,) * (x.ndim - 1)
-        scale, bias = (w.astype(x.dtype).reshape(lead + w.shape) for w in affine)
-        return scale * ((x - mean) - delta) * inverse + bias
+        return add_bias(align(scale, x.data) * ((x.data - x.mean) - delta) * inverse, bias)
 
 
-def _own(x: Array) -> tuple[Array, Array]:
+def _measure(data: Float[Array, "*B F"]) -> Measured:
     """Computes mean and variance over the features of a step and keeps a feature axis of size one."""
-    mean = jnp.mean(x, axis=-1, keepdims=True)
-    return mean, jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
+    mean = jnp.mean(data, axis=-1, keepdims=True)
+    return Measured(data, mean, jnp.mean(jnp.square(data - mean), axis=-1, keepdims=True))
 
 
-def _remember(memory: Array, latest: tuple[Array, ...]) -> Array:
+def _past(carry: AssortedTimeCarry, dtype: DType) -> list[Past]:
+    """Splits the statistics of the previous steps by norm; those before the start are zeros without weight."""
+    real = carry.real > 0
+    everywhere = jnp.tile(real, PLACES)
+    means = jnp.where(everywhere, carry.means.astype(dtype), 0.0)
+    variances = jnp.where(everywhere, jnp.maximum(carry.variances.astype(dtype), 0.0), 0.0)
+    weight = jnp.concatenate([real, jnp.ones_like(real, shape=(*real.shape[:-1], 1))], axis=-1).astype(dtype)
+    weight = weight / jnp.sum(weight, axis=-1, keepdims=True)
+    parts = zip(*(jnp.split(leaf, PLACES, axis=-1) for leaf in (means, variances)), strict=True)
+    return [Past(mean, var, weight) for mean, var in parts]
+
+
+def _remember(memory: Array, *latest: Array) -> Array:
     """Drops the oldest step of each norm and appends the latest."""
     if memory.shape[-1] == 0:
         return memory

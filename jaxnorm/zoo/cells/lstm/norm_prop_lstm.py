@@ -6,16 +6,20 @@ from typing import ClassVar, Literal, final
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.cell_base import Frame
+from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.cell_base import CellBase
+from jaxnorm.cells.hooks import GateMasks
 from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.lstm import GATES, LSTMCarry
+from jaxnorm.cells.lstm import GATES, LSTMCarry, LSTMParams
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.products import Kernel
+from jaxnorm.cells.preactivation.layout import by_gate
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.vectors import align
+from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.weight_norms.weight_norm import weight_norm
 from jaxnorm.zoo.norms.propagation.lstm_variances import LSTMVariances, norm_prop_lstm_variances
@@ -24,33 +28,24 @@ from jaxnorm.zoo.norms.propagation.lstm_variances import LSTMVariances, norm_pro
 class NormPropScales(NamedTuple):
     """The gains of a :class:`NormPropLSTM`, one for each unit."""
 
-    input: Float[Array, "4 H"]
-    recurrent: Float[Array, "4 H"]
+    input: Float[Array, " 4H"]
+    recurrent: Float[Array, " 4H"]
     cell: Float[Array, " H"]
 
 
 class NormPropLSTMParams(NamedTuple):
-    """The weights of a :class:`NormPropLSTM`; gates in the order i f g o."""
+    """The weights of a :class:`NormPropLSTM`, with gates in the order i f g o; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
-    bias: Float[Array, "4 H"] | None
+    bias: Float[Array, " 4H"] | None
     scale: NormPropScales
     carry: LSTMCarry | None = None
 
 
-class ReadyNormProp(NamedTuple):
-    """The weights prepared for a sequence: kernels with unit rows, times their gains."""
-
-    kernel: Float[Array, "I GH"]
-    recurrent: Kernel
-    bias: Float[Array, " GH"] | None
-    cell_scale: Float[Array, " H"]
-
-
 @final
 @dataclasses.dataclass(frozen=True)
-class NormPropLSTM(Frame):
+class NormPropLSTM(PreActivationVerbs, CellBase):
     r"""Normalized LSTM: it propagates unit variance instead of measuring it.
 
     .. math::
@@ -76,7 +71,7 @@ class NormPropLSTM(Frame):
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
         kernel of [x, h] (I + H, H).
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`). There is no site for a norm.
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`). There is no site for a norm.
 
     Raises:
       ValueError: a size is not positive, a scale is negative, or a normalizer is given.
@@ -108,7 +103,7 @@ class NormPropLSTM(Frame):
 
     gate_count: ClassVar[int] = GATES
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
+    float32_carry: ClassVar[tuple[str, ...]] = ("c",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,65 +119,53 @@ class NormPropLSTM(Frame):
             combine=self.combine,
         )
 
-    def draw(self, key: Key, in_features: int) -> NormPropLSTMParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object of all gates; nothing is measured."""
+        return PreActivation(self.sites, (GATES,), caller="NormPropLSTM")
+
+    def init_params(self, key: Key, in_features: int) -> NormPropLSTMParams:
         """Draws the weights; ``init`` compiles this."""
-        gates, dtype = (GATES, self.hidden_features), self.param_dtype
-        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
+        hidden, dtype = self.hidden_features, self.param_dtype
+        kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
         return NormPropLSTMParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=jnp.zeros(gates, dtype) if self.use_bias else None,
+            bias=jnp.zeros((GATES * hidden,), dtype) if self.use_bias else None,
             scale=NormPropScales(
-                input=jnp.full(gates, self.input_scale, dtype),
-                recurrent=jnp.full(gates, self.recurrent_scale, dtype),
-                cell=jnp.full(gates[1:], self.cell_scale, dtype),
+                input=jnp.full((GATES * hidden,), self.input_scale, dtype),
+                recurrent=jnp.full((GATES * hidden,), self.recurrent_scale, dtype),
+                cell=jnp.full((hidden,), self.cell_scale, dtype),
             ),
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: NormPropLSTMParams, dtype: DTypeLike | None = None) -> ReadyNormProp:
-        """Normalizes the kernels, multiplies by the gains, merges gates with features and casts."""
-        scale = params.scale
-        kernel = products.merge_gates(weight_norm(params.kernel, scale.input, axis=0))
-        recurrent = products.merge_gates(weight_norm(params.recurrent, scale.recurrent, axis=0))
-        if dtype or self.dtype:
-            kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)
-        bias = None if params.bias is None else products.merge_gates(params.bias)
-        cell_scale = scale.cell.astype(statistics_dtype(scale.cell.dtype)) / self.variances.cell**0.5
-        return ReadyNormProp(kernel, Kernel(recurrent), bias, cell_scale)
-
-    def project(
+    def prepare(
         self,
-        ready: ReadyNormProp,
-        xs: Float[Array, "T *B I"],
-        stats: CellNorms | None,
-        where: Bool[Array, "T *B"] | None,
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """Computes the input products of all steps plus b, in the compute dtype."""
-        products.check_features("NormPropLSTM.project", xs, ready.kernel)
-        zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
-        return zs.astype(ready.kernel.dtype), CellNorms()
-
-    def recur(self, ready: ReadyNormProp, carry: LSTMCarry) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
+        params: NormPropLSTMParams,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+        gate_masks: GateMasks | None = None,
+    ) -> GateWeights:
+        """Normalizes the kernels, multiplies by the gains, flattens and casts."""
+        scale = params.scale
+        kernel = weight_norm(params.kernel, by_gate(scale.input, GATES), axis=0)
+        recurrent = weight_norm(params.recurrent, by_gate(scale.recurrent, GATES), axis=0)
+        plain = LSTMParams(kernel, recurrent, params.bias, CellNorms())
+        weights = super().prepare(plain, dtype=dtype, gate_masks=gate_masks)
+        cell_scale = scale.cell.astype(statistics_dtype(scale.cell.dtype)) / self.variances.cell**0.5
+        return weights._replace(extra=cell_scale)
 
     def step(
-        self,
-        ready: ReadyNormProp,
-        carry: LSTMCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the cell state and the output of one step."""
-        i, f, g, o = jnp.split(z_t.astype(a_t.dtype) + a_t, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(a_t.dtype))
-        cell_scale = ready.cell_scale.astype(c.dtype).reshape((1,) * (c.ndim - 1) + ready.cell_scale.shape)
-        h = (output(o, cell_scale * c) / self.variances.hidden**0.5).astype(carry.h.dtype)
-        return LSTMCarry(c.astype(carry.c.dtype), h), h, CellNorms()
+        (i, f, g, o), measured = self.gates(weights, t)
+        c = cell_state(i, f, g, carry.c)
+        h = (output(o, align(weights.extra, c) * c) / self.variances.hidden**0.5).astype(carry.h.dtype)
+        return LSTMCarry(c.astype(carry.c.dtype), h), h, measured
 
 
 def norm_prop_lstm(

@@ -15,6 +15,7 @@ from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.vectors import align
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
+from jaxnorm.norms.core.moments import statistics_dtype
 
 PEEPHOLES = 3
 
@@ -98,8 +99,8 @@ class PeepholeLSTM(GatedCellBase):
         )
 
     def extra(self, params: PeepholeLSTMParams, dtype: DTypeLike) -> Array:
-        """The peepholes."""
-        return params.peephole
+        """The peepholes, in at least float32."""
+        return params.peephole.astype(statistics_dtype(params.peephole.dtype))
 
     def step(
         self, weights: GateWeights, carry: LSTMCarry, t: StepInput

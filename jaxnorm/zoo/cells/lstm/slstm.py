@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +11,16 @@ from jax.nn import log_sigmoid, sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.cell_base import Frame
+from jaxnorm._typing import Array, Axis, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.centering import center
-from jaxnorm.cells.preactivation.gates import ReadyGates
-from jaxnorm.cells.preactivation.products import Kernel, add_biases, gather_bias, merge_gates
-from jaxnorm.norms.base import Params
-from jaxnorm.norms.identity import Identity
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
+from jaxnorm.cells.preactivation.layout import by_gate
+from jaxnorm.cells.preactivation.matmul import block_matmul
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms
 
 GATES = 4
 FORGET = 1
@@ -38,18 +36,21 @@ class SLSTMCarry(NamedTuple):
 
 
 class SLSTMParams(NamedTuple):
-    """The weights of an :class:`SLSTM` with N heads of S = H / N units, and gates in the order i f z o."""
+    """The weights of an :class:`SLSTM` with N heads of S = H / N units, and gates in the order i f z o.
+
+    Vectors hold gate after gate.
+    """
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "N S 4 S"]
-    bias: Float[Array, "4 H"] | None
+    bias: Float[Array, " 4H"] | None
     norm: CellNorms
     carry: SLSTMCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class SLSTM(Frame):
+class SLSTM(GatedCellBase):
     r"""The sLSTM of xLSTM, with normalizers.
 
     .. math::
@@ -118,14 +119,14 @@ class SLSTM(Frame):
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 1})
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
-    more_sites: ClassVar[tuple[str, ...]] = ("summed", "cell")
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    optional_sites: ClassVar[tuple[str, ...]] = ("summed", "cell")
     carry_type: ClassVar[type[SLSTMCarry]] = SLSTMCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c", "n", "m")
+    float32_carry: ClassVar[tuple[str, ...]] = ("c", "n", "m")
+    supports_gate_masks: ClassVar[bool] = False  # the recurrent kernels hold the gates of a head side by side
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        gates.check_groups("SLSTM", self.gate_groups, GATES)
         _validate.positive_int("SLSTM", "heads", self.heads)
         if self.hidden_features % self.heads:
             raise ValueError(
@@ -133,93 +134,49 @@ class SLSTM(Frame):
                 "Each head has as many units as the others."
             )
 
-    def draw(self, key: Key, in_features: int) -> SLSTMParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object of all gates; the recurrent kernels of the heads are not centered."""
+        return PreActivation(self.sites, self.gate_groups, center_recurrent=False, caller="SLSTM")
+
+    def init_params(self, key: Key, in_features: int) -> SLSTMParams:
         """Draws the weights; ``init`` compiles this."""
         hidden, heads, dtype = self.hidden_features, self.heads, self.param_dtype
         size = hidden // heads
         input_key, recurrent_key = jax.random.split(key)
-        start = initializers.filled(self.forget_bias, jax.random.fold_in(key, 2), (heads, size), dtype).reshape(hidden)
-        norm = self.fresh_norms()
+        forget = initializers.filled(self.forget_bias, jax.random.fold_in(key, 2), (heads, size), dtype).reshape(hidden)
+        bias, norm = self.start_bias(FORGET, forget), self.fresh_norms()
 
         def head(key: Key) -> Array:
-            return self.draw_gates("recurrent_init", self.recurrent_init, key, (size, size))
+            return self.init_gates("recurrent_init", self.recurrent_init, key, (size, size))
 
         return SLSTMParams(
-            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            kernel=self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
             recurrent=jax.vmap(head)(jax.random.split(recurrent_key, heads)),
-            bias=jnp.zeros((GATES, hidden), dtype).at[FORGET].set(start) if self.use_bias else None,
-            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, FORGET, start),
+            bias=bias if self.use_bias else None,
+            norm=norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: SLSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centers the input kernel (where that saves a mean) and casts.
-
-        R stays uncentered: the mean of a product over several heads does not follow from the kernel of one block.
-        """
-        target = dtype or self.dtype or params.kernel.dtype
-
-        def gathered(site: str, bias: Array | None = None) -> tuple[Params, Array | None]:
-            weights = jax.tree.map(merge_gates, getattr(params.norm, site))
-            return gather_bias(getattr(self.sites, site), weights, bias)
-
-        bias = None if params.bias is None else merge_gates(params.bias)
-        input_weights, after_input = gathered("input")
-        recurrent_weights, after_recurrent = gathered("recurrent")
-        summed_weights, summed_bias = gathered("summed", bias)
-        before_sum = add_biases(after_input, after_recurrent)
-        if self.sites.summed == Identity():
-            before_sum, summed_bias = add_biases(before_sum, summed_bias), None
-        kernel = center(self.sites.input, self.gate_groups, merge_gates(params.kernel))
-        return ReadyGates(
-            kernel=kernel.astype(target),
-            recurrent=Kernel(merge_gates(params.recurrent).astype(target)),
-            norm=CellNorms(input_weights, recurrent_weights, params.norm.cell, summed_weights),
-            bias=before_sum,
-            input_bias=None,
-            recurrent_bias=None,
-            recurrent_out=None,
-            summed_bias=summed_bias,
-        )
-
-    def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
-        return gates.project("SLSTM.project", ready, self.sites, self.gate_groups, xs, stats, where)
-
-    def recur(self, ready: ReadyGates, carry: SLSTMCarry) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t of each head with its own kernel, in at least float32."""
-        a_t = products.block_matmul(carry.h, ready.recurrent)
-        by_head = a_t.reshape(*a_t.shape[:-1], GATES, -1)  # N heads, G gates, S units
+    def project_state(self, weights: GateWeights, carry: SLSTMCarry) -> Float[Array, "*B GH"]:
+        """Computes the recurrent product of each head with its own kernel, in at least float32."""
+        kernels: Any = weights.recurrent
+        by_head = by_gate(block_matmul(carry.h, kernels), GATES)  # N heads, G gates, S units
         return jnp.swapaxes(by_head, -3, -2).reshape(*carry.h.shape[:-1], GATES * self.hidden_features)
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: SLSTMCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: SLSTMCarry, t: StepInput
     ) -> tuple[SLSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the stabilizer, the cell state, the normalizer and the output of one step."""
-        norm, groups, p = self.sites, self.gate_groups, ready.norm
-        s = base.UNKNOWN if stats_t is None else stats_t
-        r, m_recurrent = gates.normalize(norm.recurrent, groups, p.recurrent, a_t, s.recurrent, where_t, centered=False)
-        total = z_t.astype(r.dtype) + r
-        total, m_summed = gates.normalize(norm.summed, groups, p.summed, total, s.summed, where_t, centered=False)
-        i, f, z, o = jnp.split(base.add_bias(total, ready.summed_bias), GATES, axis=-1)
-
-        c, n, m = (entry.astype(total.dtype) for entry in (carry.c, carry.n, carry.m))
+        (i, f, z, o), measured = self.gates(weights, t)
+        c, n, m = (entry.astype(o.dtype) for entry in (carry.c, carry.n, carry.m))
         kept = m + log_sigmoid(f)
         m = jnp.where(n == 0, i, jnp.maximum(i, kept))
         i = jnp.exp(i - m)
         f = jnp.exp(jnp.minimum(kept - m, 0.0))  # clipped only at a first step, where c and n are zero
         c = f * c + i * jnp.tanh(z)
         n = f * n + i
-        c_hat, m_cell = base.normalize_features(norm.cell, p.cell, c / n, s.cell, where_t)
+        c_hat, m_cell = self.normalize_site("cell", weights, c / n, t)
         h = (sigmoid(o) * c_hat).astype(carry.h.dtype)
         c, n, m = (entry.astype(carry.c.dtype) for entry in (c, n, m))
-        return SLSTMCarry(c, n, m, h), h, CellNorms(recurrent=m_recurrent, summed=m_summed, cell=m_cell)
+        return SLSTMCarry(c, n, m, h), h, measured._replace(cell=m_cell)
