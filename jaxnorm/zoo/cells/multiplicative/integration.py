@@ -3,33 +3,28 @@ r"""Multiplicative integration: multiplies input and recurrent product, which ot
 .. math:: \alpha \odot N_x(x_t W) \odot N_h(h_{t-1} U) + \beta_1 \odot N_h(h_{t-1} U) + \beta_2 \odot N_x(x_t W) + b
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells import base
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.preactivation import gates
-from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm.cells.preactivation.vectors import add_bias, align
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
 class IntegrationParams(NamedTuple):
     """The vectors of multiplicative integration; None for an omitted term."""
 
-    alpha: Float[Array, "..."]
+    alpha: Float[Array, " GH"]
     """Scales the product of both sides."""
-    beta1: Float[Array, "..."] | None
+    beta1: Float[Array, " GH"] | None
     """Scales the recurrent side."""
-    beta2: Float[Array, "..."] | None
+    beta2: Float[Array, " GH"] | None
     """Scales the input side."""
 
 
-class ReadyIntegration(NamedTuple):
-    """The vectors prepared for a step: in at least float32, with concatenated gates, including the bias."""
+class IntegrationWeights(NamedTuple):
+    """The vectors prepared for a sequence, in at least float32, with the bias."""
 
     alpha: Float[Array, " GH"]
     beta1: Float[Array, " GH"] | None
@@ -37,13 +32,13 @@ class ReadyIntegration(NamedTuple):
     bias: Float[Array, " GH"] | None
 
 
-def fresh(
-    shape: tuple[int, ...], alpha: float, beta1: float | None, beta2: float | None, dtype: DTypeLike
+def init_integration(
+    features: int, alpha: float, beta1: float | None, beta2: float | None, dtype: DTypeLike
 ) -> IntegrationParams:
     """Makes vectors filled with their initial numbers; None omits a term."""
 
     def vector(start: float) -> Array:
-        return jnp.full(shape, start, dtype)
+        return jnp.full((features,), start, dtype)
 
     return IntegrationParams(
         alpha=vector(alpha),
@@ -52,42 +47,19 @@ def fresh(
     )
 
 
-def prepare(params: IntegrationParams, bias: Array | None) -> ReadyIntegration:
-    """Prepares vectors with separate gates (or without gates) for a sequence."""
-
-    def merge(leaf: Array) -> Array:
-        return leaf.reshape(-1).astype(statistics_dtype(leaf.dtype))
-
-    ready: ReadyIntegration = jax.tree.map(merge, ReadyIntegration(*params, bias))
-    return ready
+def prepare_integration(params: IntegrationParams, bias: Array | None) -> IntegrationWeights:
+    """Casts the vectors and gathers them with the bias."""
+    weights: IntegrationWeights = jax.tree.map(
+        lambda leaf: leaf.astype(statistics_dtype(leaf.dtype)), IntegrationWeights(*params, bias)
+    )
+    return weights
 
 
-def integrate(w_x: Float[Array, "*B GH"], u_h: Float[Array, "*B GH"], by: ReadyIntegration) -> Float[Array, "*B GH"]:
-    """Combines both sides, in the dtype of the recurrent one."""
-    w_x = w_x.astype(u_h.dtype)
-    total = base.align(by.alpha, u_h) * w_x * u_h
-    if by.beta1 is not None:
-        total = total + base.align(by.beta1, u_h) * u_h
-    if by.beta2 is not None:
-        total = total + base.align(by.beta2, u_h) * w_x
-    return base.add_bias(total, by.bias)
-
-
-def total(
-    ready: ReadyGates,
-    by: ReadyIntegration,
-    sites: CellNorms,
-    groups: tuple[int, ...],
-    z_t: Float[Array, "*B GH"],
-    a_t: Float[Array, "*B GH"],
-    stats_t: CellNorms | None,
-    where_t: Bool[Array, "*B"] | None,
-) -> tuple[Float[Array, "*B GH"], CellNorms]:
-    """Computes the pre-activations of one step from normalized input and recurrent product; also the moments."""
-    u_h, m_recurrent = gates.normalize_recurrent(ready, sites, groups, a_t, stats_t, where_t)
-    return integrate(z_t, base.add_bias(u_h, ready.recurrent_out), by), CellNorms(recurrent=m_recurrent)
-
-
-def prepare_gates(params: Any, sites: CellNorms, groups: tuple[int, ...], dtype: DTypeLike | None) -> ReadyGates:
-    """Prepares gates with multiplied sides: no bias may move from one side to the other."""
-    return gates.prepare(params, sites, groups, dtype, apart=True)
+def integrate(x: Float[Array, "*B GH"], h: Float[Array, "*B GH"], weights: IntegrationWeights) -> Float[Array, "*B GH"]:
+    """Combines both sides."""
+    total = align(weights.alpha, h) * x * h
+    if weights.beta1 is not None:
+        total = total + align(weights.beta1, h) * h
+    if weights.beta2 is not None:
+        total = total + align(weights.beta2, h) * x
+    return add_bias(total, weights.bias)

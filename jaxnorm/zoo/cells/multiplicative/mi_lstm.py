@@ -6,35 +6,37 @@ from typing import ClassVar, final
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.lstm import LSTMCarry
+from jaxnorm._typing import Array, DTypeLike, Float, Initializer
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.lstm import FORGET, GATES, LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation.gated_base import Gated
-from jaxnorm.cells.preactivation.gates import ReadyGates
-from jaxnorm.zoo.cells.multiplicative import integration
-from jaxnorm.zoo.cells.multiplicative.integration import IntegrationParams
-
-GATES = 4
-FORGET = 1
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms
+from jaxnorm.zoo.cells.multiplicative.integration import (
+    IntegrationParams,
+    IntegrationWeights,
+    init_integration,
+    integrate,
+    prepare_integration,
+)
 
 
 class MILSTMParams(NamedTuple):
-    """The weights of a :class:`MILSTM`; gates in the order i f g o."""
+    """The weights of a :class:`MILSTM`, with gates in the order i f g o; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 4 H"]
     recurrent: Float[Array, "H 4 H"]
     integration: IntegrationParams
-    bias: Float[Array, "4 H"] | None
+    bias: Float[Array, " 4H"] | None
     norm: CellNorms
     carry: LSTMCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MILSTM(Gated):
+class MILSTM(GatedCellBase):
     r"""LSTM with multiplicative integration, and normalizers.
 
     .. math::
@@ -60,7 +62,7 @@ class MILSTM(Gated):
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, there is a forget bias without b, or a normalizer does not fit a site.
@@ -88,10 +90,10 @@ class MILSTM(Gated):
     beta2_init: float | None = 0.5
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
-    wide_entries: ClassVar[tuple[str, ...]] = ("c",)
-    scales_candidate: ClassVar[bool] = True
+    float32_carry: ClassVar[tuple[str, ...]] = ("c",)
+    supports_candidate_scale: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,34 +102,34 @@ class MILSTM(Gated):
                 f"MILSTM: forget_bias={self.forget_bias} is a value of b, but use_bias is False. Pass forget_bias=0.0."
             )
 
-    def draw(self, key: Key, in_features: int) -> MILSTMParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object of all gates; both sides stay apart."""
+        return PreActivation(self.sites, self.gate_groups, separate=True, caller="MILSTM")
+
+    def init_params(self, key: Key, in_features: int) -> MILSTMParams:
         """Draws the weights; ``init`` compiles this."""
-        shape = (GATES, self.hidden_features)
+        features, dtype = GATES * self.hidden_features, self.param_dtype
         return MILSTMParams(
-            **self.draw_gated(key, in_features, FORGET, self.forget_bias),
-            integration=integration.fresh(shape, self.alpha_init, self.beta1_init, self.beta2_init, self.param_dtype),
+            **self.init_gated(key, in_features, FORGET, self.forget_bias),
+            integration=init_integration(features, self.alpha_init, self.beta1_init, self.beta2_init, dtype),
         )
 
-    def prepare(self, params: MILSTMParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Prepares all gates, with both sides kept separate; ``more`` holds the vectors of the integration."""
-        ready = integration.prepare_gates(params, self.sites, self.gate_groups, dtype or self.dtype)
-        return ready._replace(more=integration.prepare(params.integration, params.bias))
+    def biases(self, params: MILSTMParams) -> Biases:
+        """The bias b enters with the integration."""
+        return Biases()
+
+    def extra(self, params: MILSTMParams, dtype: DTypeLike) -> IntegrationWeights:
+        """The vectors of the integration."""
+        return prepare_integration(params.integration, params.bias)
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: LSTMCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the integration, the gates, the cell state and the output of one step."""
-        s = base.UNKNOWN if stats_t is None else stats_t
-        total, measured = integration.total(ready, ready.more, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
-        i, f, g, o = jnp.split(total, GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c.astype(total.dtype), ready.scale_of_candidate(total))
-        c_hat, m_cell = base.normalize_features(self.sites.cell, ready.norm.cell, c, s.cell, where_t)
+        x, u, measured = self.gates.sides(weights, t)
+        i, f, g, o = jnp.split(integrate(x, u, weights.extra), GATES, axis=-1)
+        c = cell_state(i, f, g, carry.c, t.candidate_scale)
+        c_hat, m_cell = self.normalize_site("cell", weights, c, t)
         h = output(o, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

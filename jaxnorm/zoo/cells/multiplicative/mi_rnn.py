@@ -8,18 +8,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
+from jaxnorm._typing import Array, DTypeLike, Float, Initializer
+from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.elman import ElmanCarry
-from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.centering import after_centering
-from jaxnorm.cells.preactivation.products import Kernel
-from jaxnorm.cells.preactivation.ungated_base import Ungated
-from jaxnorm.zoo.cells.multiplicative import integration
-from jaxnorm.zoo.cells.multiplicative.integration import IntegrationParams, ReadyIntegration
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms
+from jaxnorm.zoo.cells.multiplicative.integration import (
+    IntegrationParams,
+    IntegrationWeights,
+    init_integration,
+    integrate,
+    prepare_integration,
+)
 
 
 class MIRNNParams(NamedTuple):
@@ -33,18 +37,9 @@ class MIRNNParams(NamedTuple):
     carry: ElmanCarry | None = None
 
 
-class ReadyMIRNN(NamedTuple):
-    """The weights prepared for a sequence: kernels centered and cast, the bias among the vectors."""
-
-    kernel: Float[Array, "I H"]
-    recurrent: Kernel
-    integration: ReadyIntegration
-    norm: CellNorms
-
-
 @final
 @dataclasses.dataclass(frozen=True)
-class MIRNN(NamedActivation, Ungated):
+class MIRNN(NamedActivation, UngatedCellBase):
     r"""Simple recurrent network with multiplicative integration, and normalizers.
 
     .. math::
@@ -65,7 +60,7 @@ class MIRNN(NamedActivation, Ungated):
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -93,47 +88,39 @@ class MIRNN(NamedActivation, Ungated):
     beta2_init: float | None = 0.5
     recurrent_init: Initializer = initializers.orthogonal
 
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[ElmanCarry]] = ElmanCarry
 
-    def draw(self, key: Key, in_features: int) -> MIRNNParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object; both sides stay apart."""
+        return PreActivation(self.sites, outer="cell", separate=True, caller="MIRNN")
+
+    def init_params(self, key: Key, in_features: int) -> MIRNNParams:
         """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
         return MIRNNParams(
             kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
             recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
-            integration=integration.fresh((hidden,), self.alpha_init, self.beta1_init, self.beta2_init, dtype),
+            integration=init_integration(hidden, self.alpha_init, self.beta1_init, self.beta2_init, dtype),
             bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
             norm=self.fresh_norms(),
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: MIRNNParams, dtype: DTypeLike | None = None) -> ReadyMIRNN:
-        """Centers the kernels where that saves computing a mean, casts them, and gathers the integration vectors."""
-        dtype = dtype or self.dtype
-        kernel = products.ready_kernel(self.sites.input, (1,), params.kernel, dtype)
-        recurrent = products.ready_kernel(self.sites.recurrent, (1,), params.recurrent, dtype)
-        by = integration.prepare(params.integration, params.bias)
-        return ReadyMIRNN(kernel, Kernel(recurrent), by, params.norm)
+    def biases(self, params: MIRNNParams) -> Biases:
+        """The bias b enters with the integration."""
+        return Biases()
 
-    def recur(self, ready: ReadyMIRNN, carry: ElmanCarry) -> Float[Array, "*B H"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
+    def extra(self, params: MIRNNParams, dtype: DTypeLike) -> IntegrationWeights:
+        """The vectors of the integration."""
+        return prepare_integration(params.integration, params.bias)
 
     def step(
-        self,
-        ready: ReadyMIRNN,
-        carry: ElmanCarry,
-        z_t: Float[Array, "*B H"],
-        a_t: Float[Array, "*B H"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: ElmanCarry, t: StepInput
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the integration, the nonlinearity and the output of one step."""
-        s = base.UNKNOWN if stats_t is None else stats_t
-        norm = after_centering(self.sites.recurrent)
-        u, m_recurrent = base.normalize_features(norm, ready.norm.recurrent, a_t, s.recurrent, where_t)
-        h = self.activation(integration.integrate(z_t, u, ready.integration))
-        return ElmanCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms(recurrent=m_recurrent)
+        x, u, measured = self.gates.sides(weights, t)
+        h = self.activation(integrate(x, u, weights.extra))
+        return ElmanCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured
