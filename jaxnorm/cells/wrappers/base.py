@@ -1,7 +1,7 @@
 """The common base of cell wrappers, and the switch between training and evaluation.
 
-A wrapper is a spec like the cell it wraps, and overrides some of its methods. It keeps the statistics and carries of
-that cell. A wrapper that draws masks also keeps its weights, so you can exchange the cell and the wrapped cell.
+A wrapper is a spec like the cell it wraps, and overrides some of its verbs. It keeps the statistics and carries of that
+cell. A wrapper that draws masks also keeps its params, so you can exchange the cell and the wrapped cell.
 """
 
 import dataclasses
@@ -12,25 +12,28 @@ import jax
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Carry, Cell, CellNorms, CountedCarry, Key, Ready, check_cell
+from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, PyTree
+from jaxnorm.cells.base import Carry, Cell, CountedCarry, Key, Products, StepInput, Weights, check_cell
+from jaxnorm.cells.hooks import CellHooks, GateMasks, hooks
 from jaxnorm.cells.no_module import NoModule
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.wrappers.randomness import key_pair
 from jaxnorm.norms.base import Params, Stats
 
 C = TypeVar("C")
 
 
-class Drawn(NamedTuple):
-    """The prepared weights of a cell, with the masks that its wrapper drew for a sequence."""
+class WithMasks(NamedTuple):
+    """The weights of a cell, with the masks that its wrapper drew for a sequence."""
 
-    ready: Ready
+    weights: Weights
     masks: Any
+    """None if the wrapper has no mask that all steps share."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Around(NoModule):
-    """The common base of wrappers: every method calls the inner cell's. Not a cell itself.
+class CellWrapper(CellHooks, NoModule):
+    """The common base of wrappers: every verb and every hook is the inner cell's. Not a cell itself.
 
     Attributes:
       cell: any cell, including one that is already wrapped.
@@ -42,19 +45,9 @@ class Around(NoModule):
         check_cell(type(self).__name__, "cell", self.cell)
 
     @property
-    def draws(self) -> bool:
-        """Whether an inner cell needs a key for its masks."""
-        return draws(self.cell)
-
-    @property
     def sites(self) -> CellNorms:
         """The normalizers at all sites."""
-        return cast(CellNorms, innermost(self.cell).sites)
-
-    @property
-    def kernel_axes(self) -> Mapping[str, Axis]:
-        """The axes that hold the inputs of a unit, for each kernel of the inner cell, keyed by its name."""
-        return known_axes(self.cell)
+        return self.cell.sites
 
     @property
     def hidden_features(self) -> int:
@@ -76,6 +69,45 @@ class Around(NoModule):
         """The compute dtype; None promotes inputs and weights."""
         return self.cell.dtype
 
+    @property
+    def feature_axes(self) -> int:
+        """The number of trailing axes that are features of one example."""
+        return hooks(self.cell).feature_axes
+
+    @property
+    def kernel_axes(self) -> Mapping[str, Axis]:
+        """The axes that hold the inputs of a unit, keyed by the name of each kernel."""
+        return hooks(self.cell).kernel_axes
+
+    @property
+    def gate_count(self) -> int:
+        """G, the number of pre-activations for each hidden feature."""
+        return hooks(self.cell).gate_count
+
+    @property
+    def supports_candidate_scale(self) -> bool:
+        """Whether ``step`` multiplies the candidate by ``t.candidate_scale``."""
+        return hooks(self.cell).supports_candidate_scale
+
+    @property
+    def supports_gate_masks(self) -> bool:
+        """Whether ``prepare`` takes ``gate_masks``."""
+        return hooks(self.cell).supports_gate_masks
+
+    @property
+    def multiplies_state(self) -> bool:
+        """Whether ``project_state`` multiplies ``carry.h`` by a kernel."""
+        return hooks(self.cell).multiplies_state
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether an inner cell needs a key for masks."""
+        return hooks(self.cell).needs_key
+
+    def in_features(self, params: Params) -> int:
+        """I, the number of inputs that the weights are made for."""
+        return hooks(self.cell).in_features(params)
+
     def init(self, key: Key, in_features: int) -> Params:
         """Makes fresh weights of the inner cell."""
         return self.cell.init(key, in_features)
@@ -95,36 +127,46 @@ class Around(NoModule):
         """Makes the initial carry of the inner cell."""
         return self.cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)
 
-    def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
-        """Prepares the weights of the inner cell, once a sequence."""
-        return self.cell.prepare(params, dtype)
-
-    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws the masks that all steps of a sequence share."""
-        return self.cell.sample(ready, batch_shape, key)
-
-    def project(
-        self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Computes the input products of all steps."""
-        return self.cell.project(ready, xs, stats, where)
-
-    def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
-        """Computes the recurrent product."""
-        return self.cell.recur(ready, carry)
-
-    def step(
+    def prepare(
         self,
-        ready: Ready,
-        carry: Carry,
-        z_t: Float[Array, "..."],
-        a_t: Float[Array, "..."],
-        stats_t: Stats | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
-    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+        params: Params,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+        gate_masks: GateMasks | None = None,
+    ) -> Weights:
+        """Prepares the weights of the inner cell; ``gate_masks`` are for cells that support them."""
+        more: Any = {} if gate_masks is None else {"gate_masks": gate_masks}
+        return self.cell.prepare(params, dtype=dtype, batch_shape=batch_shape, key=key, **more)
+
+    def inner_weights(self, weights: Weights) -> Weights:
+        """Returns the weights of the inner cell, as its own ``prepare`` made them."""
+        return weights
+
+    def project_inputs(self, weights: Weights, xs: Float[Array, "T *B I"]) -> Products:
+        """Computes the input products of all steps."""
+        return self.cell.project_inputs(self.inner_weights(weights), xs)
+
+    def normalize_inputs(
+        self,
+        weights: Weights,
+        xs: Float[Array, "T *B I"],
+        products: Products,
+        stats: Stats | None,
+        where: Bool[Array, "T *B"] | None,
+        measured: Stats | None = None,
+    ) -> tuple[PyTree, Stats]:
+        """Normalizes the input products of all steps."""
+        return self.cell.normalize_inputs(self.inner_weights(weights), xs, products, stats, where, measured)
+
+    def project_state(self, weights: Weights, carry: Carry) -> Products:
+        """Computes the recurrent products."""
+        return self.cell.project_state(self.inner_weights(weights), carry)
+
+    def step(self, weights: Weights, carry: Carry, t: StepInput) -> tuple[Carry, Float[Array, "*B H"], Stats]:
         """Does the rest of a step."""
-        return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
+        return self.cell.step(self.inner_weights(weights), carry, t)
 
     def update_running(self, stats: Stats, moments: Stats) -> Stats:
         """Folds moments into running statistics, by the rule of the inner cell."""
@@ -132,8 +174,8 @@ class Around(NoModule):
 
 
 @dataclasses.dataclass(frozen=True)
-class Wrapper(Around):
-    """The common base of wrappers that draw masks; every method calls the inner cell's. Not a cell itself.
+class StochasticWrapper(CellWrapper):
+    """The common base of wrappers that draw masks; its weights are :class:`WithMasks`. Not a cell itself.
 
     Attributes:
       cell: any cell, including one that is already wrapped.
@@ -150,12 +192,12 @@ class Wrapper(Around):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = type(self).__name__
+        caller = type(self).__name__
         for name in self.rates:
             value = getattr(self, name)
-            _validate.in_range(where, name, value, 0.0, 1.0)
+            _validate.in_range(caller, name, value, 0.0, 1.0)
             if self.below_one and value == 1.0:
-                raise ValueError(f"{where}: {name} must be below 1, got {value!r}: nothing would be left to scale up.")
+                raise ValueError(f"{caller}: {name} must be below 1, got {value!r}: nothing would be left to scale up.")
 
     @property
     def active(self) -> bool:
@@ -163,15 +205,12 @@ class Wrapper(Around):
         return not self.deterministic and any(getattr(self, name) > 0.0 for name in self.rates)
 
     @property
-    def draws(self) -> bool:
-        """Whether this wrapper or an inner cell needs a key for its masks."""
-        return self.active or draws(self.cell)
+    def needs_key(self) -> bool:
+        """Whether this wrapper or an inner cell needs a key for masks."""
+        return self.active or super().needs_key
 
     def keys(self, key: Key | None) -> tuple[Key | None, Key | None]:
-        """Returns a key for this wrapper (None if it draws nothing) and one for the inner cell.
-
-        Raises ValueError if it needs a key and has none.
-        """
+        """Returns a key for this wrapper (None if it draws nothing) and one for the inner cell."""
         if key is None and self.active:
             rates = ", ".join(f"{name}={getattr(self, name)}" for name in self.rates if getattr(self, name) > 0.0)
             raise ValueError(
@@ -181,22 +220,32 @@ class Wrapper(Around):
         own, inner = key_pair(key)
         return own if self.active else None, inner
 
-    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws the masks that all steps of a sequence share."""
-        return self.cell.sample(ready, batch_shape, self.keys(key)[1])
+    def draw_masks(self, key: Key, params: Params, batch_shape: tuple[int, ...]) -> Any:
+        """Draws the masks that all steps of a sequence share; None if there are none."""
+        return None
 
-    def step(
+    def prepare(
         self,
-        ready: Ready,
-        carry: Carry,
-        z_t: Float[Array, "..."],
-        a_t: Float[Array, "..."],
-        stats_t: Stats | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
-    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """Does the rest of a step."""
-        return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_pair(key_t)[1])
+        params: Params,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+        gate_masks: GateMasks | None = None,
+    ) -> WithMasks:
+        """Prepares the weights of the inner cell, and draws the masks that all steps of a sequence share."""
+        own, inner = self.keys(key)
+        masks = None if own is None else self.draw_masks(own, params, batch_shape)
+        weights = super().prepare(params, dtype=dtype, batch_shape=batch_shape, key=inner, gate_masks=gate_masks)
+        return WithMasks(weights, masks)
+
+    def inner_weights(self, weights: WithMasks) -> Weights:
+        """Returns the weights of the inner cell, as its own ``prepare`` made them."""
+        return weights.weights
+
+    def step(self, weights: WithMasks, carry: Carry, t: StepInput) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+        """Does the rest of a step, with the inner cell's key."""
+        return super().step(weights, carry, t._replace(key=key_pair(t.key)[1]))
 
 
 def deterministic(cell: C, *, value: bool = True) -> C:
@@ -218,58 +267,29 @@ def deterministic(cell: C, *, value: bool = True) -> C:
     check_cell("deterministic", "cell", cell)
     spec: Any = cell
     changes: dict[str, Any] = {}
-    if (inner := inside(cell)) is not None:
+    if (inner := inner_cell(cell)) is not None:
         changes["cell"] = deterministic(inner, value=value)
     if dataclasses.is_dataclass(cell) and "deterministic" in {field.name for field in dataclasses.fields(spec)}:
         changes["deterministic"] = value
     return cast(C, dataclasses.replace(spec, **changes)) if changes else cell
 
 
-def inside(cell: Any) -> Any:
-    """Returns the cell that a spec wraps, whether or not the wrapper derives from this file; None if it wraps none."""
-    inner = getattr(cell, "cell", None)
+def inner_cell(cell: Any) -> Any:
+    """Returns the cell that a spec holds in its field ``cell``, as every wrapper does; None if it wraps none."""
+    inner = getattr(cell, "cell", None)  # a user's wrapper need not derive from CellWrapper
     return inner if isinstance(inner, Cell) else None
 
 
-def draws(cell: Any) -> bool:
-    """Whether a cell needs a key for masks."""
-    own = getattr(cell, "draws", None)
-    if own is not None:
-        return bool(own)
-    inner = inside(cell)
-    return inner is not None and draws(inner)
+def unwrap(cell: Any) -> Any:
+    """Returns the innermost cell, the one that wraps no other."""
+    inner = inner_cell(cell)
+    return cell if inner is None else unwrap(inner)
 
 
-def known_axes(cell: Cell) -> Mapping[str, Axis]:
-    """The axes that hold the inputs of a unit, for the kernels for which the cell declares them."""
-    axes: Mapping[str, Axis] = getattr(cell, "kernel_axes", {})
-    return axes
-
-
-def innermost(cell: Any) -> Any:
-    """Unwraps a cell down to the one that wraps no other."""
-    inner = inside(cell)
-    return cell if inner is None else innermost(inner)
-
-
-def change_innermost(cell: Any, change: Callable[[Any], Any]) -> Any:
+def map_inner(cell: Any, change: Callable[[Any], Any]) -> Any:
     """Applies ``change`` to the innermost cell and keeps its wrappers."""
-    inner = inside(cell)
-    return change(cell) if inner is None else dataclasses.replace(cell, cell=change_innermost(inner, change))
-
-
-def innermost_ready(ready: Ready) -> Any:
-    """Returns the prepared weights of the innermost cell."""
-    while isinstance(ready, Drawn):
-        ready = ready.ready
-    return ready
-
-
-def change_ready(ready: Ready, change: Callable[[Any], Any]) -> Ready:
-    """Applies ``change`` to the innermost weights and keeps the masks around them."""
-    if isinstance(ready, Drawn):
-        return ready._replace(ready=change_ready(ready.ready, change))
-    return change(ready)
+    inner = inner_cell(cell)
+    return change(cell) if inner is None else dataclasses.replace(cell, cell=map_inner(inner, change))
 
 
 def carry_shapes(cell: Cell, batch_shape: tuple[int, ...]) -> Any:

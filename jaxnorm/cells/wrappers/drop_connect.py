@@ -1,31 +1,23 @@
 """DropConnect on the recurrent kernel: drops random connections for a whole sequence."""
 
 import dataclasses
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import jax
-import jax.numpy as jnp
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DTypeLike, Float
-from jaxnorm.cells.base import Key, Ready
+from jaxnorm import _objects
+from jaxnorm._typing import Array, DTypeLike, PyTree
+from jaxnorm.cells.base import Key
+from jaxnorm.cells.hooks import GateMasks, hooks
 from jaxnorm.cells.wrappers import randomness
-from jaxnorm.cells.wrappers.base import Wrapper
+from jaxnorm.cells.wrappers.base import StochasticWrapper, WithMasks
 from jaxnorm.norms.base import Params
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
-class Waiting(NamedTuple):
-    """Weights that are not prepared yet: centering must see the kernel after the mask, not before it."""
-
-    params: Params
-    dtype: Float[Array, " 0"] | None
-    """An empty array of the compute dtype: a tree of weights can hold an array, but not a dtype."""
-
-
 @final
 @dataclasses.dataclass(frozen=True)
-class DropConnect(Wrapper):
+class DropConnect(StochasticWrapper):
     r"""Drops random recurrent connections of a cell, the same ones at all steps and for all examples.
 
     .. math:: a_t = h_{t-1} (M \odot U), \qquad M \sim \text{Bernoulli}(1 - p) / (1 - p)
@@ -64,30 +56,37 @@ class DropConnect(Wrapper):
 
     below_one: ClassVar[bool] = True
 
-    def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
-        """Defers preparation until ``sample`` draws the mask; without a mask, prepares the inner cell."""
-        if not self.active:
-            return self.cell.prepare(params, dtype)
-        if not hasattr(params, "recurrent"):
-            raise ValueError(
-                f"DropConnect: {type(self.cell).__name__} has no weight 'recurrent', only {params._fields}. Put it "
-                "around a cell with a recurrent kernel, inside of Reparametrized."
-            )
-        return Waiting(params, None if dtype is None else jnp.zeros((0,), dtype))
-
-    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws the mask and prepares the inner cell with the masked weights."""
-        own, inner = self.keys(key)
+    def prepare(
+        self,
+        params: Params,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+        gate_masks: GateMasks | None = None,
+    ) -> WithMasks:
+        """Masks the recurrent kernel and prepares the inner cell with it."""
+        own, _ = self.keys(key)
         if own is not None:
-            params, like = ready
-            leaves, tree = jax.tree.flatten(params.recurrent)
-            keys = jax.random.split(own, len(leaves))
-            cut = [_cut(leaf, leaf_key, self.rate) for leaf, leaf_key in zip(leaves, keys, strict=True)]
-            params = params._replace(recurrent=jax.tree.unflatten(tree, cut))
-            ready = self.cell.prepare(params, None if like is None else like.dtype)
-        return self.cell.sample(ready, batch_shape, inner)
+            params = params._replace(recurrent=self._mask(own, self._recurrent(params)))
+        return super().prepare(params, dtype=dtype, batch_shape=batch_shape, key=key, gate_masks=gate_masks)
 
+    def _recurrent(self, params: Params) -> PyTree:
+        kernel = getattr(params, "recurrent", None)
+        if kernel is None or not hooks(self.cell).multiplies_state:
+            raise ValueError(
+                f"DropConnect: {type(self.cell).__name__} has no weight 'recurrent', only "
+                f"{getattr(params, '_fields', _objects.describe(params))}. Put it around a cell with a recurrent "
+                "kernel, inside of Reparametrized."
+            )
+        return kernel
 
-def _cut(kernel: Array, key: Any, rate: float) -> Array:
-    wide = kernel.astype(statistics_dtype(kernel.dtype))
-    return (wide * randomness.inverted(key, rate, kernel.shape).astype(wide.dtype)).astype(kernel.dtype)
+    def _mask(self, key: Key, kernels: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten(kernels)
+        keys = jax.random.split(key, len(leaves))
+        return jax.tree.unflatten(tree, [self._mask_kernel(one, k) for one, k in zip(leaves, keys, strict=True)])
+
+    def _mask_kernel(self, kernel: Array, key: Key) -> Array:
+        wide = kernel.astype(statistics_dtype(kernel.dtype))
+        factors = randomness.draw_factors(key, self.rate, kernel.shape).astype(wide.dtype)
+        return (wide * factors).astype(kernel.dtype)

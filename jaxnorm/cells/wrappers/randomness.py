@@ -13,12 +13,12 @@ def key_pair(key: Key | None) -> tuple[Key | None, Key | None]:
     """Derives a key for a wrapper and one for its inner cell: every level of nesting has its own stream."""
     if key is None:
         return None, None
-    key = counted(key)
+    key = to_threefry(key)
     return jax.random.fold_in(key, OWN), jax.random.fold_in(key, INNER)
 
 
-def counted(key: Key) -> Key:
-    """Converts a key of any kind to the default, counter-based generator (threefry).
+def to_threefry(key: Key) -> Key:
+    """Converts a key of any kind to the default, counter-based generator.
 
     The derivative draws the masks of many steps at once, under ``vmap``. Other generators (``rbg``) would then give
     other numbers than the loop, which draws step by step.
@@ -28,13 +28,13 @@ def counted(key: Key) -> Key:
     return wrapped
 
 
-def keep(key: Key, rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+def draw_mask(key: Key, rate: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
     """Draws True with probability ``1 - rate``, independently; the same mask with and without double precision."""
     mask: Array = jax.random.bernoulli(key, jnp.float32(1.0 - rate), shape)
     return mask
 
 
-def inverted(key: Key, rate: float, shape: tuple[int, ...]) -> Array:
+def draw_factors(key: Key, rate: float, shape: tuple[int, ...]) -> Array:
     """Draws zero with probability ``rate``, else ``1 / (1 - rate)``: mean one, in JAX's widest enabled float dtype."""
     scale = jnp.zeros(()) + 1.0 / (1.0 - rate)
-    return jax.lax.stop_gradient(jnp.where(keep(key, rate, shape), scale, jnp.zeros(())))
+    return jax.lax.stop_gradient(jnp.where(draw_mask(key, rate, shape), scale, jnp.zeros(())))

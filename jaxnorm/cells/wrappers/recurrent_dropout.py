@@ -1,22 +1,23 @@
 """Recurrent dropout without memory loss: drops random updates of the memory."""
 
 import dataclasses
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, Float
-from jaxnorm.cells.base import Carry, Key, Ready
+from jaxnorm._typing import Array, Float
+from jaxnorm.cells.base import Carry, Key, StepInput
+from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers import randomness
-from jaxnorm.cells.wrappers.base import Wrapper, change_ready, innermost
-from jaxnorm.norms.base import Stats
+from jaxnorm.cells.wrappers.base import StochasticWrapper, WithMasks, carry_shapes, unwrap
+from jaxnorm.norms.base import Params, Stats
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class RecurrentDropout(Wrapper):
+class RecurrentDropout(StochasticWrapper):
     r"""Drops candidates of a gated cell at random, but never its memory.
 
     .. math::
@@ -27,8 +28,8 @@ class RecurrentDropout(Wrapper):
     :math:`d(v) = (1 - p) v`.
 
     Attributes:
-      cell: a cell that can scale its candidate (``scales_candidate``), such as an LSTM, a GRU or a similar cell, with
-        any normalizers, including one that is already wrapped.
+      cell: a cell that can scale its candidate (``supports_candidate_scale``), such as an LSTM or a GRU,
+        with any normalizers, including one that is already wrapped.
       deterministic: whether to compute expectations, as in evaluation; see :func:`jaxnorm.deterministic`.
       rate: p, in [0, 1].
       per: whether to draw a new m at each ``"step"``, or one for the whole ``"sequence"``; always independent for each
@@ -61,47 +62,32 @@ class RecurrentDropout(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         _validate.choice("RecurrentDropout", "per", self.per, ("step", "sequence"))
-        inner = innermost(self.cell)
-        if not getattr(inner, "scales_candidate", False):
+        if not hooks(self.cell).supports_candidate_scale:
             raise ValueError(
-                f"RecurrentDropout: {type(inner).__name__} has no candidate that could be dropped. Use it with an "
-                "LSTM or a GRU or their gated relatives; Zoneout and VariationalDropout work with every cell."
+                f"RecurrentDropout: {type(unwrap(self.cell)).__name__} has no candidate that could be dropped. Use it "
+                "with an LSTM or a GRU or their gated relatives; Zoneout and VariationalDropout work with every cell."
             )
 
-    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
+    def draw_masks(self, key: Key, params: Params, batch_shape: tuple[int, ...]) -> Array | None:
         """Draws one mask for the whole sequence if ``per="sequence"``."""
-        own, inner = self.keys(key)
-        ready = self.cell.sample(ready, batch_shape, inner)
-        if own is None or self.per == "step":
-            return ready
-        mask = randomness.keep(own, self.rate, (*batch_shape, self.hidden_features))
-        return _scale_candidate(ready, jax.lax.stop_gradient(mask.astype(jnp.float32)))
+        if self.per == "step":
+            return None
+        return self._draw(key, carry_shapes(self.cell, batch_shape).h.shape)
 
-    def step(
-        self,
-        ready: Ready,
-        carry: Carry,
-        z_t: Float[Array, "..."],
-        a_t: Float[Array, "..."],
-        stats_t: Stats | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
-    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+    def step(self, weights: WithMasks, carry: Carry, t: StepInput) -> tuple[Carry, Float[Array, "*B H"], Stats]:
         """Runs a step of the cell with a scaled candidate."""
-        own, inner = self.keys(key_t)
-        if own is not None and self.per == "step":
-            mask = randomness.keep(own, self.rate, (*carry.h.shape[:-1], self.hidden_features))
-            ready = _scale_candidate(ready, mask.astype(jnp.float32))
-        elif own is None and self.rate > 0.0:
-            ready = _scale_candidate(ready, jnp.full((), 1.0 - self.rate))
-        return self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, inner)
+        own, _ = self.keys(t.key)
+        if own is not None:
+            scale = weights.masks if self.per == "sequence" else self._draw(own, carry.h.shape)
+        elif self.rate > 0.0:
+            scale = jnp.full((), 1.0 - self.rate)
+        else:
+            return super().step(weights, carry, t)
+        if t.candidate_scale is not None:  # of a recurrent dropout around this one
+            scale = t.candidate_scale.astype(scale.dtype) * scale
+        return super().step(weights, carry, t._replace(candidate_scale=scale))
 
-
-def _scale_candidate(ready: Ready, scale: Array) -> Ready:
-    """Multiplies the factor of the candidate that the cell reads, if any, by another one."""
-
-    def change(weights: Any) -> Any:
-        before = weights.scale_of_candidate(scale)
-        return weights._replace(candidate_scale=scale if before is None else before * scale)
-
-    return change_ready(ready, change)
+    def _draw(self, key: Key, state_shape: tuple[int, ...]) -> Array:
+        # h may have fewer features than the candidate, in a cell that projects its output.
+        mask = randomness.draw_mask(key, self.rate, (*state_shape[:-1], self.hidden_features))
+        return jax.lax.stop_gradient(mask.astype(jnp.float32))

@@ -9,9 +9,10 @@ import jax
 from jaxnorm import _objects, _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, DTypeLike
-from jaxnorm.cells.base import Carry, Key, Ready
+from jaxnorm.cells.base import Carry, Key, Weights
+from jaxnorm.cells.hooks import GateMasks, hooks
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.cells.wrappers.base import Around, known_axes
+from jaxnorm.cells.wrappers.base import CellWrapper
 from jaxnorm.weight_norms.base import (
     FixedState,
     KernelParams,
@@ -32,7 +33,7 @@ class ReparametrizedParams(NamedTuple):
     cell: Any
     """The weights of the cell, with the papers' v in place of each normalized kernel."""
     scale: dict[str, Array]
-    """The scales g, keyed by the name of their kernel."""
+    """The scales g, one number for each unit, flat as all vectors are; keyed by the name of their kernel."""
     state: dict[str, Any]
     """Constants set by ``init`` (rho of bounded weight normalization), keyed by kernel name; their gradient is zero."""
 
@@ -44,7 +45,7 @@ class ReparametrizedParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Reparametrized(Around):
+class Reparametrized(CellWrapper):
     """Wraps a cell and computes its kernels from trained ones, by a weight normalizer.
 
     ``prepare`` normalizes once a sequence; the loop runs the inner cell. ``Reparametrized`` of ``jaxnorm.linen`` and
@@ -66,7 +67,7 @@ class Reparametrized(Around):
       >>> cell = jaxnorm.Reparametrized(jaxnorm.lstm(4), {"recurrent": jaxnorm.WeightNorm()})
       >>> params = cell.init(jax.random.key(0), in_features=3)
       >>> jax.tree.map(jnp.shape, params.scale)
-      {'recurrent': (4, 4)}
+      {'recurrent': (16,)}
       >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
       (5, 1, 4)
 
@@ -103,7 +104,7 @@ class Reparametrized(Around):
 
     def _at(self, name: str, spec: WeightNormalizer) -> WeightNormalizer:
         """Fills in the axis of the inputs, if the cell declares it."""
-        axis = known_axes(self.cell).get(name)
+        axis = hooks(self.cell).kernel_axes.get(name)
         return spec if axis is None else with_axis(spec, axis)
 
     def init(self, key: Key, in_features: int) -> ReparametrizedParams:
@@ -127,7 +128,7 @@ class Reparametrized(Around):
             weights, kept = spec.init(getattr(params, name), one)
             params = params._replace(**{name: weights.kernel})
             if weights.scale is not None:
-                scale[name] = weights.scale
+                scale[name] = weights.scale.reshape(-1)
             if kept != ():
                 state[name] = kept
         return ReparametrizedParams(params, scale, state)
@@ -149,13 +150,30 @@ class Reparametrized(Around):
         inner = None if params is None else params.cell
         return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
 
-    def prepare(self, params: ReparametrizedParams, dtype: DTypeLike | None = None) -> Ready:
+    def in_features(self, params: ReparametrizedParams) -> int:
+        """I, the number of inputs that the weights are made for."""
+        return super().in_features(params.cell)
+
+    def prepare(
+        self,
+        params: ReparametrizedParams,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+        gate_masks: GateMasks | None = None,
+    ) -> Weights:
         """Computes the kernels and prepares the inner cell with them."""
-        kernels = {}
-        for name, spec in self.named:
-            weights = KernelParams(getattr(params.cell, name), params.scale.get(name))
-            kernels[name] = self._at(name, spec)(weights, jax.lax.stop_gradient(params.state.get(name, ())))
-        return self.cell.prepare(params.cell._replace(**kernels), dtype)
+        kernels = {name: self._kernel(name, spec, params) for name, spec in self.named}
+        params = params.cell._replace(**kernels)
+        return super().prepare(params, dtype=dtype, batch_shape=batch_shape, key=key, gate_masks=gate_masks)
+
+    def _kernel(self, name: str, spec: WeightNormalizer, params: ReparametrizedParams) -> Array:
+        spec = self._at(name, spec)
+        weights, _ = jax.eval_shape(spec.init, getattr(params.cell, name))
+        scale = None if weights.scale is None else params.scale[name].reshape(weights.scale.shape)
+        state = jax.lax.stop_gradient(params.state.get(name, ()))
+        return spec(KernelParams(getattr(params.cell, name), scale), state)
 
 
 def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
@@ -179,7 +197,7 @@ def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
     Example:
       >>> import jax, jaxnorm
       >>> jaxnorm.zoo.weight_norm_lstm(8).init(jax.random.key(0), in_features=3).scale["kernel"].shape
-      (4, 8)
+      (32,)
 
     Reference:
       T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868, eq. 2, at the kernels of an LSTM.

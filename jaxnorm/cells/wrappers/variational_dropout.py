@@ -1,40 +1,30 @@
 """Variational dropout: one mask on the inputs and one on the recurrent state, shared by all steps of a sequence."""
 
 import dataclasses
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 import jax
-import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Carry, Cell, CellNorms, Key, Ready
-from jaxnorm.cells.preactivation.centering import uncentered
-from jaxnorm.cells.preactivation.products import GateKernels, Kernel, scaled
+from jaxnorm._typing import Array, Bool, DTypeLike, Float, PyTree
+from jaxnorm.cells.base import Carry, Key, Products
+from jaxnorm.cells.hooks import GateMasks, hooks
+from jaxnorm.cells.preactivation.matmul import scaled
 from jaxnorm.cells.wrappers import randomness
-from jaxnorm.cells.wrappers.base import (
-    Drawn,
-    Wrapper,
-    carry_shapes,
-    change_innermost,
-    change_ready,
-    innermost,
-    innermost_ready,
-)
+from jaxnorm.cells.wrappers.base import StochasticWrapper, WithMasks, carry_shapes, unwrap
 from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.identity import Identity
 
 
 class Masks(NamedTuple):
-    """The factors of inputs and recurrent state at all steps; None means no mask."""
+    """Factors of the inputs and of the state, the same for all gates; None means no mask."""
 
     input: Float[Array, "*B I"] | None
-    recurrent: Float[Array, "*B H"] | None
+    state: Float[Array, "*B H"] | None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class VariationalDropout(Wrapper):
+class VariationalDropout(StochasticWrapper):
     r"""Masks the inputs and the old state of a cell, with the same masks for a whole sequence.
 
     .. math::
@@ -53,8 +43,8 @@ class VariationalDropout(Wrapper):
       tied: whether all gates share the masks. Otherwise each gate needs a product of its own, in place of one for all.
 
     Raises:
-      ValueError: a rate is not in [0, 1), or the cell lacks the kernel that a mask needs: one recurrent kernel, and
-        with ``tied=False`` kernels that concatenate all gates.
+      ValueError: a rate is not in [0, 1). In ``prepare``: the cell lacks the kernel that a mask needs, a recurrent one
+        for ``rate``, and kernels that concatenate all gates for ``tied=False``.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -65,9 +55,9 @@ class VariationalDropout(Wrapper):
       (5, 2, 4)
 
     Notes:
-      A sequence is one call of :func:`jaxnorm.unroll`: a reset does not draw new masks. Masks act on the product before
-      the loop and on the product of ``recur``; products that a cell computes later in a step see their whole input. To
-      average over masks in evaluation, call the training cell with several keys.
+      A sequence is one call of :func:`jaxnorm.unroll`: a reset does not draw new masks. Masks act on the products
+      of ``project_inputs`` and ``project_state``; products that a cell computes later in a step see their whole input.
+      To average over masks in evaluation, call the training cell with several keys.
 
     Reference:
       Y. Gal, Z. Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks", 2016,
@@ -82,107 +72,79 @@ class VariationalDropout(Wrapper):
     rates: ClassVar[tuple[str, ...]] = ("rate", "input_rate")
     below_one: ClassVar[bool] = True
 
-    @property
-    def run(self) -> Cell:
-        """The inner cell; without centered kernels if masks are not tied, since each gate then sees another input."""
-        if self.tied or not self.active:
-            return self.cell
-        run: Cell = change_innermost(self.cell, _without_centering)
-        return run
-
-    def prepare(self, params: Params, dtype: DTypeLike | None = None) -> Ready:
-        """Prepares the weights of the inner cell, once a sequence."""
-        return self.run.prepare(params, dtype)
-
-    def sample(self, ready: Ready, batch_shape: tuple[int, ...], key: Key | None) -> Ready:
-        """Draws the masks."""
-        own, inner = self.keys(key)
-        ready = self.run.sample(ready, batch_shape, inner)
-        if own is None:
-            return ready
-        weights, where = innermost_ready(ready), type(innermost(self.cell)).__name__
-        for name, rate in (("kernel", self.input_rate), ("recurrent", self.rate)):
-            if rate > 0.0 and not hasattr(weights, name):
-                raise ValueError(
-                    f"VariationalDropout: {where} has no {name} whose input could be masked. Leave its rate out."
-                )
-        count = 1 if self.tied else _gates(innermost(self.cell), weights)
-        gates = () if self.tied else (count,)
-        input_key, state_key = jax.random.split(own)
-        masks = Masks(None, None)
-        if self.input_rate > 0.0:
-            shape = (*gates, *batch_shape, weights.kernel.shape[0])
-            masks = masks._replace(input=randomness.inverted(input_key, self.input_rate, shape))
-        if self.rate > 0.0:
-            shape = (*gates, *carry_shapes(self.cell, batch_shape).h.shape)
-            masks = masks._replace(recurrent=randomness.inverted(state_key, self.rate, shape))
-        return (
-            Drawn(ready, masks) if self.tied else change_ready(ready, lambda weights: _by_gates(weights, masks, count))
-        )
-
-    def project(
-        self, ready: Ready, xs: Float[Array, "T *B I"], stats: Stats | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Computes the products of the masked inputs of all steps."""
-        ready, masks = self._open(ready)
-        xs = xs if masks.input is None else scaled(xs, masks.input)
-        return self.run.project(ready, xs, stats, where)
-
-    def recur(self, ready: Ready, carry: Carry) -> Float[Array, "..."]:
-        """Computes the recurrent product of the masked state."""
-        ready, masks = self._open(ready)
-        carry = carry if masks.recurrent is None else carry._replace(h=scaled(carry.h, masks.recurrent))
-        return self.run.recur(ready, carry)
-
-    def step(
+    def prepare(
         self,
-        ready: Ready,
-        carry: Carry,
-        z_t: Float[Array, "..."],
-        a_t: Float[Array, "..."],
-        stats_t: Stats | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
-    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
-        """Does the rest of a step, with the whole state."""
-        return self.run.step(self._open(ready)[0], carry, z_t, a_t, stats_t, where_t, self.keys(key_t)[1])
+        params: Params,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+        gate_masks: GateMasks | None = None,
+    ) -> WithMasks:
+        """Prepares the weights of the inner cell and draws the masks; those of single gates go to the inner cell."""
+        own, _ = self.keys(key)
+        if own is not None and not self.tied:
+            gate_masks = _multiply(self._draw_gate_masks(own, params, batch_shape), gate_masks or GateMasks())
+        return super().prepare(params, dtype=dtype, batch_shape=batch_shape, key=key, gate_masks=gate_masks)
 
-    def _open(self, ready: Ready) -> tuple[Ready, Masks]:
-        """Splits the prepared weights into those of the inner cell and the masks."""
-        if self.active and self.tied:
-            return ready.ready, ready.masks
-        return ready, Masks(None, None)
+    def draw_masks(self, key: Key, params: Params, batch_shape: tuple[int, ...]) -> Masks | None:
+        """Draws the masks that all gates share; None with ``tied=False``."""
+        return Masks(*self._draw(key, params, batch_shape, ())) if self.tied else None
+
+    def project_inputs(self, weights: WithMasks, xs: Float[Array, "T *B I"]) -> Products:
+        """Computes the products of the masked inputs of all steps."""
+        return super().project_inputs(weights, self._mask_inputs(weights, xs))
+
+    def normalize_inputs(
+        self,
+        weights: WithMasks,
+        xs: Float[Array, "T *B I"],
+        products: Products,
+        stats: Stats | None,
+        where: Bool[Array, "T *B"] | None,
+        measured: Stats | None = None,
+    ) -> tuple[PyTree, Stats]:
+        """Normalizes the products; what a cell computes of the inputs besides, it computes of the masked ones."""
+        return super().normalize_inputs(weights, self._mask_inputs(weights, xs), products, stats, where, measured)
+
+    def project_state(self, weights: WithMasks, carry: Carry) -> Products:
+        """Computes the recurrent products of the masked state."""
+        mask = None if weights.masks is None else weights.masks.state
+        return super().project_state(weights, carry if mask is None else carry._replace(h=scaled(carry.h, mask)))
+
+    def _mask_inputs(self, weights: WithMasks, xs: Float[Array, "T *B I"]) -> Float[Array, "T *B I"]:
+        mask = None if weights.masks is None else weights.masks.input
+        return xs if mask is None else scaled(xs, mask)
+
+    def _draw(
+        self, key: Key, params: Params, batch_shape: tuple[int, ...], gates: tuple[int, ...]
+    ) -> tuple[Array | None, Array | None]:
+        """Draws factors of the inputs and of the state, shaped ``(*gates, *batch_shape, features)``."""
+        input_key, state_key = jax.random.split(key)
+        inputs = state = None
+        # Features that lie along several axes share a factor at all positions of the axes before the last one.
+        lead = (*gates, *batch_shape, *(1,) * (hooks(self.cell).feature_axes - 1))
+        if self.input_rate > 0.0:
+            inputs = randomness.draw_factors(input_key, self.input_rate, (*lead, hooks(self.cell).in_features(params)))
+        if self.rate > 0.0:
+            if not hooks(self.cell).multiplies_state:
+                raise ValueError(
+                    f"VariationalDropout: {type(unwrap(self.cell)).__name__} has no recurrent kernel whose input could "
+                    "be masked. Leave rate out."
+                )
+            features = carry_shapes(self.cell, batch_shape).h.shape[-1]
+            state = randomness.draw_factors(state_key, self.rate, (*lead, features))
+        return inputs, state
+
+    def _draw_gate_masks(self, key: Key, params: Params, batch_shape: tuple[int, ...]) -> GateMasks:
+        if not hooks(self.cell).supports_gate_masks:
+            raise ValueError(
+                "VariationalDropout: tied=False needs the kernels of all gates side by side, for the inputs and for "
+                f"the state, and {type(unwrap(self.cell)).__name__} does not have them so. Leave tied out."
+            )
+        return GateMasks(*self._draw(key, params, batch_shape, (hooks(self.cell).gate_count,)))
 
 
-def _gates(cell: Any, weights: Any) -> int:
-    """Returns the number of gates that both kernels concatenate."""
-    count: int = getattr(cell, "gate_count", 1)
-    recurrent = getattr(weights, "recurrent", None)
-    matrix = recurrent.matrix if isinstance(recurrent, Kernel) else None
-    width = weights.kernel.shape[-1] if isinstance(weights.kernel, jax.Array) else 0
-    if matrix is None or matrix.shape[-1] != width or width % count:
-        raise ValueError(
-            f"VariationalDropout: tied=False needs the kernels of all gates side by side, for the inputs and for the "
-            f"state, and {type(cell).__name__} does not have them so. Leave tied out."
-        )
-    return count
-
-
-def _without_centering(cell: Any) -> Any:
-    """Returns the cell with normalizers that subtract their means themselves."""
-    sites = getattr(cell, "sites", None)
-    if sites is None:
-        return cell
-    kept = {name: norm for name, norm in sites._asdict().items() if norm != Identity()}
-    return dataclasses.replace(cell, norm=CellNorms(**{name: uncentered(norm) for name, norm in kept.items()}))
-
-
-def _by_gates(weights: Any, masks: Masks, count: int) -> Any:
-    """Splits the kernels into one piece per gate, each with its own mask of the input."""
-    if masks.input is not None:
-        kernels = tuple(jnp.split(weights.kernel, count, axis=-1))
-        weights = weights._replace(kernel=GateKernels(kernels, masks.input))
-    if masks.recurrent is not None:
-        pieces = tuple(Kernel(piece) for piece in jnp.split(weights.recurrent.matrix, count, axis=-1))
-        weights = weights._replace(recurrent=GateKernels(pieces, masks.recurrent))
-    return weights
+def _multiply(a: GateMasks, b: GateMasks) -> GateMasks:
+    """Multiplies the factors of two wrappers around the same cell; None is one."""
+    return GateMasks(*(y if x is None else x if y is None else x * y for x, y in zip(a, b, strict=True)))

@@ -6,17 +6,17 @@ from typing import Any, ClassVar, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, Float
-from jaxnorm.cells.base import Carry, Key, Ready
+from jaxnorm._typing import Array, Float
+from jaxnorm.cells.base import Carry, Key, StepInput
 from jaxnorm.cells.wrappers import randomness
-from jaxnorm.cells.wrappers.base import Wrapper, carry_shapes
+from jaxnorm.cells.wrappers.base import StochasticWrapper, WithMasks, carry_shapes
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Zoneout(Wrapper):
+class Zoneout(StochasticWrapper):
     r"""Lets random units of a cell keep their old state, independently for each unit, example and step.
 
     .. math::
@@ -71,22 +71,13 @@ class Zoneout(Wrapper):
                 f"{type(self.cell).__name__} has none. Leave it out."
             )
 
-    def step(
-        self,
-        ready: Ready,
-        carry: Carry,
-        z_t: Float[Array, "..."],
-        a_t: Float[Array, "..."],
-        stats_t: Stats | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
-    ) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+    def step(self, weights: WithMasks, carry: Carry, t: StepInput) -> tuple[Carry, Float[Array, "*B H"], Stats]:
         """Runs a step of the cell, then restores the old state of some units."""
-        own, inner = self.keys(key_t)
-        new, y_t, measured = self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, inner)
-        if y_t.shape != new.h.shape:
+        own, _ = self.keys(t.key)
+        new, y, moments = super().step(weights, carry, t)
+        if y.shape != new.h.shape:
             raise ValueError(
-                f"Zoneout: the outputs of {type(self.cell).__name__} have shape {y_t.shape}, but its h has "
+                f"Zoneout: the outputs of {type(self.cell).__name__} have shape {y.shape}, but its h has "
                 f"{new.h.shape}. Zoneout needs a cell whose output is its h."
             )
         h_key, cell_key = (None, None) if own is None else jax.random.split(own)
@@ -95,14 +86,14 @@ class Zoneout(Wrapper):
             rate, key = (self.rate, h_key) if name == "h" else (self.cell_rate, cell_key)
             return jax.tree.map(lambda a, b: self._zone(a, b, rate, key), getattr(new, name), getattr(carry, name))
 
-        zoned = type(new)(**{name: zone(name) for name in new._fields})
+        mixed = type(new)(**{name: zone(name) for name in new._fields})
         # Mix the output itself instead of casting h: the carry may hold h in another dtype.
-        return zoned, self._zone(y_t, carry.h.astype(y_t.dtype), self.rate, h_key), measured
+        return mixed, self._zone(y, carry.h.astype(y.dtype), self.rate, h_key), moments
 
     def _zone(self, new: Array, old: Array, rate: float, key: Key | None) -> Array:
         if rate == 0.0 or not jnp.issubdtype(new.dtype, jnp.floating):
             return new
         if key is not None:
-            return jnp.where(randomness.keep(key, rate, new.shape), new, old)
+            return jnp.where(randomness.draw_mask(key, rate, new.shape), new, old)
         dtype = statistics_dtype(new.dtype)
         return ((1.0 - rate) * new.astype(dtype) + rate * old.astype(dtype)).astype(new.dtype)
