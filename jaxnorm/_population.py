@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnorm import _objects
 from jaxnorm._typing import PyTree
 from jaxnorm.cells.base import Cell
-from jaxnorm.cells.wrappers.base import Around
+from jaxnorm.cells.wrappers.base import CellWrapper
 from jaxnorm.norms.base import TrainsByMeasuring
 from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, merge, spread
 from jaxnorm.norms.core.running import population
@@ -18,7 +18,7 @@ from jaxnorm.norms.core.running import population
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Measuring(Around):
+class Measuring(CellWrapper):
     """A cell that merges the statistics of all calls, instead of averaging over calls."""
 
     def update_running(self, stats: PyTree, moments: PyTree) -> PyTree:

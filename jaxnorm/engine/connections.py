@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
+from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
-from jaxnorm.engine.stacks import check_cells, run_layers
+from jaxnorm.engine.stacks import Layers, check_cells, run_layers
 from jaxnorm.engine.unroll import Unrolled
 
 
@@ -63,19 +64,19 @@ def residual_stack(
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= len(cells):
         raise ValueError(f"residual_stack: first must be a layer from 0 to {len(cells)}, got {first!r}.")
 
-    def after(layer: int, given: Array, outputs: Array) -> Array:
+    def add(layer: int, xs: Array, outputs: Array) -> Array:
         if layer < first:
             return outputs
-        if given.shape != outputs.shape:
+        if xs.shape != outputs.shape:
             raise ValueError(
-                f"residual_stack: layer {layer} has {given.shape[-1]} features in and {outputs.shape[-1]} out, so the "
+                f"residual_stack: layer {layer} has {xs.shape[-1]} features in and {outputs.shape[-1]} out, so the "
                 "two cannot be added. Let first be a later layer."
             )
-        return outputs + given.astype(outputs.dtype)
+        return outputs + xs.astype(outputs.dtype)
 
-    if first == 0:  # later layers get zeros at masked steps from the layer before
-        xs = _without_padding(xs, options)
-    return run_layers("residual_stack", after, cells, params, xs, carry, stats, key, options)
+    if first == 0 and cells:  # later layers get zeros at masked steps from the layer before
+        xs = _without_padding(xs, hooks(cells[0]).feature_axes, options)
+    return run_layers("residual_stack", Layers(cells, params, carry, stats, key), xs, add, options)
 
 
 def skip_stack(
@@ -130,21 +131,21 @@ def skip_stack(
     check_cells("skip_stack", cells)
     every: list[Array] = []
 
-    def after(layer: int, given: Array, outputs: Array) -> Array:
+    def concatenate(layer: int, _: Array, outputs: Array) -> Array:
         every.append(outputs)
         last = layer == len(cells) - 1
         if last or not input_to_all:
             return outputs
         return jnp.concatenate([outputs, xs.astype(outputs.dtype)], axis=-1)
 
-    result = run_layers("skip_stack", after, cells, params, xs, carry, stats, key, options)
+    result = run_layers("skip_stack", Layers(cells, params, carry, stats, key), xs, concatenate, options)
     if all_to_output:
         dtype = result.outputs.dtype
         result = result._replace(outputs=jnp.concatenate([outputs.astype(dtype) for outputs in every], axis=-1))
     return result
 
 
-def _without_padding(xs: Array, options: dict[str, Any]) -> Array:
+def _without_padding(xs: Array, feature_axes: int, options: dict[str, Any]) -> Array:
     """Replaces masked inputs, which may hold anything, by zeros; ``unroll`` checks the masks."""
     time, lengths, where = options.get("time_axis", 0), options.get("lengths"), options.get("where")
     steps = jnp.moveaxis(xs, time, 0)
@@ -154,4 +155,5 @@ def _without_padding(xs: Array, options: dict[str, Any]) -> Array:
         real = within if real is None else real & within
     if real is None:
         return xs
-    return jnp.moveaxis(jnp.where(real[..., None], steps, jnp.zeros((), xs.dtype)), 0, time)
+    real = jnp.expand_dims(real, tuple(range(-feature_axes, 0)))
+    return jnp.moveaxis(jnp.where(real, steps, jnp.zeros((), xs.dtype)), 0, time)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, Bool, Int
-from jaxnorm.cells.base import Cell, CellNorms
+from jaxnorm.cells.base import Cell
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, ratio
 from jaxnorm.norms.core.rows import lay_in_order
 

@@ -3,12 +3,16 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Bool, Float, Integer, PyTree
-from jaxnorm.cells.base import Cell, CellNorms, check_cell, compute_dtype
-from jaxnorm.engine.arguments.checks import check_inputs, check_lengths, check_mask, check_params
+from jaxnorm.cells.base import Cell, check_cell
+from jaxnorm.cells.carries import compute_dtype
+from jaxnorm.cells.hooks import hooks
+from jaxnorm.cells.sites import CellNorms
+from jaxnorm.engine.arguments.checks import check_inputs, check_lengths, check_mask, check_params, layout_shape
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
+from jaxnorm.engine.loops.scan import project
+from jaxnorm.engine.records import PerStep
 from jaxnorm.norms.core.moments import is_moments
 from jaxnorm.norms.core.rows import lay_in_order
 
@@ -62,7 +66,8 @@ def sequence_statistics(
       arXiv:1510.01378, sequence-wise normalization.
     """
     check_cell("sequence_statistics", "cell", cell)
-    check_inputs("sequence_statistics", "xs", xs)
+    axes = hooks(cell).feature_axes
+    check_inputs("sequence_statistics", "xs", xs, axes)
     check_params(cell, params, "sequence_statistics")
     initial: Any = jax.eval_shape(cell.initial_stats)
     with_statistics = [name for name, site in zip(CellNorms._fields, initial, strict=True) if jax.tree.leaves(site)]
@@ -71,13 +76,12 @@ def sequence_statistics(
             "sequence_statistics: only the norm at the site 'input' may have batch statistics, mean and variance, got "
             f"those at {with_statistics}. A norm in the loop cannot wait for the last step."
         )
-    lengths = check_lengths("sequence_statistics", "lengths", lengths, xs.shape[1:-1])
-    where = check_mask("sequence_statistics", "where", where, xs.shape[:-1], "xs")
+    layout = layout_shape(xs, axes)
+    lengths = check_lengths("sequence_statistics", "lengths", lengths, layout[1:])
+    where = check_mask("sequence_statistics", "where", where, layout, f"xs.shape[:-{axes}]")
     if lengths is not None:
         real = real_steps(clip_lengths(lengths, xs.shape[0]), xs.shape[0])
         where = real if where is None else where & real
-    if where is not None:
-        xs = jnp.where(where[..., None], xs, jnp.zeros((), xs.dtype))
-    ready = cell.prepare(params, compute_dtype(cell, params, xs.dtype))
-    _, measured = cell.project(ready, xs, None, where)
-    return CellNorms(input=lay_in_order(measured.input, 1))
+    weights = cell.prepare(params, dtype=compute_dtype(cell, params, xs.dtype), batch_shape=layout[1:])
+    _, moments = project(cell, weights, xs, None, PerStep(where=where))
+    return CellNorms(input=lay_in_order(moments.input, 1))

@@ -10,7 +10,8 @@ from jaxnorm import _objects, _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
-from jaxnorm.engine.arguments.checks import check_inputs, check_mask
+from jaxnorm.cells.hooks import hooks
+from jaxnorm.engine.arguments.checks import check_inputs, check_mask, layout_shape
 from jaxnorm.engine.unroll import Unrolled, unroll
 
 
@@ -82,45 +83,44 @@ def stack(
       >>> out.outputs.shape, len(out.carry)
       ((5, 1, 2), 2)
     """
+    layers = Layers(cells, params, carry, stats, key)
+    return run_layers("stack", layers, xs, lambda layer, xs, outputs: outputs, options)
 
-    def after(layer: int, given: Array, outputs: Array) -> Array:
-        return outputs
 
-    return run_layers("stack", after, cells, params, xs, carry, stats, key, options)
+class Layers(NamedTuple):
+    """The cells of a stack and their arguments: a sequence with one entry for each cell, or None."""
+
+    cells: Sequence[Cell]
+    params: Sequence[PyTree]
+    carry: Sequence[PyTree] | None
+    stats: Sequence[PyTree] | None
+    key: Any
+    """A single key."""
 
 
 def run_layers(
-    caller: str,
-    after: Callable[[int, Array, Array], Array],
-    cells: Sequence[Cell],
-    params: Sequence[PyTree],
-    xs: Array,
-    carry: Sequence[PyTree] | None,
-    stats: Sequence[PyTree] | None,
-    key: Any,
-    options: dict[str, Any],
+    caller: str, layers: Layers, xs: Array, connect: Callable[[int, Array, Array], Array], options: dict[str, Any]
 ) -> Unrolled:
-    """Runs cells in turn; ``after(layer, given, outputs)`` turns a layer's inputs and outputs into the next inputs."""
+    """Runs cells in turn; ``connect(layer, xs, outputs)`` makes the next inputs of a layer's inputs and outputs."""
+    cells, params, carry, stats, key = layers
     check_cells(caller, cells)
     if key is not None:
         _validate.key(caller, "key", key)
     count = len(cells)
     if count == 0:
         raise ValueError(f"{caller}: cells is empty. Pass at least one cell.")
-    keys = (None,) * count if key is None else jax.random.split(key, count)
+    per_cell = zip(
+        cells,
+        _each(caller, "params", params, count),
+        _each(caller, "carry", carry, count),
+        _each(caller, "stats", stats, count),
+        (None,) * count if key is None else jax.random.split(key, count),
+        strict=True,
+    )
     carries, moments = [], []
-    for layer, (cell, weights, state, running, cell_key) in enumerate(
-        zip(
-            cells,
-            _each(caller, "params", params, count),
-            _each(caller, "carry", carry, count),
-            _each(caller, "stats", stats, count),
-            keys,
-            strict=True,
-        )
-    ):
-        out = unroll(cell, weights, xs, carry=state, stats=running, key=cell_key, **options)
-        xs = after(layer, xs, out.outputs)
+    for layer, (cell, cell_params, cell_carry, running, cell_key) in enumerate(per_cell):
+        out = unroll(cell, cell_params, xs, carry=cell_carry, stats=running, key=cell_key, **options)
+        xs = connect(layer, xs, out.outputs)
         carries.append(out.carry)
         moments.append(out.moments)
     return Unrolled(xs, tuple(carries), tuple(moments))
@@ -185,18 +185,19 @@ def bidirectional(
     if key is not None:
         _validate.key("bidirectional", "key", key)
     both = _each("bidirectional", "cells", cells, 2)
-    weights = _each("bidirectional", "params", params, 2)
+    cell_params = _each("bidirectional", "params", params, 2)
     states = _each("bidirectional", "carry", carry, 2)
     running = _each("bidirectional", "stats", stats, 2)
     keys = (None, None) if key is None else jax.random.split(key)
-    check_inputs("bidirectional", "xs", xs)
-    reset = check_mask("bidirectional", "reset", reset, xs.shape[:-1], "xs")
+    axes = hooks(both[0]).feature_axes
+    check_inputs("bidirectional", "xs", xs, axes)
+    reset = check_mask("bidirectional", "reset", reset, layout_shape(xs, axes), f"xs.shape[:-{axes}]")
     ends = None if reset is None else _sequence_ends(reset, time_axis)
     results = Directions(
         *(
             unroll(
                 both[k],
-                weights[k],
+                cell_params[k],
                 xs,
                 carry=states[k],
                 stats=running[k],

@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._reverse_mode import for_reverse_mode
-from jaxnorm._typing import Array, Bool, DType, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, CellNorms, CountedCarry, LinearCell, check_cell, combine_sites, compute_dtype
+from jaxnorm._typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
+from jaxnorm.cells.carries import compute_dtype
+from jaxnorm.cells.hooks import hooks
+from jaxnorm.cells.sites import CellNorms, combine_sites
 from jaxnorm.cells.stripped import without_initializers
 from jaxnorm.engine.arguments.checks import (
     check_arrays,
@@ -21,14 +24,18 @@ from jaxnorm.engine.arguments.checks import (
     check_params,
     check_stats,
     fit_carry,
+    layout_shape,
 )
+from jaxnorm.engine.arguments.keys import Keys, split_key
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps, reversed_steps, take_steps
-from jaxnorm.engine.arguments.sharding import shard_alike, vary_alike
-from jaxnorm.engine.arguments.step_index import ages, cuts
-from jaxnorm.engine.loops.associative_scan import parallel
-from jaxnorm.engine.loops.chunked_vjp import Plan, chunked
+from jaxnorm.engine.arguments.options import Options, check_options
+from jaxnorm.engine.arguments.sharding import batch_sharding, shard_alike, vary_alike
+from jaxnorm.engine.arguments.step_index import cuts, step_counts
+from jaxnorm.engine.loops.associative_scan import associative
+from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.chunks import chunk_length
-from jaxnorm.engine.loops.scan import Given, Passed, Steps, forward
+from jaxnorm.engine.loops.scan import scan_steps
+from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
 
 
@@ -51,18 +58,6 @@ class Unrolled(NamedTuple):
     outputs: Float[Array, "..."]
     carry: PyTree
     moments: PyTree
-
-
-class Keys(NamedTuple):
-    """Two keys: one for the noise on the initial state, one for the masks of steps and sequences."""
-
-    carry: Any
-    masks: Any
-
-    def split(self) -> tuple[Any, Any, Any]:
-        """Returns a key for the initial state, one for the steps and one for the whole sequence."""
-        step, sequence = jax.random.split(self.masks)
-        return self.carry, step, sequence
 
 
 def unroll(
@@ -146,13 +141,17 @@ def unroll(
       With T = 0 the carry comes back unchanged. Gradients with respect to masked inputs are zero.
     """
     check_cell("unroll", "cell", cell)
-    check_inputs("unroll", "xs", xs)
+    axes = hooks(cell).feature_axes
+    check_inputs("unroll", "xs", xs, axes)
     (time,) = _validate.axes("unroll", time_axis, xs.ndim)
-    if time == xs.ndim - 1:
+    layout = layout_shape(xs, axes)
+    if time >= len(layout):
         raise ValueError(f"unroll: time_axis={time_axis} is the feature axis of xs with shape {xs.shape}.")
-    layout = xs.shape[:-1]
     batch_shape = layout[:time] + layout[time + 1 :]
-    where, reset = (check_mask("unroll", n, a, layout, "xs") for n, a in (("where", where), ("reset", reset)))
+    where, reset = (
+        check_mask("unroll", name, mask, layout, f"xs.shape[:-{axes}]")
+        for name, mask in (("where", where), ("reset", reset))
+    )
     lengths = check_lengths("unroll", "lengths", lengths, batch_shape)
     if not isinstance(params, tuple):  # check before jit, which would refuse other objects with its own message
         check_params(cell, params)
@@ -160,29 +159,25 @@ def unroll(
         check_arrays("unroll", name, tree)
     if key is not None and not isinstance(key, Keys):
         _validate.key("unroll", "key", key)
-    _validate.choice("unroll", "method", method, ("chunked", "scan", "associative"))
-    _validate.choice("unroll", "save", save, ("carries", "chunks"))
-    for name, size in (("chunk", chunk), ("truncate", truncate)):
-        if size is not None:
-            _validate.positive_int("unroll", name, size)
-    if method != "chunked" and (chunk is not None or save != "carries"):
-        raise ValueError("unroll: chunk and save belong to the chunked method. Pass method='chunked', too.")
-    if method == "associative" and truncate is not None:
-        raise ValueError(
-            f"unroll: method='associative' goes over all steps at once and cannot stop gradients between them, got "
-            f"truncate={truncate}. Leave one of the two out."
-        )
-    if method == "associative" and not isinstance(cell, LinearCell):
-        raise TypeError(
-            "unroll: method='associative' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
-            f"{type(cell).__name__}. Leave method out."
-        )
+    options = Options(reverse, time, method, chunk, cast(Any, save), truncate)  # check_options sees to the words
+    check_options(cell, options)
     # Initializers made in place never compare equal; without them equal cells share one compilation.
-    result: Unrolled = _unroll(
-        without_initializers(cell), params, xs, carry, lengths, where, reset, stats, key,
-        reverse=reverse, time=time, method=method, chunk=chunk, save=save, truncate=truncate,
-    )  # fmt: skip
+    arguments = _Arguments(params, xs, carry, lengths, where, reset, stats, key)
+    result: Unrolled = _unroll(without_initializers(cell), options, arguments)
     return result
+
+
+class _Arguments(NamedTuple):
+    """The arrays of a call."""
+
+    params: Any
+    xs: Array
+    carry: Any
+    lengths: Array | None
+    where: Array | None
+    reset: Array | None
+    stats: Any
+    key: Array | Keys | None
 
 
 _FORWARD_MODE = (
@@ -191,35 +186,22 @@ _FORWARD_MODE = (
 )
 
 
-@partial(jax.jit, static_argnames=("cell", "reverse", "time", "method", "chunk", "save", "truncate"))
-def _unroll(
-    cell: Cell,
-    params: Any,
-    xs: Array,
-    carry: Any,
-    lengths: Array | None,
-    where: Array | None,
-    reset: Array | None,
-    stats: Any,
-    key: Array | Keys | None,
-    *,
-    reverse: bool,
-    time: int,
-    method: str,
-    chunk: int | None,
-    save: str,
-    truncate: int | None,
-) -> Unrolled:
+@partial(jax.jit, static_argnums=(0, 1))
+def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
     """Converts the arguments to a common form (one time-major mask, one carry) and calls the loop."""
+    params, xs, carry, lengths, where, reset, stats, key = arguments
+    reverse, time, method, chunk, save, truncate = options
     check_params(cell, params)
     if stats is not None:
         check_stats(cell, stats)
     anew = carry is None
     in_step = anew and where is None and reset is None  # all real examples of a step have the same age
-    steps = xs.shape[time]
-    batch_shape = (*xs.shape[:time], *xs.shape[time + 1 : -1])
+    axes = hooks(cell).feature_axes
+    layout = layout_shape(xs, axes)
+    steps, batch_shape = layout[time], layout[:time] + layout[time + 1 :]
+    batch = batch_sharding(xs, time, axes)
     where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
-    lengths, (where, reset) = shard_alike(xs, time, lengths), shard_alike(xs, time, (where, reset), lead=1)
+    lengths, (where, reset) = shard_alike(xs, batch, lengths), shard_alike(xs, batch, (where, reset), lead=1)
     order: Array | None = None
     if lengths is not None:
         lengths = clip_lengths(lengths, steps)
@@ -234,70 +216,60 @@ def _unroll(
             reverse = False
 
     dtype = compute_dtype(cell, params, xs.dtype)
-    carry_key, step_key, sequence_key = _split(key)
-    carry, initial = shard_alike(
-        xs, time, _start(cell, params, carry, reset is not None, batch_shape, carry_key, dtype)
-    )
+    carry_key, step_key, sequence_key = split_key(key)
+    begin = partial(cell.initial_carry, batch_shape, params=params, dtype=dtype)
+    carry, initial = shard_alike(xs, batch, _first_carries(begin, carry, carry_key, resets=reset is not None))
     carry, clock = (carry.carry, carry.step) if isinstance(carry, CountedCarry) else (carry, None)
     age = None
     if clock is not None or count_rows(cell, stats) > 1:
-        age, after = ages(clock, steps, where, reset, batch_shape, reverse=reverse)
+        age, after = step_counts(clock, steps, where, reset, batch_shape, reverse=reverse)
         clock = None if clock is None else after
-    row = serving_rows(stats, age, steps)
-    keys = None if step_key is None else jax.random.split(step_key, steps)
-    cut = None if truncate is None else cuts(truncate, steps, where, reset, anew=anew, reverse=reverse)
-    ready = cell.sample(cell.prepare(params, dtype), batch_shape, sequence_key)
-    given = Given(ready, carry, initial if reset is not None else None, xs, stats)
-    given = vary_alike(given, where)
-    each = Steps(row, where, reset, cut, keys)
+    per_step = PerStep(
+        row=serving_rows(stats, age, steps),
+        where=where,
+        reset=reset,
+        cut=None if truncate is None else cuts(truncate, steps, where, reset, anew=anew, reverse=reverse),
+        key=None if step_key is None else jax.random.split(step_key, steps),
+    )
+    weights = cell.prepare(params, dtype=dtype, batch_shape=batch_shape, key=sequence_key)
+    inputs = vary_alike(LoopInputs(weights, carry, initial if reset is not None else None, xs, stats), where)
 
-    def at_once(given: Given, each: Steps) -> Passed:
+    def at_once(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
         """Runs all steps as a single chunk, time first."""
-        given = given._replace(xs=jnp.moveaxis(given.xs, time, 0))
+        inputs = inputs._replace(xs=jnp.moveaxis(inputs.xs, time, 0))
         if method == "associative":
-            return parallel(cast(LinearCell, cell), given, each, reverse=reverse)
-        return forward(cell, given, each, reverse=reverse, keep=False)
+            return associative(cast(LinearCell, cell), inputs, per_step, reverse=reverse)
+        chunk = Chunk(inputs.xs, per_step, ())
+        last, results = scan_steps(cell, inputs, inputs.carry, chunk, reverse=reverse, save="nothing")
+        return LoopOutputs(last, results.in_layout, *results.time_major[:2])
 
     if method == "chunked":
+        # Only the shape and dtype of the outputs: the loop needs a buffer.
+        outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
-        outputs = jax.eval_shape(at_once, given, each).outputs  # only its shape and dtype: the loop needs a buffer
-        plan = Plan(cell, length, time, outputs.shape[xs.ndim - 1 :], outputs.dtype, reverse, save == "carries")
-        last, ys, measured, _ = chunked(plan, for_reverse_mode(_FORWARD_MODE, given), each)
+        plan = ChunkPlan(cell, length, time, axes, outputs.shape[len(layout) :], outputs.dtype, reverse, save)
+        last, ys, *moments = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:
-        last, ys, measured, _ = at_once(given, each)
+        last, ys, *moments = at_once(inputs, per_step)
         ys = jnp.moveaxis(ys, 0, time)
-    moments = CellNorms()  # with given statistics there is nothing to measure
+    rows = CellNorms()  # with given statistics there is nothing to measure
     if stats is None:
         examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
         if reverse and examples is None:
-            measured = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), measured)
-        moments = lay_rows(cell, combine_sites(*measured), examples)
+            moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
+        rows = lay_rows(cell, combine_sites(*moments), examples)
     if order is not None:
         ys = take_steps(ys, order, time)
-    return Unrolled(ys, last if clock is None else CountedCarry(last, clock), moments)
+    return Unrolled(ys, last if clock is None else CountedCarry(last, clock), rows)
 
 
-def _start(
-    cell: Cell,
-    params: Any,
-    carry: Any,
-    resets: bool,
-    batch_shape: tuple[int, ...],
-    key: Array | None,
-    dtype: DType,
-) -> tuple[Any, Any]:
-    """Returns the carry before the first step, and the one that a reset restores (None if not needed)."""
+def _first_carries(begin: Any, carry: Carry | None, key: Any, *, resets: bool) -> tuple[Carry, Carry | None]:
+    """Returns the carry before the first step, and the one that a reset restores (None if not needed).
 
-    def begin(key: Array | None) -> Any:
-        return cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)
-
-    fresh = begin(key) if carry is None or resets else None
+    ``begin(key=...)`` makes the initial carry of the cell.
+    """
+    fresh = begin(key=key) if carry is None or resets else None
     if carry is not None:
-        carry = fit_carry("unroll", "carry", carry, jax.eval_shape(begin, jax.eval_shape(jax.random.key, 0)))
+        template = jax.eval_shape(lambda key: begin(key=key), jax.eval_shape(jax.random.key, 0))
+        carry = fit_carry("unroll", "carry", carry, template)
     return fresh if carry is None else carry, fresh.carry if isinstance(fresh, CountedCarry) else fresh
-
-
-def _split(key: Array | Keys | None) -> tuple[Any, Any, Any]:
-    if key is None:
-        return None, None, None
-    return key.split() if isinstance(key, Keys) else tuple(jax.random.split(key, 3))

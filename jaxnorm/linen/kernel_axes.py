@@ -10,7 +10,7 @@ from jaxnorm._kernel_axes import contracted
 from jaxnorm._paths import Path, paths
 from jaxnorm._typing import Axis
 from jaxnorm.cells.base import Cell
-from jaxnorm.cells.wrappers.base import known_axes
+from jaxnorm.cells.hooks import hooks
 
 PARAMS = "params"
 
@@ -72,7 +72,7 @@ def fitting(found: Mapping[Path, tuple[Axis, int]], variables: Any) -> dict[Path
 def _layer_axes(layer: Any, weights: Any, args: Any, kwargs: Any) -> Mapping[str, Axis]:
     """Returns the axes that hold the inputs of a unit, for the kernels of one layer."""
     if isinstance(getattr(layer, "cell", None), Cell):
-        return known_axes(layer.cell)
+        return hooks(layer.cell).kernel_axes
     if isinstance(layer, nn.Embed):
         return {"embedding": (-1,)}
     if "kernel" not in weights:

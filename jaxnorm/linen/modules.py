@@ -12,10 +12,12 @@ from jaxnorm._names import cell_template, from_names, norm_template, to_names
 from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, check_cell
-from jaxnorm.cells.wrappers import base
+from jaxnorm.cells.hooks import hooks
+from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 from jaxnorm.engine.arguments.checks import check_inputs, check_steps
+from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import flip_steps
-from jaxnorm.engine.unroll import Keys, unroll
+from jaxnorm.engine.unroll import unroll
 from jaxnorm.linen.population_statistics import rule
 from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
 from jaxnorm.norms.core.moments import statistics_dtype
@@ -175,18 +177,19 @@ class RNN(nn.Module):
           ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
         """
         return_carry, time_major, reverse, keep_order = (
-            own if given is None else given
-            for own, given in (
+            default if value is None else value
+            for default, value in (
                 (self.return_carry, return_carry),
                 (self.time_major, time_major),
                 (self.reverse, reverse),
                 (self.keep_order, keep_order),
             )
         )
-        check_inputs("RNN", "inputs", inputs)
-        time_axis = 0 if time_major else inputs.ndim - 2
-        masks = {"mask": mask, "reset": reset}
-        check_steps("RNN", inputs, time_axis, seq_lengths, masks, initial_carry, self.cell)
+        axes = hooks(self.cell).feature_axes
+        check_inputs("RNN", "inputs", inputs, axes)
+        time_axis = 0 if time_major else inputs.ndim - axes - 1
+        options = {"mask": mask, "reset": reset, "seq_lengths": seq_lengths, "initial_carry": initial_carry}
+        check_steps("RNN", self.cell, inputs, time_axis, options)
         if init_key is not None:
             _validate.key("RNN", "init_key", init_key)
         params = _cell_weights(self, inputs.shape[-1])
@@ -294,12 +297,13 @@ class RNNCell(nn.RNNCellBase):
                 for name in stats:
                     if not self.has_variable(STATS, name):
                         self.put_variable(STATS, name, stats[name])
-        return self.cell.initial_carry(input_shape[:-1], params=params, key=rng)
+        batch_shape = input_shape[: -self.num_feature_axes]
+        return self.cell.initial_carry(batch_shape, params=params, key=rng)
 
     @property
     def num_feature_axes(self) -> int:
-        """The number of feature axes of the inputs: one."""
-        return 1
+        """The number of feature axes of the inputs: one for cells without positions."""
+        return hooks(self.cell).feature_axes
 
 
 def _cell_weights(module: Any, in_features: int) -> PyTree:
@@ -312,8 +316,8 @@ def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
     cell: Cell = module.cell
     if module.deterministic is not None or deterministic is not None:
         value = nn.merge_param("deterministic", module.deterministic, deterministic)
-        cell = base.deterministic(cell, value=value)
-    return cell, module.make_rng(MASKS) if base.draws(cell) else None
+        cell = set_deterministic(cell, value=value)
+    return cell, module.make_rng(MASKS) if hooks(cell).needs_key else None
 
 
 def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> PyTree:

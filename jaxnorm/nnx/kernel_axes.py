@@ -9,7 +9,7 @@ from jaxnorm._kernel_axes import contracted
 from jaxnorm._paths import Path
 from jaxnorm._typing import Axis
 from jaxnorm.cells.base import Cell
-from jaxnorm.cells.wrappers.base import known_axes
+from jaxnorm.cells.hooks import hooks
 
 
 def kernel_axes(module: nnx.Module) -> dict[str, Axis]:
@@ -48,7 +48,7 @@ def layer_axes(module: nnx.Module) -> dict[Path, Axis]:
 def _axes_of(layer: Any) -> Mapping[Path, Axis]:
     """Returns the axes that hold the inputs of a unit, for the kernels of one layer."""
     if isinstance(getattr(layer, "cell", None), Cell):
-        return {(name,): axis for name, axis in known_axes(layer.cell).items()}
+        return {(name,): axis for name, axis in hooks(layer.cell).kernel_axes.items()}
     if isinstance(layer, nnx.Embed):
         return {("embedding",): (-1,)}
     axes, ndim = _axes_and_ndim(layer)

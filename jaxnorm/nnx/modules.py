@@ -12,6 +12,7 @@ from jaxnorm import _validate
 from jaxnorm._names import norm_template
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
 from jaxnorm.cells.base import Carry, Cell, check_cell
+from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs, check_steps
 from jaxnorm.engine.arguments.lengths import flip_steps
 from jaxnorm.engine.unroll import unroll
@@ -213,18 +214,19 @@ class RNN(variables.OfCell, nnx.Module):
           ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
         """
         return_carry, time_major, reverse, keep_order = (
-            own if given is None else given
-            for own, given in (
+            default if value is None else value
+            for default, value in (
                 (self.return_carry, return_carry),
                 (self.time_major, time_major),
                 (self.reverse, reverse),
                 (self.keep_order, keep_order),
             )
         )
-        check_inputs("RNN", "inputs", inputs)
-        time_axis = 0 if time_major else inputs.ndim - 2
-        masks = {"mask": mask, "reset": reset}
-        check_steps("RNN", inputs, time_axis, seq_lengths, masks, initial_carry, self.cell)
+        axes = hooks(self.cell).feature_axes
+        check_inputs("RNN", "inputs", inputs, axes)
+        time_axis = 0 if time_major else inputs.ndim - axes - 1
+        options = {"mask": mask, "reset": reset, "seq_lengths": seq_lengths, "initial_carry": initial_carry}
+        check_steps("RNN", self.cell, inputs, time_axis, options)
         running = variables.running(self)
         use_running = variables.use_running(self, running, use_running_average)
         cell = variables.switched(self, deterministic)
@@ -347,12 +349,13 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         """
         input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         key = None if rngs is None else variables.key("RNNCell.initialize_carry", rngs, "carry")
+        batch_shape = input_shape[: -self.num_feature_axes]
         if carry_init is None:
-            return self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
+            return self.cell.initial_carry(batch_shape, params=variables.weights(self), key=key)
         if key is None:
             raise ValueError("RNNCell.initialize_carry: carry_init needs randomness, but rngs is None. Pass rngs too.")
         entries, structure = jax.tree.flatten(
-            self.cell.initial_carry(input_shape[:-1], params=variables.weights(self), key=key)
+            self.cell.initial_carry(batch_shape, params=variables.weights(self), key=key)
         )
         drawn = [  # a step count is an integer: keep it
             carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
@@ -362,8 +365,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """The number of feature axes of the inputs: one."""
-        return 1
+        """The number of feature axes of the inputs: one for cells without positions."""
+        return hooks(self.cell).feature_axes
 
     def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
         """Sets the attributes that ``nnx.view`` passes, unless None."""

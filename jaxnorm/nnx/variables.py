@@ -11,7 +11,8 @@ from jaxnorm._names import cell_template, fill
 from jaxnorm._paths import option_finder, paths
 from jaxnorm._typing import Array, PyTree
 from jaxnorm.cells.base import Cell
-from jaxnorm.cells.wrappers import base
+from jaxnorm.cells.hooks import hooks
+from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 
 Metadata: TypeAlias = Mapping[str, Any]
 
@@ -35,25 +36,25 @@ def switched(module: Any, deterministic: bool | None) -> Cell:
     """Returns the cell in training or evaluation mode: the call decides, else the attribute, else the spec."""
     value = module.deterministic if deterministic is None else deterministic
     cell: Cell = module.cell
-    return cell if value is None else base.deterministic(cell, value=value)
+    return cell if value is None else set_deterministic(cell, value=value)
 
 
 def mask_key(module: nnx.Module, cell: Cell, rngs: Any, other: str | None) -> Array | None:
     """Returns a key of the stream ``dropout`` for a cell that draws masks, else of the stream ``other``, if any."""
-    draws = base.draws(cell)
-    if draws and rngs is None:
+    needs_key = hooks(cell).needs_key
+    if needs_key and rngs is None:
         where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
         raise ValueError(
             f"{type(module).__name__}: {type(cell).__name__} draws masks and needs randomness, but there are no rngs. "
             f"Pass rngs {where}, or set deterministic=True or call eval() for evaluation."
         )
-    stream = MASKS if draws else other
+    stream = MASKS if needs_key else other
     return None if rngs is None or stream is None else key(type(module).__name__, rngs, stream)
 
 
 def keep_stream(module: Any, rngs: Any) -> None:
     """Keeps a copy of the stream ``dropout``, so that a cell can draw masks in calls without randomness."""
-    if not base.draws(base.deterministic(module.cell, value=False)):
+    if not hooks(set_deterministic(module.cell, value=False)).needs_key:
         return
     stream = rngs[MASKS] if isinstance(rngs, nnx.Rngs) else rngs
     if isinstance(stream, nnx.RngStream):

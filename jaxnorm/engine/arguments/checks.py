@@ -11,49 +11,59 @@ import numpy as np
 from jaxnorm import _objects, _validate
 from jaxnorm._typing import Array
 from jaxnorm.cells.base import Cell, CountedCarry
+from jaxnorm.cells.hooks import hooks
 
 
-def check_inputs(caller: str, name: str, xs: Any) -> None:
+def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1) -> None:
     """Raises unless ``xs`` is a floating-point array with at least the axes time and features."""
     _validate.floating(caller, name, xs)
-    if xs.ndim < 2:
+    if xs.ndim <= feature_axes:
+        number = "two axes, time and features (T, *B, I)"
+        if feature_axes != 1:
+            number = f"{1 + feature_axes} axes, time, batch and the {feature_axes} axes of features"
         raise ValueError(
-            f"{caller}: {name} must have at least two axes, time and features (T, *B, I), got shape {xs.shape}. "
-            f"A single step is {name}[None]."
+            f"{caller}: {name} must have at least {number}, got shape {xs.shape}. A single step is {name}[None]."
         )
+
+
+def layout_shape(xs: Array, feature_axes: int) -> tuple[int, ...]:
+    """Returns the shape of the inputs without their features: steps and examples, in the order of the caller."""
+    return xs.shape[: xs.ndim - feature_axes]
 
 
 def check_lengths(caller: str, name: str, lengths: Any, batch_shape: tuple[int, ...]) -> Array | None:
     """Returns lengths as an array; raises unless it holds one integer per example."""
     if lengths is None:
         return None
-    given: Array = _validate.array(caller, name, lengths)
-    if not jnp.issubdtype(given.dtype, jnp.integer):
-        raise TypeError(f"{caller}: {name} must be integers, got {given.dtype}. Convert with .astype(int).")
-    _validate.shape(caller, name, given.shape, batch_shape, "(*B)", "One length for each example.")
-    return given
+    array: Array = _validate.array(caller, name, lengths)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{caller}: {name} must be integers, got {array.dtype}. Convert with .astype(int).")
+    _validate.shape(caller, name, array.shape, batch_shape, "(*B)", "One length for each example.")
+    return array
 
 
-def check_mask(caller: str, name: str, mask: Any, layout: tuple[int, ...], xs: str) -> Array | None:
+def check_mask(caller: str, name: str, mask: Any, layout: tuple[int, ...], symbols: str) -> Array | None:
     """Returns a mask as an array; raises unless it holds a boolean for each step of each example."""
     if mask is None:
         return None
-    given: Array = _validate.array(caller, name, mask)
-    _validate.boolean(caller, name, given)
-    _validate.shape(caller, name, given.shape, layout, f"{xs}.shape[:-1]", "It says one thing for each step.")
-    return given
+    array: Array = _validate.array(caller, name, mask)
+    _validate.boolean(caller, name, array)
+    _validate.shape(caller, name, array.shape, layout, symbols, "It says one thing for each step.")
+    return array
 
 
-def check_steps(
-    caller: str, inputs: Any, time_axis: int, lengths: Any, masks: Mapping[str, Any], carry: Any, cell: Cell
-) -> None:
-    """Checks the call of a Flax module first, so that errors name Flax's arguments rather than the engine's."""
-    layout = inputs.shape[:-1]
+def check_steps(caller: str, cell: Cell, inputs: Array, time_axis: int, options: Mapping[str, Any]) -> None:
+    """Checks the call of a Flax module first, so that errors name Flax's arguments rather than the engine's.
+
+    ``options`` holds the arguments ``mask``, ``reset``, ``seq_lengths`` and ``initial_carry`` of the call.
+    """
+    axes = hooks(cell).feature_axes
+    layout = layout_shape(inputs, axes)
     batch_shape = layout[:time_axis] + layout[time_axis + 1 :]
-    for name, mask in masks.items():
-        check_mask(caller, name, mask, layout, "inputs")
-    check_lengths(caller, "seq_lengths", lengths, batch_shape)
-    if carry is not None:
+    for name in ("mask", "reset"):
+        check_mask(caller, name, options[name], layout, f"inputs.shape[:-{axes}]")
+    check_lengths(caller, "seq_lengths", options["seq_lengths"], batch_shape)
+    if (carry := options["initial_carry"]) is not None:
         fit_carry(caller, "initial_carry", carry, _carry_template(cast(Hashable, cell), batch_shape))
 
 
@@ -75,8 +85,7 @@ def check_arrays(caller: str, name: str, tree: Any) -> None:
 
 def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "params") -> None:
     """Raises unless the weights have the type and shapes that ``cell.init`` would give."""
-    shape = getattr(getattr(params, "kernel", None), "shape", ())
-    size = shape[0] if shape and shape[0] else 1
+    size = _in_features(cell, params)
     expected = jax.eval_shape(lambda key: cell.init(key, size), jax.eval_shape(jax.random.key, 0))
     if type(params) is not type(expected):
         made = type(expected).__name__
@@ -85,6 +94,15 @@ def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "p
             f"{_objects.restore(params, name, made, 'cell.init(key, in_features)')}"
         )
     _same_shapes(caller, name, params, expected, optional=".carry", leading=0)
+
+
+def _in_features(cell: Cell, params: Any) -> int:
+    """Returns the number of inputs that the weights are made for, or 1 if they do not say."""
+    try:
+        size = hooks(cell).in_features(params)
+    except (AttributeError, IndexError, TypeError):  # not the weights of this cell: the comparison explains it
+        size = 0
+    return size or 1
 
 
 def check_stats(cell: Cell, stats: Any, caller: str = "unroll") -> None:

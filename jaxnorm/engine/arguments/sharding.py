@@ -8,34 +8,43 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._typing import Array, DType
-from jaxnorm.engine.loops.scan import Given
+from jaxnorm.engine.records import LoopInputs
 
 
-def vary_alike(given: Given, where: Array | None) -> Given:
+def vary_alike(inputs: LoopInputs, where: Array | None) -> LoopInputs:
     """Inside ``shard_map``: marks everything as varying over the same mesh axes."""
-    axes = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves((given, where))))
-    varied: Given = jax.tree.map(lambda leaf: _vary(leaf, axes), given)
+    axes = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves((inputs, where))))
+    varied: LoopInputs = jax.tree.map(lambda leaf: _vary(leaf, axes), inputs)
     return varied
 
 
-def shard_alike(xs: Array, axis: int, tree: Any, lead: int = 0) -> Any:
-    """On a mesh with explicit axes: shards arrays as the examples of the inputs are sharded.
+def batch_sharding(xs: Array, time_axis: int, feature_axes: int) -> tuple[Any, ...]:
+    """On a mesh with explicit axes: the mesh axis of each batch axis of the inputs, without time and features."""
+    layout = _layout_sharding(xs, feature_axes)
+    return (*layout[:time_axis], *layout[time_axis + 1 :])
+
+
+def shard_alike(xs: Array, batch: tuple[Any, ...], tree: Any, lead: int = 0) -> Any:
+    """Shards arrays as the examples of the inputs are sharded.
 
     Args:
       xs: the inputs.
-      axis: their time axis.
+      batch: the mesh axis of each batch axis, from :func:`batch_sharding`.
       tree: arrays with the axes of the batch.
       lead: number of axes before the batch axes.
     """
-    spec = jax.typeof(xs).sharding.spec
-    batch = (*spec[:axis], *spec[axis + 1 : -1])
     return jax.tree.map(lambda leaf: _shard(leaf, xs, (*(None,) * lead, *batch)), tree)
 
 
-def zeros_beside(xs: Array, features: tuple[int, ...], dtype: DType) -> Array:
+def zeros_beside(xs: Array, feature_axes: int, features: tuple[int, ...], dtype: DType) -> Array:
     """Makes zeros with other features for each example of the inputs, sharded like the inputs."""
-    zeros = jnp.zeros((*xs.shape[:-1], *features), dtype)
-    return _vary(_shard(zeros, xs, jax.typeof(xs).sharding.spec[:-1]), _varying(xs))
+    zeros = jnp.zeros((*xs.shape[: xs.ndim - feature_axes], *features), dtype)
+    return _vary(_shard(zeros, xs, _layout_sharding(xs, feature_axes)), _varying(xs))
+
+
+def _layout_sharding(xs: Array, feature_axes: int) -> tuple[Any, ...]:
+    spec: tuple[Any, ...] = tuple(jax.typeof(xs).sharding.spec)
+    return spec[: xs.ndim - feature_axes]
 
 
 def _varying(leaf: Array) -> frozenset[Any]:

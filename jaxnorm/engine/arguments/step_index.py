@@ -6,7 +6,7 @@ from jax import lax
 from jaxnorm._typing import Array, Bool, Int
 
 
-def ages(
+def step_counts(
     start: Array | None,
     steps: int,
     where: Array | None,
@@ -22,12 +22,12 @@ def ages(
     """
     if reverse:
         where, reset = (None if a is None else jnp.flip(a, axis=0) for a in (where, reset))
-        before, after = ages(start, steps, where, reset, batch_shape, reverse=False)
+        before, after = step_counts(start, steps, where, reset, batch_shape, reverse=False)
         return jnp.flip(before, axis=0), after
     shape = (steps, *batch_shape)
     real = jnp.ones(shape, jnp.int32) if where is None else where.astype(jnp.int32)
-    begun = jnp.zeros(batch_shape, jnp.int32) if start is None else start
-    total = jnp.concatenate([begun[None], begun[None] + jnp.cumsum(real, axis=0, dtype=jnp.int32)])
+    first = jnp.zeros(batch_shape, jnp.int32) if start is None else start
+    total = jnp.concatenate([first[None], first[None] + jnp.cumsum(real, axis=0, dtype=jnp.int32)])
     if reset is not None:
         # Subtract the total at the last reset. Totals never decrease, so a running maximum finds it.
         at_reset = lax.cummax(jnp.where(reset, total[:-1], jnp.zeros((), jnp.int32)), axis=0)
@@ -47,6 +47,6 @@ def cuts(
     due = (jnp.flip(place) if reverse else place) % every == 0
     batch_shape = next((mask.shape[1:] for mask in (where, reset) if mask is not None), ())
     start = jnp.full(batch_shape, 0 if anew else 1, jnp.int32)
-    before, _ = ages(start, steps, where, reset, batch_shape, reverse=reverse)
+    before, _ = step_counts(start, steps, where, reset, batch_shape, reverse=reverse)
     moved: Array = due.reshape(steps, *(1,) * len(batch_shape)) & (before > 0)
     return moved

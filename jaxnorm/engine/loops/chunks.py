@@ -8,20 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._sizes import divides, known
 from jaxnorm._typing import Array
-
-
-class Stretch(NamedTuple):
-    """Sequences of three kinds. Time is the first axis, except in ``laid`` of a whole sequence."""
-
-    laid: Any
-    """One entry per step, in the caller's layout, time axis included; the loop reads and writes it in place."""
-    steps: Any
-    """One entry per step."""
-    first: Any
-    """One entry per chunk."""
+from jaxnorm.cells.base import Carry
+from jaxnorm.engine.records import Chunk, ChunkPlan
 
 
 def chunk_length(steps: int, rows: int, backend: str) -> int:
@@ -39,91 +29,85 @@ def chunk_length(steps: int, rows: int, backend: str) -> int:
     return next((length for length in near if steps % length == 0), least)
 
 
-def _count(steps: int, chunk: int) -> int:
+def _count(steps: int, length: int) -> int:
     """Returns how many whole chunks the loop runs over; none if all steps fit into one chunk."""
-    if steps == chunk:
+    if steps == length:
         return 0
     if known(steps):
-        return 0 if steps < chunk else steps // chunk
-    if not divides(chunk, steps):
+        return 0 if steps < length else steps // length
+    if not divides(length, steps):
         raise ValueError(
-            f"unroll: chunk={chunk} must divide the number of steps, {steps}, which is not known here. Leave chunk "
-            f"out, pass method='scan', or write the number of steps '{chunk}*t' in jax.export.symbolic_shape."
+            f"unroll: chunk={length} must divide the number of steps, {steps}, which is not known here. Leave chunk "
+            f"out, pass method='scan', or write the number of steps '{length}*t' in jax.export.symbolic_shape."
         )
-    return steps // chunk
+    return steps // length
 
 
-def over_chunks(
-    body: Callable[[Any, Stretch], tuple[Any, Stretch]],
-    carry: Any,
-    sequences: Stretch,
-    into: Array,
-    chunk: int,
+def scan_chunks(
+    plan: ChunkPlan,
+    function: Callable[[Carry, Chunk], tuple[Carry, Chunk]],
+    carry: Carry,
+    sequences: Chunk,
+    out: Array,
     *,
-    axis: int,
     reverse: bool,
-) -> tuple[Any, Stretch]:
-    """Calls ``body(carry, stretch) -> (carry, results)`` for one chunk of steps after another.
+) -> tuple[Carry, Chunk]:
+    """Calls ``function(carry, chunk) -> (carry, results)`` for one chunk of steps after another.
 
     The remaining steps form a shorter chunk at the end of the time axis. With ``reverse`` the last chunk comes first.
 
     Args:
-      body: the function of a chunk.
+      plan: the length of a chunk, and the time axis of ``sequences.in_layout`` and of ``out``.
+      function: runs one chunk.
       carry: the carry of the first chunk.
       sequences: the sequences to cut into chunks.
-      into: a buffer of zeros for the ``laid`` results; the loop writes every step of it once.
-      chunk: steps in a chunk.
-      axis: the time axis of ``sequences.laid`` and of ``into``.
+      out: a buffer of zeros for the results in the layout; the loop writes every step of it once.
       reverse: whether to go from the last chunk to the first.
     """
-    length = jax.tree.leaves(sequences.laid)[0].shape[axis]
-    count = _count(length, chunk)
-    whole = count * chunk
+    length, axis, in_layout = plan.length, plan.axis, sequences.in_layout
+    steps = jax.tree.leaves(in_layout)[0].shape[axis]
+    count = _count(steps, length)
+    whole = count * length
 
     def time_first(start: int, end: int) -> Any:
-        return jax.tree.map(lambda a: jnp.moveaxis(lax.slice_in_dim(a, start, end, axis=axis), axis, 0), sequences.laid)
+        return jax.tree.map(lambda a: jnp.moveaxis(lax.slice_in_dim(a, start, end, axis=axis), axis, 0), in_layout)
 
-    def split(a: Array) -> Array:
-        return a[:whole].reshape(count, chunk, *a.shape[1:])
-
-    def main(carry: Any, into: Array) -> tuple[Any, Stretch]:
-        there = lax.stop_gradient(sequences.laid)  # the gradient goes through the time-major copy, see _read
-
-        def one(state: tuple[Any, Array], part: tuple[Array, Stretch]) -> tuple[tuple[Any, Array], Stretch]:
-            (carry, into), (start, stretch) = state, part
-            laid = jax.tree.map(partial(_read, axis, start), there, stretch.laid)
-            carry, results = body(carry, stretch._replace(laid=laid))
-            return (carry, _write(axis, start, into, results.laid)), results._replace(laid=())
-
-        starts = jnp.arange(count, dtype=jnp.int32) * chunk
-        laid, steps = jax.tree.map(split, (time_first(0, whole), sequences.steps))
-        parts = Stretch(laid, steps, jax.tree.map(lambda a: a[:count], sequences.first))
-        (carry, into), results = lax.scan(one, (carry, into), (starts, parts), reverse=reverse)
-        return carry, Stretch(
-            into, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results.steps), results.first
-        )
-
-    def rest(carry: Any, into: Array) -> tuple[Any, Stretch]:
-        steps = jax.tree.map(lambda a: a[whole:], sequences.steps)
-        first = jax.tree.map(lambda a: a[-1], sequences.first)
-        carry, results = body(carry, Stretch(time_first(whole, length), steps, first))
-        into = _write(axis, whole, into, results.laid)
-        return carry, Stretch(into, results.steps, jax.tree.map(lambda a: a[None], results.first))
+    def remainder(carry: Carry, out: Array) -> tuple[Carry, Array, Chunk]:
+        time_major = jax.tree.map(lambda a: a[whole:], sequences.time_major)
+        per_chunk = jax.tree.map(lambda a: a[-1], sequences.per_chunk)
+        carry, results = function(carry, Chunk(time_first(whole, steps), time_major, per_chunk))
+        out = _write(axis, whole, out, results.in_layout)
+        return carry, out, Chunk((), results.time_major, jax.tree.map(lambda a: a[None], results.per_chunk))
 
     if count == 0:
-        return rest(carry, into)
-    if whole == length:
-        return main(carry, into)
-    if reverse:
-        carry, late = rest(carry, into)
-        carry, early = main(carry, late.laid)
-        into = early.laid
-    else:
-        carry, early = main(carry, into)
-        carry, late = rest(carry, early.laid)
-        into = late.laid
-    steps, first = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early[1:], late[1:])
-    return carry, Stretch(into, steps, first)
+        carry, out, results = remainder(carry, out)
+        return carry, results._replace(in_layout=out)
+    late = None
+    if reverse and whole != steps:
+        carry, out, late = remainder(carry, out)
+
+    def one(state: tuple[Carry, Array], part: tuple[Array, Chunk]) -> tuple[tuple[Carry, Array], Chunk]:
+        (carry, out), (start, chunk) = state, part
+        # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read.
+        in_chunk = jax.tree.map(partial(_read, axis, start), lax.stop_gradient(in_layout), chunk.in_layout)
+        carry, results = function(carry, chunk._replace(in_layout=in_chunk))
+        return (carry, _write(axis, start, out, results.in_layout)), results._replace(in_layout=())
+
+    def cut(a: Array) -> Array:
+        return a[:whole].reshape(count, length, *a.shape[1:])
+
+    starts = jnp.arange(count, dtype=jnp.int32) * length
+    copy, time_major = jax.tree.map(cut, (time_first(0, whole), sequences.time_major))
+    chunks = Chunk(copy, time_major, jax.tree.map(lambda a: a[:count], sequences.per_chunk))
+    (carry, out), results = lax.scan(one, (carry, out), (starts, chunks), reverse=reverse)
+    joined = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results.time_major)
+    results = Chunk((), joined, results.per_chunk)
+
+    if not reverse and whole != steps:
+        carry, out, late = remainder(carry, out)
+    if late is not None:
+        results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, late)
+    return carry, results._replace(in_layout=out)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -8,7 +8,7 @@ import jax
 from jaxnorm._typing import Array
 
 
-def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
+def vmap_hoisting_constants(function: Callable[..., Any], *steps: Any) -> tuple[list[Array], Callable[..., Any]]:
     """Applies a function to every step.
 
     ``jax.vmap`` would broadcast a result that does not depend on the step, such as a kernel that a derivative needs, to
@@ -32,18 +32,18 @@ def at_every_step(function: Callable[..., Any], *steps: Any) -> tuple[list[Array
         return flat
 
     if jax.tree.leaves(steps)[0].shape[0] == 0:
-        return jax.vmap(leaves)(*steps), lambda own: jax.tree.unflatten(structure, own)
+        return jax.vmap(leaves)(*steps), lambda of_step: jax.tree.unflatten(structure, of_step)
     closed = jax.make_jaxpr(leaves)(*jax.tree.map(lambda entry: entry[0], steps))
     differs = _depends(closed.jaxpr)  # from the program: vmap cannot tell which results are common to all steps
-    axes = [0 if own else None for own in differs]
+    axes = [0 if each else None for each in differs]
     results = jax.vmap(jaxpr_as_fun(closed), out_axes=axes)(*jax.tree.leaves(steps))
-    common = [leaf for leaf, own in zip(results, differs, strict=True) if not own]
+    constants = [leaf for leaf, each in zip(results, differs, strict=True) if not each]
 
-    def whole(own: list[Array]) -> Any:
-        own_leaves, common_leaves = iter(own), iter(common)
-        return jax.tree.unflatten(structure, [next(own_leaves if d else common_leaves) for d in differs])
+    def rebuild(of_step: list[Array]) -> Any:
+        here, everywhere = iter(of_step), iter(constants)
+        return jax.tree.unflatten(structure, [next(here if each else everywhere) for each in differs])
 
-    return [leaf for leaf, own in zip(results, differs, strict=True) if own], whole
+    return [leaf for leaf, each in zip(results, differs, strict=True) if each], rebuild
 
 
 def _depends(jaxpr: Any) -> list[bool]:

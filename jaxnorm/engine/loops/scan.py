@@ -1,4 +1,4 @@
-"""The forward pass over a chunk of steps. It contains no equation of any cell.
+"""The loop over the steps of a chunk. It contains no equation of any cell.
 
 It computes everything that does not depend on the carry for all steps at once, before the loop. The loop body computes
 one recurrent product and calls the cell's ``step``.
@@ -10,100 +10,84 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array
-from jaxnorm.cells.base import Cell, Ready
+from jaxnorm._typing import Array, PyTree
+from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
+from jaxnorm.engine.records import Chunk, LoopInputs, PerStep, Save
 
 
-class Steps(NamedTuple):
-    """The inputs of each step besides x; each has a leading time axis, or is None."""
+def scan_steps(
+    cell: Cell, inputs: LoopInputs, carry: Carry, chunk: Chunk, *, reverse: bool, save: Save
+) -> tuple[Carry, Chunk]:
+    """Runs a cell over the steps of a chunk.
 
-    row: Array | None
-    """The row of the running statistics that serves each example."""
-    where: Array | None
-    """False: the step keeps the carry and outputs zeros."""
-    reset: Array | None
-    """True: the initial carry replaces the carry before the step."""
-    cut: Array | None
-    """True: no gradient passes from the step to the previous one."""
-    key: Array | None
+    Args:
+      cell: the cell.
+      inputs: the inputs of the whole sequence; carry and xs are those of the chunk instead.
+      carry: the carry before the chunk.
+      chunk: xs in ``in_layout`` and PerStep in ``time_major``, both with time first.
+      reverse: whether to go from the last step to the first.
+      save: which carries to return with the results.
 
+    Returns:
+      The carry after the chunk, and a chunk of results: the outputs in ``in_layout``; the moments of the input site,
+      the moments of the other sites and the carries before each step in ``time_major``; the carry before the chunk in
+      ``per_chunk``.
+    """
+    weights, _, initial, _, stats = inputs
+    steps: PerStep = chunk.time_major
+    x_proj, input_moments = project(cell, weights, chunk.in_layout, stats, steps)
+    first = carry if save == "chunks" else ()
 
-class Given(NamedTuple):
-    """The differentiable inputs of the forward pass."""
-
-    ready: Ready
-    carry: Any
-    initial: Any
-    """The carry that a reset restores; None without resets."""
-    xs: Array
-    stats: Any
-    """Rows of running statistics; None measures the batch."""
-
-
-class Passed(NamedTuple):
-    """The outputs of the forward pass."""
-
-    last: Any
-    """The carry after the last step."""
-    outputs: Array
-    measured: tuple[Any, Any]
-    """The moments of the input site, and those of the other sites, at each step."""
-    before: Any
-    """The carry before each step, after cuts and resets; empty if the caller does not keep them."""
-
-
-def rows(stats: Any, row: Array | None) -> Any:
-    """Looks up the statistics that serve each example at a step."""
-    return None if stats is None else jax.tree.map(lambda table: table[row], stats)
-
-
-def project(cell: Cell, ready: Ready, xs: Array, stats: Any, steps: Steps) -> tuple[Array, Any]:
-    """Computes the normalized input products of all steps, and the moments of the input site."""
-    if steps.where is not None:
-        xs = select(steps.where, xs, jnp.zeros_like(xs))  # masked inputs may hold anything, even NaN
-    return cell.project(ready, xs, rows(stats, steps.row), steps.where)
-
-
-def step(cell: Cell, ready: Ready, stats: Any, carry: Any, z_t: Array, a_t: Array, t: Steps) -> tuple[Any, Array, Any]:
-    """Calls the cell's own step with the statistics of that step."""
-    return cell.step(ready, carry, z_t, a_t, rows(stats, t.row), t.where, t.key)
-
-
-def forward(cell: Cell, given: Given, steps: Steps, *, reverse: bool, keep: bool) -> Passed:
-    """Runs a cell over time-major steps; with ``keep`` it also returns the carry before every step."""
-    ready, carry, initial, xs, stats = given
-    zs, input_moments = project(cell, ready, xs, stats, steps)
-
-    def body(state: tuple[Any, Array], step_t: tuple[Array, Steps]) -> tuple[Any, tuple[Array, Any, Any]]:
-        carry, z_t = state
-        z_next, t = step_t
+    def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Array, Any, Any]]:
+        carry, x_proj_t = state
+        x_proj_next, t = per_step
         if t.cut is not None:
             carry = select(t.cut, lax.stop_gradient(carry), carry)
         if t.reset is not None:
             carry = select(t.reset, initial, carry)
-        a_t = cell.recur(ready, carry)
-        new, y_t, measured = step(cell, ready, stats, carry, z_t, a_t, t)
+        h_proj = cell.project_state(weights, carry)
+        new, y, moments = cell.step(weights, carry, step_input(x_proj_t, h_proj, stats, t))
         if t.where is not None:
             new = select(t.where, new, carry)
-            y_t = select(t.where, y_t, jnp.zeros_like(y_t))
-        return (new, z_next), (y_t, measured, carry if keep else ())
+            y = select(t.where, y, jnp.zeros_like(y))
+        return (new, x_proj_next), (y, moments, carry if save == "carries" else ())
 
-    z_first, zs_next = one_ahead(zs, reverse)
-    (last, _), (ys, moments, before) = lax.scan(body, (carry, z_first), (zs_next, steps), reverse=reverse)
-    return Passed(last, ys, (input_moments, moments), before)
+    x_proj_first, x_proj_next = one_ahead(x_proj, reverse)
+    (last, _), (ys, moments, before) = lax.scan(body, (carry, x_proj_first), (x_proj_next, steps), reverse=reverse)
+    return last, Chunk(ys, (input_moments, moments, before), first)
 
 
-def one_ahead(sequence: Array, reverse: bool) -> tuple[Array, Array]:
+def project(cell: Cell, weights: Weights, xs: Array, stats: Any, steps: PerStep) -> tuple[PyTree, Any]:
+    """Computes the normalized input products of all steps, and the moments of the input site."""
+    if steps.where is not None:
+        xs = select(steps.where, xs, jnp.zeros_like(xs))  # masked inputs may hold anything, even NaN
+    products = cell.project_inputs(weights, xs)
+    return cell.normalize_inputs(weights, xs, products, _rows(stats, steps.row), steps.where, steps.measured)
+
+
+def step_input(x_proj: PyTree, h_proj: Products, stats: Any, t: PerStep) -> StepInput:
+    """Gathers what the cell's own step gets, with the statistics of that step."""
+    return StepInput(x_proj, h_proj, _rows(stats, t.row), t.where, t.key, t.measured)
+
+
+def _rows(stats: Any, row: Array | None) -> Any:
+    """Looks up the statistics that serve each example at a step."""
+    return None if stats is None else jax.tree.map(lambda table: table[row], stats)
+
+
+def one_ahead(sequence: PyTree, reverse: bool) -> tuple[PyTree, PyTree]:
     """Returns the entry of the first step, and for each step the entry of the step after it.
 
     The loop carries its next entry, so each step reads it from a small array. XLA's CPU compiler does not vectorize an
     element-wise operation that reads from the middle of a longer array, which makes it five to twenty times slower.
     """
-    if sequence.shape[0] == 0:
-        return jnp.zeros(sequence.shape[1:], sequence.dtype), sequence
+
+    def entry(a: Array) -> Array:
+        return a[-1 if reverse else 0] if a.shape[0] != 0 else jnp.zeros(a.shape[1:], a.dtype)
+
     # The roll wraps around: the last step carries an entry that nothing reads.
-    return sequence[-1 if reverse else 0], jnp.roll(sequence, 1 if reverse else -1, axis=0)
+    following = jax.tree.map(lambda a: jnp.roll(a, 1 if reverse else -1, axis=0), sequence)
+    return jax.tree.map(entry, sequence), following
 
 
 def select(condition: Array, yes: Any, no: Any) -> Any:

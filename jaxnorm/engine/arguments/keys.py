@@ -1,0 +1,26 @@
+"""The keys of a run: for the initial state, for the steps, and for the whole sequence."""
+
+from typing import Any
+
+import jax
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array
+
+
+class Keys(NamedTuple):
+    """Two keys: one for the noise on the initial state, one for the masks of steps and sequences."""
+
+    carry: Any
+    masks: Any
+
+
+def split_key(key: Array | Keys | None) -> tuple[Any, Any, Any]:
+    """Returns a key for the initial state, one for the steps and one for the whole sequence; None without a key."""
+    if key is None:
+        return None, None, None
+    if isinstance(key, Keys):
+        step, sequence = jax.random.split(key.masks)
+        return key.carry, step, sequence
+    carry, step, sequence = jax.random.split(key, 3)
+    return carry, step, sequence

@@ -1,0 +1,40 @@
+"""The static options of a run over a sequence."""
+
+from typing import Literal
+
+from jaxnorm import _validate
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm.cells.base import Cell, LinearCell
+
+
+class Options(NamedTuple):
+    """The static options of :func:`jaxnorm.unroll`, under its names; ``time`` is not negative."""
+
+    reverse: bool
+    time: int
+    method: str
+    chunk: int | None
+    save: Literal["carries", "chunks"]
+    truncate: int | None
+
+
+def check_options(cell: Cell, options: Options) -> None:
+    """Raises unless the options are known words and numbers that fit together and to the cell."""
+    _, _, method, chunk, save, truncate = options
+    _validate.choice("unroll", "method", method, ("chunked", "scan", "associative"))
+    _validate.choice("unroll", "save", save, ("carries", "chunks"))
+    for name, size in (("chunk", chunk), ("truncate", truncate)):
+        if size is not None:
+            _validate.positive_int("unroll", name, size)
+    if method != "chunked" and (chunk is not None or save != "carries"):
+        raise ValueError("unroll: chunk and save belong to the chunked method. Pass method='chunked', too.")
+    if method == "associative" and truncate is not None:
+        raise ValueError(
+            f"unroll: method='associative' goes over all steps at once and cannot stop gradients between them, got "
+            f"truncate={truncate}. Leave one of the two out."
+        )
+    if method == "associative" and not isinstance(cell, LinearCell):
+        raise TypeError(
+            "unroll: method='associative' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
+            f"{type(cell).__name__}. Leave method out."
+        )

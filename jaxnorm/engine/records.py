@@ -1,0 +1,84 @@
+"""The records that the loops exchange."""
+
+from typing import Any, Literal, TypeAlias
+
+from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._typing import Array, DType
+from jaxnorm.cells.base import Carry, Cell, Weights
+
+Save: TypeAlias = Literal["nothing", "carries", "chunks"]
+"""What a run saves for the backward pass: the carry before each step, or only the carry before each chunk."""
+
+
+class PerStep(NamedTuple):
+    """The inputs of each step besides x; each has a leading time axis, or is None."""
+
+    row: Array | None = None
+    """The row of the running statistics that serves each example."""
+    where: Array | None = None
+    """False: the step keeps the carry and outputs zeros."""
+    reset: Array | None = None
+    """True: the initial carry replaces the carry before the step."""
+    cut: Array | None = None
+    """True: no gradient passes from the step to the previous one."""
+    key: Array | None = None
+    measured: Any = None
+    """The moments that the forward pass measured, for the backward pass; see ``reuse``."""
+
+
+class LoopInputs(NamedTuple):
+    """The differentiable inputs of a loop over the steps of a sequence."""
+
+    weights: Weights
+    carry: Carry
+    """The carry before the first step."""
+    initial: Carry
+    """The carry that a reset restores; None without resets."""
+    xs: Array
+    stats: Any
+    """Rows of running statistics; None measures the batch."""
+
+
+class LoopOutputs(NamedTuple):
+    """The outputs of a loop."""
+
+    last: Carry
+    """The carry after the last step."""
+    outputs: Array
+    input_moments: Any
+    """The moments of the input site at each step."""
+    step_moments: Any
+    """The moments of the other sites at each step."""
+
+
+class Chunk(NamedTuple):
+    """Sequences of three kinds: those of a chunk of steps, or those of all chunks."""
+
+    in_layout: Any
+    """One entry per step. In all chunks together it has the caller's layout, and the loop reads and writes it in place;
+    in one chunk time is the first axis."""
+    time_major: Any
+    """One entry per step; time is the first axis."""
+    per_chunk: Any
+    """One entry per chunk."""
+
+
+class ChunkPlan(NamedTuple):
+    """The static, hashable options of a run over a sequence in chunks."""
+
+    cell: Cell
+    length: int
+    """The number of steps in a chunk."""
+    axis: int
+    """The time axis of inputs and outputs."""
+    feature_axes: int
+    """The number of trailing axes of the inputs, after the axes of steps and examples."""
+    features: tuple[int, ...]
+    """The trailing axes of the outputs, after the axes of steps and examples."""
+    dtype: DType
+    """The dtype of the outputs."""
+    reverse: bool
+    save: Save
+    """What to save for the backward pass, if there is one."""
+    keep: Save = "nothing"
+    """What to save in this call: ``save`` if it is differentiated."""

@@ -1,0 +1,37 @@
+"""The moments of the forward pass that the backward pass uses again, in place of measuring a second time.
+
+To measure a batch that spans several devices takes a collective. A normalizer that declares ``reuses_moments`` takes
+the moments that the forward pass measured, and differentiates as if it had measured them itself.
+"""
+
+from typing import Any
+
+import jax
+from jax import lax
+
+from jaxnorm.cells.base import Cell
+from jaxnorm.cells.sites import CellNorms, combine_sites
+from jaxnorm.engine.records import LoopOutputs
+
+
+def moments_to_reuse(cell: Cell, stats: Any, outputs: LoopOutputs) -> CellNorms | None:
+    """Picks the moments at the sites whose normalizers can reuse them, with a leading axis of steps; None if none can.
+
+    Args:
+      cell: the cell.
+      stats: the running statistics of the run; with them nothing is measured.
+      outputs: what the forward pass returned.
+    """
+    if stats is not None:
+        return None
+    moments = combine_sites(outputs.input_moments, outputs.step_moments)
+    picked = [entry if _reuses(norm) else None for norm, entry in zip(cell.sites, moments, strict=True)]
+    if not jax.tree.leaves(picked):
+        return None
+    # The normalizer differentiates as if it measured, so nothing may pass through the saved values as well.
+    return lax.stop_gradient(CellNorms(*picked))
+
+
+def _reuses(norm: Any) -> bool:
+    """Whether a normalizer can use moments of the forward pass; one that does not say so cannot."""
+    return bool(getattr(norm, "reuses_moments", False))
