@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnorm as jn
-from jaxnorm.cells.wrappers.base import change_innermost
+from jaxnorm.cells.wrappers.base import map_inner
 from jaxnorm.norms.core.moments import map_moments
 from tests.cell_cases import CELLS as CELLS
 from tests.cell_cases import HIDDEN as HIDDEN
@@ -324,7 +324,7 @@ def randomize(tree: Any, rng: np.random.Generator, dtype: Any = None) -> Any:
 
 def with_fields(cell: Any, **changes: Any) -> Any:
     """The cell with other hyper-parameters, below whatever is wrapped around it."""
-    return change_innermost(cell, lambda inner: dataclasses.replace(inner, **changes))
+    return map_inner(cell, lambda inner: dataclasses.replace(inner, **changes))
 
 
 def random_norm_params(case: NormCase, rng: np.random.Generator, dtype: Any = jnp.float32) -> Any:

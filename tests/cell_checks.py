@@ -16,6 +16,7 @@ import numpy as np
 from jax.interpreters import partial_eval
 
 import jaxnorm as jn
+from jaxnorm.cells.base import StepInput
 from tests import cases
 
 STEPS, BATCH = 4, 4
@@ -81,14 +82,17 @@ def single_step(
     cell: Any, params: Any, state: Any, age: jax.Array, x: jax.Array, real: jax.Array, reset: jax.Array, stats: Any
 ) -> tuple[Any, jax.Array, jax.Array, Any]:
     """One step by the cell's own verbs, with mask, reset and rows of statistics done in the plainest way."""
-    ready = cell.prepare(params, x.dtype)
+    weights = cell.prepare(params, dtype=x.dtype, batch_shape=x.shape[:-1])
     fresh, _ = peel(cell.initial_carry(x.shape[:-1], params=params, dtype=x.dtype))
     state, age = select(reset, fresh, state), jnp.where(reset, 0, age)
     used = jax.tree.map(lambda table: table[jnp.minimum(age, table.shape[0] - 1)], stats)
     rows = jax.tree.map(lambda leaf: leaf[None], used)
-    zs, input_moments = cell.project(ready, jnp.where(real[..., None], x, 0.0)[None], rows, real[None])
-    z, input_moments = jax.tree.map(lambda leaf: leaf[0], (zs, input_moments))
-    new, y, moments = cell.step(ready, state, z, cell.recur(ready, state), used, real, None)
+    xs = jnp.where(real[..., None], x, 0.0)[None]
+    products = cell.project_inputs(weights, xs)
+    x_proj, input_moments = cell.normalize_inputs(weights, xs, products, rows, real[None])
+    x_proj, input_moments = jax.tree.map(lambda leaf: leaf[0], (x_proj, input_moments))
+    t = StepInput(x_proj, cell.project_state(weights, state), used, real)
+    new, y, moments = cell.step(weights, state, t)
     new, y = select(real, new, state), jnp.where(real[..., None], y, 0.0)
     return new, age + real.astype(jnp.int32), y, moments._replace(input=input_moments.input)
 

@@ -11,8 +11,9 @@ import pytest
 from jax.test_util import check_grads
 
 import jaxnorm as jn
-from jaxnorm.cells.wrappers.base import innermost
+from jaxnorm.cells.wrappers.base import unwrap
 from tests import cases, cell_checks
+from tests.contracts import verb_checks
 
 pytestmark = pytest.mark.long
 
@@ -44,6 +45,42 @@ def test_reverse_is_flip_in_any_layout(case, x64):
 )
 def test_reverse_with_lengths_turns_each_example_within_itself(case, x64):
     cell_checks.check_lengths_reversed(case.cell)
+
+
+WRAPPED = (
+    jn.Reparametrized(jn.ln_lstm(4), jn.WeightNorm()),
+    jn.Reparametrized(jn.zoo.SLSTM(4, heads=2), jn.weight_norms.CenteredWeightNorm(learn_scale=True)),
+    jn.zoo.bounded_weight_norm_lstm(4),
+    jn.VariationalDropout(jn.ln_lstm(4), rate=0.4, input_rate=0.3),
+    jn.VariationalDropout(jn.ln_gru(4), rate=0.4, input_rate=0.3, tied=False),
+    jn.DropConnect(jn.Zoneout(jn.bn_lstm(4, max_steps=3), rate=0.3), rate=0.4),
+    jn.RecurrentDropout(jn.VariationalDropout(jn.Reparametrized(jn.gru(4), jn.WeightNorm()), rate=0.4), rate=0.3),
+)
+"""Wrappers in training, with masks; those of the table draw none."""
+
+wrapped_cells = pytest.mark.parametrize("cell", WRAPPED, ids=lambda cell: repr(cell)[:60])
+
+
+@every_cell
+def test_vectors_are_flat_and_kernels_are_not(case):
+    verb_checks.check_layout(case.cell)
+
+
+@every_cell
+def test_projections_are_linear(case, x64):
+    verb_checks.check_linear(case.cell)
+
+
+@every_cell
+def test_verbs_take_any_batch_shape(case, x64):
+    verb_checks.check_batch_shapes(case.cell)
+
+
+@wrapped_cells
+def test_verbs_of_wrappers_in_training(cell, key, x64):
+    verb_checks.check_layout(cell)
+    verb_checks.check_linear(cell, key)
+    verb_checks.check_batch_shapes(cell, key)
 
 
 METHODS = {
@@ -107,7 +144,7 @@ def test_dtypes_and_structures(case, rng):
     ):
         xs = jax.ShapeDtypeStruct((2, 3, cases.IN_FEATURES), xs_dtype)
         params = jax.eval_shape(lambda k, cell=cell: cell.init(k, cases.IN_FEATURES), jax.random.key(0))
-        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(innermost(cell).param_dtype)}
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(unwrap(cell).param_dtype)}
         first = jax.eval_shape(lambda p, x, cell=cell: jn.unroll(cell, p, x), params, xs)
         again = jax.eval_shape(lambda p, x, c, cell=cell: jn.unroll(cell, p, x, carry=c), params, xs, first.carry)
         assert again == first

@@ -9,7 +9,7 @@ from flax import nnx
 import jaxnorm as jn
 import jaxnorm.linen
 import jaxnorm.nnx
-from jaxnorm.cells.wrappers.base import innermost
+from jaxnorm.cells.wrappers.base import unwrap
 from jaxnorm.norms.core.rows import lay_in_order
 from tests import cases
 from tests.contracts import double_checks as checks
@@ -30,7 +30,7 @@ def test_cell(case, momentum, rng, x64):
         is_batch_norm = isinstance(site, jn.BatchNorm)
         return checks.dataclasses.replace(site, momentum=momentum) if is_batch_norm else site
 
-    sites = jn.CellNorms(*map(with_momentum, innermost(case.cell).sites))
+    sites = jn.CellNorms(*map(with_momentum, unwrap(case.cell).sites))
     checks.check_cell(cases.with_fields(case.cell, norm=sites), sites, rng)
 
 
