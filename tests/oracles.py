@@ -28,8 +28,8 @@ def sigmoid(v: np.ndarray) -> np.ndarray:
 
 
 def flat(weights: np.ndarray) -> np.ndarray:
-    """(..., G, H) to (..., G * H): the gates side by side."""
-    return weights.reshape(*weights.shape[:-2], -1)
+    """A kernel (I, G, H) to (I, G * H): the gates side by side, as vectors have them already."""
+    return weights if weights.ndim == 1 else weights.reshape(*weights.shape[:-2], -1)
 
 
 def layer_norm(v: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -95,16 +95,14 @@ def _lstm(c: np.ndarray, gates: np.ndarray, output: Callable) -> tuple[tuple, np
 def lstm_step(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     """Gers et al. 2000."""
     c, h = carry
-    return _lstm(c, h @ flat(p.recurrent) + x @ flat(p.kernel) + flat(p.bias), lambda c: c)
+    return _lstm(c, h @ flat(p.recurrent) + x @ flat(p.kernel) + p.bias, lambda c: c)
 
 
 def ln_lstm_step(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     """Ba et al., supplement, eqs. 20 to 22: two norms over all 4H, one over c for the output only."""
     c, h = carry
     gates = (
-        layer_norm(h @ flat(p.recurrent), *map(flat, p.norm.recurrent))
-        + layer_norm(x @ flat(p.kernel), *map(flat, p.norm.input))
-        + flat(p.bias)
+        layer_norm(h @ flat(p.recurrent), *p.norm.recurrent) + layer_norm(x @ flat(p.kernel), *p.norm.input) + p.bias
     )
     return _lstm(c, gates, lambda c: layer_norm(c, *p.norm.cell))
 
@@ -113,24 +111,24 @@ def rms_lstm_step(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarra
     """The LN-LSTM with the norm of Zhang and Sennrich in the place of each layer normalization."""
     c, h = carry
     gates = (
-        rms_norm(h @ flat(p.recurrent), flat(p.norm.recurrent.scale))
-        + rms_norm(x @ flat(p.kernel), flat(p.norm.input.scale))
-        + flat(p.bias)
+        rms_norm(h @ flat(p.recurrent), p.norm.recurrent.scale)
+        + rms_norm(x @ flat(p.kernel), p.norm.input.scale)
+        + p.bias
     )
     return _lstm(c, gates, lambda c: rms_norm(c, p.norm.cell.scale))
 
 
 def _gru(p: Any, h: np.ndarray, x: np.ndarray, norm: Callable, renew: bool) -> tuple[tuple, np.ndarray]:
-    """The GRU with the reset gate after the recurrent product; ``norm(v, affine)`` acts on r and z, and on n."""
+    """The GRU with the reset gate after the recurrent product; ``norm(v, affine, part)`` acts on r and z, and on n."""
     size = h.shape[-1]
     sides = []
     for v, affine, bias in (
         (x @ flat(p.kernel), p.norm.input, p.bias),
         (h @ flat(p.recurrent), p.norm.recurrent, p.recurrent_bias),
     ):
-        gates = norm(v[..., : 2 * size], affine, slice(0, 2)) + flat(bias[:2])
-        candidate = norm(v[..., 2 * size :], affine, slice(2, 3)) + bias[2]
-        sides.append((gates, candidate))
+        sides.append(
+            [norm(v[..., part], affine, part) + bias[part] for part in (slice(2 * size), slice(2 * size, None))]
+        )
     (gates_x, n_x), (gates_h, n_h) = sides
     r, z = np.split(sigmoid(gates_x + gates_h), 2, axis=-1)
     n = np.tanh(n_x + r * n_h)
@@ -140,17 +138,17 @@ def _gru(p: Any, h: np.ndarray, x: np.ndarray, norm: Callable, renew: bool) -> t
 
 def gru_step(p: Any, carry: tuple, x: np.ndarray, renew: bool = False) -> tuple[tuple, np.ndarray]:
     """Cho et al. 2014, with z keeping the old state; ``renew``: Chung et al. 2014."""
-    return _gru(p, carry[0], x, lambda v, affine, gates: v, renew)
+    return _gru(p, carry[0], x, lambda v, affine, part: v, renew)
 
 
 def ln_gru_step(p: Any, carry: tuple, x: np.ndarray, renew: bool = True) -> tuple[tuple, np.ndarray]:
     """Ba et al., supplement, eqs. 26 to 28: norms over 2H for r and z, over H for the candidate."""
-    return _gru(p, carry[0], x, lambda v, a, gates: layer_norm(v, flat(a.scale[gates]), flat(a.bias[gates])), renew)
+    return _gru(p, carry[0], x, lambda v, a, part: layer_norm(v, a.scale[part], a.bias[part]), renew)
 
 
 def rms_gru_step(p: Any, carry: tuple, x: np.ndarray, renew: bool = True) -> tuple[tuple, np.ndarray]:
     """The LN-GRU with the norm of Zhang and Sennrich in the place of each layer normalization."""
-    return _gru(p, carry[0], x, lambda v, a, gates: rms_norm(v, flat(a.scale[gates])), renew)
+    return _gru(p, carry[0], x, lambda v, a, part: rms_norm(v, a.scale[part]), renew)
 
 
 def bn_lstm_step(
@@ -168,8 +166,8 @@ def bn_lstm_step(
         used.append(measure(v, real) if statistics is None else statistics[site])
         return batch_norm(v, used[-1], scale, bias)
 
-    gates = norm(0, x @ flat(p.kernel), flat(p.norm.input.scale))
-    gates = gates + norm(1, h @ flat(p.recurrent), flat(p.norm.recurrent.scale)) + flat(p.bias)
+    gates = norm(0, x @ flat(p.kernel), p.norm.input.scale)
+    gates = gates + norm(1, h @ flat(p.recurrent), p.norm.recurrent.scale) + p.bias
     carry, y = _lstm(c, gates, lambda c: norm(2, c, p.norm.cell.scale, p.norm.cell.bias))
     return carry, y, tuple(used)
 

@@ -121,12 +121,12 @@ def test_rnn_modules_equal_the_core(case, rng):
 def test_names_of_variables(key):
     cell = jn.bn_lstm(4, max_steps=3)
     linen = jax.eval_shape(lambda key: jl.RNN(cell).init(key, jnp.ones((1, 2, 3)), use_running_average=True), key)
-    affine, table = {"scale": (4, 4)}, {"mean": (3, 4, 4), "var": (3, 4, 4), "count": (3,)}
+    affine, table = {"scale": (16,)}, {"mean": (3, 16), "var": (3, 16), "count": (3,)}
     cell_table = {"mean": (3, 4), "var": (3, 4), "count": (3,)}
     weights = {
         "kernel": (3, 4, 4),
         "recurrent": (4, 4, 4),
-        "bias": (4, 4),
+        "bias": (16,),
         "norm": {"input": affine, "recurrent": affine, "cell": {"scale": (4,), "bias": (4,)}},
     }
     stats = {"norm": {"input": table, "recurrent": table, "cell": cell_table}}
@@ -135,7 +135,7 @@ def test_names_of_variables(key):
     module = nnx.eval_shape(lambda: jx.RNN(cell, 3, rngs=nnx.Rngs(0)))
     for kind, expected in ((nnx.Param, weights), (nnx.BatchStat, stats)):
         assert jax.tree.map(lambda leaf: leaf.shape, nnx.to_pure_dict(nnx.state(module, kind))) == expected
-    assert module.norm.input.scale.shape == (4, 4)
+    assert module.norm.input.scale.shape == (16,)
     assert not hasattr(nnx.eval_shape(lambda: jx.RNN(jn.lstm(4, use_bias=False), 3, rngs=nnx.Rngs(0))), "bias")
     assert not [leaf for _, leaf in nnx.iter_graph(module) if isinstance(leaf, (nnx.RngState, nnx.Rngs))]
 

@@ -23,13 +23,14 @@ def plain_lstm(rng):
     """Weights of a plain LSTM, for our modules, for linen's cell and for that of NNX."""
     cell = jn.lstm(4)
     params = cases.random_cell_params(cell, rng)
+    biases = params.bias.reshape(4, 4)
     linen = {
         **{f"i{gate}": {"kernel": params.kernel[:, k]} for k, gate in enumerate("ifgo")},
-        **{f"h{gate}": {"kernel": params.recurrent[:, k], "bias": params.bias[k]} for k, gate in enumerate("ifgo")},
+        **{f"h{gate}": {"kernel": params.recurrent[:, k], "bias": biases[k]} for k, gate in enumerate("ifgo")},
     }
     dense = {
         "dense_i": {"kernel": params.kernel.reshape(3, 16)},
-        "dense_h": {"kernel": params.recurrent.reshape(4, 16), "bias": params.bias.reshape(16)},
+        "dense_h": {"kernel": params.recurrent.reshape(4, 16), "bias": params.bias},
     }
     return cell, params, linen, dense
 

@@ -176,7 +176,7 @@ def test_modules_that_compute_something_else_are_not_filled(nnx, rng):
     with pytest.raises(ValueError, match="GRUCell is another kind of cell"):
         convert.nnx.export(jn.lstm(HIDDEN), tools.random_params(jn.lstm(HIDDEN), rng), into=gru)
     small = jn.gru(4)
-    params = tools.random_params(small, rng)._replace(recurrent_bias=jnp.zeros((3, 4)))
+    params = tools.random_params(small, rng)._replace(recurrent_bias=jnp.zeros(12))
     with pytest.raises(ValueError, match=r"dense_i/kernel must have shape \(3, 15\) as in the module, got \(3, 12\)"):
         convert.nnx.export(small, params, into=gru)
     norm = nnx.LayerNorm(3, rngs=nnx.Rngs(0))  # with epsilon 1e-6

@@ -93,10 +93,18 @@ def test_decay_moves_kernels_alone(name, rng):
     assert decayed(params, optim.decay_mask) == decayed(params, optim.decay_mask(params)) == set(KERNELS[name])
 
 
-def test_decay_by_rank_would_move_others(rng):
-    params = cases.random_cell_params(CELLS["ln_lstm"], rng)
-    by_rank = decayed(params, lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params))
-    assert by_rank > decayed(params, optim.decay_mask)
+def by_rank(params):
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+@pytest.mark.parametrize("case", cases.CELLS, ids=str)
+def test_decay_by_rank_is_right_for_cells(case):
+    params = jax.eval_shape(lambda key: case.cell.init(key, cases.IN_FEATURES), jax.random.key(0))
+    assert by_rank(params) == optim.decay_mask(params)
+
+
+def test_decay_by_rank_would_move_others_in_a_model(linen_params):
+    assert decayed(linen_params, by_rank) > decayed(linen_params, optim.decay_mask)
 
 
 def test_decay_in_a_linen_model(linen_params):

@@ -27,13 +27,6 @@ def is_answer(node):
     return hasattr(node, "reduction_axis") or (type(node) is tuple and node != () and all(type(a) is int for a in node))
 
 
-def flat(params, mask):
-    """The weights with every vector flat, as rank one."""
-    return jax.tree.map(
-        lambda leaf, kernel: leaf if kernel else jax.ShapeDtypeStruct((leaf.size,), leaf.dtype), params, mask
-    )
-
-
 def stacked(params, layers=5):
     """The weights of several layers, on a first axis."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((layers, *leaf.shape), leaf.dtype), params)
@@ -66,9 +59,7 @@ def test_weights_of_cells(case):
     assert names - set(expected) <= VECTORS
     for tree in (params, to_names(params)):  # linen and NNX have the names of the latter
         check(tree, expected)
-        check(flat(tree, optim.decay_mask(tree)), expected)
         check(stacked(tree), expected, layers=1)
-        check(stacked(flat(tree, optim.decay_mask(tree))), expected, layers=1)
 
 
 def test_the_table_is_complete():

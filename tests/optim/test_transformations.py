@@ -20,8 +20,8 @@ def as_float32(tree):
 
 
 def weights_of(rng):
-    """A kernel, a bias, gates in two axes and a convolution, as float64."""
-    shapes = {"dense": {"kernel": (5, 4), "bias": (4,)}, "cell": {"recurrent": (3, 4, 3), "bias": (4, 3)}}
+    """A kernel, a bias, gates and a convolution, as float64."""
+    shapes = {"dense": {"kernel": (5, 4), "bias": (4,)}, "cell": {"recurrent": (3, 4, 3), "bias": (12,)}}
     shapes["image"] = {"kernel": (3, 3, 2, 4)}
     return jax.tree.map(rng.standard_normal, shapes, is_leaf=lambda shape: isinstance(shape, tuple))
 

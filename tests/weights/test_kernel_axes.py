@@ -252,16 +252,16 @@ def test_stacked_layers_are_those_of_the_bias_or_refused(rng, key):
 
 def test_cells_know_their_own_layout(key):
     for cell, shapes in (
-        (jn.lstm(4), {"kernel": (4, 4), "recurrent": (4, 4)}),
-        (jn.zoo.SLSTM(4, heads=2), {"kernel": (4, 4), "recurrent": (2, 4, 2)}),
-        (jn.zoo.RecurrentHighway(4, depth=3), {"kernel": (2, 4), "recurrent": (3, 2, 4)}),
-        (jn.Zoneout(jn.gru(4), rate=0.1), {"kernel": (3, 4), "recurrent": (3, 4)}),
+        (jn.lstm(4), {"kernel": (16,), "recurrent": (16,)}),
+        (jn.zoo.SLSTM(4, heads=2), {"kernel": (16,), "recurrent": (16,)}),
+        (jn.zoo.RecurrentHighway(4, depth=3), {"kernel": (8,), "recurrent": (24,)}),
+        (jn.Zoneout(jn.gru(4), rate=0.1), {"kernel": (12,), "recurrent": (12,)}),
     ):
         params = jn.Reparametrized(cell, jn.WeightNorm()).init(key, in_features=5)
         assert {name: scale.shape for name, scale in params.scale.items()} == shapes
     named = {"block": jn.WeightNorm(), "gates": jn.WeightNorm(), "mix": jn.WeightNorm()}
     params = jn.Reparametrized(jn.zoo.BlockGRU(4, blocks=2), named).init(key, in_features=5)
-    assert [params.scale[name].shape for name in named] == [(2, 2), (2, 3, 2), (4,)]
+    assert [params.scale[name].shape for name in named] == [(4,), (12,), (4,)]
     message = r"Reparametrized.init: IndRNN does not say over which axes of 'recurrent', which has shape \(4,\), the in"
     with pytest.raises(ValueError, match=message):
         jn.Reparametrized(jn.zoo.IndRNN(4), jn.WeightNorm()).init(key, in_features=5)
