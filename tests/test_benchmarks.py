@@ -37,21 +37,17 @@ def lenient():
 # ---- the same functions
 
 
-def flat(leaf):
-    """Gates side by side."""
-    return np.asarray(leaf).reshape(*leaf.shape[:-2], -1)
-
-
 def parts(params, model):
     """Our weights, or their gradients, by the names that all programs give to their parts."""
     if model in NORMS:
-        return {"": affine(params, np.asarray)}
+        return {"": affine(params)}
     names = ("kernel", "recurrent", "bias") + (("recurrent_bias",) if model == "ln_gru" else ())
-    found = {name: flat(getattr(params, name)) for name in names}
+    found = {name: np.asarray(getattr(params, name)) for name in names}
+    found |= {name: found[name].reshape(len(found[name]), -1) for name in ("kernel", "recurrent")}
     for site, weights in params.norm._asdict().items():
         if weights == ():
             continue
-        leaves = affine(weights, np.asarray if site == "cell" else flat)
+        leaves = affine(weights)
         if model == "ln_gru":
             two = 2 * params.recurrent.shape[0]
             found[f"norm_{site}_gates"] = {name: leaf[:two] for name, leaf in leaves.items()}
@@ -61,8 +57,8 @@ def parts(params, model):
     return found
 
 
-def affine(weights, form):
-    return {name: form(leaf) for name, leaf in weights._asdict().items() if leaf is not None}
+def affine(weights):
+    return {name: np.asarray(leaf) for name, leaf in weights._asdict().items() if leaf is not None}
 
 
 def ours_at(path, leaf, found):

@@ -10,7 +10,7 @@ from benchmarks.programs.base import JaxProgram, Unsupported, cell_program, norm
 from benchmarks.programs.normalizers import SPECS
 from benchmarks.programs.presets import PARALLEL, PRESETS
 from benchmarks.shapes import Shape
-from jaxnorm.cells.wrappers.base import draws
+from jaxnorm.cells.hooks import hooks
 
 VARIATIONS: dict[str, dict[str, Any]] = {
     "ours": {},
@@ -28,7 +28,7 @@ def build_cell(shape: Shape, dtype: str, *, model: str, **options: Any) -> JaxPr
         if options:
             raise Unsupported("it has a method of its own")
         options = {"method": "associative"}
-    key = jax.random.key(1) if draws(cell) else None
+    key = jax.random.key(1) if hooks(cell).needs_key else None
 
     def apply(params: Any, state: Any, xs: jax.Array) -> tuple[jax.Array, Any]:
         out = jaxnorm.unroll(cell, params, xs, key=key, **options)
