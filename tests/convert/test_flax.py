@@ -92,7 +92,7 @@ def test_a_gru_with_all_biases_goes_where_there_is_room(linen, nnx, rng):
     module = nnx.GRUCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r"nnx.GRUCell has none. Set it to zero"):
         convert.nnx.export(cell, params, into=module)
-    without = params._replace(recurrent_bias=params.recurrent_bias.at[2].set(0.0))
+    without = params._replace(recurrent_bias=params.recurrent_bias.at[2 * HIDDEN :].set(0.0))
     filled = convert.nnx.load(convert.nnx.export(cell, without, into=module))
     tools.agree(jn.unroll(filled.spec, filled.params, xs).outputs, jn.unroll(cell, without, xs).outputs)
 
