@@ -30,7 +30,7 @@ def test_mean_of_the_product_over_masks_is_that_of_the_test(rng):
     params, _, carry = mask_tools.example(cell, rng, jnp.float32)
 
     def product(cell, key):
-        return cell.recur(cell.sample(cell.prepare(params), (mask_tools.BATCH,), key), carry)
+        return cell.project_state(cell.prepare(params, batch_shape=(mask_tools.BATCH,), key=key), carry)
 
     many = jax.jit(jax.vmap(lambda key: product(cell, key)))(jax.random.split(jax.random.key(0), 3000))
     mask_tools.check_mean(many, product(jn.deterministic(cell), None))

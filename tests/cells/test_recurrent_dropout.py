@@ -18,9 +18,9 @@ def lstm_step(params, carry, x, mask):
     """Semeniuta et al.: c = f c + d(i g); the LN-LSTM around it."""
     c, h = carry
     gates = (
-        oracles.layer_norm(h @ oracles.flat(params.recurrent), *map(oracles.flat, params.norm.recurrent))
-        + oracles.layer_norm(x @ oracles.flat(params.kernel), *map(oracles.flat, params.norm.input))
-        + oracles.flat(params.bias)
+        oracles.layer_norm(h @ oracles.flat(params.recurrent), *params.norm.recurrent)
+        + oracles.layer_norm(x @ oracles.flat(params.kernel), *params.norm.input)
+        + params.bias
     )
     i, f, g, o = np.split(gates, 4, axis=-1)
     c = oracles.sigmoid(f) * c + mask * (oracles.sigmoid(i) * np.tanh(g))
@@ -31,8 +31,8 @@ def lstm_step(params, carry, x, mask):
 def gru_step(params, carry, x, mask, keep):
     """Semeniuta et al.: h = (1 - z) h + z d(hhat), with z and 1 - z exchanged where z keeps."""
     (h,) = carry
-    r_x, z_x, n_x = (x @ params.kernel[:, k] + params.bias[k] for k in range(3))
-    r_h, z_h, n_h = (h @ params.recurrent[:, k] + params.recurrent_bias[k] for k in range(3))
+    r_x, z_x, n_x = np.split(x @ oracles.flat(params.kernel) + params.bias, 3, axis=-1)
+    r_h, z_h, n_h = np.split(h @ oracles.flat(params.recurrent) + params.recurrent_bias, 3, axis=-1)
     z = oracles.sigmoid(z_x + z_h)
     candidate = mask * np.tanh(n_x + oracles.sigmoid(r_x + r_h) * n_h)
     h = z * h + (1 - z) * candidate if keep else (1 - z) * h + z * candidate
@@ -80,7 +80,7 @@ def test_no_memory_is_lost(key, rng):
     """With everything dropped and open forget gates c stays as it is: what is remembered is never masked."""
     cell = jn.RecurrentDropout(jn.lstm(HIDDEN), rate=1.0)
     params, xs, carry = mask_tools.example(cell, rng, jnp.float32)
-    params = params._replace(bias=params.bias.at[1].set(50.0))
+    params = params._replace(bias=params.bias.at[HIDDEN : 2 * HIDDEN].set(50.0))
     np.testing.assert_allclose(jn.unroll(cell, params, xs, carry=carry, key=key).carry.c, carry.c, rtol=1e-6)
 
 

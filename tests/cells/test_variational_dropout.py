@@ -38,9 +38,9 @@ def gru_step(params, carry, x, inputs, state):
 
     def side(v, masks, kernel, affine, bias):
         products = [(v * mask) @ kernel[:, k] for k, mask in enumerate(masks)]
-        first = oracles.layer_norm(np.concatenate(products[:2], axis=-1), *(oracles.flat(a[:2]) for a in affine))
-        last = oracles.layer_norm(products[2], *(a[2] for a in affine))
-        return [*np.split(first + oracles.flat(bias[:2]), 2, axis=-1), last + bias[2]]
+        first = oracles.layer_norm(np.concatenate(products[:2], axis=-1), *(a[: 2 * HIDDEN] for a in affine))
+        last = oracles.layer_norm(products[2], *(a[2 * HIDDEN :] for a in affine))
+        return np.split(np.concatenate([first, last], axis=-1) + bias, 3, axis=-1)
 
     r_x, z_x, n_x = side(x, inputs, params.kernel, params.norm.input, params.bias)
     r_h, z_h, n_h = side(h, state, params.recurrent, params.norm.recurrent, params.recurrent_bias)
@@ -69,8 +69,8 @@ def test_untied_norm_of_the_sum(x64, key, rng):
     def step(t, params, carry, x):
         c, h = carry
         products = [(h * state[k]) @ params.recurrent[:, k] + (x * inputs[k]) @ params.kernel[:, k] for k in range(4)]
-        gates = oracles.layer_norm(np.concatenate(products, axis=-1), *map(oracles.flat, params.norm.summed))
-        i, f, g, o = np.split(gates + oracles.flat(params.bias), 4, axis=-1)
+        gates = oracles.layer_norm(np.concatenate(products, axis=-1), *params.norm.summed)
+        i, f, g, o = np.split(gates + params.bias, 4, axis=-1)
         c = oracles.sigmoid(f) * c + oracles.sigmoid(i) * np.tanh(g)
         h = oracles.sigmoid(o) * np.tanh(c)
         return (c, h), h
@@ -87,8 +87,8 @@ def test_mean_of_the_products_over_masks_is_that_of_the_test(tied, rng):
     params, xs, carry = mask_tools.example(cell, rng, jnp.float32)
 
     def products(cell, key):
-        ready = cell.sample(cell.prepare(params), (BATCH,), key)
-        return cell.project(ready, xs, None, None)[0], cell.recur(ready, carry)
+        weights = cell.prepare(params, batch_shape=(BATCH,), key=key)
+        return cell.project_inputs(weights, xs), cell.project_state(weights, carry)
 
     many = jax.jit(jax.vmap(lambda key: products(cell, key)))(jax.random.split(jax.random.key(0), 3000))
     jax.tree.map(mask_tools.check_mean, many, products(jn.deterministic(cell), None))
@@ -106,13 +106,24 @@ def test_bfloat16_keeps_the_mean(key, rng):
     """Masks are multiplied in float32: 1 / 0.7 is not a number of bfloat16."""
     cell = jn.VariationalDropout(jn.lstm(HIDDEN, dtype=jnp.bfloat16), rate=RATE)
     params = cases.random_cell_params(cell, rng)
-    ready = cell.sample(cell.prepare(params, jnp.bfloat16), (BATCH,), key)
+    weights = cell.prepare(params, dtype=jnp.bfloat16, batch_shape=(BATCH,), key=key)
     h = jnp.asarray(rng.standard_normal((BATCH, HIDDEN)), jnp.bfloat16)
-    masked = jnp.asarray(h.astype(jnp.float32) * ready.masks.recurrent, jnp.bfloat16)
-    plain = cell.cell.prepare(params, jnp.bfloat16)
+    masked = jnp.asarray(h.astype(jnp.float32) * weights.masks.state, jnp.bfloat16)
+    plain = cell.cell.prepare(params, dtype=jnp.bfloat16)
     carry = jn.LSTMCarry(jnp.zeros((BATCH, HIDDEN)), h)
-    expected = cell.cell.recur(plain, carry._replace(h=masked))
-    np.testing.assert_array_equal(cell.recur(ready, carry), expected)
+    expected = cell.cell.project_state(plain, carry._replace(h=masked))
+    np.testing.assert_array_equal(cell.project_state(weights, carry), expected)
+
+
+def test_untied_twice_multiplies_the_masks(x64, key, rng):
+    """Through a wrapper in between; the outer one masks the state only."""
+    outer, inner = masks_of(key, (3,))[1], masks_of(key, (3,), depth=2)
+
+    def step(t, params, carry, x):
+        return gru_step(params, carry, x, inner[0], outer * inner[1])
+
+    twice = jn.VariationalDropout(jn.ln_gru(HIDDEN), rate=RATE, input_rate=INPUT_RATE, tied=False)
+    mask_tools.check(jn.VariationalDropout(jn.Zoneout(twice), rate=RATE, tied=False), key, rng, step)
 
 
 def test_what_is_left_cannot_be_nothing():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
+from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers import base
 from tests import cases
 from tests.cell_checks import assert_close
@@ -68,13 +69,13 @@ def test_methods_and_chunks_draw_the_same_masks(name, x64, rng):
 @every
 def test_weights_are_those_of_the_cell_inside(name, rng, key):
     cell = WRAPPED[name]
-    inner = base.innermost(cell)
+    inner = base.unwrap(cell)
     shapes = jax.eval_shape(lambda key: (cell.init(key, 3), inner.init(key, 3)), key)
     assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
     assert (cell.hidden_features, cell.out_features, cell.max_steps) == (HIDDEN, HIDDEN, inner.max_steps)
     assert_close(cell.initial_stats(), inner.initial_stats())
-    assert cell.draws
-    assert not jn.deterministic(cell).draws
+    assert cell.needs_key
+    assert not jn.deterministic(cell).needs_key
     assert jn.deterministic(jn.deterministic(cell), value=False) == cell
     assert isinstance(cell, jn.Cell)
     assert hash(cell) == hash(jn.deterministic(jn.deterministic(cell), value=False))
@@ -137,7 +138,7 @@ def test_padding_and_resets_with_masks(rng, key):
     assert_close(values_and_gradients(cell, params, xs, key, lengths=lengths)[1], gradients, 1e-6)
 
 
-PLAIN = [case for case in cases.CELLS if not isinstance(case.cell, base.Wrapper)]
+PLAIN = [case for case in cases.CELLS if not isinstance(case.cell, base.StochasticWrapper)]
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)
@@ -162,7 +163,7 @@ def test_every_cell_can_be_wrapped(case, key):
                 jax.eval_shape(lambda params, xs, one=one: slope(one, params, xs), params, xs)
 
 
-@pytest.mark.parametrize("case", [c for c in PLAIN if getattr(c.cell, "scales_candidate", False)], ids=str)
+@pytest.mark.parametrize("case", [c for c in PLAIN if hooks(c.cell).supports_candidate_scale], ids=str)
 def test_the_new_state_is_affine_in_what_scales_the_candidate(case, x64, rng):
     """All candidates dropped, half of each and none: the state in the middle is the middle of the others."""
     params, xs, carry = mask_tools.example(case.cell, rng)
@@ -186,10 +187,10 @@ def test_around_and_inside_of_reparametrized_cells(rng, key):
     weight_norm = {"recurrent": jn.WeightNorm()}
     cell = jn.Zoneout(jn.Reparametrized(jn.DropConnect(jn.lstm(HIDDEN), rate=0.4), weight_norm), rate=0.3)
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 3, (BATCH,))
-    kernel = jn.weight_norm(params.cell.recurrent, params.scale["recurrent"], axis=0)
+    kernel = jn.weight_norm(params.cell.recurrent, params.scale["recurrent"].reshape(4, HIDDEN), axis=0)
     plain = jn.Zoneout(jn.Zoneout(jn.DropConnect(jn.lstm(HIDDEN), rate=0.4)), rate=0.3)
-    assert cell.draws
-    assert not base.draws(jn.deterministic(cell))
+    assert cell.needs_key
+    assert not jn.deterministic(cell).needs_key
     test = jn.unroll(jn.deterministic(cell), params, xs).outputs
     expected = jn.unroll(jn.deterministic(plain), params.cell._replace(recurrent=kernel), xs).outputs
     np.testing.assert_allclose(test, expected, atol=1e-6)
@@ -220,18 +221,65 @@ def test_without_a_key(cell, rng):
 
 
 @dataclasses.dataclass(frozen=True)
-class Odd(base.Wrapper):
-    """A cell with a recurrent kernel of another form."""
+class Joint(base.CellWrapper):
+    """A cell whose gates share one kernel."""
 
-    rates = ()
-
-    def prepare(self, params, dtype=None):
-        ready = self.cell.prepare(params, dtype)
-        return ready._replace(recurrent=ready.recurrent.matrix)
+    supports_gate_masks = False
 
 
-def test_kernels_that_cannot_be_cut_into_gates_are_refused(key, rng):
-    cell = jn.VariationalDropout(Odd(jn.gru(HIDDEN)), rate=0.5, tied=False)
-    ready = cell.prepare(cases.random_cell_params(cell, rng))
+def test_cells_without_a_kernel_for_each_gate_refuse_untied_masks(key, rng):
+    cell = jn.VariationalDropout(Joint(jn.gru(HIDDEN)), rate=0.5, tied=False)
+    params = cases.random_cell_params(cell, rng)
     with pytest.raises(ValueError, match=r"tied=False needs the kernels of all gates side by side.* GRU does not"):
-        cell.sample(ready, (BATCH,), key)
+        cell.prepare(params, batch_shape=(BATCH,), key=key)
+
+
+@every
+def test_hooks_are_those_of_the_cell_inside(name):
+    """Each wrapper hands each hook on, whatever it says."""
+    cell = WRAPPED[name]
+
+    @dataclasses.dataclass(frozen=True)
+    class Other(base.CellWrapper):
+        feature_axes = 3
+        kernel_axes = {"kernel": 7}  # noqa: RUF012
+        gate_count = 5
+        supports_candidate_scale = True
+        supports_gate_masks = False
+        multiplies_state = False
+        needs_key = True
+
+        def in_features(self, params):
+            return 11
+
+    hook_names = [hook for hook in vars(Other) if hook in dir(base.CellHooks) and not hook.startswith("_")]
+    assert len(hook_names) == 8, "a hook is missing here"
+    changed = base.map_inner(cell, Other)
+    for hook in hook_names:
+        inner, outer = (getattr(spec, hook) for spec in (Other(base.unwrap(cell)), changed))
+        assert outer(None) == inner(None) if callable(inner) else outer == inner, hook
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """A user's wrapper that derives from nothing here."""
+
+    cell: jn.Cell
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name == "cell":
+            raise AttributeError(name)
+        return getattr(self.cell, name)
+
+
+def test_wrappers_that_only_follow_the_protocol(key, rng):
+    """They are unwrapped and switched like the others, and wrappers around them work."""
+    inner = jn.Zoneout(jn.ln_gru(HIDDEN), rate=0.3)
+    cell = jn.VariationalDropout(Own(inner), rate=0.5, input_rate=0.5)
+    assert base.unwrap(cell) == jn.ln_gru(HIDDEN)
+    assert jn.deterministic(cell).cell == Own(jn.deterministic(inner))
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 3, (BATCH,))
+    expected = jn.unroll(jn.VariationalDropout(inner, rate=0.5, input_rate=0.5), params, xs, key=key)
+    np.testing.assert_array_equal(jn.unroll(cell, params, xs, key=key).outputs, expected.outputs)
+    with pytest.raises(ValueError, match=r"GRU does not have them so"):
+        jn.unroll(jn.VariationalDropout(Own(jn.gru(HIDDEN)), rate=0.5, tied=False), params, xs, key=key)
