@@ -1,8 +1,10 @@
 """A leaky Elman cell, with a normalizer at its site.
 
-A skeleton to copy to ``jaxnorm/cells/<name>.py``: the carry, the weights, and a spec with the verbs. A cell holds no
-loop and no mask; the engine has both. Fields, statistics and carries come from :class:`Frame`. What differs from cell
-to cell is marked with ``# 1`` to ``# 6``. For gates side by side look at ``lstm.py`` and ``gates.py`` too.
+A skeleton to copy to ``jaxnorm/zoo/cells/<family>/<name>.py``: the carry, the weights, and a spec with its verbs. A
+cell holds no loop and no mask; the engine has both. Fields, statistics and carries come from :class:`CellBase`, the
+verbs from ``prepare`` to ``project_state`` from :class:`UngatedCellBase`: they make both products and normalize them.
+What differs from cell to cell is marked with ``# 1`` to ``# 6``. For several gates look at ``lstm.py``, for products of
+another form at ``zoo/cells/indrnn.py``.
 """
 
 import dataclasses
@@ -13,11 +15,12 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import CellNorms, Key
-from jaxnorm.cells.cell_base import Frame
-from jaxnorm.cells.preactivation import products
+from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms
 
 
 class LeakyCarry(NamedTuple):  # 1: what the next step needs
@@ -38,7 +41,7 @@ class LeakyParams(NamedTuple):  # 2: the weights; kernel, recurrent and norm go 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Leaky(Frame):
+class Leaky(UngatedCellBase):
     r"""Leaky-integrator network with a normalizer.
 
     .. math:: h_t = (1 - \lambda) h_{t-1} + \lambda \tanh\bigl(N_c(x_t W + h_{t-1} U) + b\bigr)
@@ -52,7 +55,7 @@ class Leaky(Frame):
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
 
-    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, the leak is not in [0, 1], or a normalizer does not fit the site.
@@ -73,15 +76,15 @@ class Leaky(Frame):
     leak: float = 0.5
     recurrent_init: Initializer = initializers.orthogonal
 
-    has_sites: ClassVar[tuple[str, ...]] = ("cell",)  # 3: where normalizers stand
+    default_sites: ClassVar[tuple[str, ...]] = ("cell",)  # 3: where normalizers stand
     carry_type: ClassVar[type[LeakyCarry]] = LeakyCarry
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _validate.in_range("Leaky", "leak", self.leak, 0.0, 1.0)
 
-    def draw(self, key: Key, in_features: int) -> LeakyParams:
-        """The weights; ``init`` compiles this."""
+    def init_params(self, key: Key, in_features: int) -> LeakyParams:
+        """Draws the weights; ``init`` compiles this."""  # 4: an initial value for each of them
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
         return LeakyParams(
@@ -92,37 +95,15 @@ class Leaky(Frame):
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: LeakyParams, dtype: DTypeLike | None = None) -> LeakyParams:
-        """Centers the kernels where that saves a mean, and casts them."""
-        return products.ready_kernels(params, self.sites.input, self.sites.recurrent, (1,), dtype or self.dtype)
-
-    def project(
-        self, ready: LeakyParams, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B H"], CellNorms]:
-        """The input products of all steps, in the compute dtype."""  # 4: all that does not depend on the carry
-        products.check_features("Leaky.project", xs, ready.kernel)
-        return products.matmul(xs, ready.kernel).astype(ready.kernel.dtype), CellNorms()
-
-    def recur(self, ready: LeakyParams, carry: LeakyCarry) -> Float[Array, "*B H"]:
-        """The recurrent product a_t, in at least float32."""  # 5: linear in the weights and in the carry
-        return products.matmul(carry.h, ready.recurrent)
+    def biases(self, params: LeakyParams) -> Biases:
+        """The bias b enters after the norm."""  # 5: where each bias stands in the equation
+        return Biases(end=params.bias)
 
     def step(
-        self,
-        ready: LeakyParams,
-        carry: LeakyCarry,
-        z_t: Float[Array, "*B H"],
-        a_t: Float[Array, "*B H"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: LeakyCarry, t: StepInput
     ) -> tuple[LeakyCarry, Float[Array, "*B H"], CellNorms]:
-        """Sum, nonlinearity and output of one step."""  # 6: the rest, in the order and letters of the equation
-        s = base.UNKNOWN if stats_t is None else stats_t
-        a_hat, m_cell = base.normalize_features(
-            self.sites.cell, ready.norm.cell, z_t.astype(a_t.dtype) + a_t, s.cell, where_t
-        )
-        new = jnp.tanh(base.add_bias(a_hat, ready.bias))
-        h = carry.h.astype(new.dtype)
-        h = h + self.leak * (new - h)
-        return LeakyCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms(cell=m_cell)
+        """Computes the sum, the nonlinearity and the output of one step."""  # 6: in the letters of the equation
+        (a,), moments = self.gates(weights, t)
+        h = carry.h.astype(a.dtype)
+        h = (1 - self.leak) * h + self.leak * jnp.tanh(a)
+        return LeakyCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), moments
