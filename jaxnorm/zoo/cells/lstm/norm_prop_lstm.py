@@ -1,16 +1,15 @@
 """The LSTM of normalization propagation: no statistics, but kernels with unit rows and two constants."""
 
 import dataclasses
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import jax.numpy as jnp
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm._typing import Array, Float
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase
-from jaxnorm.cells.hooks import GateMasks
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm import GATES, LSTMCarry, LSTMParams
 from jaxnorm.cells.lstm_derivative import cell_state, output
@@ -140,21 +139,13 @@ class NormPropLSTM(PreActivationVerbs, CellBase):
             carry=self.fresh_carry(),
         )
 
-    def prepare(
-        self,
-        params: NormPropLSTMParams,
-        *,
-        dtype: DTypeLike | None = None,
-        batch_shape: tuple[int, ...] = (),
-        key: Key | None = None,
-        gate_masks: GateMasks | None = None,
-    ) -> GateWeights:
-        """Normalizes the kernels, multiplies by the gains, flattens and casts."""
+    def prepare(self, params: NormPropLSTMParams, **options: Any) -> GateWeights:
+        """Normalizes the kernels, multiplies by the gains, flattens and casts; ``extra`` scales c."""
         scale = params.scale
         kernel = weight_norm(params.kernel, by_gate(scale.input, GATES), axis=0)
         recurrent = weight_norm(params.recurrent, by_gate(scale.recurrent, GATES), axis=0)
         plain = LSTMParams(kernel, recurrent, params.bias, CellNorms())
-        weights = super().prepare(plain, dtype=dtype, gate_masks=gate_masks)
+        weights = super().prepare(plain, **options)
         cell_scale = scale.cell.astype(statistics_dtype(scale.cell.dtype)) / self.variances.cell**0.5
         return weights._replace(extra=cell_scale)
 

@@ -1,54 +1,55 @@
 """Gated recurrent unit with multiplicative integration and a normalizer at each site."""
 
 import dataclasses
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
-import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.gru import GRUCarry
+from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gru import GATES, GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
-from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.gated_base import Gated
-from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase
+from jaxnorm.cells.preactivation.groups import cut, join_moments
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.weights import Biases, GateWeights
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.gru import two_stages
-from jaxnorm.zoo.cells.gru.two_stages import Stage
-from jaxnorm.zoo.cells.multiplicative import integration
-from jaxnorm.zoo.cells.multiplicative.integration import IntegrationParams, ReadyIntegration
-
-GATES = 3
-FIRST = slice(0, 2)
-SECOND = slice(2, 3)
+from jaxnorm.zoo.cells.multiplicative.integration import (
+    IntegrationParams,
+    IntegrationWeights,
+    init_integration,
+    integrate,
+    prepare_integration,
+)
 
 
 class MIGRUParams(NamedTuple):
-    """The weights of a :class:`MIGRU`; gates in the order r z n."""
+    """The weights of a :class:`MIGRU`, with gates in the order r z n; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
     integration: IntegrationParams
-    bias: Float[Array, "3 H"] | None
+    bias: Float[Array, " 3H"] | None
     norm: CellNorms
     carry: GRUCarry | None = None
 
 
 class Parts(NamedTuple):
-    """The weights of a MIGRU besides those of the gates r and z."""
+    """The weights of a MIGRU besides those of the gates r and z before their integration."""
 
-    candidate: Stage
-    by_gates: ReadyIntegration
-    by_candidate: ReadyIntegration
+    candidate: GateWeights
+    """Those of the gate n; ``extra`` holds the vectors of its integration."""
+    integration: IntegrationWeights
+    """The vectors of the gates r and z."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MIGRU(Gated):
+class MIGRU(GatedCellBase):
     r"""Gated recurrent unit with multiplicative integration, and normalizers; the reset gate acts before the product.
 
     With :math:`M(w, u) = \alpha \odot w \odot u + \beta_1 \odot u + \beta_2 \odot w + b`, where each gate has its
@@ -80,7 +81,7 @@ class MIGRU(Gated):
         MI-simple.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, n shares statistics, or a normalizer does not fit a site.
@@ -109,53 +110,62 @@ class MIGRU(Gated):
     beta2_init: float | None = 0.5
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
-    scales_candidate: ClassVar[bool] = True
+    supports_candidate_scale: ClassVar[bool] = True
+    supports_gate_masks: ClassVar[bool] = False  # the product of n is made in the step
 
     def __post_init__(self) -> None:
         super().__post_init__()
         two_stages.check_last_alone("MIGRU", self.gate_groups)
         _validate.choice("MIGRU", "update_gate", self.update_gate, ("renew", "keep"))
 
-    def draw(self, key: Key, in_features: int) -> MIGRUParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object of all gates; both sides stay apart."""
+        return PreActivation(self.sites, self.gate_groups, separate=True, caller="MIGRU")
+
+    @property
+    def stages(self) -> tuple[PreActivation, PreActivation]:
+        """The pre-activation objects of r and z, and of n."""
+        *first, last = self.gate_groups
+        return dataclasses.replace(self.gates, groups=tuple(first)), dataclasses.replace(self.gates, groups=(last,))
+
+    def init_params(self, key: Key, in_features: int) -> MIGRUParams:
         """Draws the weights; ``init`` compiles this."""
-        shape = (GATES, self.hidden_features)
+        features, dtype = GATES * self.hidden_features, self.param_dtype
         return MIGRUParams(
-            **self.draw_gated(key, in_features),
-            integration=integration.fresh(shape, self.alpha_init, self.beta1_init, self.beta2_init, self.param_dtype),
+            **self.init_gated(key, in_features),
+            integration=init_integration(features, self.alpha_init, self.beta1_init, self.beta2_init, dtype),
         )
 
-    def prepare(self, params: MIGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Prepares all gates, with both sides kept separate; ``more`` holds the rest, as Parts."""
+    def biases(self, params: MIGRUParams) -> Biases:
+        """The bias b enters with the integration."""
+        return Biases()
+
+    def extra(self, params: MIGRUParams, dtype: DTypeLike) -> IntegrationWeights:
+        """The vectors of the integration."""
+        return prepare_integration(params.integration, params.bias)
+
+    def prepare(self, params: MIGRUParams, **options: Any) -> GateWeights:
+        """Prepares all gates in two stages; ``extra`` holds the rest, as Parts."""
         first = 2 * self.hidden_features
-        ready = integration.prepare_gates(params, self.sites, self.gate_groups, dtype or self.dtype)
-        ready = two_stages.two_stages(ready, first)
-        by = integration.prepare(params.integration, params.bias)
-        by_gates, by_candidate = (
-            jax.tree.map(lambda leaf, part=part: leaf[part], by) for part in (slice(0, first), slice(first, None))
-        )
-        return ready._replace(more=Parts(ready.more, by_gates, by_candidate))
+        weights = super().prepare(params, **options)
+        stages = two_stages.split_weights(weights, first)
+        return stages._replace(extra=Parts(stages.extra, cut(weights.extra, slice(0, first))))
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B RH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the candidate's product and the output of one step."""
-        norm, (*groups, last), parts = self.sites, self.gate_groups, ready.more
-        w_rz, w_n = jnp.split(z_t, [2 * self.hidden_features], axis=-1)
-        stats = two_stages.stage_stats(stats_t, FIRST)
-        total, m_rz = integration.total(ready, parts.by_gates, norm, tuple(groups), w_rz, a_t, stats, where_t)
-        r, z = jnp.split(total, 2, axis=-1)
-        h = carry.h.astype(total.dtype)
-        ready_n, stats = two_stages.second_stage(ready, parts.candidate), two_stages.stage_stats(stats_t, SECOND)
-        a_n = products.matmul(sigmoid(r) * h, ready_n.recurrent)
-        n, m_n = integration.total(ready_n, parts.by_candidate, norm, (last,), w_n, a_n, stats, where_t)
-        h = mixed_state(-z if self.update_gate == "renew" else z, n, h, ready.scale_of_candidate(h))
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), two_stages.join_stages(m_rz, m_n)
+        gates, candidate = self.stages
+        weights_n, vectors = weights.extra
+        t_rz, t_n = two_stages.split_input(t, 2 * self.hidden_features)
+        x, u, m_rz = gates.sides(weights, t_rz)
+        r, z = jnp.split(integrate(x, u, vectors), 2, axis=-1)
+        h_proj = candidate.project_state(weights_n, sigmoid(r) * carry.h.astype(r.dtype))
+        x, u, m_n = candidate.sides(weights_n, t_n._replace(h_proj=h_proj))
+        n = integrate(x, u, weights_n.extra)
+        z = z if self.update_gate == "keep" else -z
+        h = mixed_state(z, n, carry.h, t.candidate_scale)
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(m_rz, m_n)
