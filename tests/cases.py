@@ -1,4 +1,4 @@
-"""THE table: a row for every normalizer, weight normalizer and cell. The contract tests loop over it.
+"""The tables of normalizers and weight normalizers; cells are in ``cell_cases.py``. The contract tests loop over them.
 
 ``randomize`` fills every slot of a tree of weights with random numbers: zero biases and unit scales hide missing terms.
 """
