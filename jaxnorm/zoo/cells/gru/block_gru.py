@@ -10,17 +10,17 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
+from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Initializer
+from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.cell_base import Frame
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import new_state
-from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.products import Kernel
-from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.cells.preactivation.layout import filled_gate
+from jaxnorm.cells.preactivation.matmul import RecurrentKernel, block_matmul, check_features, matmul
+from jaxnorm.cells.preactivation.vectors import add_bias
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.rms_norm import RMSNorm
 
 GATES = 3
@@ -28,7 +28,10 @@ UPDATE = 1
 
 
 class BlockGRUParams(NamedTuple):
-    """The weights of a :class:`BlockGRU` with K blocks of S = H / K units; gates in the order r z n."""
+    """The weights of a :class:`BlockGRU` with K blocks of S = H / K units, and gates in the order r z n.
+
+    Vectors hold gate after gate.
+    """
 
     kernel: Float[Array, "I H"]
     recurrent: Float[Array, "H E"]
@@ -40,28 +43,42 @@ class BlockGRUParams(NamedTuple):
     gates: Float[Array, "K S 3 S"]
     recurrent_bias: Float[Array, " E"] | None
     bias: Float[Array, " H"] | None
-    gates_bias: Float[Array, "3 H"] | None
+    gates_bias: Float[Array, " 3H"] | None
     norm: CellNorms
     carry: GRUCarry | None = None
 
 
-class ReadyBlockGRU(NamedTuple):
-    """The weights prepared for a sequence: kernels cast, the gates of each block concatenated."""
+class BlockGRUWeights(NamedTuple):
+    """The weights prepared for a sequence: kernels cast, the gates of each block side by side."""
 
     kernel: Float[Array, "I H"]
-    recurrent: Kernel
-    block: Float[Array, "K S S"]
-    mix: Kernel
-    gates: Float[Array, "K S 3S"]
+    recurrent: RecurrentKernel
+    block: RecurrentKernel
+    mix: RecurrentKernel
+    gates: RecurrentKernel
     recurrent_bias: Float[Array, " E"] | None
     bias: Float[Array, " H"] | None
-    gates_bias: Float[Array, "3 H"] | None
+    gates_bias: Float[Array, " 3H"] | None
     norm: CellNorms
+
+    @property
+    def dtype(self) -> DType:
+        """The compute dtype."""
+        dtype: DType = self.kernel.dtype
+        return dtype
+
+
+class BlockProducts(NamedTuple):
+    """The recurrent products of a step."""
+
+    dense: Float[Array, "*B E"]
+    own: Float[Array, "*B H"]
+    """The product of each block with its own kernel."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class BlockGRU(NamedActivation, Frame):
+class BlockGRU(NamedActivation, CellBase):
     r"""Gated recurrent unit with a state in blocks.
 
     .. math::
@@ -87,7 +104,7 @@ class BlockGRU(NamedActivation, Frame):
         the published code does: an initializer that scales by the number of inputs makes each block :math:`\sqrt K`
         times smaller than it would alone.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, K does not divide H, a normalizer does not fit a site, or ``update_bias``
@@ -116,7 +133,7 @@ class BlockGRU(NamedActivation, Frame):
         {"kernel": 0, "recurrent": 0, "block": 1, "mix": 0, "gates": 1}
     )
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
+    default_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
 
     def __post_init__(self) -> None:
@@ -139,7 +156,7 @@ class BlockGRU(NamedActivation, Frame):
         hidden = (self.hidden_features,)
         return CellNorms(input=hidden, recurrent=(self.embedding,), summed=hidden, cell=hidden)
 
-    def draw(self, key: Key, in_features: int) -> BlockGRUParams:
+    def init_params(self, key: Key, in_features: int) -> BlockGRUParams:
         """Draws the weights; ``init`` compiles this. A block has one kernel of [its h, e, x]."""
         hidden, embedding, blocks, dtype = self.hidden_features, self.embedding, self.blocks, self.param_dtype
         size = hidden // blocks
@@ -153,7 +170,7 @@ class BlockGRU(NamedActivation, Frame):
         layer = all_blocks(hidden_key, size + embedding + in_features, size)
         block, mix, kernel = jnp.split(layer, [size, size + embedding], axis=1)
         update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
-        gates_bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(update)
+        gates_bias = filled_gate(GATES, hidden, UPDATE, update, dtype)
         return BlockGRUParams(
             kernel=jnp.moveaxis(kernel, 0, 1).reshape(in_features, hidden),
             recurrent=self.kernel_init(dense_key, (hidden, embedding), dtype),
@@ -167,78 +184,74 @@ class BlockGRU(NamedActivation, Frame):
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: BlockGRUParams, dtype: DTypeLike | None = None) -> ReadyBlockGRU:
-        """Casts the kernels, and merges the gates of each block with its features."""
+    def prepare(
+        self,
+        params: BlockGRUParams,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+    ) -> BlockGRUWeights:
+        """Casts the kernels, and puts the gates of each block side by side."""
         target = dtype or self.dtype
 
         def cast(leaf: Array) -> Array:
             return leaf if target is None else leaf.astype(target)
 
-        return ReadyBlockGRU(
+        return BlockGRUWeights(
             kernel=cast(params.kernel),
-            recurrent=Kernel(cast(params.recurrent)),
-            block=cast(params.block),
-            mix=Kernel(cast(params.mix)),
-            gates=products.merge_gates(cast(params.gates)),
+            recurrent=RecurrentKernel(cast(params.recurrent)),
+            block=RecurrentKernel(cast(params.block)),
+            mix=RecurrentKernel(cast(params.mix)),
+            gates=RecurrentKernel(cast(params.gates).reshape(*params.gates.shape[:2], -1)),
             recurrent_bias=params.recurrent_bias,
             bias=params.bias,
             gates_bias=params.gates_bias,
             norm=params.norm,
         )
 
-    def project(
+    def project_inputs(self, weights: BlockGRUWeights, xs: Float[Array, "T *B I"]) -> Float[Array, "T *B H"]:
+        """Computes the input products of all steps, in at least float32."""
+        check_features("BlockGRU.project_inputs", xs, weights.kernel.shape[0])
+        return matmul(xs, weights.kernel)
+
+    def normalize_inputs(
         self,
-        ready: ReadyBlockGRU,
+        weights: BlockGRUWeights,
         xs: Float[Array, "T *B I"],
+        products: Float[Array, "T *B H"],
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
+        measured: CellNorms | None = None,
     ) -> tuple[Float[Array, "T *B H"], CellNorms]:
-        """Computes the input products of all steps plus b, in the compute dtype."""
-        products.check_features("BlockGRU.project", xs, ready.kernel)
-        zs = base.add_bias(products.matmul(xs, ready.kernel), ready.bias)
-        return zs.astype(ready.kernel.dtype), CellNorms()
+        """Adds b, in the compute dtype; there is no norm of the input product alone."""
+        return add_bias(products, weights.bias).astype(weights.dtype), CellNorms()
 
-    def recur(self, ready: ReadyBlockGRU, carry: GRUCarry) -> Float[Array, "*B EH"]:
-        """Computes the products of h with the dense layer and with each block, concatenated, in at least float32."""
-        dense = products.matmul(carry.h, ready.recurrent)
-        own = _by_blocks(carry.h, ready.block)
-        return jnp.concatenate([dense, own], axis=-1)
+    def project_state(self, weights: BlockGRUWeights, carry: GRUCarry) -> BlockProducts:
+        """Computes the products of h with the dense layer and with each block's kernel, in at least float32."""
+        own = block_matmul(carry.h, weights.block)
+        return BlockProducts(matmul(carry.h, weights.recurrent), own.reshape(carry.h.shape))
 
     def step(
-        self,
-        ready: ReadyBlockGRU,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B H"],
-        a_t: Float[Array, "*B EH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: BlockGRUWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the dense layer, the hidden layer, the gates and the output of one step."""
-        s = base.UNKNOWN if stats_t is None else stats_t
-        norm, p = self.sites, ready.norm
-        e, own = jnp.split(a_t, [self.embedding], axis=-1)
-        e = base.add_bias(e, ready.recurrent_bias)
-        e, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, e, s.recurrent, where_t)
-        u = z_t.astype(own.dtype) + products.matmul(self.activation(e), ready.mix) + own
-        u, m_summed = base.normalize_features(norm.summed, p.summed, u, s.summed, where_t)
-        v = _by_blocks(self.activation(u), ready.gates)
-        # (K, 3 S) to three times (K S): concatenate each gate over all blocks.
-        v = v.reshape(*v.shape[:-1], self.blocks, GATES, -1)
-        r, z, n = (v[..., gate, :].reshape(*v.shape[:-3], self.hidden_features) for gate in range(GATES))
-        if ready.gates_bias is not None:
-            r, z, n = (base.add_bias(v, ready.gates_bias[gate]) for gate, v in enumerate((r, z, n)))
-        h = new_state(r, -z, jnp.zeros_like(n), n, carry.h.astype(r.dtype))
+        dense, own = t.h_proj
+        e = add_bias(dense, weights.recurrent_bias)
+        e, m_recurrent = self.normalize_site("recurrent", weights, e, t)
+        u = t.x_proj.astype(own.dtype) + matmul(self.activation(e), weights.mix) + own
+        u, m_summed = self.normalize_site("summed", weights, u, t)
+        v = _gate_after_gate(block_matmul(self.activation(u), weights.gates))
+        r, z, n = jnp.split(add_bias(v, weights.gates_bias), GATES, axis=-1)
+        h = new_state(r, -z, jnp.zeros_like(n), n, carry.h)
         measured = CellNorms(recurrent=m_recurrent, summed=m_summed)
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured
 
 
-def _by_blocks(x: Float[Array, "*B KS"], kernels: Float[Array, "K S O"]) -> Float[Array, "*B KO"]:
-    """Multiplies each block by its own kernel, in at least float32."""
-    parts = x.astype(kernels.dtype).reshape(*x.shape[:-1], *kernels.shape[:2])
-    wide = statistics_dtype(kernels.dtype)
-    out = jnp.einsum("...ks,kso->...ko", parts, kernels, preferred_element_type=wide)
-    return out.reshape(*x.shape[:-1], -1)
+def _gate_after_gate(v: Float[Array, "*B K GS"]) -> Float[Array, "*B GKS"]:
+    """Gathers each gate over all blocks."""
+    by_gate = jnp.moveaxis(v.reshape(*v.shape[:-1], GATES, -1), -2, -3)
+    return by_gate.reshape(*v.shape[:-2], -1)
 
 
 def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: float = 1e-4, **options: Any) -> BlockGRU:

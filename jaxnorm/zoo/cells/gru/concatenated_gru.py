@@ -9,16 +9,19 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.cell_base import Frame
+from jaxnorm._typing import Array, Bool, Float, Initializer
+from jaxnorm.cells import initializers
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import new_state
 from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.preactivation import products
-from jaxnorm.cells.preactivation.products import Kernel
+from jaxnorm.cells.preactivation.layout import filled_gate, flat_kernel
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.vectors import add_bias, sum_biases
+from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.base import affine_of
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.identity import Identity
@@ -29,27 +32,30 @@ UPDATE = 1
 
 
 class ConcatenatedGRUParams(NamedTuple):
-    """The weights of a :class:`ConcatenatedGRU`, with gates in the order r z n and features in the order [x, h]."""
+    """The weights of a :class:`ConcatenatedGRU`, with gates in the order r z n and features in the order [x, h].
+
+    Vectors over gates hold gate after gate.
+    """
 
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
-    bias: Float[Array, "3 H"] | None
+    bias: Float[Array, " 3H"] | None
     norm: CellNorms
     """The scale at the site ``input`` has the features of x and of h, (I + H)."""
     carry: GRUCarry | None = None
 
 
-class ReadyConcatenated(NamedTuple):
-    """The weights prepared for a sequence: the kernels contain the scale, and b contains a bias of the norm."""
+class ConcatenatedInput(NamedTuple):
+    """The contribution of the input to a step, in at least float32."""
 
-    kernel: Float[Array, "I GH"]
-    recurrent: Kernel
-    bias: Float[Array, " GH"] | None
+    products: Float[Array, "*B GH"]
+    squares: Float[Array, "*B 1"]
+    """The sum of squares."""
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ConcatenatedGRU(Frame):
+class ConcatenatedGRU(PreActivationVerbs, CellBase):
     r"""Gated recurrent unit of the normalized concatenation of input and state.
 
     .. math::
@@ -75,7 +81,7 @@ class ConcatenatedGRU(Frame):
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
         kernel of [x, h] (I + H, H).
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, the normalizer is another one, or ``update_bias`` needs a bias and there is
@@ -102,7 +108,7 @@ class ConcatenatedGRU(Frame):
     recurrent_init: GatesInitializer | None = None
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input",)
+    default_sites: ClassVar[tuple[str, ...]] = ("input",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
 
     def __post_init__(self) -> None:
@@ -119,73 +125,67 @@ class ConcatenatedGRU(Frame):
                 f"ConcatenatedGRU: update_bias={self.update_bias} is where a bias starts, but use_bias is False."
             )
 
-    def draw(self, key: Key, in_features: int) -> ConcatenatedGRUParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object of all gates; the norm acts before the products."""
+        return PreActivation(self.sites._replace(input=Identity()), (GATES,), caller="ConcatenatedGRU")
+
+    def init_params(self, key: Key, in_features: int) -> ConcatenatedGRUParams:
         """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
-        kernel, recurrent = self.draw_kernels(self.recurrent_init, key, in_features)
+        kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
         update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
-        bias = jnp.zeros((GATES, hidden), dtype).at[UPDATE].set(update)
         return ConcatenatedGRUParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=bias if self.use_bias else None,
+            bias=filled_gate(GATES, hidden, UPDATE, update, dtype) if self.use_bias else None,
             norm=CellNorms(input=self.sites.input.init((in_features + hidden,), dtype)),
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: ConcatenatedGRUParams, dtype: DTypeLike | None = None) -> ReadyConcatenated:
-        """Multiplies the scale into the kernels, and the norm's bias by them; merges gates with features; casts."""
-        kernel, recurrent = products.merge_gates(params.kernel), products.merge_gates(params.recurrent)
-        bias = None if params.bias is None else products.merge_gates(params.bias)
-        if self.sites.input != Identity():
-            scale, shift = affine_of(params.norm.input, "ConcatenatedGRU")
-            both = jnp.concatenate([kernel, recurrent]).astype(statistics_dtype(kernel.dtype))
-            if shift is not None:
-                bias = products.add_biases(bias, shift.astype(both.dtype) @ both)
-            if scale is not None:
-                both = both * scale.astype(both.dtype)[:, None]
-            inputs = kernel.shape[0]
-            kernel, recurrent = both[:inputs].astype(kernel.dtype), both[inputs:].astype(recurrent.dtype)
-        if dtype or self.dtype:
-            kernel, recurrent = kernel.astype(dtype or self.dtype), recurrent.astype(dtype or self.dtype)
-        return ReadyConcatenated(kernel, Kernel(recurrent), bias)
+    def prepare(self, params: ConcatenatedGRUParams, **options: Any) -> GateWeights:
+        """Multiplies the scale of the norm into the kernels, and its bias by them; flattens and casts."""
+        if self.sites.input == Identity():
+            return super().prepare(params, **options)
+        inputs = params.kernel.shape[0]
+        scale, shift = affine_of(params.norm.input, "ConcatenatedGRU")
+        both = flat_kernel(jnp.concatenate([params.kernel, params.recurrent]))
+        both = both.astype(statistics_dtype(both.dtype))
+        bias = params.bias if shift is None else sum_biases(params.bias, shift.astype(both.dtype) @ both)
+        if scale is not None:
+            both = both * scale.astype(both.dtype)[:, None]
+        kernel, recurrent = both[:inputs].astype(params.kernel.dtype), both[inputs:].astype(params.recurrent.dtype)
+        scaled = params._replace(kernel=kernel, recurrent=recurrent, bias=bias, norm=CellNorms())
+        return super().prepare(scaled, **options)
 
-    def project(
+    def normalize_inputs(
         self,
-        ready: ReadyConcatenated,
+        weights: GateWeights,
         xs: Float[Array, "T *B I"],
+        products: Float[Array, "T *B GH"],
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
-    ) -> tuple[Float[Array, "T *B GH1"], CellNorms]:
-        """Computes the input products of all steps and, as the last feature, the sum of squares of the inputs."""
-        products.check_features("ConcatenatedGRU.project", xs, ready.kernel)
-        zs = products.matmul(xs, ready.kernel)
-        squares = jnp.sum(jnp.square(xs.astype(zs.dtype)), axis=-1, keepdims=True)
-        return jnp.concatenate([zs, squares], axis=-1), CellNorms()
-
-    def recur(self, ready: ReadyConcatenated, carry: GRUCarry) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
+        measured: CellNorms | None = None,
+    ) -> tuple[ConcatenatedInput, CellNorms]:
+        """Computes the sum of squares of the inputs of all steps; a step can normalize only when it knows h."""
+        squares = jnp.sum(jnp.square(xs.astype(products.dtype)), axis=-1, keepdims=True)
+        return ConcatenatedInput(products, squares), CellNorms()
 
     def step(
-        self,
-        ready: ReadyConcatenated,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B GH1"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the joint norm, the gates, the candidate and the output of one step."""
-        h = carry.h.astype(a_t.dtype)
-        v = z_t[..., :-1] + a_t
-        if isinstance(self.sites.input, RMSNorm):
-            squares = z_t[..., -1:] + jnp.sum(jnp.square(h), axis=-1, keepdims=True)
-            v = v * _inverse_root(squares / (ready.kernel.shape[0] + self.hidden_features), self.sites.input.epsilon)
-        r, z, n = jnp.split(base.add_bias(v, ready.bias), GATES, axis=-1)
+        x, h = t.x_proj, carry.h.astype(t.h_proj.dtype)
+        squares = x.squares + jnp.sum(jnp.square(h), axis=-1, keepdims=True)
+        v = self._normalize(x.products + t.h_proj, squares / (weights.in_features + self.hidden_features))
+        r, z, n = jnp.split(add_bias(v, weights.bias), GATES, axis=-1)
         h = new_state(r, -z, jnp.zeros_like(n), n, h)
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), CellNorms()
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), CellNorms()
+
+    def _normalize(self, products: Float[Array, "*B GH"], mean_square: Float[Array, "*B 1"]) -> Float[Array, "*B GH"]:
+        """Divides the products of [x, h] by its root mean square."""
+        norm = self.sites.input
+        return products if norm == Identity() else products * _inverse_root(mean_square, norm.epsilon)
 
 
 def _inverse_root(mean_square: Array, epsilon: float) -> Array:
@@ -216,7 +216,7 @@ def dreamer_v3_gru(hidden_features: int, *, epsilon: float = 1e-4, **options: An
     Example:
       >>> import jax, jaxnorm
       >>> jaxnorm.zoo.dreamer_v3_gru(2).init(jax.random.key(0), in_features=3).bias.tolist()  # r z n
-      [[0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]
+      [0.0, 0.0, -1.0, -1.0, 0.0, 0.0]
 
     Notes:
       The -1 is part of b here and a constant there; the function is the same. The source orders [h, x] and r n z. It

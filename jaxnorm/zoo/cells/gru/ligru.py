@@ -5,19 +5,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import jax
-import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase
+from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.cell_base import Frame
-from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.gates import ReadyGates
 from jaxnorm.norms.batch_norm import BatchNorm
 
 GATES = 2
@@ -31,18 +28,18 @@ class LiGRUCarry(NamedTuple):
 
 
 class LiGRUParams(NamedTuple):
-    """The weights of a :class:`LiGRU`; gates in the order z n."""
+    """The weights of a :class:`LiGRU`, with gates in the order z n; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 2 H"]
     recurrent: Float[Array, "H 2 H"]
-    bias: Float[Array, "2 H"] | None
+    bias: Float[Array, " 2H"] | None
     norm: CellNorms
     carry: LiGRUCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class LiGRU(NamedActivation, Frame):
+class LiGRU(NamedActivation, GatedCellBase):
     r"""Light gated recurrent unit with normalizers.
 
     .. math::
@@ -62,7 +59,8 @@ class LiGRU(NamedActivation, Frame):
         added to the initial bias of the last norm before the gates that has one.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
-      recurrent_init: initializer of U (H, H), used in the same way.
+      recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
+        kernel of [x, h] (I + H, H).
       learn_carry: whether the initial carry is a parameter (zero at first).
       initial_noise: standard deviation of Gaussian noise on the initial h, independent for each example; needs a key.
       max_steps: rows of running statistics, one per time step; the last serves all later steps, and 1 pools over time.
@@ -89,61 +87,24 @@ class LiGRU(NamedActivation, Frame):
     activation: Callable[[Array], Array] = jax.nn.relu
     gate_groups: tuple[int, ...] = (1, 1)
     update_bias: float | Initializer = 0.0
-    recurrent_init: GatesInitializer = initializers.orthogonal
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input",)
-    more_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
+    default_sites: ClassVar[tuple[str, ...]] = ("input",)
+    optional_sites: ClassVar[tuple[str, ...]] = ("recurrent", "summed")
     carry_type: ClassVar[type[LiGRUCarry]] = LiGRUCarry
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        gates.check_groups("LiGRU", self.gate_groups, GATES)
-
-    def draw(self, key: Key, in_features: int) -> LiGRUParams:
+    def init_params(self, key: Key, in_features: int) -> LiGRUParams:
         """Draws the weights; ``init`` compiles this."""
-        hidden = self.hidden_features
-        input_key, recurrent_key = jax.random.split(key)
-        start = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), self.param_dtype)
-        norm = self.fresh_norms()
-        return LiGRUParams(
-            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
-            recurrent=self.draw_gates("recurrent_init", self.recurrent_init, recurrent_key, (hidden, hidden)),
-            bias=jnp.zeros((GATES, hidden), self.param_dtype).at[UPDATE].set(start) if self.use_bias else None,
-            norm=norm if self.use_bias else gates.shift_last_norm(self.sites, norm, UPDATE, start),
-            carry=self.fresh_carry(),
-        )
-
-    def prepare(self, params: LiGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Merges gates with features, gathers biases, centers the kernels (where that saves a mean) and casts them."""
-        return gates.prepare(params, self.sites, self.gate_groups, dtype or self.dtype, bias=params.bias)
-
-    def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """Computes the normalized input products of all steps plus the biases, in the compute dtype."""
-        return gates.project("LiGRU.project", ready, self.sites, self.gate_groups, xs, stats, where)
-
-    def recur(self, ready: ReadyGates, carry: LiGRUCarry) -> Float[Array, "*B GH"]:
-        """Computes the recurrent product a_t in at least float32."""
-        return products.matmul(carry.h, ready.recurrent)
+        return LiGRUParams(**self.init_gated(key, in_features, UPDATE, self.update_bias))
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: LiGRUCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: LiGRUCarry, t: StepInput
     ) -> tuple[LiGRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gate, the candidate and the output of one step."""
-        total, measured = gates.total(ready, self.sites, self.gate_groups, z_t, a_t, stats_t, where_t)
-        z, n = jnp.split(total, GATES, axis=-1)
+        (z, n), measured = self.gates(weights, t)
         n = self.activation(n)
         h = n + sigmoid(z) * (carry.h.astype(n.dtype) - n)
-        return LiGRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
+        return LiGRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured
 
 
 def ligru(

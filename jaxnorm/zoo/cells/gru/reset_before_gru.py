@@ -1,42 +1,40 @@
 """Gated recurrent unit with the reset gate before the recurrent product, and a normalizer at each site."""
 
 import dataclasses
-from typing import ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, final
 
-import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.gated_base import Gated
-from jaxnorm.cells.preactivation.gates import ReadyGates
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase
+from jaxnorm.cells.preactivation.groups import join_moments
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.gru import two_stages
 
 GATES = 3
 UPDATE = 1
-FIRST = slice(0, 2)
-SECOND = slice(2, 3)
 
 
 class ResetBeforeGRUParams(NamedTuple):
-    """The weights of a :class:`ResetBeforeGRU`; gates in the order r z n."""
+    """The weights of a :class:`ResetBeforeGRU`, with gates in the order r z n; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 3 H"]
     recurrent: Float[Array, "H 3 H"]
-    bias: Float[Array, "3 H"] | None
+    bias: Float[Array, " 3H"] | None
     norm: CellNorms
     carry: GRUCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ResetBeforeGRU(Gated):
+class ResetBeforeGRU(GatedCellBase):
     r"""Gated recurrent unit with normalizers; the reset gate acts before the recurrent product.
 
     .. math::
@@ -66,7 +64,7 @@ class ResetBeforeGRU(Gated):
         one.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, n shares statistics, or a normalizer does not fit a site.
@@ -91,43 +89,40 @@ class ResetBeforeGRU(Gated):
     update_bias: float | Initializer = 0.0
 
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
-    more_sites: ClassVar[tuple[str, ...]] = ("summed",)
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    optional_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
-    scales_candidate: ClassVar[bool] = True
+    supports_candidate_scale: ClassVar[bool] = True
+    supports_gate_masks: ClassVar[bool] = False  # the product of n is made in the step
 
     def __post_init__(self) -> None:
         super().__post_init__()
         two_stages.check_last_alone("ResetBeforeGRU", self.gate_groups)
         _validate.choice("ResetBeforeGRU", "update_gate", self.update_gate, ("keep", "renew"))
 
-    def draw(self, key: Key, in_features: int) -> ResetBeforeGRUParams:
-        """Draws the weights; ``init`` compiles this."""
-        return ResetBeforeGRUParams(**self.draw_gated(key, in_features, UPDATE, self.update_bias))
+    @property
+    def stages(self) -> tuple[PreActivation, PreActivation]:
+        """The pre-activation objects of r and z, and of n."""
+        *first, last = self.gate_groups
+        return dataclasses.replace(self.gates, groups=tuple(first)), dataclasses.replace(self.gates, groups=(last,))
 
-    def prepare(self, params: ResetBeforeGRUParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Prepares all gates; ``more`` holds the candidate's weights after the input product."""
-        return two_stages.two_stages(super().prepare(params, dtype), 2 * self.hidden_features)
+    def init_params(self, key: Key, in_features: int) -> ResetBeforeGRUParams:
+        """Draws the weights; ``init`` compiles this."""
+        return ResetBeforeGRUParams(**self.init_gated(key, in_features, UPDATE, self.update_bias))
+
+    def prepare(self, params: ResetBeforeGRUParams, **options: Any) -> GateWeights:
+        """Prepares all gates; ``extra`` holds the weights of n after the input product."""
+        return two_stages.split_weights(super().prepare(params, **options), 2 * self.hidden_features)
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B RH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the candidate's product and the output of one step."""
-        norm, (*groups, last) = self.sites, self.gate_groups
-        z_rz, z_n = jnp.split(z_t, [2 * self.hidden_features], axis=-1)
-        stats = two_stages.stage_stats(stats_t, FIRST)
-        total, m_rz = gates.total(ready, norm, tuple(groups), z_rz, a_t, stats, where_t)
-        r, z = jnp.split(total, 2, axis=-1)
-        h = carry.h.astype(total.dtype)
-        ready_n, stats = two_stages.second_stage(ready, ready.more), two_stages.stage_stats(stats_t, SECOND)
-        a_n = products.matmul(sigmoid(r) * h, ready_n.recurrent)
-        n, m_n = gates.total(ready_n, norm, (last,), z_n, a_n, stats, where_t)
-        h = mixed_state(z if self.update_gate == "keep" else -z, n, h, ready.scale_of_candidate(h))
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), two_stages.join_stages(m_rz, m_n)
+        gates, candidate = self.stages
+        t_rz, t_n = two_stages.split_input(t, 2 * self.hidden_features)
+        (r, z), m_rz = gates(weights, t_rz)
+        h_proj = candidate.project_state(weights.extra, sigmoid(r) * carry.h.astype(r.dtype))
+        (n,), m_n = candidate(weights.extra, t_n._replace(h_proj=h_proj))
+        z = z if self.update_gate == "keep" else -z
+        h = mixed_state(z, n, carry.h, t.candidate_scale)
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(m_rz, m_n)

@@ -1,87 +1,47 @@
 r"""Gates in two stages: the products of the second stage need the gates of the first.
 
 A reset gate before the product needs this, :math:`(r \odot h_{t-1}) U_n`. One product still serves the inputs of all
-gates; the weights of all later operations are split into the two stages.
+gates; the weights and statistics of all later operations are cut into the two stages.
 """
 
 import jax
-import jax.numpy as jnp
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float
+from jaxnorm.cells.base import StepInput
+from jaxnorm.cells.preactivation.groups import cut, cut_moments
+from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.preactivation.gates import ReadyGates
-from jaxnorm.cells.preactivation.products import Kernel
-from jaxnorm.norms.base import Stats
-from jaxnorm.norms.core.moments import Moments, map_moments
 
 
-class Stage(NamedTuple):
-    """The weights after the input product, for the gates of one stage; fields as in :class:`ReadyGates`."""
-
-    recurrent: Kernel
-    norm: CellNorms
-    recurrent_bias: Float[Array, " GH"] | None
-    recurrent_out: Float[Array, " GH"] | None
-    summed_bias: Float[Array, " GH"] | None
-
-
-def two_stages(ready: ReadyGates, first: int) -> ReadyGates:
-    """Splits the weights after the input product: keeps the first ``first`` entries, moves the rest to ``more``."""
-    stage = _cut(ready, slice(0, first))
-    norm = stage.norm._replace(input=ready.norm.input)
-    return ready._replace(**stage._replace(norm=norm)._asdict(), more=_cut(ready, slice(first, None)))
-
-
-def second_stage(ready: ReadyGates, stage: Stage) -> ReadyGates:
-    """Returns the weights of the second stage."""
-    return ready._replace(**stage._asdict())
-
-
-def _cut(ready: ReadyGates, part: slice) -> Stage:
-    def cut(leaf: Array) -> Array:
-        return leaf[..., part]
-
-    return Stage(
-        recurrent=jax.tree.map(cut, ready.recurrent),
-        norm=CellNorms(recurrent=jax.tree.map(cut, ready.norm.recurrent), summed=jax.tree.map(cut, ready.norm.summed)),
-        recurrent_bias=jax.tree.map(cut, ready.recurrent_bias),
-        recurrent_out=jax.tree.map(cut, ready.recurrent_out),
-        summed_bias=jax.tree.map(cut, ready.summed_bias),
+def split_weights(weights: GateWeights, first: int) -> GateWeights:
+    """Cuts the weights after the input product: keeps the first features, and moves the others to ``extra``."""
+    after = weights._replace(kernel=None, bias=None, input_bias=None, norm=weights.norm._replace(input=()))
+    kept: GateWeights = cut(after, slice(0, first))
+    later: GateWeights = cut(after, slice(first, None))
+    return kept._replace(
+        kernel=weights.kernel,
+        bias=weights.bias,
+        input_bias=weights.input_bias,
+        norm=kept.norm._replace(input=weights.norm.input),
+        extra=later,
     )
 
 
-def stage_stats(stats: CellNorms | None, gates: slice) -> CellNorms | None:
-    """Selects the statistics of some gates; they have trailing axes (G, H)."""
-
-    def cut(m: Moments) -> Moments:
-        return m._replace(mean=m.mean[..., gates, :], var=m.var[..., gates, :])
-
-    if stats is None:
-        return None
-    return CellNorms(recurrent=map_moments(cut, stats.recurrent), summed=map_moments(cut, stats.summed))
+def split_input(t: StepInput, first: int) -> tuple[StepInput, StepInput]:
+    """Cuts the projected inputs and the statistics of a step; both stages get the same ``h_proj``."""
+    parts = slice(0, first), slice(first, None)
+    kept, later = (cut_stats(t._replace(x_proj=t.x_proj[..., part]), part) for part in parts)
+    return kept, later
 
 
-def join_stages(first: CellNorms, second: CellNorms) -> CellNorms:
-    """Joins the moments of both stages."""
+def cut_stats(t: StepInput, part: slice) -> StepInput:
+    """Picks the statistics of some features at the sites that a step normalizes."""
 
-    def join(a: Moments, b: Moments) -> Moments:
-        return a._replace(mean=jnp.concatenate([a.mean, b.mean], axis=-2), var=jnp.concatenate([a.var, b.var], axis=-2))
+    def pick(stats: CellNorms | None) -> CellNorms | None:
+        if stats is None:
+            return None
+        return CellNorms(recurrent=cut_moments(stats.recurrent, part), summed=cut_moments(stats.summed, part))
 
-    joined: CellNorms = map_moments(join, first, second)
-    return joined
-
-
-def stack_moments(*measured: Stats, axis: int) -> Stats:
-    """Stacks the moments of several products on a new axis of mean and variance; their counts are equal."""
-
-    def stack(first: Moments, *rest: Moments) -> Moments:
-        every = (first, *rest)
-        return first._replace(
-            mean=jnp.stack([m.mean for m in every], axis), var=jnp.stack([m.var for m in every], axis)
-        )
-
-    return map_moments(stack, *measured)
+    return t._replace(stats=pick(t.stats), measured=pick(t.measured))
 
 
 def check_last_alone(caller: str, groups: tuple[int, ...]) -> None:
@@ -91,3 +51,14 @@ def check_last_alone(caller: str, groups: tuple[int, ...]) -> None:
             f"{caller}: gate_groups={groups!r} joins the candidate, the last gate, with others, whose values its "
             "product needs. The last group must be 1, as in (2, 1)."
         )
+
+
+def check_cut(caller: str, norms: CellNorms, shapes: CellNorms, part: str) -> None:
+    """Raises ValueError if a norm, whose weights are cut into parts, has weights that are not vectors over features."""
+    for name, norm, shape in zip(CellNorms._fields, norms, shapes, strict=True):
+        for leaf in jax.tree.leaves(jax.eval_shape(lambda norm=norm, shape=shape: norm.init(shape))):
+            if leaf.shape != shape:
+                raise ValueError(
+                    f"{caller}: {norm!r} at the site {name!r} has a weight of shape {leaf.shape}, but each {part} is "
+                    "normalized alone. Pass a normalizer with a weight for each feature."
+                )
