@@ -282,4 +282,4 @@ def test_wrappers_that_only_follow_the_protocol(key, rng):
     expected = jn.unroll(jn.VariationalDropout(inner, rate=0.5, input_rate=0.5), params, xs, key=key)
     np.testing.assert_array_equal(jn.unroll(cell, params, xs, key=key).outputs, expected.outputs)
     with pytest.raises(ValueError, match=r"GRU does not have them so"):
-        jn.unroll(jn.VariationalDropout(Own(jn.gru(HIDDEN)), rate=0.5, tied=False), params, xs, key=key)
+        jn.unroll(jn.VariationalDropout(Own(inner), rate=0.5, tied=False), params, xs, key=key)
