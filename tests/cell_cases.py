@@ -17,6 +17,8 @@ class CellCase(NamedTuple):
     batch_statistics: bool = False
     products_in_loop: int = 1
     """Matrix products in the body of the loop; there is one more, for the inputs, before it."""
+    vector_sizes: tuple[int, ...] = ()
+    """Sizes of vectors that hold something else than hidden features or outputs, gate after gate."""
 
     def __str__(self) -> str:
         return self.name
@@ -57,8 +59,10 @@ CELLS = (
         "gru_candidate_summed",
         jn.GRU(HIDDEN, norm=jn.CellNorms(summed=jn.LayerNorm()), gate_groups=(3,), reset="candidate", update_bias=-1.0),
     ),
-    CellCase("dreamer_v3_gru", jn.zoo.dreamer_v3_gru(HIDDEN)),
-    CellCase("dreamer_v3_block_gru", jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4),
+    CellCase("dreamer_v3_gru", jn.zoo.dreamer_v3_gru(HIDDEN), vector_sizes=(IN_FEATURES + HIDDEN,)),
+    CellCase(
+        "dreamer_v3_block_gru", jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4, vector_sizes=(2,)
+    ),
     CellCase("norm_prop_lstm", jn.zoo.norm_prop_lstm(HIDDEN)),
     CellCase("assorted_time_lstm", jn.zoo.assorted_time_lstm(HIDDEN, steps=3)),
     CellCase(

@@ -63,7 +63,7 @@ wrapped_cells = pytest.mark.parametrize("cell", WRAPPED, ids=lambda cell: repr(c
 
 @every_cell
 def test_vectors_are_flat_and_kernels_are_not(case):
-    verb_checks.check_layout(case.cell)
+    verb_checks.check_layout(case.cell, case.vector_sizes)
 
 
 @every_cell

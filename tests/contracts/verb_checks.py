@@ -29,23 +29,26 @@ def is_kernel(cell: Any, path: tuple[str, ...]) -> bool:
     return path[-1] in hooks(cell).kernel_axes and "scale" not in path[:-1]
 
 
-def check_layout(cell: Any) -> None:
-    """Kernels have rank two or more, all other weights are flat, and so are statistics, but for their rows."""
+def check_layout(cell: Any, other_sizes: tuple[int, ...] = ()) -> None:
+    """Kernels have rank two or more, all other weights are flat, and so are statistics, but for their rows.
+
+    ``other_sizes`` are those of vectors that hold something else than hidden features or outputs.
+    """
+    sizes = (cell.hidden_features, cell.out_features, *other_sizes)
     params = jax.eval_shape(lambda key: cell.init(key, cases.IN_FEATURES), jax.random.key(0))
     for path, leaf in paths(params):
         if is_kernel(cell, path):
             assert leaf.ndim >= 2, f"the kernel {path} has shape {leaf.shape}"
         else:
-            check_vector(cell, path, leaf.shape)
+            check_vector(sizes, path, leaf.shape)
     for path, leaf in paths(jax.eval_shape(cell.initial_stats)):
         assert leaf.shape[:1] == (cell.max_steps,), f"the statistics {path} have shape {leaf.shape}"
-        check_vector(cell, path, leaf.shape[1:])
+        check_vector(sizes, path, leaf.shape[1:])
 
 
-def check_vector(cell: Any, path: tuple[str, ...], shape: tuple[int, ...]) -> None:
-    """A number, or a vector of whole gates: of hidden features or of outputs."""
+def check_vector(sizes: tuple[int, ...], path: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    """A number, or a vector of whole gates."""
     assert len(shape) < 2, f"{path} has shape {shape}"
-    sizes = (cell.hidden_features, cell.out_features)
     assert all(any(number % size == 0 for size in sizes) for number in shape), (
         f"{path} has {shape} for gates of {sizes}"
     )
