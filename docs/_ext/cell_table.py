@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from cell_entries import ENTRIES, Entry
 
 import jaxnorm as jn
+from jaxnorm.cells.base import StepInput
+from jaxnorm.cells.wrappers.base import unwrap
 
 PAGE = Path(__file__).parents[1] / "cells.md"
 BEGIN, END = "<!-- begin: written by docs/_ext/cell_table.py -->", "<!-- end -->"
@@ -34,9 +36,13 @@ def _makes_cells(value: Any) -> bool:
         return False
     if inspect.isfunction(value):
         value = typing.get_type_hints(value).get("return")
-        return hasattr(value, "step") and hasattr(value, "recur")
-    is_cell = isinstance(value, type) and hasattr(value, "step") and hasattr(value, "recur")
+        return _has_verbs(value)
+    is_cell = isinstance(value, type) and _has_verbs(value)
     return is_cell and not getattr(value, "_is_protocol", False)
+
+
+def _has_verbs(value: Any) -> bool:
+    return hasattr(value, "step") and hasattr(value, "project_state")
 
 
 def missing_entries(entries: tuple[Entry, ...] = ENTRIES) -> list[str]:
@@ -53,7 +59,7 @@ def table(entries: tuple[Entry, ...] = ENTRIES) -> str:
 def row(entry: Entry) -> tuple[str, ...]:
     """One row: what the entry says, and what the cell shows."""
     products, before, inside = work(entry.cell)
-    spec = _inside(entry.cell)
+    spec = unwrap(entry.cell)
     gates = str(getattr(spec, "gate_count", "-"))
     groups = getattr(spec, "gate_groups", (0,))
     if len(groups) > 1 and any(norm != jn.Identity() for norm in spec.sites):
@@ -75,20 +81,13 @@ def row(entry: Entry) -> tuple[str, ...]:
     return cells
 
 
-def _inside(cell: Any) -> Any:
-    """The cell within cells around cells."""
-    while not hasattr(cell, "has_sites") and hasattr(cell, "cell"):
-        cell = cell.cell
-    return cell
-
-
 def _sites(spec: Any) -> str:
     """Where norms stand; in brackets where they may stand, if there are none."""
     if not hasattr(spec, "sites"):
         return "-"
     named = zip(jn.CellNorms._fields, spec.sites, strict=True)
     found = [f"{site} {SHORT.get(kind := type(norm).__name__, kind)}" for site, norm in named if norm != jn.Identity()]
-    free = [f"[{site}]" for site in (*spec.has_sites, *spec.more_sites)]
+    free = [f"[{site}]" for site in (*spec.default_sites, *spec.optional_sites)]
     return ", ".join(found or free) or "-"
 
 
@@ -104,22 +103,26 @@ def work(cell: Any) -> tuple[int, int, int]:
     key = jax.random.key(0)
     params = jax.eval_shape(lambda key: cell.init(key, FEATURES), key)
 
-    def ready(params: Any, key: Any) -> Any:
-        return cell.sample(cell.prepare(params, jnp.float32), (BATCH,), key)
+    def prepare(params: Any, key: Any) -> Any:
+        return cell.prepare(params, dtype=jnp.float32, batch_shape=(BATCH,), key=key)
 
-    shapes = jax.eval_shape(ready, params, key)
+    weights = jax.eval_shape(prepare, params, key)
     carry = jax.eval_shape(lambda: cell.initial_carry((BATCH,)))
     carry = carry.carry if isinstance(carry, jn.CountedCarry) else carry
     xs = jax.ShapeDtypeStruct((2, BATCH, FEATURES), jnp.float32)
-    project = jax.make_jaxpr(lambda ready, xs: cell.project(ready, xs, None, None)[0])(shapes, xs)
-    z_t = jax.ShapeDtypeStruct(project.out_avals[0].shape[1:], project.out_avals[0].dtype)
 
-    def step(ready: Any, carry: Any, z_t: Any, key: Any) -> Any:
-        return cell.step(ready, carry, z_t, cell.recur(ready, carry), None, None, key)[:2]
+    def project(weights: Any, xs: Any) -> Any:
+        return cell.normalize_inputs(weights, xs, cell.project_inputs(weights, xs), None, None)[0]
 
-    inside = list(_equations(jax.make_jaxpr(step)(shapes, carry, z_t, key).jaxpr))
+    def step(weights: Any, carry: Any, x_proj: Any, key: Any) -> Any:
+        t = StepInput(x_proj, cell.project_state(weights, carry), key=key)
+        return cell.step(weights, carry, t)[:2]
+
+    before, x_proj = jax.make_jaxpr(project, return_shape=True)(weights, xs)
+    x_proj = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x_proj)
+    inside = list(_equations(jax.make_jaxpr(step)(weights, carry, x_proj, key).jaxpr))
     products = sum(equation.primitive.name == "dot_general" for equation in inside)
-    return products, _reductions(_equations(project.jaxpr)), _reductions(inside)
+    return products, _reductions(_equations(before.jaxpr)), _reductions(inside)
 
 
 def _reductions(equations: Any) -> int:

@@ -12,7 +12,11 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
-from jaxnorm.cells.base import Cell, CellNorms, CountedCarry, Key, check_cell, compute_dtype
+from jaxnorm.cells.base import Cell, CountedCarry, Key, StepInput, check_cell
+from jaxnorm.cells.carries import compute_dtype
+from jaxnorm.cells.hooks import CellHooks, hooks
+from jaxnorm.cells.sites import CellNorms
+from jaxnorm.engine.arguments.checks import check_inputs
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
 from jaxnorm.engine.unroll import Unrolled, unroll
 from jaxnorm.norms.core.moments import full_mask, statistics_dtype
@@ -160,7 +164,7 @@ def activation_statistics(
     """
     name = "activation_statistics"
     check_cell(name, "cell", cell)
-    _validate.floating(name, "xs", xs)
+    check_inputs(name, "xs", xs, hooks(cell).feature_axes)
     lengths, where, reset = (None if a is None else jnp.asarray(a) for a in (lengths, where, reset))
     options = {"carry": carry, "lengths": lengths, "where": where, "reset": reset, "stats": stats, "key": key}
 
@@ -171,30 +175,33 @@ def activation_statistics(
     plain = jax.eval_shape(partial(run, cell), params, xs, options)  # also checks the arguments
     state = plain.carry.carry if isinstance(plain.carry, CountedCarry) else plain.carry
     (time,) = _validate.axes(name, time_axis, xs.ndim)
-    batch_shape = xs.shape[:time] + xs.shape[time + 1 : -1]
-    hidden, width = getattr(state, "h", None), plain.outputs.shape[-1]
-    if loss is not None and (hidden is None or hidden.shape != (*batch_shape, width)):
+    layout = xs.ndim - hooks(cell).feature_axes
+    batch_shape = xs.shape[:time] + xs.shape[time + 1 : layout]
+    features = plain.outputs.shape[layout:]
+    hidden, width = getattr(state, "h", None), math.prod(features)
+    if loss is not None and (hidden is None or hidden.shape != (*batch_shape, *features)):
         raise ValueError(
-            f"{name}: with a loss the carry must have an entry h like the output, of shape {(*batch_shape, width)}, "
+            f"{name}: with a loss the carry must have an entry h like the output, of shape {(*batch_shape, *features)}, "
             f"got {None if hidden is None else hidden.shape}. Leave loss out for a cell whose output is not its h."
         )
     recording = _Recording(
-        cell, compute_dtype(cell, params, xs.dtype), jnp.dtype(xs.dtype), xs.shape[-1], len(batch_shape),
-        perturbed=0 if loss is None else width,
+        cell, compute_dtype(cell, params, xs.dtype), jnp.dtype(xs.dtype), xs.shape[layout:], len(batch_shape),
+        perturbs=loss is not None,
     )  # fmt: skip
     wide = statistics_dtype(xs.dtype)
+    inputs = xs.astype(wide).reshape(*xs.shape[:layout], -1)
 
     def measure(perturbation: Array) -> tuple[Array, Array]:
-        result = run(recording, params, jnp.concatenate([xs.astype(wide), perturbation], axis=-1), options)
-        outputs = result.outputs[..., :width].astype(plain.outputs.dtype)
+        result = run(recording, params, jnp.concatenate([inputs, perturbation], axis=-1), options)
+        outputs = result.outputs[..., :width].astype(plain.outputs.dtype).reshape(plain.outputs.shape)
         value = jnp.zeros((), wide) if loss is None else loss(result._replace(outputs=outputs))
         return value, jnp.moveaxis(result.outputs, time, 0)
 
     norms: Any = ()
     if loss is None:
-        _, recorded = measure(jnp.zeros((*xs.shape[:-1], 0), wide))
+        _, recorded = measure(jnp.zeros((*xs.shape[:layout], 0), wide))
     else:
-        gradient, recorded = jax.grad(measure, has_aux=True)(jnp.zeros((*xs.shape[:-1], width), wide))
+        gradient, recorded = jax.grad(measure, has_aux=True)(jnp.zeros((*xs.shape[:layout], width), wide))
         norms = jnp.sqrt(jnp.sum(jnp.square(jnp.moveaxis(gradient, time, 0)), axis=-1))
     real = _real(xs.shape[time], batch_shape, None if where is None else jnp.moveaxis(where, time, 0), lengths)
 
@@ -224,16 +231,20 @@ def _unpack(recorded: Array, width: int, state: Any, batch_axes: int) -> tuple[A
 
 
 @dataclasses.dataclass(frozen=True)
-class _Recording:
-    """A cell that reads a perturbation of h from the end of its inputs, and appends its carry to its outputs."""
+class _Recording(CellHooks):
+    """A cell that reads a perturbation of h from the end of its inputs, and appends its carry to its outputs.
+
+    Whatever the features of the inner cell, inputs and outputs have a single axis of them.
+    """
 
     cell: Cell
     dtype: DTypeLike
     inputs_dtype: DType
-    in_features: int
+    features: tuple[int, ...]
+    """The features of the inputs of the inner cell."""
     batch_axes: int
-    perturbed: int
-    """Number of features of the perturbation, H or 0."""
+    perturbs: bool
+    """Whether the inputs end with a perturbation."""
 
     @property
     def hidden_features(self) -> int:
@@ -251,6 +262,9 @@ class _Recording:
     def sites(self) -> CellNorms:
         return self.cell.sites
 
+    def in_features(self, params: Any) -> int:
+        return hooks(self.cell).in_features(params)
+
     def init(self, key: Any, in_features: int) -> Any:
         return self.cell.init(key, in_features)
 
@@ -260,31 +274,35 @@ class _Recording:
     def initial_carry(self, batch_shape: tuple[int, ...], **options: Any) -> Any:
         return self.cell.initial_carry(batch_shape, **options)
 
-    def prepare(self, params: Any, dtype: DTypeLike | None = None) -> Any:
-        return self.cell.prepare(params, dtype)
+    def prepare(self, params: Any, **options: Any) -> Any:
+        return self.cell.prepare(params, **options)
 
-    def sample(self, ready: Any, batch_shape: tuple[int, ...], key: Any) -> Any:
-        return self.cell.sample(ready, batch_shape, key)
+    def _inner_inputs(self, xs: Array) -> Array:
+        inputs = xs[..., : math.prod(self.features)].astype(self.inputs_dtype)
+        return inputs.reshape(*xs.shape[:-1], *self.features)
 
-    def project(self, ready: Any, xs: Array, stats: Any, where: Array | None) -> tuple[Array, Any]:
-        given, perturbation = xs[..., : self.in_features], xs[..., self.in_features :]
-        zs, measured = self.cell.project(ready, given.astype(self.inputs_dtype), stats, where)
-        return _side_by_side([zs, perturbation]), measured
+    def project_inputs(self, weights: Any, xs: Array) -> Any:
+        return self.cell.project_inputs(weights, self._inner_inputs(xs))
 
-    def recur(self, ready: Any, carry: Any) -> Array:
-        return self.cell.recur(ready, carry)
+    def normalize_inputs(
+        self, weights: Any, xs: Array, products: Any, stats: Any, where: Array | None, measured: Any = None
+    ) -> tuple[Any, Any]:
+        inputs, perturbation = self._inner_inputs(xs), xs[..., math.prod(self.features) :]
+        x_proj, moments = self.cell.normalize_inputs(weights, inputs, products, stats, where, measured)
+        return (x_proj, perturbation), moments
 
-    def step(
-        self, ready: Any, carry: Any, z_t: Array, a_t: Array, stats_t: Any, where_t: Array | None, key_t: Any
-    ) -> tuple[Any, Array, Any]:
-        own = z_t.shape[-1] - self.perturbed
-        z_t, perturbation = z_t[..., :own].astype(self.dtype), z_t[..., own:]
-        new, y_t, measured = self.cell.step(ready, carry, z_t, a_t, stats_t, where_t, key_t)
-        if self.perturbed:
+    def project_state(self, weights: Any, carry: Any) -> Any:
+        return self.cell.project_state(weights, carry)
+
+    def step(self, weights: Any, carry: Any, t: StepInput) -> tuple[Any, Array, Any]:
+        x_proj, perturbation = t.x_proj
+        new, y, moments = self.cell.step(weights, carry, t._replace(x_proj=x_proj))
+        if self.perturbs:
+            perturbation = perturbation.reshape(y.shape)
             new = new._replace(h=new.h + perturbation.astype(new.h.dtype))
-            y_t = y_t + perturbation.astype(y_t.dtype)
-        entries = [leaf.reshape(*leaf.shape[: self.batch_axes], -1) for leaf in jax.tree.leaves(new)]
-        return new, _side_by_side([y_t, *entries]), measured
+            y = y + perturbation.astype(y.dtype)
+        flat = [leaf.reshape(*leaf.shape[: self.batch_axes], -1) for leaf in (y, *jax.tree.leaves(new))]
+        return new, _side_by_side(flat), moments
 
     def update_running(self, stats: Any, moments: Any) -> Any:
         return self.cell.update_running(stats, moments)

@@ -1,0 +1,237 @@
+"""Moments of the forward pass that the backward pass uses again: only where a normalizer says that it can."""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import jaxnorm as jn
+from jaxnorm.cells.base import StepInput
+from jaxnorm.cells.sites import SiteInput
+from jaxnorm.norms.base import TrainsByMeasuring
+from tests.cell_checks import equations
+
+pytestmark = pytest.mark.long
+
+STEPS, BATCH, HIDDEN = 5, 4, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Center(TrainsByMeasuring):
+    """x - mean(x) over the batch, all members of an axis together; the mean is the only statistic."""
+
+    axis_name: str | None = None
+    reuses_moments: bool = True
+
+    def param_shape(self, shape):
+        return shape[-1:]
+
+    def init(self, shape, dtype=jnp.float32):
+        return ()
+
+    def initial_stats(self, shape, dtype=jnp.float32):
+        return jn.Moments(jnp.zeros(shape, dtype), jnp.ones(shape, dtype), jnp.zeros((), dtype))
+
+    def __call__(self, params, x, stats=None, where=None):
+        return self.at_site(x, SiteInput(stats, None if where is None else where[..., 0]))
+
+    def at_site(self, x, site):
+        if site.stats is not None:
+            return x - site.stats.mean[None], site.stats
+        real = jnp.ones(x.shape[:-1], bool) if site.where is None else site.where
+        if site.measured is None:
+            mean, count = measure(self.axis_name, x, real)
+        else:
+            mean, count = reuse(self.axis_name, x, real, site.measured), site.measured.count
+        return x - mean[None], jn.Moments(mean, jnp.zeros_like(mean), count)
+
+    def update_running(self, running, measured):
+        return measured
+
+    def check_site(self, caller):
+        pass
+
+
+def measure(axis_name, x, real):
+    count = spanned(axis_name, jnp.sum(real, dtype=x.dtype))
+    return mean_of(axis_name, x, real, count), count
+
+
+def mean_of(axis_name, x, real, count):
+    total = jnp.sum(jnp.where(real[..., None], x, 0.0), axis=tuple(range(x.ndim - 1)))
+    return spanned(axis_name, total) / jnp.maximum(count, 1.0)
+
+
+def spanned(axis_name, x):
+    return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def reuse(axis_name, x, real, moments):
+    return moments.mean
+
+
+@reuse.defjvp
+def _reuse_jvp(axis_name, primals, tangents):
+    """The derivative of the mean, whatever the tangent of the saved one."""
+    _, real, moments = primals
+    return moments.mean, mean_of(axis_name, tangents[0], real, moments.count)
+
+
+class Params(NamedTuple):
+    kernel: jax.Array
+    recurrent: jax.Array
+
+
+class Carry(NamedTuple):
+    h: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Centered:
+    """h_t = tanh(C(x_t W) + C(h_{t-1} U)); it notes whether a pass got moments."""
+
+    norm: Any = Center()
+    other: Any = Center(reuses_moments=False)
+    seen: Any = dataclasses.field(default_factory=list, compare=False)
+
+    hidden_features = out_features = HIDDEN
+    max_steps = 1
+    dtype = None
+
+    @property
+    def sites(self):
+        return jn.CellNorms(self.norm, self.norm, self.other, jn.Identity(), jn.Identity())
+
+    def init(self, key, in_features):
+        return Params(jnp.zeros((in_features, HIDDEN)), jnp.zeros((HIDDEN, HIDDEN)))
+
+    def initial_stats(self, dtype=None):
+        one = self.norm.initial_stats((HIDDEN,), dtype or jnp.float32)
+        row = jax.tree.map(lambda leaf: leaf[None], one)
+        return jn.CellNorms(row, row, row)
+
+    def initial_carry(self, batch_shape, *, params=None, key=None, dtype=None):
+        return Carry(jnp.zeros((*batch_shape, HIDDEN), dtype or jnp.float32))
+
+    def prepare(self, params, *, dtype=None, batch_shape=(), key=None):
+        return params
+
+    def project_inputs(self, weights, xs):
+        return xs @ weights.kernel
+
+    def normalize_inputs(self, weights, xs, products, stats, where, measured=None):
+        self.seen.append(("inputs", measured))
+        given = StepInput(products, (), stats, where, measured=measured).at("input")
+        x_proj, moments = jax.vmap(self.norm.at_site)(products, given)
+        return x_proj, jn.CellNorms(input=moments)
+
+    def project_state(self, weights, carry):
+        return carry.h @ weights.recurrent
+
+    def step(self, weights, carry, t: StepInput):
+        self.seen.append(("step", t.measured))
+        r, of_recurrent = self.norm.at_site(t.h_proj, t.at("recurrent"))
+        a, of_cell = self.other.at_site(t.x_proj + r, t.at("cell"))
+        h = jnp.tanh(a)
+        return Carry(h), h, jn.CellNorms(recurrent=of_recurrent, cell=of_cell)
+
+    def update_running(self, stats, moments):
+        return moments
+
+
+@pytest.fixture
+def data(rng, x64):
+    params = Params(*(jnp.asarray(rng.standard_normal((n, HIDDEN))) for n in (2, HIDDEN)))
+    xs = jnp.asarray(rng.standard_normal((STEPS, BATCH, 2)))
+    masks = {
+        "where": jnp.asarray(rng.random((STEPS, BATCH)) < 0.7),
+        "reset": jnp.asarray(rng.random((STEPS, BATCH)) < 0.3),
+    }
+    return params, xs, masks
+
+
+def loss(cell, params, xs, **options):
+    """It sees the outputs and the moments."""
+    out = jn.unroll(cell, params, xs, **options)
+    measured = [m.mean for m in out.moments if m != ()]
+    return jnp.sum(jnp.sin(out.outputs)) + sum(jnp.sum(mean**3) for mean in measured)
+
+
+def assert_same(got, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), got, expected)
+
+
+@pytest.mark.parametrize("options", [{"chunk": 2}, {"chunk": 2, "save": "chunks"}, {}], ids=str)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradients_are_those_of_the_scan(options, reverse, data):
+    """Each step gets its own moments, also in a last chunk that is shorter, and in a chunk that is run again."""
+    params, xs, masks = data
+    cell = Centered()
+    got = jax.grad(partial(loss, cell, reverse=reverse, **masks, **options), (0, 1))(params, xs)
+    backward = [measured for _, measured in cell.seen if measured is not None]
+    assert backward
+    assert all(moments.cell is None for moments in backward), "a normalizer that cannot reuse moments got them"
+    assert all(isinstance(moments.input, jn.Moments) for moments in backward)
+    plain = Centered(Center(reuses_moments=False))
+    assert_same(got, jax.grad(partial(loss, plain, reverse=reverse, **masks, method="scan"), (0, 1))(params, xs))
+    assert all(measured is None for _, measured in plain.seen)
+
+
+def test_second_derivatives(data):
+    """The saved moments are constants: what they depend on counts once."""
+    params, xs, masks = data
+
+    def curvature(cell, **options):
+        def slope(xs):
+            return jnp.sum(jax.grad(partial(loss, cell, params, **masks, **options))(xs) ** 2)
+
+        return jax.grad(slope)(xs)
+
+    assert_same(curvature(Centered(), chunk=2), curvature(Centered(), method="scan"))
+
+
+def test_nothing_is_reused_or_saved_without_need(data):
+    """Neither with running statistics, nor for normalizers that do not ask for it; the forward pass gets none."""
+    params, xs, _ = data
+
+    def saved(cell):
+        residuals = jax.eval_shape(lambda xs: jax.vjp(lambda xs: jn.unroll(cell, params, xs).outputs, xs)[1], xs)
+        return sum(leaf.size for leaf in jax.tree.leaves(residuals))
+
+    cell, plain = Centered(), Centered(Center(reuses_moments=False))
+    assert saved(cell) == saved(plain) + 2 * STEPS * (2 * HIDDEN + 1)  # mean, variance and count at two sites
+    cell = Centered()
+    jn.unroll(cell, params, xs)
+    jax.grad(partial(loss, cell, stats=cell.initial_stats(jnp.float64)))(params, xs)
+    assert all(measured is None for _, measured in cell.seen)
+
+
+def test_collectives_of_a_batch_over_devices(data):
+    """The backward pass does not measure again: each site has only the sum that its derivative needs."""
+    params, xs, _ = data
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+
+    def gradient(reuses):
+        cell = Centered(Center("data", reuses), Center("data", reuses))
+        member = jax.shard_map(
+            lambda params, xs: jn.unroll(cell, params, xs, chunk=2).outputs,
+            mesh=mesh, in_specs=(P(), P(None, "data")), out_specs=P(None, "data"),
+        )  # fmt: skip
+        return jax.grad(lambda params, xs: jnp.sum(member(params, xs) ** 3), (0, 1))
+
+    def sums(reuses):
+        program = jax.make_jaxpr(gradient(reuses))(params, xs)
+        return sum(equation.primitive.name.startswith("psum") for equation in equations(program.jaxpr))
+
+    assert_same(jax.jit(gradient(True))(params, xs), jax.jit(gradient(False))(params, xs))
+    whole = Centered()
+    expected = jax.grad(lambda params, xs: jnp.sum(jn.unroll(whole, params, xs).outputs ** 3), (0, 1))(params, xs)
+    assert_same(jax.jit(gradient(True))(params, xs), expected)
+    assert sums(True) < sums(False)
