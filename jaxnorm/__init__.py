@@ -43,6 +43,7 @@ from jaxnorm.weight_norms.weight_standardization import weight_standardization a
 
 from jaxnorm.cells.base import Cell as Cell
 from jaxnorm.cells.base import LinearCell as LinearCell
+from jaxnorm.cells.base import StepInput as StepInput
 from jaxnorm.cells.sites import CellNorms as CellNorms
 from jaxnorm.cells.lstm import LSTM as LSTM
 from jaxnorm.cells.lstm import LSTMParams as LSTMParams
@@ -103,6 +104,7 @@ __all__ = [
     "LSTMParams",
     "LayerNorm",
     "LinearCell",
+    "StepInput",
     "Moments",
     "Normalizer",
     "RMSNorm",

@@ -58,5 +58,5 @@ def test_initial_bias_of_the_gate():
 
 
 def test_groups_that_do_not_add_up_are_refused():
-    with pytest.raises(ValueError, match="UpdateGated: gate_groups must be .* add up to 2"):
+    with pytest.raises(ValueError, match=r"UpdateGated: gate_groups must be .* add up to 2"):
         UpdateGated(HIDDEN, gate_groups=(3,))

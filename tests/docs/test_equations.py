@@ -14,7 +14,7 @@ import jaxnorm as jn
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(jn.__file__).parent
 PAGE = (ROOT / "docs" / "equations.md").read_text(encoding="utf-8")
-SECTIONS = {title: text for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)}
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 
 
 @pytest.fixture(scope="module")
