@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnorm import _objects, _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.norms import base as norms_base
+from jaxnorm.norms.core.axes import hashable_axis
 from jaxnorm.norms.core.moments import apply_affine
 
 State: TypeAlias = PyTree
@@ -105,7 +105,7 @@ def with_axis(spec: WeightNormalizer, axis: Axis) -> WeightNormalizer:
 
 def settle_axis(caller: str, axis: Axis | None) -> Axis | None:
     """Makes an axis hashable for a spec."""
-    return None if axis is None else norms_base.normalize_axis(caller, axis)
+    return None if axis is None else hashable_axis(caller, "axis", axis)
 
 
 def rescale(caller: str, unit: Array, scale: Array | None, units: tuple[int, ...], dtype: DTypeLike) -> Array:
