@@ -30,7 +30,8 @@ class Affine(NamedTuple):
 class Normalizer(Protocol):
     """The protocol of all normalizers. All have the same signatures, so that no caller has to branch on the kind.
 
-    A normalizer may also say what a caller can save, see :class:`Reducible`. Without it nothing is saved.
+    A normalizer may also have the members of :class:`Reducible`, with which cells compute less. Without them they call
+    the normalizer as it is.
     """
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -86,9 +87,10 @@ class Normalizer(Protocol):
 
 @runtime_checkable
 class Reducible(Protocol):
-    """What a normalizer may tell its caller, who then computes less; every spec of this package has it.
+    """What a normalizer may tell a cell, which then computes less. Specs that are made of a function all have it.
 
-    It is apart from :class:`Normalizer`, so that a class with the methods alone is a normalizer too.
+    It is apart from :class:`Normalizer`, so that a class with the methods alone is a normalizer too. The cell then
+    calls it as it is.
     """
 
     @property

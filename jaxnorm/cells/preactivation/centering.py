@@ -14,35 +14,31 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.norms.base import Normalizer, Params, Stateless, Stats
+from jaxnorm.norms.base import Normalizer, Params, Reducible, Stateless, Stats
 from jaxnorm.norms.core.moments import statistics_dtype
-from jaxnorm.norms.layer_norm import LayerNorm
-from jaxnorm.norms.rms_norm import RMSNorm
 
 
 def after_centering(norm: Normalizer) -> Normalizer:
-    """Returns the normalizer that a centered product needs: RMSNorm in place of LayerNorm, with the same weights."""
-    if isinstance(norm, LayerNorm) and _centers(norm):
-        return RMSNorm(norm.axis, epsilon=norm.epsilon, use_scale=norm.use_scale, use_bias=norm.use_bias)
-    return norm
+    """Returns the normalizer that a centered product needs: without the mean, and with the same weights."""
+    return norm.without_mean() if isinstance(norm, Reducible) and norm.subtracts_feature_mean else norm
 
 
 @final
 @dataclasses.dataclass(frozen=True)
 class Uncentered(Stateless):
-    """Layer normalization that subtracts the mean itself, for products whose kernel is not centered.
+    """A normalizer that subtracts the mean itself, for products whose kernel is not centered.
 
-    The wrapper hides the type of the norm, so that ``center`` and ``after_centering`` leave it alone.
+    The wrapper says nothing of the mean, so that ``center`` and ``after_centering`` leave the normalizer alone.
     """
 
-    norm: LayerNorm
+    norm: Normalizer
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape that the layer normalization gives."""
+        """The shape that the normalizer gives."""
         return self.norm.param_shape(shape)
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """The weights of the layer normalization."""
+        """The weights of the normalizer."""
         return self.norm.init(shape, dtype)
 
     def __call__(
@@ -52,17 +48,17 @@ class Uncentered(Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies the layer normalization."""
+        """Applies the normalizer."""
         return self.norm(params, x, stats, where)
 
     def check_site(self, caller: str) -> None:
-        """Checks the site as the layer normalization does."""
+        """Checks the site as the normalizer does."""
         self.norm.check_site(caller)
 
 
 def uncentered(norm: Normalizer) -> Normalizer:
     """Returns the same normalizer for products of kernels that must stay uncentered."""
-    return Uncentered(norm) if isinstance(norm, LayerNorm) and _centers(norm) else norm
+    return Uncentered(norm) if _centers(norm) else norm
 
 
 def center(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "*I GH"]) -> Float[Array, "*I GH"]:
@@ -80,5 +76,5 @@ def center(norm: Normalizer, groups: tuple[int, ...], kernel: Float[Array, "*I G
 
 
 def _centers(norm: Normalizer) -> bool:
-    """Whether a normalizer subtracts a mean over each example's features, all of them on one device."""
-    return isinstance(norm, LayerNorm) and norm.axis_name is None
+    """Whether a normalizer says that it subtracts a mean over each example's features, all of them on one device."""
+    return isinstance(norm, Reducible) and norm.subtracts_feature_mean

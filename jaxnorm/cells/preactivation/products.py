@@ -13,11 +13,8 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._single_cpu import on_single_cpu
 from jaxnorm._typing import Array, DTypeLike, Float
 from jaxnorm.cells.preactivation.centering import center
-from jaxnorm.norms.base import Affine, Normalizer, Params
-from jaxnorm.norms.batch_norm import BatchNorm
+from jaxnorm.norms.base import Normalizer, Params, Reducible
 from jaxnorm.norms.core.moments import statistics_dtype
-from jaxnorm.norms.layer_norm import LayerNorm
-from jaxnorm.norms.rms_norm import RMSNorm
 
 P = TypeVar("P", bound=Any)
 
@@ -165,9 +162,9 @@ def ready_kernel(
 
 def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:
     """Moves the bias of a normalizer into the bias that follows it, so that a step adds one bias instead of two."""
-    if not isinstance(norm, LayerNorm | RMSNorm | BatchNorm) or params.bias is None:
+    if not isinstance(norm, Reducible) or not norm.adds_bias_last or params.bias is None:
         return params, bias
-    return Affine(params.scale, None), add_biases(bias, params.bias)
+    return params._replace(bias=None), add_biases(bias, params.bias)
 
 
 def add_biases(*biases: Array | None) -> Array | None:
