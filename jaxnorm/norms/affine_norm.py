@@ -156,26 +156,26 @@ def refuse_positions(caller: str, spec: object) -> None:
     )
 
 
-def _axis(caller: str, name: str, value: Axis | None) -> Axis | None:
+def _axis(caller: str, name: str, value: Any) -> Any:
     return None if value is None else axes.hashable_axis(caller, name, value)
 
 
-def _axis_name(caller: str, name: str, value: AxisName | None) -> AxisName | None:
+def _axis_name(caller: str, name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _epsilon(caller: str, name: str, value: float) -> float:
+def _epsilon(caller: str, name: str, value: Any) -> Any:
     _validate.epsilon(caller, value)
     return value
 
 
-def _momentum(caller: str, name: str, value: float | None) -> float | None:
+def _momentum(caller: str, name: str, value: Any) -> Any:
     if value is not None:
         _validate.in_range(caller, name, value, 0.0, 1.0)
     return value
 
 
-def _ddof(caller: str, name: str, value: int) -> int:
+def _ddof(caller: str, name: str, value: Any) -> Any:
     if value not in (0, 1):
         raise ValueError(f"{caller}: {name} must be 0 or 1, got {value!r}.")
     return value
