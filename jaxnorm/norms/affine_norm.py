@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Affine, Normalizer, Params, Stateless, Stats, weights_of
 from jaxnorm.norms.core import axes
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of, parameters
