@@ -1,7 +1,7 @@
 """The base class of batch-norm specs, which take the statistics of each feature over the batch axes."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -47,21 +47,3 @@ class BatchStatistics(NormSpec, TrainsByMeasuring, abstract=True):
 
 class BatchSpec(HasEpsilon, HasAffine, BatchStatistics, abstract=True):
     """Batch statistics, with epsilon, scale and bias."""
-
-
-def refuse_site(caller: str, spec: object) -> None:
-    """Raises ValueError for normalizers that need running statistics in training, since a cell does not pass any."""
-    raise ValueError(
-        f"{caller}: {spec!r} cannot be used inside a cell: it looks at running statistics in training, and a cell "
-        "measures. Use BatchNorm()."
-    )
-
-
-def refuse_measuring(spec: object) -> NoReturn:
-    """Raises ValueError for a call without statistics, for normalizers that need running ones in training."""
-    name = type(spec).__name__
-    raise ValueError(
-        f"{name}: stats is None, but this normalizer looks at running statistics in training too. Call "
-        "train(params, x, running) with running = initial_stats(shape) or what update_running gave; for inference pass "
-        "stats."
-    )

@@ -11,14 +11,13 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float, Int, Shaped
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
 from jaxnorm.norms.core.moments import Moments, align, apply_affine, feature_last_axes, full_mask, masked, spread
 from jaxnorm.norms.core.reduction import Extent
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize_batch
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 def renorm_limits(
@@ -160,7 +159,7 @@ def batch_renorm(
 
 
 @final
-class BatchRenorm(BatchSpec, HasAxisName):
+class BatchRenorm(RunningInTraining, HasAxisName):
     r"""The spec of :func:`batch_renorm`; it uses running statistics in training, so call ``train``.
 
     Attributes:
@@ -187,7 +186,6 @@ class BatchRenorm(BatchSpec, HasAxisName):
     """
 
     function = staticmethod(batch_renorm)
-    passed = ("where", "running")
     axis: Axis | None = field(default=DEFAULT, kw_only=False)
     epsilon: float = DEFAULT
     momentum: float = DEFAULT
@@ -199,18 +197,6 @@ class BatchRenorm(BatchSpec, HasAxisName):
         _check_limits("BatchRenorm", self.r_max, self.d_max)
         if self.momentum is None:
             raise ValueError("BatchRenorm: momentum must be a number in [0.0, 1.0], got None. The paper has 0.99.")
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes with the given running statistics, for inference; for training call :meth:`train`."""
-        if stats is None:
-            refuse_measuring(self)
-        return self.apply(batch_norm, params, x, moments=stats, where=where)
 
     def train(
         self,
@@ -238,10 +224,6 @@ class BatchRenorm(BatchSpec, HasAxisName):
         )
         var = jnp.maximum(jnp.square(folded.var) - jnp.asarray(self.epsilon, folded.var.dtype), 0.0)
         return folded._replace(var=jnp.where(spread(measured.count, var) > 0, var, running.var))
-
-    def check_site(self, caller: str) -> None:
-        """Rejects every site: a cell does not pass running statistics in training."""
-        refuse_site(caller, self)
 
 
 def _check_limits(caller: str, r_max: object, d_max: object) -> None:

@@ -6,12 +6,12 @@ from typing import final
 from jaxnorm._typing import Array, Axis, Bool, Float
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring
 from jaxnorm.norms.core.spec import DEFAULT
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 @final
-class FrozenBatchNorm(BatchSpec):
+class FrozenBatchNorm(RunningInTraining):
     r"""Batch normalization with statistics that never change: one affine map per feature, in training and inference.
 
     .. math:: y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
@@ -39,18 +39,6 @@ class FrozenBatchNorm(BatchSpec):
     function = staticmethod(batch_norm)
     passed = ("where", "moments", "axis_name")
     axis: Axis | None = field(default=DEFAULT, kw_only=False)
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes with the given statistics."""
-        if stats is None:
-            refuse_measuring(self)
-        return super().__call__(params, x, stats, where)
 
     def train(
         self,

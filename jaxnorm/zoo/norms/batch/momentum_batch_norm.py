@@ -10,10 +10,7 @@ from jax import lax
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
-from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
 from jaxnorm.norms.core.moments import (
     Moments,
     align,
@@ -25,6 +22,7 @@ from jaxnorm.norms.core.moments import (
     statistics_dtype,
 )
 from jaxnorm.norms.core.spec import DEFAULT
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 def momentum_batch_norm(
@@ -114,7 +112,7 @@ def momentum_batch_norm(
 
 
 @final
-class MomentumBatchNorm(BatchSpec, HasAxisName):
+class MomentumBatchNorm(RunningInTraining, HasAxisName):
     """The spec of :func:`momentum_batch_norm`; it uses running statistics in training, so call ``train``.
 
     Attributes:
@@ -132,7 +130,6 @@ class MomentumBatchNorm(BatchSpec, HasAxisName):
     """
 
     function = staticmethod(momentum_batch_norm)
-    passed = ("where", "running")
     axis: Axis | None = field(default=DEFAULT, kw_only=False)
     epsilon: float = DEFAULT
     momentum: float = DEFAULT
@@ -144,29 +141,3 @@ class MomentumBatchNorm(BatchSpec, HasAxisName):
             raise ValueError(
                 "MomentumBatchNorm: momentum must be a number in [0.0, 1.0], got None. The report has 0.9."
             )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes with the given running statistics, for inference; for training call :meth:`train`."""
-        if stats is None:
-            refuse_measuring(self)
-        return self.apply(batch_norm, params, x, moments=stats, where=where)
-
-    def train(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        running: Stats,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`momentum_batch_norm`."""
-        return self.apply(momentum_batch_norm, params, x, running=running, where=where)
-
-    def check_site(self, caller: str) -> None:
-        """Rejects every site: a cell does not pass running statistics in training."""
-        refuse_site(caller, self)

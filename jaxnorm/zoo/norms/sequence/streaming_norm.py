@@ -12,10 +12,8 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
 from jaxnorm.norms.core.moments import (
     Moments,
     feature_last_axes,
@@ -27,6 +25,7 @@ from jaxnorm.norms.core.moments import (
     ratio,
 )
 from jaxnorm.norms.core.spec import DEFAULT
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 class StreamingStats(NamedTuple):
@@ -186,7 +185,7 @@ def _check_weights(caller: str, weights: tuple[float, ...], backward_weights: tu
 
 
 @final
-class StreamingNorm(BatchSpec):
+class StreamingNorm(RunningInTraining):
     r"""The spec of :func:`streaming_norm`, with the rules by which its running statistics move.
 
     The defaults are for feed-forward networks (:meth:`feedforward`); for recurrent networks use :meth:`recurrent`.
@@ -226,6 +225,7 @@ class StreamingNorm(BatchSpec):
 
     function = staticmethod(streaming_norm)
     passed = ("where", "stats")
+    statistics = "stats"
     axis: Axis | None = field(default=DEFAULT, kw_only=False)
     epsilon: float = DEFAULT
     weights: tuple[float, float] = DEFAULT
@@ -266,19 +266,7 @@ class StreamingNorm(BatchSpec):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Normalizes with the long statistics, for inference; for training call :meth:`train`."""
-        if stats is None:
-            refuse_measuring(self)
-        return self.apply(batch_norm, params, x, moments=stats.long, where=where)[0], stats
-
-    def train(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        running: Stats,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`streaming_norm`."""
-        return self.apply(streaming_norm, params, x, stats=running, where=where)
+        return super().__call__(params, x, None if stats is None else stats.long, where)[0], stats
 
     def accumulate(self, running: StreamingStats, measured: Moments) -> StreamingStats:
         """Adds the statistics of a call (or of several, on a leading axis) to the short ones; no gradient flows."""
@@ -309,7 +297,3 @@ class StreamingNorm(BatchSpec):
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """A weight update after one call: :meth:`accumulate`, then :meth:`update`. Call :meth:`correct` before it."""
         return self.update(self.accumulate(running, measured))
-
-    def check_site(self, caller: str) -> None:
-        """Rejects every site: a cell does not pass running statistics in training."""
-        refuse_site(caller, self)
