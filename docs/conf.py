@@ -28,7 +28,10 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 # Fields whose default is a function or a type would be listed twice: as an attribute of the spec and by that default.
-autodoc_default_options = {"exclude-members": "kernel_init, recurrent_init, activation, param_dtype"}
+# The function of a spec has an entry of its own.
+autodoc_default_options = {
+    "exclude-members": "kernel_init, recurrent_init, activation, param_dtype, function, params_type"
+}
 napoleon_use_ivar = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -1,38 +1,40 @@
 """Normalization by the mean absolute value.
 
 A skeleton to copy to ``jaxnorm/norms/<name>.py``: one plain function, one spec, nothing else in the file. What differs
-from normalizer to normalizer is marked with ``# 1`` to ``# 4``; the rest stays as it is.
+from normalizer to normalizer is marked with ``# 1`` to ``# 3``; the rest stays as it is.
 """
 
-import dataclasses
 from typing import final
 
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
 
 
 def abs_norm(
     x: Float[Array, "..."],
     scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     *,
-    epsilon: float = 1e-5,
+    epsilon: float = 1e-5,  # 1: hyper-parameters, all hashable; each is a field of the spec too
     where: Bool[Array, "..."] | None = None,
+    axis_name: AxisName | None = None,
 ) -> Float[Array, "..."]:
     r"""Divides each example by the mean absolute value of its features.
 
-    .. math:: y = \text{scale} \cdot \frac{x}{\frac1D \sum_i |x_i| + \epsilon}
+    .. math:: y = \text{scale} \cdot \frac{x}{\frac1D \sum_i |x_i| + \epsilon} + \text{bias}
 
     Args:
       x: data with features on the last axis.
       scale: one factor for each feature, or an array with as many axes as ``x``; None means one.
+      bias: summand, shaped like ``scale``. None means zero.
       epsilon: added to the mean; must be positive.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; the output is
         zero there.
+      axis_name: name or names of mapped axes over which the features are spread.
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -54,21 +56,16 @@ def abs_norm(
     mask = full_mask("abs_norm", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)  # a selection: NaN under the mask goes nowhere
     axes = (x.ndim - 1,)
-    count = jnp.maximum(count_over(data, mask, axes, None), jnp.ones((), data.dtype))
-    mean = sum_over(jnp.abs(data), axes, None) / count  # 1: the equation
+    count = jnp.maximum(count_over(data, mask, axes, axis_name), jnp.ones((), data.dtype))
+    mean = sum_over(jnp.abs(data), axes, axis_name) / count  # 2: the equation
     y = data / (mean + jnp.asarray(epsilon, data.dtype))
-    y = apply_affine("abs_norm", y, scale, None, axes)
-    return y.astype(x.dtype)
+    y = apply_affine("abs_norm", y, scale, bias, axes)
+    return masked(y, mask).astype(x.dtype)
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class AbsNorm(Stateless):  # without Stateless: initial_stats and fold, as in batch_norm.py
-    """The spec of :func:`abs_norm`.
-
-    Attributes:
-      epsilon: added to the mean absolute value.
-      scale_init: initial value of the scale.
+class AbsNorm(AffineNorm):  # 3: the fields that it shares with others; with running statistics BatchSpec, HasAxisName
+    """The spec of :func:`abs_norm`; its fields are its keywords.
 
     Example:
       >>> norm = AbsNorm(scale_init=2.0)
@@ -77,31 +74,4 @@ class AbsNorm(Stateless):  # without Stateless: initial_stats and fold, as in ba
       True
     """
 
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5  # 2: hyper-parameters, all hashable
-    scale_init: float = 1.0
-
-    def __post_init__(self) -> None:
-        _validate.epsilon("AbsNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the last axis."""
-        return shape[-1:]  # 3: the shape of scale and bias
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, None)`` of the given shape."""
-        return base.init_affine(shape, dtype, self.scale_init, None)
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`abs_norm`; there are no statistics to hand on."""
-        scale, _ = base.affine_of(params, "AbsNorm")
-        return abs_norm(x, scale, epsilon=self.epsilon, where=where), ()
-
-    def check_site(self, caller: str) -> None:
-        """Fits every site: it acts on the last axis."""  # 4: or base.check_last_axis(where, self, self.axis)
+    function = staticmethod(abs_norm)

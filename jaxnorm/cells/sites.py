@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnorm import _objects
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
+from jaxnorm.norms.base import Normalizer, Params, ReusesMoments, Stats, check_normalizer
 from jaxnorm.norms.identity import Identity
 
 
@@ -46,6 +46,8 @@ def normalize(
     if norm == Identity():
         return x, ()
     where = None if site.where is None else site.where[..., None]
+    if site.measured is not None and isinstance(norm, ReusesMoments):
+        return norm.normalize_again(params, x, site.measured, where)
     return norm(params, x, site.stats, where)
 
 

@@ -12,6 +12,7 @@ from jax import lax
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.sites import CellNorms, combine_sites
 from jaxnorm.engine.records import LoopOutputs
+from jaxnorm.norms.base import ReusesMoments
 
 
 def moments_to_reuse(cell: Cell, stats: Any, outputs: LoopOutputs) -> CellNorms | None:
@@ -34,4 +35,4 @@ def moments_to_reuse(cell: Cell, stats: Any, outputs: LoopOutputs) -> CellNorms 
 
 def _reuses(norm: Any) -> bool:
     """Whether a normalizer can use moments of the forward pass; one that does not say so cannot."""
-    return bool(getattr(norm, "reuses_moments", False))
+    return isinstance(norm, ReusesMoments) and norm.reuses_moments

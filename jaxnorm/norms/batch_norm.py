@@ -1,15 +1,16 @@
 """Batch normalization."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.core.again import measured_before
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize_batch
 
 
@@ -85,24 +86,10 @@ def batch_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class BatchNorm(BatchSpec):
-    r"""The spec of :func:`batch_norm`, with the update rule for its running statistics.
+class BatchNorm(BatchSpec, HasAxisName):
+    r"""The spec of :func:`batch_norm`; its fields are its keywords, and those of :func:`jaxnorm.update_running`.
 
-    Attributes:
-      axis: the axes to reduce; None means all but the last. Scale, bias and running statistics have the shape of the
-        data along the others.
-      epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics, as in Flax (0.9 here is PyTorch's 0.1); None for the exact
-        average over all data seen.
-      ddof: 0 accumulates the biased variance (Flax, Keras), 1 the variance corrected by m/(m-1) (PyTorch).
-      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
-        after the first batch; see :func:`jaxnorm.update_running`. The presets of cells use it.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
+    Scale, bias and running statistics have the shape of the data along the axes that are not reduced.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -120,36 +107,26 @@ class BatchNorm(BatchSpec):
       ``momentum=0.9, debias=True``.
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    momentum: float | None = 0.99
-    ddof: int = 0
-    debias: bool = False
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
-
+    function = staticmethod(batch_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
+    momentum: float | None = DEFAULT
+    ddof: int = DEFAULT
+    debias: bool = DEFAULT
     adds_bias_last = True
 
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`batch_norm`; returns the output and the measured (or given) Moments."""
-        scale, bias = base.affine_of(params, "BatchNorm")
-        return batch_norm(
-            x,
-            scale,
-            bias,
-            moments=stats,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
+    @property
+    def reuses_moments(self) -> bool:
+        """True over an ``axis_name``: there measuring takes collectives."""
+        return self.axis_name is not None
+
+    def normalize_again(
+        self, params: Params, x: Float[Array, "*B F"], measured: Moments, where: Bool[Array, "..."] | None = None
+    ) -> tuple[Float[Array, "*B F"], Moments]:
+        """Normalizes with moments that an earlier call measured from ``x``, and differentiates as if it measured.
+
+        The given mean is rounded, so far from zero the result has fewer digits than the first call gave.
+        """
+        moments = measured_before(self.axis_name, x, full_mask("BatchNorm", x, where), measured)
+        y: Array = self.apply(self.function, params, x, where=where, moments=moments)[0]
+        return y, moments

@@ -1,14 +1,15 @@
 """Group normalization."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
+from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
 from jaxnorm.norms.core.reduction import Extent, Groups
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize
 
 
@@ -66,7 +67,7 @@ def group_norm(
     """
     _validate.floating("group_norm", "x", x)
     _validate.epsilon("group_norm", epsilon)
-    axes, feature = base.group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
+    axes, feature = group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("group_norm", x, where)
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))
     if positions := tuple(a for a in axes if a != feature):
@@ -74,27 +75,15 @@ def group_norm(
         y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=True)
     else:
         # Without position axes, the features of a group form a row, as in layer normalization.
-        data, members, rows = base.in_groups(x, mask, num_groups, axes, feature)
-        split = (None if param is None else base.split_groups(param, num_groups, feature) for param in affine)
+        data, members, rows = in_groups(x, mask, num_groups, axes, feature)
+        split = (None if param is None else split_groups(param, num_groups, feature) for param in affine)
         y = standardize(data, Extent(rows, axis_name), *split, where=members, epsilon=epsilon, center=True)
     return y.reshape(x.shape).astype(x.dtype)
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class GroupNorm(HasFeatureAxis, Stateless):
-    """The spec of :func:`group_norm`.
-
-    Attributes:
-      num_groups: number of groups; must divide the number of features.
-      axis: the axes to reduce, including ``feature_axis``; None means all but the first. Inside a cell use -1.
-      feature_axis: the axis that is split into groups; scale and bias have its length.
-      epsilon: added to the variance, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
+class GroupNorm(HasFeatureAxis, AffineNorm):
+    """The spec of :func:`group_norm`; its fields are its keywords. Inside a cell use ``axis=-1``.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -104,39 +93,6 @@ class GroupNorm(HasFeatureAxis, Stateless):
       Array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
-    num_groups: int = 32
-    _: dataclasses.KW_ONLY
-    axis: Axis | None = None
-    feature_axis: int = -1
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`group_norm`; there are no statistics to return."""
-        scale, bias = base.affine_of(params, "GroupNorm")
-        y = group_norm(
-            x,
-            scale,
-            bias,
-            num_groups=self.num_groups,
-            axis=self.axis,
-            feature_axis=self.feature_axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-        return y, ()
-
-    def check_site(self, caller: str) -> None:
-        """Accepts only ``axis=-1``."""
-        base.check_last_axis(caller, self, self.axis)
+    function = staticmethod(group_norm)
+    num_groups: int = field(default=DEFAULT, kw_only=False)
+    axis: Axis | None = DEFAULT

@@ -1,14 +1,15 @@
 """Instance normalization."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
+from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize
 
 
@@ -66,7 +67,7 @@ def instance_norm(
     """
     _validate.floating("instance_norm", "x", x)
     _validate.epsilon("instance_norm", epsilon)
-    axes, feature = base.position_axes("instance_norm", x.shape, axis, feature_axis)
+    axes, feature = position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
     affine = aligned_affine("instance_norm", scale, bias, x, (feature,))
     y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, center=True)
@@ -74,19 +75,8 @@ def instance_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class InstanceNorm(HasFeatureAxis, Stateless):
-    """The spec of :func:`instance_norm`.
-
-    Attributes:
-      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
-      feature_axis: the feature axis; scale and bias have its length.
-      epsilon: added to the variance, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes over which the positions are spread.
+class InstanceNorm(HasFeatureAxis, AffineNorm):
+    """The spec of :func:`instance_norm`; its fields are its keywords.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -96,37 +86,9 @@ class InstanceNorm(HasFeatureAxis, Stateless):
       [[[-1.0], [1.0]]]
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    feature_axis: int = -1
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`instance_norm`; there are no statistics to return."""
-        scale, bias = base.affine_of(params, "InstanceNorm")
-        y = instance_norm(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            feature_axis=self.feature_axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-        return y, ()
+    function = staticmethod(instance_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: one step has no positions to reduce."""
-        base.refuse_positions(caller, self)
+        refuse_positions(caller, self)

@@ -1,17 +1,16 @@
 """Layer normalization."""
 
-import dataclasses
+from dataclasses import field, fields
 from typing import final
 
-import jax.numpy as jnp
-
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize
+from jaxnorm.norms.rms_norm import RMSNorm
 
 
 def layer_norm(
@@ -75,18 +74,10 @@ def layer_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class LayerNorm(Stateless):
-    """The spec of :func:`layer_norm`.
+class LayerNorm(AffineNorm):
+    """The spec of :func:`layer_norm`; its fields are its keywords.
 
-    Attributes:
-      axis: the axis or axes that share statistics; scale and bias have the shape of the data along them.
-      epsilon: added to the variance, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes over which the features are spread.
+    Scale and bias have the shape of the data along ``axis``.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -96,63 +87,15 @@ class LayerNorm(Stateless):
       Array([[-1.,  1.]], dtype=float32)
     """
 
-    axis: Axis = -1
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
-
+    function = staticmethod(layer_norm)
+    axis: Axis = field(default=DEFAULT, kw_only=False)
     adds_bias_last = True
 
     @property
-    def subtracts_feature_mean(self):
-        return self.axis_name is None
+    def subtracts_feature_mean(self) -> bool:
+        """True for the last axis, unless ``axis_name`` spreads the features over devices."""
+        return self.axis in (-1, (-1,)) and self.axis_name is None
 
-    def without_mean(self):
-        from jaxnorm.norms.rms_norm import RMSNorm
-        return RMSNorm(self.axis, epsilon=self.epsilon, use_scale=self.use_scale, use_bias=self.use_bias)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.normalize_axis("LayerNorm", self.axis))
-        _validate.epsilon("LayerNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along ``axis``."""
-        return base.shape_along("LayerNorm", shape, self.axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape,
-            dtype,
-            self.scale_init if self.use_scale else None,
-            self.bias_init if self.use_bias else None,
-            caller="LayerNorm",
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`layer_norm`; there are no statistics to return."""
-        scale, bias = base.affine_of(params, "LayerNorm")
-        y = layer_norm(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-        return y, ()
-
-    def check_site(self, caller: str) -> None:
-        """Accepts only ``axis=-1``."""
-        base.check_last_axis(caller, self, self.axis)
+    def without_mean(self) -> RMSNorm:
+        """:class:`RMSNorm` with the same fields."""
+        return RMSNorm(**{f.name: getattr(self, f.name) for f in fields(self)})

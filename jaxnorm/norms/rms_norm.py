@@ -1,16 +1,14 @@
 """Root-mean-square normalization, and its partial form."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
-import jax.numpy as jnp
-
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize
 
 
@@ -99,19 +97,13 @@ def _leading(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class RMSNorm(Stateless):
-    """The spec of :func:`rms_norm`.
+class RMSNorm(AffineNorm):
+    """The spec of :func:`rms_norm`; its fields are its keywords.
+
+    Scale and bias have the shape of the data along ``axis``.
 
     Attributes:
-      axis: the axis or axes that share the statistic; scale and bias have the shape of the data along them.
-      fraction: the part of the features to measure (below 1 it is pRMSNorm).
-      epsilon: added to the mean square, inside the root.
-      use_scale: whether there is a scale.
       use_bias: whether there is a bias; the paper has none.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes over which the features are spread.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -121,60 +113,14 @@ class RMSNorm(Stateless):
       Array([[ 1., -1.]], dtype=float32)
     """
 
-    axis: Axis = -1
-    _: dataclasses.KW_ONLY
-    fraction: float = 1.0
-    epsilon: float = 1e-5
-    use_scale: bool = True
+    function = staticmethod(rms_norm)
+    axis: Axis = field(default=DEFAULT, kw_only=False)
+    fraction: float = DEFAULT
     use_bias: bool = False
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
-
     adds_bias_last = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.normalize_axis("RMSNorm", self.axis))
-        _validate.epsilon("RMSNorm", self.epsilon)
+        super().__post_init__()
         if self.fraction == 0.0:
             raise ValueError("RMSNorm: fraction must be above 0, got 0. Use 1 for RMSNorm, less for pRMSNorm.")
         _validate.in_range("RMSNorm", "fraction", self.fraction, 0.0, 1.0)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along ``axis``."""
-        return base.shape_along("RMSNorm", shape, self.axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        return base.init_affine(
-            shape,
-            dtype,
-            self.scale_init if self.use_scale else None,
-            self.bias_init if self.use_bias else None,
-            caller="RMSNorm",
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`rms_norm`; there are no statistics to return."""
-        scale, bias = base.affine_of(params, "RMSNorm")
-        y = rms_norm(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            fraction=self.fraction,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-        return y, ()
-
-    def check_site(self, caller: str) -> None:
-        """Accepts only ``axis=-1``."""
-        base.check_last_axis(caller, self, self.axis)

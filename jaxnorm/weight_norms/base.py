@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxnorm import _objects, _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.norms import base as norms_base
+from jaxnorm.norms.core.axes import hashable_axis
 from jaxnorm.norms.core.moments import apply_affine
+from jaxnorm.norms.core.spec import Spec, keywords_of, parameters
 
 State: TypeAlias = PyTree
 """The state that a weight normalizer keeps besides its trained parameters; ``()`` for most."""
@@ -63,6 +64,32 @@ class FixedState:
         return state
 
 
+class KernelSpec(Spec, abstract=True):
+    """A weight normalizer that is made of a function ``function(kernel, *, fields)``, perhaps with a ``scale``."""
+
+    def __post_init__(self) -> None:
+        spec: Any = self
+        name = type(self).__name__
+        if spec.axis is not None:
+            object.__setattr__(self, "axis", hashable_axis(name, "axis", spec.axis))
+        if hasattr(spec, "epsilon"):
+            _validate.epsilon(name, spec.epsilon)
+
+    def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
+        """Returns the kernel unchanged; there is no state."""
+        spec: Any = self
+        unit_axes(f"{type(self).__name__}.init", kernel, spec.axis)
+        return KernelParams(kernel), ()
+
+    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
+        """Applies the function of the spec to the kernel, and to the scale if the function has one."""
+        weights = kernel_params(params, type(self).__name__)._asdict()
+        kernel = weights.pop("kernel")
+        used = {name: weight for name, weight in weights.items() if name in parameters(self.function)}
+        made: Array = self.function(kernel, **used, **keywords_of(self, self.function))
+        return made
+
+
 def unit_axes(caller: str, kernel: Array, axis: Axis | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     r"""Returns the axes of one output unit's inputs, and the axes of the units.
 
@@ -101,11 +128,6 @@ def with_axis(spec: WeightNormalizer, axis: Axis) -> WeightNormalizer:
     given: Any = spec
     settled: WeightNormalizer = dataclasses.replace(given, axis=axis)
     return settled
-
-
-def settle_axis(caller: str, axis: Axis | None) -> Axis | None:
-    """Makes an axis hashable for a spec."""
-    return None if axis is None else norms_base.normalize_axis(caller, axis)
 
 
 def rescale(caller: str, unit: Array, scale: Array | None, units: tuple[int, ...], dtype: DTypeLike) -> Array:

@@ -1,6 +1,6 @@
 """Bounded weight normalization: weight normalization with lengths that cannot grow."""
 
-import dataclasses
+from dataclasses import field
 from typing import Literal, final
 
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT, keywords_of
 from jaxnorm.weight_norms import base
-from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.base import FixedState, KernelParams, KernelSpec, Key, State
 from jaxnorm.weight_norms.direction import polar, unit
 
 MODES = ("scalar", "gain_bounded")
@@ -85,15 +86,13 @@ def bounded_weight_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class BoundedWeightNorm(FixedState):
+class BoundedWeightNorm(KernelSpec, FixedState):
     """The spec of :func:`bounded_weight_norm`; rho is its state, so no optimizer trains it.
 
     Attributes:
       mode: "scalar", the paper's form: all units have the length rho, the mean length of the units of the given kernel.
         "gain_bounded", the form of one file of the authors' code: it trains a scale but holds the length of the scale
         at its initial value, rho; a fresh layer has the given kernel.
-      axis: the axes of a unit's inputs; see :func:`bounded_weight_norm`.
 
     Raises:
       ValueError: another mode.
@@ -108,13 +107,13 @@ class BoundedWeightNorm(FixedState):
       [1.5, 3.0]
     """
 
-    mode: Literal["scalar", "gain_bounded"] = "scalar"
-    _: dataclasses.KW_ONLY
-    axis: Axis | None = None
+    function = staticmethod(bounded_weight_norm)
+    mode: Literal["scalar", "gain_bounded"] = field(default="scalar", kw_only=False)
+    axis: Axis | None = DEFAULT
 
     def __post_init__(self) -> None:
         _validate.choice("BoundedWeightNorm", "mode", self.mode, MODES)
-        object.__setattr__(self, "axis", base.settle_axis("BoundedWeightNorm", self.axis))
+        super().__post_init__()
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """The kernel (and, in the mode "gain_bounded", the lengths of its units as scale), and rho as state."""
@@ -130,4 +129,4 @@ class BoundedWeightNorm(FixedState):
         """Applies :func:`bounded_weight_norm`."""
         kernel, scale = base.kernel_params(params, "BoundedWeightNorm")
         rho = base.state_of(state, BoundedState, "BoundedWeightNorm").rho
-        return bounded_weight_norm(kernel, rho, scale, axis=self.axis)
+        return bounded_weight_norm(kernel, rho, scale, **keywords_of(self, bounded_weight_norm))

@@ -1,6 +1,6 @@
 """Centered weight normalization: the weights of each output unit have mean zero and length one."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.weight_norms import base
-from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.base import FixedState, KernelParams, KernelSpec, Key, State
 from jaxnorm.weight_norms.direction import unit, without_mean
 
 
@@ -64,15 +65,12 @@ def centered_weight_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class CenteredWeightNorm(FixedState):
-    """The spec of :func:`centered_weight_norm`.
+class CenteredWeightNorm(KernelSpec, FixedState):
+    """The spec of :func:`centered_weight_norm`; its fields are its keywords.
 
     The authors' code is ``CenteredWeightNorm(scale_init=1.414, epsilon=1e-5)``.
 
     Attributes:
-      axis: the axes of a unit's inputs; see :func:`centered_weight_norm`.
-      epsilon: added to the length.
       learn_scale: whether to train the scale, one number per unit; otherwise it is the constant ``scale_init``.
       scale_init: the scale, or its initial value.
 
@@ -87,15 +85,11 @@ class CenteredWeightNorm(FixedState):
              [ 0.   ,  1.414]], dtype=float32)
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 0.0
+    function = staticmethod(centered_weight_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
     learn_scale: bool = False
     scale_init: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.settle_axis("CenteredWeightNorm", self.axis))
-        _validate.epsilon("CenteredWeightNorm", self.epsilon)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """Returns the kernel, and the scale if it is trained; there is no state."""
@@ -110,4 +104,4 @@ class CenteredWeightNorm(FixedState):
         kernel, scale = base.kernel_params(params, "CenteredWeightNorm")
         if scale is None:
             scale = jnp.asarray(self.scale_init, statistics_dtype(kernel.dtype))
-        return centered_weight_norm(kernel, scale, axis=self.axis, epsilon=self.epsilon)
+        return super().__call__(KernelParams(kernel, scale), state)

@@ -1,7 +1,7 @@
 """Spectral normalization: gives a kernel the largest singular value one, by power iteration."""
 
-import dataclasses
 import operator
+from dataclasses import field
 from typing import final
 
 import jax
@@ -13,8 +13,9 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.core.quotient import quotient
+from jaxnorm.norms.core.spec import DEFAULT, keywords_of
 from jaxnorm.weight_norms import base
-from jaxnorm.weight_norms.base import KernelParams, Key, State
+from jaxnorm.weight_norms.base import KernelParams, KernelSpec, Key, State
 from jaxnorm.weight_norms.direction import unit
 
 
@@ -136,18 +137,12 @@ def spectral_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class SpectralNorm:
+class SpectralNorm(KernelSpec):
     """The spec of :func:`spectral_norm`. ``advance`` makes the power iterations; a call makes none.
 
     Attributes:
-      axis: the axes of a unit's inputs; see :func:`spectral_norm`.
       iterations: power iterations per training step.
-      epsilon: added to lengths in the power iteration.
       use_scale: whether to train a factor that starts as the largest singular value of the given kernel.
-
-    Raises:
-      ValueError: iterations are not positive, or epsilon is negative.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -158,16 +153,15 @@ class SpectralNorm:
       [[1.0, 0.0], [0.0, 0.25]]
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    iterations: int = 1
-    epsilon: float = 1e-12
+    function = staticmethod(spectral_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    iterations: int = DEFAULT
+    epsilon: float = DEFAULT
     use_scale: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.settle_axis("SpectralNorm", self.axis))
+        super().__post_init__()
         _validate.positive_int("SpectralNorm", "iterations", self.iterations)
-        _validate.epsilon("SpectralNorm", self.epsilon)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """Returns the kernel, with a scale if it is trained, and a random u with the matching v.
@@ -191,13 +185,13 @@ class SpectralNorm:
         """Applies :func:`power_iteration`."""
         kernel = base.kernel_params(params, "SpectralNorm.advance").kernel
         estimates: SpectralState = base.state_of(state, SpectralState, "SpectralNorm.advance")
-        return power_iteration(kernel, estimates, iterations=self.iterations, axis=self.axis, epsilon=self.epsilon)
+        return power_iteration(kernel, estimates, **keywords_of(self, power_iteration))
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
         """Applies :func:`spectral_norm` with the current estimates."""
         kernel, scale = base.kernel_params(params, "SpectralNorm")
         estimates: SpectralState = base.state_of(state, SpectralState, "SpectralNorm")
-        return spectral_norm(kernel, estimates, scale, iterations=0, axis=self.axis, epsilon=self.epsilon)[0]
+        return spectral_norm(kernel, estimates, scale, **{**keywords_of(self, spectral_norm), "iterations": 0})[0]
 
 
 def _matrix(caller: str, kernel: Array, axis: Axis | None) -> Array:

@@ -1,12 +1,13 @@
 """Unit rows: gives the weights of each output unit the length one."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.weight_norms import base
-from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.base import FixedState, KernelSpec
 from jaxnorm.weight_norms.direction import unit
 
 
@@ -49,14 +50,10 @@ def unit_norm(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class UnitNorm(FixedState):
-    """The spec of :func:`unit_norm`: imposes the constraint by reparametrization.
+class UnitNorm(KernelSpec, FixedState):
+    """The spec of :func:`unit_norm`: imposes the constraint by reparametrization. Its fields are the keywords.
 
     ``jaxnorm.optim.project_weights`` imposes it on the weights themselves instead, after the update.
-
-    Attributes:
-      axis: the axes of a unit's inputs; see :func:`unit_norm`.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -66,16 +63,5 @@ class UnitNorm(FixedState):
       [[0.0], [1.0]]
     """
 
-    axis: Axis | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.settle_axis("UnitNorm", self.axis))
-
-    def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """Returns the kernel unchanged; there is no state."""
-        base.unit_axes("UnitNorm.init", kernel, self.axis)
-        return KernelParams(kernel), ()
-
-    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
-        """Applies :func:`unit_norm`."""
-        return unit_norm(base.kernel_params(params, "UnitNorm").kernel, axis=self.axis)
+    function = staticmethod(unit_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)

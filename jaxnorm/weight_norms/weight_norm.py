@@ -1,12 +1,13 @@
 """Weight normalization: trains the length and the direction of each output unit's weights separately."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.weight_norms import base
-from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.base import FixedState, KernelParams, KernelSpec, Key, State
 from jaxnorm.weight_norms.direction import polar, unit
 
 
@@ -52,15 +53,11 @@ def weight_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class WeightNorm(FixedState):
-    """The spec of :func:`weight_norm`.
+class WeightNorm(KernelSpec, FixedState):
+    """The spec of :func:`weight_norm`; its fields are its keywords.
 
     The scale starts as the lengths of the given kernel's units, so a fresh layer computes the same function as before.
     :func:`data_dependent_init` computes other initial scales.
-
-    Attributes:
-      axis: the axes of a unit's inputs; see :func:`weight_norm`.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -72,19 +69,12 @@ class WeightNorm(FixedState):
       [5.0, 5.0, 5.0, 5.0]
     """
 
-    axis: Axis | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.settle_axis("WeightNorm", self.axis))
+    function = staticmethod(weight_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """Returns the kernel, and the lengths of its units as scale; there is no state."""
         return KernelParams(kernel, unit_lengths(kernel, axis=self.axis)), ()
-
-    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
-        """Applies :func:`weight_norm`."""
-        kernel, scale = base.kernel_params(params, "WeightNorm")
-        return weight_norm(kernel, scale, axis=self.axis)
 
 
 def unit_lengths(kernel: Float[Array, "..."], *, axis: Axis | None = None) -> Float[Array, "..."]:

@@ -1,7 +1,7 @@
 """Weight standardization: gives the weights of each output unit mean zero and variance one."""
 
-import dataclasses
 import math
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.weight_norms import base
-from jaxnorm.weight_norms.base import FixedState, KernelParams, Key, State
+from jaxnorm.weight_norms.base import FixedState, KernelSpec
 from jaxnorm.weight_norms.direction import unit, without_mean
 
 
@@ -71,14 +72,8 @@ def weight_standardization(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class WeightStandardization(FixedState):
-    """The spec of :func:`weight_standardization`.
-
-    Attributes:
-      axis: the axes of a unit's inputs; see :func:`weight_standardization`.
-      epsilon: added to the standard deviation, outside the root.
-      ddof: 0 is the biased standard deviation, 1 the unbiased one.
+class WeightStandardization(KernelSpec, FixedState):
+    """The spec of :func:`weight_standardization`; its fields are its keywords.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -88,25 +83,14 @@ class WeightStandardization(FixedState):
       [[-1.0], [1.0]]
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    ddof: int = 0
+    function = staticmethod(weight_standardization)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
+    ddof: int = DEFAULT
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.settle_axis("WeightStandardization", self.axis))
-        _validate.epsilon("WeightStandardization", self.epsilon)
+        super().__post_init__()
         _check_ddof("WeightStandardization", self.ddof)
-
-    def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
-        """Returns the kernel unchanged; there is no state."""
-        base.unit_axes("WeightStandardization.init", kernel, self.axis)
-        return KernelParams(kernel), ()
-
-    def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:
-        """Applies :func:`weight_standardization`."""
-        kernel = base.kernel_params(params, "WeightStandardization").kernel
-        return weight_standardization(kernel, axis=self.axis, epsilon=self.epsilon, ddof=self.ddof)
 
 
 def _check_ddof(caller: str, ddof: int) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnorm._typing import Array, Float
 from jaxnorm.cells.preactivation.layout import group_slices
-from jaxnorm.norms.base import Normalizer
+from jaxnorm.norms.base import Normalizer, Reducible
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
@@ -25,6 +25,11 @@ def center(groups: tuple[int, ...], kernel: Float[Array, "*I GH"]) -> Float[Arra
     return jnp.concatenate(centered, axis=-1).astype(kernel.dtype)
 
 
+def subtracts_mean(norm: Normalizer) -> bool:
+    """Whether a normalizer says that it subtracts the mean over the features, all of them on one device."""
+    return isinstance(norm, Reducible) and norm.subtracts_feature_mean
+
+
 def after_centering(norm: Normalizer) -> Normalizer:
     """Returns the normalizer of the product of a centered kernel, which has no mean to subtract."""
-    return norm.without_mean() if norm.subtracts_feature_mean else norm
+    return norm.without_mean() if isinstance(norm, Reducible) and norm.subtracts_feature_mean else norm

@@ -2,11 +2,11 @@
 
 from jaxnorm._typing import Array
 from jaxnorm.cells.preactivation.vectors import sum_biases
-from jaxnorm.norms.base import Affine, Normalizer, Params
+from jaxnorm.norms.base import Normalizer, Params, Reducible
 
 
 def gather_bias(norm: Normalizer, params: Params, bias: Array | None) -> tuple[Params, Array | None]:
     """Moves the bias of a normalizer that adds it last into the bias that follows."""
-    if not norm.adds_bias_last or params.bias is None:
+    if not isinstance(norm, Reducible) or not norm.adds_bias_last or params.bias is None:
         return params, bias
-    return Affine(params.scale, None), sum_biases(bias, params.bias)
+    return params._replace(bias=None), sum_biases(bias, params.bias)

@@ -47,8 +47,8 @@ def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | RecurrentKerne
 
 
 def matmul_by_gate(
-    x: Float[Array, "*B I"], kernels: tuple[Any, ...], masks: Float[Array, "G *B I"]
-) -> Float[Array, "*B GO"]:
+    x: Float[Array, "*T I"], kernels: tuple[Any, ...], masks: Float[Array, "G *B I"]
+) -> Float[Array, "*T GO"]:
     """Multiplies ``x`` by the kernel of each gate, under the mask of that gate, and concatenates the products."""
     products = [matmul(scaled(x, mask), kernel) for mask, kernel in zip(masks, kernels, strict=True)]
     return jnp.concatenate(products, axis=-1)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.hooks import GateMasks
-from jaxnorm.cells.preactivation.centering import after_centering, center
+from jaxnorm.cells.preactivation.centering import after_centering, center, subtracts_mean
 from jaxnorm.cells.preactivation.gather import gather_bias
 from jaxnorm.cells.preactivation.groups import normalize_groups
 from jaxnorm.cells.preactivation.layout import flat_kernel
@@ -77,8 +77,8 @@ class PreActivation:
         norms, outer = self.norms, self.outer_norm
         over_input, over_recurrent = (outer, outer) if self.centers_sum else (norms.input, norms.recurrent)
         # Under masks each gate sees another input: the mean of a group is then no product with one mean kernel.
-        centers_input = over_input.subtracts_feature_mean and masks is None
-        centers_recurrent = over_recurrent.subtracts_feature_mean and masks is None and self.center_recurrent
+        centers_input = subtracts_mean(over_input) and masks is None
+        centers_recurrent = subtracts_mean(over_recurrent) and masks is None and self.center_recurrent
 
         input_norm, after_input = gather_bias(norms.input, params.norm.input, None)
         recurrent_norm, recurrent_out = gather_bias(norms.recurrent, params.norm.recurrent, biases.recurrent_out)

@@ -15,7 +15,7 @@ from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm import FORGET, GATES
 from jaxnorm.cells.lstm_derivative import cell_state, output
-from jaxnorm.cells.preactivation.centering import after_centering, center
+from jaxnorm.cells.preactivation.centering import after_centering, center, subtracts_mean
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel, matmul
 from jaxnorm.cells.preactivation.weights import GateWeights
@@ -144,7 +144,7 @@ class ProjectedLSTM(GatedCellBase):
     def extra(self, params: ProjectedLSTMParams, dtype: DTypeLike) -> RecurrentKernel:
         """The projection."""
         kernel = params.projection
-        kernel = center((1,), kernel) if self.sites.projection.subtracts_feature_mean else kernel
+        kernel = center((1,), kernel) if subtracts_mean(self.sites.projection) else kernel
         return RecurrentKernel(kernel.astype(dtype))
 
     def step(

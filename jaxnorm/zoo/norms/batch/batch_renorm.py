@@ -1,7 +1,7 @@
 """Batch renormalization, and the schedule of its limits."""
 
-import dataclasses
 import math
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
@@ -9,15 +9,15 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float, Int, Shaped
-from jaxnorm.norms import base
+from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
 from jaxnorm.norms.core.moments import Moments, align, apply_affine, feature_last_axes, full_mask, masked, spread
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize_batch
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 def renorm_limits(
@@ -159,21 +159,13 @@ def batch_renorm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class BatchRenorm(BatchSpec):
+class BatchRenorm(RunningInTraining, HasAxisName):
     r"""The spec of :func:`batch_renorm`; it uses running statistics in training, so call ``train``.
 
     Attributes:
-      axis: the axes to reduce; None means all but the last.
-      epsilon: added to the variance, inside the root.
       momentum: weight of the old running mean and standard deviation.
       r_max: the largest factor; infinite for no limit. ``train`` accepts another value, which may be traced.
       d_max: the largest shift; infinite for no limit. ``train`` accepts another value, which may be traced.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -193,36 +185,18 @@ class BatchRenorm(BatchSpec):
       before that step.
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-3
-    momentum: float = 0.99
-    r_max: float = 3.0
-    d_max: float = 5.0
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    function = staticmethod(batch_renorm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
+    momentum: float = DEFAULT
+    r_max: float = DEFAULT
+    d_max: float = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_limits("BatchRenorm", self.r_max, self.d_max)
         if self.momentum is None:
             raise ValueError("BatchRenorm: momentum must be a number in [0.0, 1.0], got None. The paper has 0.99.")
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes with the given running statistics, for inference; for training call :meth:`train`."""
-        if stats is None:
-            refuse_measuring(self)
-        scale, bias = base.affine_of(params, "BatchRenorm")
-        return batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
 
     def train(
         self,
@@ -235,19 +209,8 @@ class BatchRenorm(BatchSpec):
         d_max: float | int | Shaped[Array, ""] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Applies :func:`batch_renorm`; if a limit is None, the spec's limit applies."""
-        scale, bias = base.affine_of(params, "BatchRenorm")
-        return batch_renorm(
-            x,
-            scale,
-            bias,
-            running=running,
-            r_max=self.r_max if r_max is None else r_max,
-            d_max=self.d_max if d_max is None else d_max,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
+        limits = {name: limit for name, limit in (("r_max", r_max), ("d_max", d_max)) if limit is not None}
+        return self.apply(batch_renorm, params, x, running=running, where=where, **limits)
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Updates the averages of mean and standard deviation; entries with count zero do not change."""
@@ -261,10 +224,6 @@ class BatchRenorm(BatchSpec):
         )
         var = jnp.maximum(jnp.square(folded.var) - jnp.asarray(self.epsilon, folded.var.dtype), 0.0)
         return folded._replace(var=jnp.where(spread(measured.count, var) > 0, var, running.var))
-
-    def check_site(self, caller: str) -> None:
-        """Rejects every site: a cell does not pass running statistics in training."""
-        refuse_site(caller, self)
 
 
 def _check_limits(caller: str, r_max: object, d_max: object) -> None:

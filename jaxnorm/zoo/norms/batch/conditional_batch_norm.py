@@ -12,6 +12,7 @@ from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import BatchNorm, batch_norm
 from jaxnorm.norms.core.moments import Moments, feature_last_axes
+from jaxnorm.norms.core.spec import keywords_of
 
 
 def conditional_batch_norm(
@@ -156,18 +157,8 @@ class ConditionalBatchNorm:
     ) -> tuple[Float[Array, "..."], Stats]:
         """Applies :func:`conditional_batch_norm`; returns the output and the measured (or given) Moments."""
         scale, bias = base.affine_of(params, "ConditionalBatchNorm")
-        norm = self.norm
-        return conditional_batch_norm(
-            x,
-            labels,
-            scale,
-            bias,
-            moments=stats,
-            axis=norm.axis,
-            epsilon=norm.epsilon,
-            where=where,
-            axis_name=norm.axis_name,
-        )
+        options = keywords_of(self.norm, conditional_batch_norm)
+        return conditional_batch_norm(x, labels, scale, bias, moments=stats, where=where, **options)
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Updates the statistics by the rule of the batch normalization."""

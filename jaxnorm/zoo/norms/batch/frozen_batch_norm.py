@@ -1,18 +1,17 @@
 """Batch normalization with running statistics in training too."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 from jaxnorm._typing import Array, Axis, Bool, Float
-from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring
+from jaxnorm.norms.core.spec import DEFAULT
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class FrozenBatchNorm(BatchSpec):
+class FrozenBatchNorm(RunningInTraining):
     r"""Batch normalization with statistics that never change: one affine map per feature, in training and inference.
 
     .. math:: y = \text{scale} \cdot \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \text{bias}
@@ -23,11 +22,6 @@ class FrozenBatchNorm(BatchSpec):
 
     Attributes:
       axis: the axes that the statistics reduced; None means all but the last.
-      epsilon: added to the variance, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -42,26 +36,9 @@ class FrozenBatchNorm(BatchSpec):
       network.
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes with the given statistics."""
-        if stats is None:
-            refuse_measuring(self)
-        scale, bias = base.affine_of(params, "FrozenBatchNorm")
-        return batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
+    function = staticmethod(batch_norm)
+    passed = ("where", "moments", "axis_name")
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
 
     def train(
         self,

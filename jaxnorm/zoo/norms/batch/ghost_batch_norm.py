@@ -1,6 +1,6 @@
 """Batch normalization over parts of the batch."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
@@ -8,12 +8,12 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import running as running_statistics
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, feature_last_axes, full_mask
+from jaxnorm.norms.core.spec import DEFAULT
 
 
 def ghost_batch_norm(
@@ -105,21 +105,13 @@ def ghost_batch_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
 class GhostBatchNorm(BatchSpec):
-    r"""The spec of :func:`ghost_batch_norm`.
+    r"""The spec of :func:`ghost_batch_norm`; its fields are its keywords.
 
     Attributes:
-      size: number of examples in a ghost batch.
-      axis: the axes to reduce, including the first; None means all but the last.
-      epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics, in [0, 1]; None for the exact average over all data seen,
         which merges the ghost batches.
       ddof: 0 accumulates the biased variance of each ghost batch, 1 the one corrected by its m/(m-1).
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -134,33 +126,16 @@ class GhostBatchNorm(BatchSpec):
       we remember it. The running variance is therefore the variance within ghost batches.
     """
 
-    size: int
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    momentum: float | None = 0.99
-    ddof: int = 0
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
+    function = staticmethod(ghost_batch_norm)
+    size: int = field(kw_only=False)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
+    momentum: float | None = DEFAULT
+    ddof: int = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _validate.positive_int("GhostBatchNorm", "size", self.size)
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`ghost_batch_norm`; the measured Moments have a leading axis of ghost batches."""
-        scale, bias = base.affine_of(params, "GhostBatchNorm")
-        return ghost_batch_norm(
-            x, scale, bias, size=self.size, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where
-        )
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Updates with one ghost batch after the other; ghost batches without a real element change nothing."""

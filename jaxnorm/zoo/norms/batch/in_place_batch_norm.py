@@ -1,6 +1,6 @@
 """Batch normalization with an activation. The backward pass works from the output, so it need not keep the input."""
 
-import dataclasses
+from dataclasses import field
 from functools import partial
 from typing import Any, final
 
@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import (
     Moments,
@@ -25,6 +24,7 @@ from jaxnorm.norms.core.moments import (
     sum_over,
 )
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import inverse_deviation, standardize_batch
 
 
@@ -171,21 +171,8 @@ def _tangents(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class InPlaceBatchNorm(BatchSpec):
-    """The spec of :func:`in_place_batch_norm`, with the update rule for its running statistics.
-
-    Attributes:
-      axis: the axes to reduce; None means all but the last.
-      slope: the slope of the leaky rectifier below zero; 1 omits the activation.
-      epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics; None for the exact average over all data seen.
-      ddof: 0 accumulates the biased variance, 1 the one corrected by m/(m-1).
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
+class InPlaceBatchNorm(BatchSpec, HasAxisName):
+    """The spec of :func:`in_place_batch_norm`; its fields are its keywords, and those of its update rule.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -196,42 +183,16 @@ class InPlaceBatchNorm(BatchSpec):
       ([[-0.5], [1.0]], [1.0])
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    slope: float = 0.01
-    epsilon: float = 1e-5
-    momentum: float | None = 0.99
-    ddof: int = 0
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    function = staticmethod(in_place_batch_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    slope: float = DEFAULT
+    epsilon: float = DEFAULT
+    momentum: float | None = DEFAULT
+    ddof: int = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_slope("InPlaceBatchNorm", self.slope)
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`in_place_batch_norm`; returns the output and the measured (or given) Moments."""
-        scale, bias = base.affine_of(params, "InPlaceBatchNorm")
-        return in_place_batch_norm(
-            x,
-            scale,
-            bias,
-            moments=stats,
-            axis=self.axis,
-            slope=self.slope,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: a cell has its own activations."""

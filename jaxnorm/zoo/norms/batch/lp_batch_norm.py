@@ -1,7 +1,7 @@
 """Batch normalization with the mean absolute deviation, the largest one, or the k largest ones."""
 
-import dataclasses
 import math
+from dataclasses import field
 from functools import partial
 from typing import Literal, TypeAlias, final
 
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, sum_over
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._deviation import scaled_batch_norm
 from jaxnorm.zoo.norms.batch._maximum import largest_sum_over, maximum_over
 
@@ -126,24 +126,12 @@ def _estimate(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class LpBatchNorm(BatchSpec):
-    """The spec of :func:`lp_batch_norm`.
+class LpBatchNorm(BatchSpec, HasAxisName):
+    """The spec of :func:`lp_batch_norm`; its fields are its keywords, and those of its update rule.
 
     Attributes:
-      axis: the axes to reduce; None means all but the last.
-      deviation: the deviations to measure: "l1", "l_infinity" or "top_k".
-      k: the number of largest deviations in "top_k"; the paper's experiments use 10.
-      epsilon: added to the estimate of the standard deviation.
       momentum: weight of the old running statistics; None for the average over all data seen, which pools the
         estimates as if they were variances.
-      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
-        after the first batch; see :func:`jaxnorm.update_running`.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -153,42 +141,15 @@ class LpBatchNorm(BatchSpec):
       True
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    deviation: Deviation = "l1"
-    k: int = 10
-    epsilon: float = 1e-5
-    momentum: float | None = 0.99
-    debias: bool = False
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    function = staticmethod(lp_batch_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    deviation: Deviation = DEFAULT
+    k: int = DEFAULT
+    epsilon: float = DEFAULT
+    momentum: float | None = DEFAULT
+    debias: bool = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _validate.choice("LpBatchNorm", "deviation", self.deviation, _DEVIATIONS)
         _validate.positive_int("LpBatchNorm", "k", self.k)
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`lp_batch_norm`; returns the output and the measured (or given) Moments."""
-        scale, bias = base.affine_of(params, "LpBatchNorm")
-        return lp_batch_norm(
-            x,
-            scale,
-            bias,
-            deviation=self.deviation,
-            k=self.k,
-            moments=stats,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )

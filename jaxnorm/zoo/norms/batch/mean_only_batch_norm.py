@@ -1,15 +1,14 @@
 """Batch normalization that subtracts the mean and does not divide."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.core.batch_base import BatchSpec
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.core.batch_base import BatchStatistics
 from jaxnorm.norms.core.moments import (
     Moments,
     align,
@@ -21,6 +20,7 @@ from jaxnorm.norms.core.moments import (
     masked,
     statistics_dtype,
 )
+from jaxnorm.norms.core.spec import DEFAULT
 
 
 def mean_only_batch_norm(
@@ -80,18 +80,15 @@ def mean_only_batch_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class MeanOnlyBatchNorm(BatchSpec):
-    """The spec of :func:`mean_only_batch_norm`; its parameters are ``Affine(None, bias)``.
+class MeanOnlyBatchNorm(BatchStatistics, HasAxisName):
+    """The spec of :func:`mean_only_batch_norm`; its fields are its keywords, and those of its update rule.
+
+    Its parameters are ``Affine(None, bias)``.
 
     Attributes:
-      axis: the axes to reduce; None means all but the last.
       momentum: weight of the old running mean; None for the exact average over all data seen.
-      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
-        after the first batch; see :func:`jaxnorm.update_running`.
       use_bias: whether there is a bias.
       bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -104,32 +101,9 @@ class MeanOnlyBatchNorm(BatchSpec):
       The default momentum comes from the paper's code. Only the mean of the running statistics is used.
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
+    function = staticmethod(mean_only_batch_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
     momentum: float | None = 0.9
-    debias: bool = False
+    debias: bool = DEFAULT
     use_bias: bool = True
     bias_init: float = 0.0
-    axis_name: AxisName | None = None
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(None, bias)``, with a bias of the given shape."""
-        return base.init_affine(
-            shape, dtype, None, self.bias_init if self.use_bias else None, caller="MeanOnlyBatchNorm"
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`mean_only_batch_norm`; returns the output and the measured (or given) Moments."""
-        scale, bias = base.affine_of(params, "MeanOnlyBatchNorm")
-        if scale is not None:
-            raise ValueError(
-                f"MeanOnlyBatchNorm: params.scale must be None, got an array of shape {scale.shape}. Nothing is scaled "
-                "here; take the weights from init(shape)."
-            )
-        return mean_only_batch_norm(x, bias, moments=stats, axis=self.axis, where=where, axis_name=self.axis_name)

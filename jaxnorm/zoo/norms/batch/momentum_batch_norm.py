@@ -1,6 +1,6 @@
 """Batch normalization with moving averages, in training too."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax
@@ -9,11 +9,8 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.batch_norm import batch_norm
+from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core import moments as statistics
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
 from jaxnorm.norms.core.moments import (
     Moments,
     align,
@@ -24,6 +21,8 @@ from jaxnorm.norms.core.moments import (
     spread,
     statistics_dtype,
 )
+from jaxnorm.norms.core.spec import DEFAULT
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 def momentum_batch_norm(
@@ -113,20 +112,11 @@ def momentum_batch_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class MomentumBatchNorm(BatchSpec):
+class MomentumBatchNorm(RunningInTraining, HasAxisName):
     """The spec of :func:`momentum_batch_norm`; it uses running statistics in training, so call ``train``.
 
     Attributes:
-      axis: the axes to reduce; None means all but the last.
-      epsilon: added to the variance, inside the root.
       momentum: weight of the old running statistics, in training and in ``update_running``.
-      through_batch: whether the gradient flows through the batch statistics.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -139,16 +129,11 @@ class MomentumBatchNorm(BatchSpec):
       True
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    momentum: float = 0.9
-    through_batch: bool = True
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    function = staticmethod(momentum_batch_norm)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
+    momentum: float = DEFAULT
+    through_batch: bool = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,42 +141,3 @@ class MomentumBatchNorm(BatchSpec):
             raise ValueError(
                 "MomentumBatchNorm: momentum must be a number in [0.0, 1.0], got None. The report has 0.9."
             )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes with the given running statistics, for inference; for training call :meth:`train`."""
-        if stats is None:
-            refuse_measuring(self)
-        scale, bias = base.affine_of(params, "MomentumBatchNorm")
-        return batch_norm(x, scale, bias, moments=stats, axis=self.axis, epsilon=self.epsilon, where=where)
-
-    def train(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        running: Stats,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`momentum_batch_norm`."""
-        scale, bias = base.affine_of(params, "MomentumBatchNorm")
-        return momentum_batch_norm(
-            x,
-            scale,
-            bias,
-            running=running,
-            momentum=self.momentum,
-            through_batch=self.through_batch,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-
-    def check_site(self, caller: str) -> None:
-        """Rejects every site: a cell does not pass running statistics in training."""
-        refuse_site(caller, self)

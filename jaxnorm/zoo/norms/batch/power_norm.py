@@ -1,6 +1,6 @@
 """Power normalization: a quadratic mean over the batch, with a custom backward pass."""
 
-import dataclasses
+from dataclasses import field
 from functools import partial
 from typing import Any, final
 
@@ -12,10 +12,12 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import HasFeatureAxis, Params, Stats
+from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon, HasFeatureAxis
+from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core.axes import group_axes, in_groups
 from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, spread, sum_over, to_running, toward
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize
 
 
@@ -105,9 +107,9 @@ def power_norm(
     _validate.in_range("power_norm", "backward_momentum", backward_momentum, 0.0, 1.0)
     if training and stats is None:
         raise ValueError("power_norm: training=True needs the running statistics as stats. Leave it out without them.")
-    _, feature = base.group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
+    _, feature = group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
     mask = full_mask("power_norm", x, where)
-    split, members, last = base.in_groups(x, mask, num_groups, (feature,), feature)
+    split, members, last = in_groups(x, mask, num_groups, (feature,), feature)
     data = standardize(split, Extent(last), where=members, epsilon=epsilon, center=False).reshape(x.shape)
     rows = tuple(a for a in range(x.ndim) if a != feature)
 
@@ -178,21 +180,12 @@ _scaled.defvjp(_scaled_forward, _scaled_backward)
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class PowerNorm(HasFeatureAxis):
+class PowerNorm(HasFeatureAxis, HasEpsilon, HasAffine):
     """The spec of :func:`power_norm`, with the update rule for its running statistics.
 
     Attributes:
-      num_groups: number of consecutive groups of features in the first division.
-      feature_axis: the feature axis; all others are rows.
-      epsilon: added to the quadratic means, inside the roots.
       momentum: weight of the old running quadratic mean; the published code has 0.9.
-      backward_momentum: the momentum of the backward pass.
       warmup: number of training steps that normalize with batch statistics; all but the last average them exactly.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -208,17 +201,14 @@ class PowerNorm(HasFeatureAxis):
       ([1.0, 1.0], [0.7099999785423279, 0.7099999785423279], 1.0)
     """
 
-    num_groups: int = 1
-    _: dataclasses.KW_ONLY
-    feature_axis: int = -1
-    epsilon: float = 1e-5
+    function = staticmethod(power_norm)
+    passed = ("where", "stats", "training")
+    num_groups: int = field(default=DEFAULT, kw_only=False)
+    feature_axis: int = DEFAULT
+    epsilon: float = DEFAULT
     momentum: float = 0.9
-    backward_momentum: float = 0.9
-    warmup: int = 10000
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
+    backward_momentum: float = DEFAULT
+    warmup: int = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -237,7 +227,7 @@ class PowerNorm(HasFeatureAxis):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Applies :func:`power_norm`: with batch statistics, as in a first training step, or with ``stats``."""
-        return self._apply(params, x, stats, where, training=False)
+        return self.apply(power_norm, params, x, stats=stats, training=False, where=where)
 
     def train(
         self,
@@ -247,25 +237,7 @@ class PowerNorm(HasFeatureAxis):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """A training step: uses the batch in the warm-up and then ``running``, with the paper's backward pass."""
-        return self._apply(params, x, running, where, training=True)
-
-    def _apply(
-        self, params: Params, x: Array, stats: Stats | None, where: Array | None, *, training: bool
-    ) -> tuple[Array, Stats]:
-        scale, bias = base.affine_of(params, "PowerNorm")
-        return power_norm(
-            x,
-            scale,
-            bias,
-            stats=stats,
-            training=training,
-            num_groups=self.num_groups,
-            feature_axis=self.feature_axis,
-            epsilon=self.epsilon,
-            backward_momentum=self.backward_momentum,
-            warmup=self.warmup,
-            where=where,
-        )
+        return self.apply(power_norm, params, x, stats=running, training=True, where=where)
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         r"""Updates the running quadratic mean; there are no rows for time steps.

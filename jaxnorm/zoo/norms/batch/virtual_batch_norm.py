@@ -1,19 +1,20 @@
 """Batch normalization with a reference batch and the example itself."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms import base
+from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, align, feature_last_axes, full_mask, masked, merge, normalize, spread
+from jaxnorm.norms.core.spec import DEFAULT
 
 
 def virtual_batch_norm(
@@ -95,17 +96,10 @@ def virtual_batch_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class VirtualBatchNorm(BatchSpec):
+class VirtualBatchNorm(BatchSpec, HasAxisName):
     """The spec of :func:`virtual_batch_norm`: measures a reference batch, and normalizes others with it.
 
     Attributes:
-      axis: the axes to reduce, including the first; None means all but the last.
-      epsilon: added to the variance, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
       axis_name: name or names of mapped axes that the reference batch spans.
 
     Example:
@@ -122,14 +116,9 @@ class VirtualBatchNorm(BatchSpec):
       statistics. If a module keeps them (``update_running``), the latest reference batch replaces the previous one.
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    function = staticmethod(virtual_batch_norm)
+    passed = ("where", "reference")
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
 
     def __call__(
         self,
@@ -139,13 +128,9 @@ class VirtualBatchNorm(BatchSpec):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Applies batch normalization to the reference batch if ``stats`` is None, else :func:`virtual_batch_norm`."""
-        scale, bias = base.affine_of(params, "VirtualBatchNorm")
         if stats is None:
-            return batch_norm(
-                x, scale, bias, axis=self.axis, epsilon=self.epsilon, where=where, axis_name=self.axis_name
-            )
-        y = virtual_batch_norm(x, scale, bias, reference=stats, axis=self.axis, epsilon=self.epsilon, where=where)
-        return y, stats
+            return self.apply(batch_norm, params, x, where=where)
+        return self.apply(virtual_batch_norm, params, x, reference=stats, where=where), stats
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Replaces the old reference with the measured one, except where nothing was measured."""

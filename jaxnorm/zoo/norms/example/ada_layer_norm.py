@@ -1,7 +1,7 @@
 """Adaptive layer normalization (AdaLN), and adaLN-Zero."""
 
-import dataclasses
 from collections.abc import Callable
+from dataclasses import field
 from typing import final
 
 import jax
@@ -11,8 +11,10 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
+from jaxnorm.norms.affine_norm import HasAxisName, HasEpsilon
 from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.core.moments import aligned_param, full_mask, masked, statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.layer_norm import layer_norm
 
 
@@ -153,8 +155,7 @@ def ada_layer_norm_zero(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class AdaLayerNorm(Stateless):
+class AdaLayerNorm(HasEpsilon, HasAxisName, Stateless):
     r"""The spec of :func:`ada_layer_norm`, with the linear map from a condition to scale and shift.
 
     .. math:: (\text{scale}, \text{shift}, \text{gate})(c) = \mathrm{SiLU}(c) \, W + b
@@ -165,11 +166,8 @@ class AdaLayerNorm(Stateless):
 
     Attributes:
       condition_features: C, the length of the conditioning vector.
-      axis: the axis or axes that share statistics; the map has an output for each feature along them.
-      epsilon: added to the variance, inside the root.
       use_gate: whether the map has a gate output too (adaLN-Zero), for
         ``ada_layer_norm_zero(x, block, *norm.modulation(params, condition))``; the call itself does not use it.
-      axis_name: name or names of mapped axes over which the features are spread.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -188,21 +186,16 @@ class AdaLayerNorm(Stateless):
       W. Peebles, S. Xie, "Scalable Diffusion Models with Transformers", 2023, arXiv:2212.09748.
     """
 
-    condition_features: int
-    axis: Axis = -1
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-6
+    function = staticmethod(ada_layer_norm)
+    params_type = Modulation
+    condition_features: int = field(kw_only=False)
+    axis: Axis = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
     use_gate: bool = False
-    axis_name: AxisName | None = None
 
     def __post_init__(self) -> None:
         _validate.positive_int("AdaLayerNorm", "condition_features", self.condition_features)
-        object.__setattr__(self, "axis", base.normalize_axis("AdaLayerNorm", self.axis))
-        _validate.epsilon("AdaLayerNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along ``axis``."""
-        return base.shape_along("AdaLayerNorm", shape, self.axis)
+        super().__post_init__()
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``AdaLayerNormParams(kernel, bias)``, all zero, for features of the given shape."""
@@ -250,16 +243,7 @@ class AdaLayerNorm(Stateless):
                 "the weights and a condition, or a Modulation."
             )
         modulation = params if isinstance(params, Modulation) else self.modulation(params, condition)
-        y = ada_layer_norm(
-            x,
-            modulation.scale,
-            modulation.shift,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-        return y, ()
+        return self.apply(ada_layer_norm, modulation._replace(gate=None), x, where=where), ()
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: no condition reaches it."""

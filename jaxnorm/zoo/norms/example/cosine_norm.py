@@ -1,6 +1,6 @@
 """Cosine normalization: a product with a kernel, divided by the lengths of both factors."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax
@@ -11,6 +11,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms import base
 from jaxnorm.norms.core.moments import count_over, full_mask, masked, statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of
 
 
 class CosineParams(NamedTuple):
@@ -108,16 +109,13 @@ def lecun_normal(key: PRNGKeyArray | Shaped[Array, "2"], shape: tuple[int, ...],
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class CosineNorm:
+class CosineNorm(Spec):
     """The spec of :func:`cosine_norm`: a dense layer without bias, with cosines as outputs.
 
     It maps I features to F others, so it is not a :class:`jaxnorm.Normalizer`, which keeps the shape of the data.
 
     Attributes:
       features: F, the number of outputs.
-      centered: whether to subtract means first.
-      epsilon: added to the product of the lengths.
       use_scale: whether to multiply all outputs by one learned number.
       scale_init: initial value of the scale.
       kernel_init: initializer of the kernel (I, F); only the directions of the columns matter, not their lengths.
@@ -131,10 +129,11 @@ class CosineNorm:
       ((2, 3), True)
     """
 
-    features: int
-    _: dataclasses.KW_ONLY
-    centered: bool = False
-    epsilon: float = 1e-5
+    function = staticmethod(cosine_norm)
+    passed = ("where",)
+    features: int = field(kw_only=False)
+    centered: bool = DEFAULT
+    epsilon: float = DEFAULT
     use_scale: bool = False
     scale_init: float = 1.0
     kernel_init: Initializer = lecun_normal
@@ -160,4 +159,4 @@ class CosineNorm:
     ) -> Float[Array, "*B F"]:
         """Applies :func:`cosine_norm`."""
         kernel, scale = base.weights_of(params, CosineParams, "CosineNorm")
-        return cosine_norm(x, kernel, scale, centered=self.centered, epsilon=self.epsilon, where=where)
+        return cosine_norm(x, kernel, scale, where=where, **keywords_of(self, cosine_norm))

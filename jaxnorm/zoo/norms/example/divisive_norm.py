@@ -1,7 +1,7 @@
 """Divisive normalization: means over a neighborhood instead of the whole layer."""
 
-import dataclasses
 import math
+from dataclasses import field
 from typing import TypeAlias, final
 
 import jax.numpy as jnp
@@ -9,10 +9,12 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
+from jaxnorm._typing import Array, Axis, Bool, Float
 from jaxnorm.norms import base
-from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm.norms.affine_norm import HasAffine, HasFeatureAxis
+from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 
 Window: TypeAlias = int | tuple[int, ...]
 
@@ -182,22 +184,14 @@ def _local_mean(data: Array, widths: dict[int, int | None]) -> Array:
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class DivisiveNorm(HasFeatureAxis, Stateless):
-    """The spec of :func:`divisive_norm`.
+class DivisiveNorm(HasFeatureAxis, HasAffine, Stateless):
+    """The spec of :func:`divisive_norm`; its fields are its keywords.
+
+    The paper uses a window of 30 units for an LSTM, 60 for a simple recurrent network; the published code has a sigma
+    of 1 or 0.01.
 
     Attributes:
-      window: the length of the summation window along each of ``axis``, or one for all. The paper uses 30 units for
-        an LSTM, 60 for a simple recurrent network.
-      suppression_window: the length of the suppression window; None means the same.
-      axis: the axes of the windows: the feature axis (1-D), or the axes of height and width (2-D).
-      feature_axis: the axis of scale and bias; if it is not one of ``axis``, the means run over all features too.
-      sigma: the constant in the root; the published code has 1 or 0.01.
       use_learned_sigma: whether to train sigma, starting from this value.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -207,17 +201,15 @@ class DivisiveNorm(HasFeatureAxis, Stateless):
       [0.0, 0.0]
     """
 
-    window: Window = 30
-    _: dataclasses.KW_ONLY
-    suppression_window: Window | None = None
-    axis: Axis = -1
-    feature_axis: int = -1
-    sigma: float = 1.0
+    function = staticmethod(divisive_norm)
+    params_type = DivisiveParams
+    scalars = ("learned_sigma",)
+    window: Window = field(default=DEFAULT, kw_only=False)
+    suppression_window: Window | None = DEFAULT
+    axis: Axis = DEFAULT
+    feature_axis: int = DEFAULT
+    sigma: float = DEFAULT
     use_learned_sigma: bool = False
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -229,11 +221,9 @@ class DivisiveNorm(HasFeatureAxis, Stateless):
                 _validate.positive_int("DivisiveNorm", name, length)
         _check_sigma("DivisiveNorm", self.sigma)
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``DivisiveParams(scale, bias, learned_sigma)`` for features of the given shape."""
-        return DivisiveParams(
-            *super().init(shape, dtype), jnp.asarray(self.sigma, dtype) if self.use_learned_sigma else None
-        )
+    def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
+        """A learned sigma starts as the field ``sigma``."""
+        return self.sigma if name == "learned_sigma" else super().initial_value(name, shape)
 
     def __call__(
         self,
@@ -242,24 +232,14 @@ class DivisiveNorm(HasFeatureAxis, Stateless):
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`divisive_norm`; there are no statistics to return."""
-        scale, bias, sigma = base.weights_of(params, DivisiveParams, "DivisiveNorm")
-        y = divisive_norm(
-            x,
-            scale,
-            bias,
-            window=self.window,
-            suppression_window=self.suppression_window,
-            sigma=self.sigma if sigma is None else sigma,
-            axis=self.axis,
-            feature_axis=self.feature_axis,
-            where=where,
-        )
-        return y, ()
+        """Applies :func:`divisive_norm`, with the learned sigma if there is one."""
+        weights = base.weights_of(params, DivisiveParams, "DivisiveNorm")
+        learned = {} if weights.learned_sigma is None else {"sigma": weights.learned_sigma}
+        return self.apply(divisive_norm, weights._replace(learned_sigma=None), x, where=where, **learned), ()
 
     def check_site(self, caller: str) -> None:
         """Accepts only ``axis=-1`` with a fixed sigma."""
-        base.check_last_axis(caller, self, self.axis)
+        super().check_site(caller)
         if self.use_learned_sigma:
             raise ValueError(
                 f"{caller}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "

@@ -1,16 +1,17 @@
 """Dynamic Tanh, which replaces a normalizer."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import HasAffine, Params, Stateless, Stats
+from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm.norms.affine_norm import HasAffine
+from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 
 
 class DynamicTanhParams(NamedTuple):
@@ -74,19 +75,13 @@ def dynamic_tanh(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
 class DynamicTanh(HasAffine, Stateless):
-    """The spec of :func:`dynamic_tanh`.
+    """The spec of :func:`dynamic_tanh`; its fields are its keywords.
 
     Attributes:
-      axis: the axis or axes of scale and bias.
       alpha_init: initial value of the steepness. The paper uses 0.5. For large language models it uses less the
         wider the model is, and more before attention than elsewhere (0.8 and 0.2 with 7 billion weights, 0.2 and 0.05
         with 70 billion).
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -96,38 +91,11 @@ class DynamicTanh(HasAffine, Stateless):
       Array([[0.   , 0.762]], dtype=float32)
     """
 
-    axis: Axis = -1
-    _: dataclasses.KW_ONLY
+    function = staticmethod(dynamic_tanh)
+    params_type = DynamicTanhParams
+    scalars = ("alpha",)
+    axis: Axis = field(default=DEFAULT, kw_only=False)
     alpha_init: float = 0.5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.normalize_axis("DynamicTanh", self.axis))
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along ``axis``; alpha is a single number."""
-        return base.shape_along("DynamicTanh", shape, self.axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``DynamicTanhParams(alpha, scale, bias)``: alpha has shape (), the others have the given shape."""
-        return DynamicTanhParams(
-            jnp.asarray(_validate.start_value("DynamicTanh", "alpha_init", self.alpha_init), dtype),
-            *super().init(shape, dtype),
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`dynamic_tanh`; there are no statistics to return."""
-        alpha, scale, bias = base.weights_of(params, DynamicTanhParams, "DynamicTanh")
-        return dynamic_tanh(x, alpha, scale, bias, axis=self.axis, where=where), ()
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: the parameters of a site have a value per gate and feature, but alpha is one number."""

@@ -1,14 +1,13 @@
 """EvoNorm-B0: normalization and activation in one layer, with statistics of the batch and of single examples."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import HasAxisName, refuse_positions
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import (
@@ -21,6 +20,7 @@ from jaxnorm.norms.core.moments import (
     masked,
     statistics_dtype,
 )
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.example.evo_norm_s0 import EvoNormParams
 
 
@@ -106,23 +106,14 @@ def evo_norm_b0(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class EvoNormB0(BatchSpec):
-    """The spec of :func:`evo_norm_b0`, with the update rule for its running statistics.
+class EvoNormB0(BatchSpec, HasAxisName):
+    """The spec of :func:`evo_norm_b0`; its fields are its keywords, and those of its update rule.
+
+    The weights and running statistics have the shape of the data along the axes that are not reduced.
 
     Attributes:
-      axis: the axes of the batch statistic; None means all but the last. The weights and running statistics have the
-        shape of the data along the others.
-      position_axis: the axes of each example's own statistic; None means the batch axes without the first.
-      epsilon: added to both variances, inside the roots.
-      momentum: weight of the old running statistics; None for the exact average over all data seen.
       ddof: 0 accumulates the biased variance, 1 the one corrected by m/(m-1), as published.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
       slope_init: initial value of v.
-      axis_name: name or names of mapped axes that the batch spans.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -133,53 +124,16 @@ class EvoNormB0(BatchSpec):
       [3.0]
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    position_axis: Axis | None = None
-    epsilon: float = 1e-3
+    function = staticmethod(evo_norm_b0)
+    params_type = EvoNormParams
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    position_axis: Axis | None = DEFAULT
+    epsilon: float = DEFAULT
     momentum: float | None = 0.9
     ddof: int = 1
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
+    bias_init: float = DEFAULT
     slope_init: float = 1.0
-    axis_name: AxisName | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.position_axis is not None:
-            object.__setattr__(self, "position_axis", base.normalize_axis("EvoNormB0", self.position_axis))
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``EvoNormParams(scale, bias, slope)`` of the given shape."""
-        return EvoNormParams(
-            *super().init(shape, dtype),
-            jnp.full(shape, _validate.start_value("EvoNormB0", "slope_init", self.slope_init), dtype),
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`evo_norm_b0`; returns the output and the measured (or given) Moments of the batch."""
-        scale, bias, slope = base.weights_of(params, EvoNormParams, "EvoNormB0")
-        return evo_norm_b0(
-            x,
-            slope,
-            scale,
-            bias,
-            moments=stats,
-            axis=self.axis,
-            position_axis=self.position_axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: one step has no positions."""
-        base.refuse_positions(caller, self)
+        refuse_positions(caller, self)

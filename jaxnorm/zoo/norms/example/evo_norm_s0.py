@@ -1,6 +1,6 @@
 """EvoNorm-S0: normalization and activation in one layer, with statistics of single examples."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax
@@ -9,10 +9,11 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
+from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 
 
 class EvoNormParams(NamedTuple):
@@ -79,38 +80,28 @@ def evo_norm_s0(
     """
     _validate.floating("evo_norm_s0", "x", x)
     _validate.epsilon("evo_norm_s0", epsilon)
-    axes, feature = base.group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
+    axes, feature = group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("evo_norm_s0", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     slopes = aligned_param("evo_norm_s0", "slope", slope, x.shape, (feature,), data.dtype)
-    split, members, split_axes = base.in_groups(data, mask, num_groups, axes, feature)
+    split, members, split_axes = in_groups(data, mask, num_groups, axes, feature)
     measured = moments(split, axis=split_axes, where=members, axis_name=axis_name)
     square = jnp.expand_dims(measured.var, split_axes) + epsilon
     # Without epsilon a constant group would give infinity. It gives zero instead, with a zero gradient.
     still = square == 0
     inverse = jnp.where(still, 0.0, lax.rsqrt(jnp.where(still, jnp.ones((), square.dtype), square)))
     swish = data * jax.nn.sigmoid(slopes * data)
-    y = (base.split_groups(swish, num_groups, feature) * inverse).reshape(x.shape)
+    y = (split_groups(swish, num_groups, feature) * inverse).reshape(x.shape)
     y = apply_affine("evo_norm_s0", y, scale, bias, (feature,))
     return masked(y, mask).astype(x.dtype)
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class EvoNormS0(HasFeatureAxis, Stateless):
-    """The spec of :func:`evo_norm_s0`.
+class EvoNormS0(HasFeatureAxis, AffineNorm):
+    """The spec of :func:`evo_norm_s0`; its fields are its keywords. Inside a cell use ``axis=-1``.
 
     Attributes:
-      num_groups: number of groups; must divide the number of features.
-      axis: the axes to reduce, including ``feature_axis``; None means all but the first. Inside a cell use -1.
-      feature_axis: the axis that is split into groups; the weights have its length.
-      epsilon: added to the variance, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
       slope_init: initial value of v.
-      axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm, numpy as np
@@ -120,48 +111,9 @@ class EvoNormS0(HasFeatureAxis, Stateless):
       array([[-0.238,  0.   ,  1.762,  3.928]], dtype=float32)
     """
 
-    num_groups: int = 32
-    _: dataclasses.KW_ONLY
-    axis: Axis | None = None
-    feature_axis: int = -1
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
+    function = staticmethod(evo_norm_s0)
+    params_type = EvoNormParams
+    num_groups: int = field(default=DEFAULT, kw_only=False)
+    axis: Axis | None = DEFAULT
+    bias_init: float = DEFAULT
     slope_init: float = 1.0
-    axis_name: AxisName | None = None
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``EvoNormParams(scale, bias, slope)`` of the given shape."""
-        return EvoNormParams(
-            *super().init(shape, dtype),
-            jnp.full(shape, _validate.start_value("EvoNormS0", "slope_init", self.slope_init), dtype),
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`evo_norm_s0`; there are no statistics to return."""
-        scale, bias, slope = base.weights_of(params, EvoNormParams, "EvoNormS0")
-        y = evo_norm_s0(
-            x,
-            slope,
-            scale,
-            bias,
-            num_groups=self.num_groups,
-            axis=self.axis,
-            feature_axis=self.feature_axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-        return y, ()
-
-    def check_site(self, caller: str) -> None:
-        """Accepts only ``axis=-1``."""
-        base.check_last_axis(caller, self, self.axis)

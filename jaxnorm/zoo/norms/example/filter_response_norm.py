@@ -1,7 +1,6 @@
 """Filter response normalization with its thresholded linear unit."""
 
-import dataclasses
-from functools import partial
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
@@ -9,9 +8,9 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import HasFeatureAxis, Params, Stateless, Stats
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
+from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import (
     aligned_affine,
     aligned_param,
@@ -23,6 +22,7 @@ from jaxnorm.norms.core.moments import (
     sum_over,
 )
 from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize
 
 
@@ -95,7 +95,7 @@ def filter_response_norm(
     """
     _validate.floating("filter_response_norm", "x", x)
     _validate.epsilon("filter_response_norm", epsilon)
-    axes, feature = base.position_axes("filter_response_norm", x.shape, axis, feature_axis)
+    axes, feature = position_axes("filter_response_norm", x.shape, axis, feature_axis)
     mask = full_mask("filter_response_norm", x, where)
     if learned_epsilon is None:
         affine = aligned_affine("filter_response_norm", scale, bias, x, (feature,))
@@ -126,23 +126,14 @@ def filter_response_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class FilterResponseNorm(HasFeatureAxis, Stateless):
-    """The spec of :func:`filter_response_norm`.
+class FilterResponseNorm(HasFeatureAxis, AffineNorm):
+    """The spec of :func:`filter_response_norm`; its fields are its keywords.
 
     Attributes:
-      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
-      feature_axis: the feature axis; the weights have its length.
-      epsilon: added to the mean square, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
       use_threshold: whether to apply the thresholded linear unit; without it you may apply another activation.
       use_learned_epsilon: whether to add the magnitude of a learned number to epsilon.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
       threshold_init: initial value of the threshold; with the paper's zero it starts as a ReLU.
       learned_epsilon_init: initial value of the learned epsilon.
-      axis_name: name or names of mapped axes over which the positions are spread.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -153,50 +144,17 @@ class FilterResponseNorm(HasFeatureAxis, Stateless):
               [0.]]], dtype=float32)
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    feature_axis: int = -1
-    epsilon: float = 1e-6
-    use_scale: bool = True
-    use_bias: bool = True
+    function = staticmethod(filter_response_norm)
+    params_type = FilterResponseParams
+    scalars = ("learned_epsilon",)
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    use_bias: bool = DEFAULT
     use_threshold: bool = True
     use_learned_epsilon: bool = False
-    scale_init: float = 1.0
-    bias_init: float = 0.0
+    bias_init: float = DEFAULT
     threshold_init: float = 0.0
     learned_epsilon_init: float = 1e-4
-    axis_name: AxisName | None = None
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``FilterResponseParams(scale, bias, threshold, learned_epsilon)`` for features of the given shape."""
-        start = partial(_validate.start_value, "FilterResponseNorm")
-        return FilterResponseParams(
-            *super().init(shape, dtype),
-            jnp.full(shape, start("threshold_init", self.threshold_init), dtype) if self.use_threshold else None,
-            jnp.asarray(start("learned_epsilon_init", self.learned_epsilon_init), dtype)
-            if self.use_learned_epsilon
-            else None,
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`filter_response_norm`; there are no statistics to return."""
-        y = filter_response_norm(
-            x,
-            *base.weights_of(params, FilterResponseParams, "FilterResponseNorm"),
-            axis=self.axis,
-            feature_axis=self.feature_axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name,
-        )
-        return y, ()
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: one step has no positions to reduce."""
-        base.refuse_positions(caller, self)
+        refuse_positions(caller, self)

@@ -1,17 +1,17 @@
 """Scale normalization."""
 
-import dataclasses
 import math
+from dataclasses import field
 from typing import final
 
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Affine, Params, Stateless, Stats
+from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
+from jaxnorm.norms.core.spec import DEFAULT
 
 # As in standardize.py, we multiply data by this power of two before we square them, so norms up to 1e28 are safe.
 _SCALE = 2.0**-32
@@ -81,19 +81,15 @@ def scale_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class ScaleNorm(Stateless):
-    """The spec of :func:`scale_norm`.
+class ScaleNorm(AffineNorm):
+    """The spec of :func:`scale_norm`; its fields are its keywords.
+
+    The scale is a single number for all features, the bias has one for each.
 
     Attributes:
-      axis: the axis or axes that share the norm.
-      epsilon: the smallest divisor.
-      use_scale: whether there is a scale, a single number for all features.
-      use_bias: whether there is a bias, one for each feature; the paper has none.
-      scale_init: initial value of the scale; None means the paper's: the root of the number of features.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes over which the features are spread (the default initial scale then
-        counts the features of one member only; pass ``scale_init``).
+      use_bias: whether there is a bias; the paper has none.
+      scale_init: initial value of the scale; None means the paper's: the root of the number of features (of one member
+        of ``axis_name``).
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -103,45 +99,20 @@ class ScaleNorm(Stateless):
       Array([[ 1., -1.,  1., -1.]], dtype=float32)
     """
 
-    axis: Axis = -1
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    use_scale: bool = True
+    function = staticmethod(scale_norm)
+    scalars = ("scale",)
+    axis: Axis = field(default=DEFAULT, kw_only=False)
     use_bias: bool = False
-    scale_init: float | None = None
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    scale_init: float | None = None  # type: ignore[assignment]  # None for the default of this normalizer
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "axis", base.normalize_axis("ScaleNorm", self.axis))
-        _validate.epsilon("ScaleNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the data along ``axis``; the scale is a single number."""
-        return base.shape_along("ScaleNorm", shape, self.axis)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` with a scale of shape () for features of the given shape."""
-        value = math.sqrt(math.prod(shape)) if self.scale_init is None else self.scale_init
-        scale, _ = base.init_affine((), dtype, value if self.use_scale else None, None, caller="ScaleNorm")
-        _, bias = base.init_affine(shape, dtype, None, self.bias_init if self.use_bias else None, caller="ScaleNorm")
-        return Affine(scale, bias)
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`scale_norm`; there are no statistics to return."""
-        scale, bias = base.affine_of(params, "ScaleNorm")
-        y = scale_norm(x, scale, bias, axis=self.axis, epsilon=self.epsilon, where=where, axis_name=self.axis_name)
-        return y, ()
+    def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
+        """The root of the number of features, for the scale without ``scale_init``."""
+        paper = name == "scale" and self.scale_init is None
+        return math.sqrt(math.prod(shape)) if paper else super().initial_value(name, shape)
 
     def check_site(self, caller: str) -> None:
         """Accepts only ``axis=-1`` without a scale: a site needs parameters per gate, and the scale is one number."""
-        base.check_last_axis(caller, self, self.axis)
+        super().check_site(caller)
         if self.use_scale:
             raise ValueError(
                 f"{caller}: {self!r} cannot be used inside a cell, where weights have gates and features. Use "

@@ -1,15 +1,14 @@
 """Normalization propagation: an activation that keeps normalized inputs normalized, without statistics."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
-import jax.numpy as jnp
-
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm._typing import Array, Bool, Float
+from jaxnorm.norms.affine_norm import HasAffine
+from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.propagation.activation_moments import (
     Activation,
     activation_function,
@@ -74,17 +73,12 @@ def norm_prop(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class NormProp(Stateless):
-    """The spec of :func:`norm_prop`.
+class NormProp(HasAffine, Stateless):
+    """The spec of :func:`norm_prop`; its fields are its keywords.
 
     Attributes:
-      activation: a name from ``jax.nn`` such as ``"relu"``, or an elementwise function.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
       scale_init: initial value of the scale. None means one over the root mean square singular value of the
         activation's Jacobian, 1/1.21 for the rectified linear unit.
-      bias_init: initial value of the bias.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -93,12 +87,9 @@ class NormProp(Stateless):
       0.8256
     """
 
-    activation: Activation = "relu"
-    _: dataclasses.KW_ONLY
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float | None = None
-    bias_init: float = 0.0
+    function = staticmethod(norm_prop)
+    activation: Activation = field(default=DEFAULT, kw_only=False)
+    scale_init: float | None = None  # type: ignore[assignment]  # None for the default of this normalizer
 
     def __post_init__(self) -> None:
         check_activation("NormProp", self.activation)
@@ -108,33 +99,10 @@ class NormProp(Stateless):
         """The feature axis, which is the axis of scale and bias; nothing is reduced."""
         return -1
 
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the last axis."""
-        return base.shape_along("NormProp", shape, -1)
-
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """``Affine(scale, bias)`` of the given shape."""
-        scale = self.scale_init
-        if scale is None:
-            scale = 1.0 / activation_moments(self.activation).jacobian
-        return base.init_affine(
-            shape,
-            dtype,
-            scale if self.use_scale else None,
-            self.bias_init if self.use_bias else None,
-            caller="NormProp",
-        )
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`norm_prop`; there are no statistics to return."""
-        scale, bias = base.affine_of(params, "NormProp")
-        return norm_prop(x, scale, bias, activation=self.activation, where=where), ()
+    def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
+        """One over the slope of the activation, for the scale without ``scale_init``."""
+        paper = name == "scale" and self.scale_init is None
+        return 1.0 / activation_moments(self.activation).jacobian if paper else super().initial_value(name, shape)
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: a cell applies its own activation to the output of its normalizers."""

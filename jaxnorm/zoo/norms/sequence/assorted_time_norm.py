@@ -1,6 +1,6 @@
 """Assorted-time normalization: layer normalization with statistics of the last few time steps."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax
@@ -9,10 +9,11 @@ from jax import lax
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import HasAffine, Params, Stateless, Stats
+from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon
+from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.moments import Moments, apply_affine, full_mask, masked, statistics_dtype
+from jaxnorm.norms.core.spec import DEFAULT
 
 
 def assorted_time_norm(
@@ -126,17 +127,10 @@ def _over_window(past: Moments, lost: Array, near: Array, k: int) -> tuple[Array
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class AssortedTimeNorm(HasAffine, Stateless):
+class AssortedTimeNorm(HasEpsilon, HasAffine, Stateless):
     """The spec of :func:`assorted_time_norm`, for whole sequences (T, ..., F); :meth:`stream` accepts pieces.
 
-    Attributes:
-      steps: k, the number of steps that share statistics: 25 in the paper's adding problem, 20 for text.
-      epsilon: added to the variance, inside the root.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
+    Its fields are the keywords. The paper has 25 steps in the adding problem, 20 for text.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -149,21 +143,13 @@ class AssortedTimeNorm(HasAffine, Stateless):
       True
     """
 
-    steps: int = 25
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
+    function = staticmethod(assorted_time_norm)
+    passed = ("where", "memory")
+    steps: int = field(default=DEFAULT, kw_only=False)
 
     def __post_init__(self) -> None:
         _validate.positive_int("AssortedTimeNorm", "steps", self.steps)
-        _validate.epsilon("AssortedTimeNorm", self.epsilon)
-
-    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the last axis."""
-        return base.shape_along("AssortedTimeNorm", shape, -1)
+        super().__post_init__()
 
     def stream(
         self,
@@ -173,8 +159,7 @@ class AssortedTimeNorm(HasAffine, Stateless):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "T *B F"], Moments]:
         """Applies :func:`assorted_time_norm` to a piece of a sequence; also returns the memory for the next piece."""
-        scale, bias = base.affine_of(params, "AssortedTimeNorm")
-        return assorted_time_norm(xs, scale, bias, steps=self.steps, memory=memory, epsilon=self.epsilon, where=where)
+        return self.apply(assorted_time_norm, params, xs, memory=memory, where=where)
 
     def __call__(
         self,

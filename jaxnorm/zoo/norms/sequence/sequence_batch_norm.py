@@ -1,6 +1,6 @@
 """Batch normalization of whole sequences: statistics of each time step, or of all real steps together."""
 
-import dataclasses
+from dataclasses import field
 from typing import final
 
 import jax
@@ -8,13 +8,14 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int, Integer
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, apply_affine, full_mask, initial_moments, masked, normalize
 from jaxnorm.norms.core.reduction import Extent
 from jaxnorm.norms.core.rows import lay_in_order
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import standardize_batch
 
 
@@ -148,22 +149,11 @@ def sequence_wise_batch_norm(
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class FrameWiseBatchNorm(BatchSpec):
-    """The spec of :func:`frame_wise_batch_norm`, with running statistics for each time step.
+class FrameWiseBatchNorm(BatchSpec, HasAxisName):
+    """The spec of :func:`frame_wise_batch_norm`; its fields are its keywords, and those of its update rule.
 
     Attributes:
       max_steps: number of rows of running statistics; all later steps use the last one.
-      epsilon: added to the variance, inside the root.
-      momentum: weight of the old running statistics; None for the exact average over all data seen.
-      ddof: 0 accumulates the biased variance, 1 the one corrected by m/(m-1).
-      debias: whether new values weigh at least their share of all data seen, so that the initial values 0 and 1 vanish
-        after the first batch; see :func:`jaxnorm.update_running`.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -177,17 +167,13 @@ class FrameWiseBatchNorm(BatchSpec):
       In a cell, a site does the same: the input site of ``bn_lstm(H, max_steps=...)``, or ``BatchNorm()``.
     """
 
-    max_steps: int
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    momentum: float | None = 0.99
-    ddof: int = 0
-    debias: bool = False
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    function = staticmethod(frame_wise_batch_norm)
+    passed = ("where", "moments", "start")
+    max_steps: int = field(kw_only=False)
+    epsilon: float = DEFAULT
+    momentum: float | None = DEFAULT
+    ddof: int = DEFAULT
+    debias: bool = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,19 +186,6 @@ class FrameWiseBatchNorm(BatchSpec):
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Mean 0, variance 1, count 0, in ``max_steps`` rows."""
         return initial_moments((self.max_steps, *shape), dtype, (self.max_steps,))
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`frame_wise_batch_norm`; returns the output and the measured (or given) rows."""
-        scale, bias = base.affine_of(params, "FrameWiseBatchNorm")
-        return frame_wise_batch_norm(
-            x, scale, bias, moments=stats, epsilon=self.epsilon, where=where, axis_name=self.axis_name
-        )
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Applies :func:`jaxnorm.update_running`, step t to row t; the last row pools all later steps."""

@@ -1,6 +1,6 @@
 """Streaming normalization: gathers statistics, and their gradients, between and over weight updates."""
 
-import dataclasses
+from dataclasses import field, replace
 from functools import partial
 from typing import Any, TypeAlias, final
 
@@ -11,12 +11,9 @@ from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._reverse_mode import for_reverse_mode
 from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
-from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
-from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
-from jaxnorm.norms.core.batch_base import BatchSpec, refuse_measuring, refuse_site
 from jaxnorm.norms.core.moments import (
     Moments,
     feature_last_axes,
@@ -27,6 +24,8 @@ from jaxnorm.norms.core.moments import (
     normalize,
     ratio,
 )
+from jaxnorm.norms.core.spec import DEFAULT
+from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 class StreamingStats(NamedTuple):
@@ -186,23 +185,14 @@ def _check_weights(caller: str, weights: tuple[float, ...], backward_weights: tu
 
 
 @final
-@dataclasses.dataclass(frozen=True)
-class StreamingNorm(BatchSpec):
+class StreamingNorm(RunningInTraining):
     r"""The spec of :func:`streaming_norm`, with the rules by which its running statistics move.
 
     The defaults are for feed-forward networks (:meth:`feedforward`); for recurrent networks use :meth:`recurrent`.
 
     Attributes:
-      axis: the axes to reduce; None means all but the last.
-      epsilon: added to the variance, inside the root.
-      weights: :math:`a_1, a_2`, of the long and short statistics; they sum to 1.
-      backward_weights: :math:`b_1, b_2, b_3`, of the long, the short and the present gradient.
       momentum: :math:`k_1`, weight of the old long statistics at a weight update.
       backward_momentum: :math:`k_3`, weight of the old long gradients at a weight update.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
 
     Example:
       One example at a time, several for each weight update:
@@ -233,17 +223,15 @@ class StreamingNorm(BatchSpec):
       The loop of this library's cells does not carry running statistics in training, so no site accepts this spec.
     """
 
-    axis: Axis | None = None
-    _: dataclasses.KW_ONLY
-    epsilon: float = 1e-5
-    weights: tuple[float, float] = (0.5, 0.5)
-    backward_weights: tuple[float, float, float] = (0.5, 0.5, 0.0)
+    function = staticmethod(streaming_norm)
+    passed = ("where", "stats")
+    statistics = "stats"
+    axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    epsilon: float = DEFAULT
+    weights: tuple[float, float] = DEFAULT
+    backward_weights: tuple[float, float, float] = DEFAULT
     momentum: float = 0.7
     backward_momentum: float = 0.7
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -256,12 +244,12 @@ class StreamingNorm(BatchSpec):
     @classmethod
     def feedforward(cls, **changes: Any) -> "StreamingNorm":
         """The values for feed-forward networks: a = (.5, .5), b = (.5, .5, 0), both momenta .7."""
-        return dataclasses.replace(cls(weights=(0.5, 0.5), backward_weights=(0.5, 0.5, 0.0)), **changes)
+        return replace(cls(weights=(0.5, 0.5), backward_weights=(0.5, 0.5, 0.0)), **changes)
 
     @classmethod
     def recurrent(cls, **changes: Any) -> "StreamingNorm":
         """The values for recurrent networks: a = (.7, .3), b = (.7, 0, .3), both momenta .7."""
-        return dataclasses.replace(cls(weights=(0.7, 0.3), backward_weights=(0.7, 0.0, 0.3)), **changes)
+        return replace(cls(weights=(0.7, 0.3), backward_weights=(0.7, 0.0, 0.3)), **changes)
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Long statistics with mean 0 and variance 1, empty short statistics, and gradients 0."""
@@ -278,32 +266,7 @@ class StreamingNorm(BatchSpec):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Normalizes with the long statistics, for inference; for training call :meth:`train`."""
-        if stats is None:
-            refuse_measuring(self)
-        scale, bias = base.affine_of(params, "StreamingNorm")
-        long: Moments = stats.long
-        return batch_norm(x, scale, bias, moments=long, axis=self.axis, epsilon=self.epsilon, where=where)[0], stats
-
-    def train(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        running: Stats,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`streaming_norm`."""
-        scale, bias = base.affine_of(params, "StreamingNorm")
-        return streaming_norm(
-            x,
-            scale,
-            bias,
-            stats=running,
-            weights=self.weights,
-            backward_weights=self.backward_weights,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-        )
+        return super().__call__(params, x, None if stats is None else stats.long, where)[0], stats
 
     def accumulate(self, running: StreamingStats, measured: Moments) -> StreamingStats:
         """Adds the statistics of a call (or of several, on a leading axis) to the short ones; no gradient flows."""
@@ -334,7 +297,3 @@ class StreamingNorm(BatchSpec):
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """A weight update after one call: :meth:`accumulate`, then :meth:`update`. Call :meth:`correct` before it."""
         return self.update(self.accumulate(running, measured))
-
-    def check_site(self, caller: str) -> None:
-        """Rejects every site: a cell does not pass running statistics in training."""
-        refuse_site(caller, self)

@@ -9,7 +9,8 @@ from jax import lax
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms.base import HasFeatureAxis, Stats, TrainsByMeasuring
+from jaxnorm.norms.affine_norm import HasAffine, HasAxisName, HasEpsilon, HasFeatureAxis
+from jaxnorm.norms.base import Stats, TrainsByMeasuring
 from jaxnorm.norms.core.moments import (
     across,
     apply_affine,
@@ -22,6 +23,7 @@ from jaxnorm.norms.core.moments import (
     to_running,
     toward,
 )
+from jaxnorm.norms.core.spec import DEFAULT
 
 Running: TypeAlias = Literal["matrix", "covariance"]
 """The matrices that running statistics average: whitening matrices of batches, or covariances."""
@@ -38,19 +40,28 @@ class WhiteningStats(NamedTuple):
     count: Float[Array, "..."]  # type: ignore[assignment]  # shadows tuple.count, which nobody calls here
 
 
-class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
-    """Parameters, statistics and checks of both specs."""
+class WhiteningSpec(HasFeatureAxis, HasEpsilon, HasAffine, HasAxisName, TrainsByMeasuring, abstract=True):
+    """Parameters, statistics and checks of both specs.
+
+    Attributes:
+      momentum: weight of the old running statistics; the published code has 0.9.
+    """
+
+    passed = ("where", "stats")
+    statistics = "stats"
+    feature_axis: int = DEFAULT
+    epsilon: float = DEFAULT
+    momentum: float = 0.9
+    running: Running = DEFAULT
 
     def __post_init__(self) -> None:
         spec: Any = self
         name = type(self).__name__
-        if isinstance(spec.axis_name, list):
-            object.__setattr__(self, "axis_name", tuple(spec.axis_name))
         if spec.group_size is not None:
             _validate.positive_int(name, "group_size", spec.group_size)
         super().__post_init__()
-        _validate.in_range(name, "momentum", spec.momentum, 0.0, 1.0)
-        _validate.choice(name, "running", spec.running, ("matrix", "covariance"))
+        _validate.in_range(name, "momentum", self.momentum, 0.0, 1.0)
+        _validate.choice(name, "running", self.running, ("matrix", "covariance"))
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Mean 0, the identity matrix for each group, count 0."""
@@ -62,8 +73,7 @@ class WhiteningSpec(HasFeatureAxis, TrainsByMeasuring):
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Moves the running statistics toward the measured ones, if any; there are no rows for time steps."""
-        spec: Any = self
-        weight = 1.0 - spec.momentum
+        weight = 1.0 - self.momentum
         mean, matrix, n = map(to_running, measured, running)
         by_group = jnp.broadcast_to(n, (matrix.shape[0],)) > 0
         seen = jnp.repeat(by_group, matrix.shape[-1])

@@ -1,6 +1,6 @@
 """Decorrelated batch normalization: whitening by the inverse root of the covariance (ZCA)."""
 
-import dataclasses
+from dataclasses import field
 from functools import partial
 from typing import final
 
@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
 from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats
 
@@ -129,21 +128,8 @@ def _product(a: Array, b: Array) -> Array:
 
 
 @final
-@dataclasses.dataclass(frozen=True)
 class DecorrelatedBatchNorm(WhiteningSpec):
-    """The spec of :func:`decorrelated_batch_norm`, with the update rule for its running statistics.
-
-    Attributes:
-      group_size: the number of consecutive features to whiten together; None means all.
-      feature_axis: the feature axis; all others are the batch.
-      epsilon: added to the variances (the diagonal of the covariance).
-      momentum: weight of the old running statistics; the published code has 0.9.
-      running: whether running statistics average whitening matrices, as published, or covariances.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
+    """The spec of :func:`decorrelated_batch_norm`; its fields are its keywords, and the momentum of running statistics.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -154,36 +140,5 @@ class DecorrelatedBatchNorm(WhiteningSpec):
       ([0.5, 0.5, 0.5, 0.5], (2, 2, 2))
     """
 
-    group_size: int | None = None
-    _: dataclasses.KW_ONLY
-    feature_axis: int = -1
-    epsilon: float = 1e-5
-    momentum: float = 0.9
-    running: Running = "matrix"
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`decorrelated_batch_norm`; returns the output and the measured (or given) statistics."""
-        scale, bias = base.affine_of(params, "DecorrelatedBatchNorm")
-        return decorrelated_batch_norm(
-            x,
-            scale,
-            bias,
-            stats=stats,
-            group_size=self.group_size,
-            feature_axis=self.feature_axis,
-            epsilon=self.epsilon,
-            running=self.running,
-            where=where,
-            axis_name=self.axis_name,
-        )
+    function = staticmethod(decorrelated_batch_norm)
+    group_size: int | None = field(default=DEFAULT, kw_only=False)

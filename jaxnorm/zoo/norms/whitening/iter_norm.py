@@ -1,7 +1,7 @@
 """IterNorm: whitening by Newton's iteration."""
 
-import dataclasses
 import operator
+from dataclasses import field
 from functools import partial
 from typing import final
 
@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._typing import Array, AxisName, Bool, Float
-from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
 from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats
 
@@ -121,22 +120,8 @@ def _inverse_root(iterations: int, covariance: Float[Array, "G d d"]) -> Float[A
 
 
 @final
-@dataclasses.dataclass(frozen=True)
 class IterNorm(WhiteningSpec):
-    """The spec of :func:`iter_norm`, with the update rule for its running statistics.
-
-    Attributes:
-      group_size: the number of consecutive features to whiten together; None means all.
-      iterations: T, the number of iterations.
-      feature_axis: the feature axis; all others are the batch.
-      epsilon: added to the variances (the diagonal of the covariance).
-      momentum: weight of the old running statistics; the published code has 0.9.
-      running: whether running statistics average whitening matrices, as published, or covariances.
-      use_scale: whether there is a scale.
-      use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
-      axis_name: name or names of mapped axes that the batch spans.
+    """The spec of :func:`iter_norm`; its fields are its keywords, and the momentum of running statistics.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -147,42 +132,10 @@ class IterNorm(WhiteningSpec):
       ([0.5, 0.5, 0.5, 0.5], (2, 2, 2))
     """
 
-    group_size: int | None = None
-    _: dataclasses.KW_ONLY
-    iterations: int = 5
-    feature_axis: int = -1
-    epsilon: float = 1e-5
-    momentum: float = 0.9
-    running: Running = "matrix"
-    use_scale: bool = True
-    use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
-    axis_name: AxisName | None = None
+    function = staticmethod(iter_norm)
+    group_size: int | None = field(default=DEFAULT, kw_only=False)
+    iterations: int = DEFAULT
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _iterations("IterNorm", self.iterations)
-
-    def __call__(
-        self,
-        params: Params,
-        x: Float[Array, "..."],
-        stats: Stats | None = None,
-        where: Bool[Array, "..."] | None = None,
-    ) -> tuple[Float[Array, "..."], Stats]:
-        """Applies :func:`iter_norm`; returns the output and the measured (or given) statistics."""
-        scale, bias = base.affine_of(params, "IterNorm")
-        return iter_norm(
-            x,
-            scale,
-            bias,
-            stats=stats,
-            group_size=self.group_size,
-            iterations=self.iterations,
-            feature_axis=self.feature_axis,
-            epsilon=self.epsilon,
-            running=self.running,
-            where=where,
-            axis_name=self.axis_name,
-        )
