@@ -4,18 +4,20 @@ import dataclasses
 from collections.abc import Callable
 from typing import final
 
-import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
+from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.products import merge_gates
+from jaxnorm.cells.preactivation.groups import normalize_groups
+from jaxnorm.cells.preactivation.layout import filled_gate, flat_kernel
+from jaxnorm.cells.preactivation.matmul import matmul
+from jaxnorm.cells.preactivation.vectors import add_bias
+from jaxnorm.cells.sites import SiteInput
 from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
 from jaxnorm.norms.core.moments import masked, statistics_dtype
 from jaxnorm.norms.identity import Identity
@@ -27,7 +29,7 @@ TRANSFORM = 1
 def highway(
     x: Float[Array, "*B F"],
     kernel: Float[Array, "F 2 F"],
-    bias: Float[Array, "2 F"] | None = None,
+    bias: Float[Array, " 2F"] | None = None,
     *,
     activation: Callable[[Array], Array] = jnp.tanh,
 ) -> Float[Array, "*B F"]:
@@ -40,7 +42,7 @@ def highway(
     Args:
       x: inputs.
       kernel: W; gates in the order h t.
-      bias: b, or None.
+      bias: b, gate after gate, or None.
       activation: the nonlinearity :math:`\phi`.
 
     Returns:
@@ -53,7 +55,7 @@ def highway(
     Example:
       >>> import jax.numpy as jnp, jaxnorm
       >>> x = jnp.array([[1.0, -2.0]])
-      >>> closed = jnp.array([[0.0, 0.0], [-50.0, -50.0]])
+      >>> closed = jnp.array([0.0, 0.0, -50.0, -50.0])
       >>> jaxnorm.zoo.highway(x, jnp.zeros((2, 2, 2)), closed)  # with the gate closed x passes
       Array([[ 1., -2.]], dtype=float32)
 
@@ -64,16 +66,16 @@ def highway(
     _check("highway", x, kernel)
     if bias is not None:
         _validate.floating("highway", "bias", bias)
-        _validate.shape("highway", "bias", bias.shape, kernel.shape[1:], "(2, F)", "One row for h, one for the gate t.")
-    total = products.matmul(x, merge_gates(kernel))
-    return _between(x, base.add_bias(total, None if bias is None else merge_gates(bias)), activation)
+        size = GATES * kernel.shape[-1]
+        _validate.shape("highway", "bias", bias.shape, (size,), "(2F,)", "F numbers for h, then F for the gate t.")
+    return _between(x, add_bias(matmul(x, flat_kernel(kernel)), bias), activation)
 
 
 class HighwayParams(NamedTuple):
-    """The weights of a :class:`Highway` layer; gates in the order h t."""
+    """The weights of a :class:`Highway` layer, with gates in the order h t; vectors hold gate after gate."""
 
     kernel: Float[Array, "F 2 F"]
-    bias: Float[Array, "2 F"] | None
+    bias: Float[Array, " 2F"] | None
     norm: Params
 
 
@@ -128,20 +130,21 @@ class Highway(NamedActivation):
         """Makes fresh weights for inputs with F features."""
         _validate.key("Highway.init", "key", key)
         _validate.positive_int("Highway.init", "features", features)
-        shape, dtype = (GATES, features), self.param_dtype
-        norm = self.norm.init(shape, dtype)
+        square, dtype = (features, features), self.param_dtype
+        start = jnp.full((features,), self.transform_bias, dtype)
+        bias = filled_gate(GATES, features, TRANSFORM, start, dtype)
+        norm = self.norm.init(bias.shape, dtype)
         if not self.use_bias and getattr(norm, "bias", None) is not None:
-            norm = norm._replace(bias=norm.bias.at[TRANSFORM].add(self.transform_bias))
-        square = (features, features)
+            norm = norm._replace(bias=norm.bias + bias)
         return HighwayParams(
             kernel=initializers.blocks("Highway.init", "kernel_init", self.kernel_init, key, square, GATES, dtype),
-            bias=jnp.zeros(shape, dtype).at[TRANSFORM].set(self.transform_bias) if self.use_bias else None,
+            bias=bias if self.use_bias else None,
             norm=norm,
         )
 
     def initial_stats(self, features: int, dtype: DTypeLike | None = None) -> Stats:
         """Makes running statistics of the normalizer; None takes the dtype of the weights, at least float32."""
-        return self.norm.initial_stats((GATES, features), dtype or statistics_dtype(self.param_dtype))
+        return self.norm.initial_stats((GATES * features,), dtype or statistics_dtype(self.param_dtype))
 
     def __call__(
         self,
@@ -157,11 +160,9 @@ class Highway(NamedActivation):
             _validate.shape("Highway", "where", where.shape, x.shape[:-1], "(*B)", "One word for each row of x.")
         rows = None if where is None else where[..., None]
         x = masked(x, rows)
-        norm = jax.tree.map(merge_gates, params.norm)
-        total = products.matmul(x, merge_gates(params.kernel))
-        total, measured = gates.normalize(self.norm, (1, 1), norm, total, stats, where, centered=False)
-        bias = None if params.bias is None else merge_gates(params.bias)
-        return masked(_between(x, base.add_bias(total, bias), self.activation), rows), measured
+        total = matmul(x, flat_kernel(params.kernel))
+        total, measured = normalize_groups(self.norm, (1, 1), params.norm, total, SiteInput(stats, where))
+        return masked(_between(x, add_bias(total, params.bias), self.activation), rows), measured
 
     def update_running(self, stats: Stats, measured: Stats) -> Stats:
         """Folds the moments of a call into running statistics, by the rule of the normalizer."""

@@ -30,17 +30,20 @@ def check_equation(cell, step, rng, *, features=FEATURES, steps=STEPS, stats=Non
 
 
 def ln(v, affine):
-    """Layer normalization over all gates of ``v`` together; the weights may have separate gates."""
-    scale, bias = (oracles.flat(leaf) if leaf.ndim == 2 else leaf for leaf in affine)
-    return oracles.layer_norm(v, scale, bias)
+    """Layer normalization over all gates of ``v`` together."""
+    return oracles.layer_norm(v, *affine)
 
 
-def part(affine, gates):
-    """The weights of some gates."""
-    return type(affine)(*(leaf[gates] for leaf in affine))
+def features_of(gates, size=HIDDEN):
+    """Where the features of some gates, or of one, lie in a flat vector."""
+    return np.concatenate([np.arange(gate * size, (gate + 1) * size) for gate in np.atleast_1d(gates)])
+
+
+def part(affine, features):
+    """The weights of some features."""
+    return type(affine)(*(leaf[features] for leaf in affine))
 
 
 def bn(v, affine):
     """Batch normalization by the rows of ``v``."""
-    scale, bias = (oracles.flat(leaf) if leaf.ndim == 2 else leaf for leaf in affine)
-    return oracles.batch_norm(v, oracles.measure(v, np.ones(len(v), bool)), scale, bias)
+    return oracles.batch_norm(v, oracles.measure(v, np.ones(len(v), bool)), *affine)

@@ -7,7 +7,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.cells.relative_tools import BATCH, HIDDEN, bn, check_equation, ln, part
+from tests.cells.relative_tools import BATCH, HIDDEN, bn, check_equation, features_of, ln, part
 from tests.cells.test_peers import agree, its_own_rules, order, ours, peer, run_keras
 from tests.oracles import flat, sigmoid
 
@@ -22,7 +22,7 @@ def step(p, carry, x, normalize, groups=((0, 1), (2,)), renew=False):
         group = list(group)
         x_part = normalize("input", x @ flat(p.kernel[:, group]), group)
         h_part = normalize("recurrent", state @ flat(p.recurrent[:, group]), group)
-        return normalize("summed", x_part + h_part, group) + flat(p.bias[group])
+        return normalize("summed", x_part + h_part, group) + p.bias[features_of(group)]
 
     first = np.concatenate([gate(group, h) for group in groups[:-1]], axis=-1)
     r, z = np.split(sigmoid(first), 2, axis=-1)
@@ -32,7 +32,7 @@ def step(p, carry, x, normalize, groups=((0, 1), (2,)), renew=False):
 
 
 def at(norm, there, p):
-    return lambda site, v, group: norm(v, part(getattr(p.norm, site), group)) if site in there else v
+    return lambda site, v, group: norm(v, part(getattr(p.norm, site), features_of(group))) if site in there else v
 
 
 @pytest.mark.parametrize("renew", [False, True])
@@ -56,7 +56,7 @@ def test_batch_normalization_and_its_moments(x64, rng):
     there = ("recurrent", "summed")
     out = check_equation(cell, lambda p, c, x: step(p, c, x, at(bn, there, p)), rng)
     for site in there:
-        assert getattr(out.moments, site).mean.shape == (1, 3, HIDDEN)
+        assert getattr(out.moments, site).mean.shape == (1, 3 * HIDDEN)
         np.testing.assert_array_equal(getattr(out.moments, site).count, 4 * BATCH)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 1, (BATCH,), jnp.float64)
@@ -70,7 +70,7 @@ def test_it_is_another_model_than_with_the_reset_after(rng):
     before, after = jn.zoo.ResetBeforeGRU(HIDDEN), jn.GRU(HIDDEN)
     params = cases.random_cell_params(before, rng)
     xs = cases.random_inputs(rng)
-    same = jn.GRUParams(*params[:3], recurrent_bias=jnp.zeros((3, HIDDEN)), norm=params.norm)
+    same = jn.GRUParams(*params[:3], recurrent_bias=jnp.zeros(3 * HIDDEN), norm=params.norm)
     a, b = jn.unroll(before, params, xs).outputs, jn.unroll(after, same, xs).outputs
     np.testing.assert_allclose(a[0], b[0], rtol=1e-6)  # no state yet
     assert not np.allclose(a[1:], b[1:], atol=1e-3)
@@ -109,10 +109,10 @@ def test_haiku_gru():
 
 def test_fresh_weights(key):
     params = jn.zoo.ResetBeforeGRU(HIDDEN, update_bias=-1.0).init(key, 3)
-    np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [-1.0], [0.0]], HIDDEN, axis=1))
+    np.testing.assert_array_equal(params.bias, np.repeat([0.0, -1.0, 0.0], HIDDEN))
     assert jax.tree.map(jnp.shape, (params.kernel, params.recurrent)) == ((3, 3, HIDDEN), (HIDDEN, 3, HIDDEN))
     shifted = jn.zoo.ResetBeforeGRU(HIDDEN, norm=LN, use_bias=False, update_bias=-1.0).init(key, 3)
-    np.testing.assert_array_equal(shifted.norm.recurrent.bias[1], -np.ones(HIDDEN))
+    np.testing.assert_array_equal(shifted.norm.recurrent.bias, np.repeat([0.0, -1.0, 0.0], HIDDEN))
 
 
 def test_errors():

@@ -3,20 +3,21 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, Initializer
-from jaxnorm.cells import base, initializers
+from jaxnorm._typing import Array, Axis, Float, Initializer
+from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
-from jaxnorm.cells.base import Key
+from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
+from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
-from jaxnorm.cells.preactivation.centering import center
-from jaxnorm.cells.preactivation.ungated_base import Ungated
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
@@ -39,7 +40,7 @@ class IndRNNParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class IndRNN(NamedActivation, Ungated):
+class IndRNN(NamedActivation, UngatedCellBase):
     r"""Independently recurrent network with normalizers.
 
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(u \odot h_{t-1})) + b\bigr)
@@ -89,11 +90,18 @@ class IndRNN(NamedActivation, Ungated):
     recurrent_init: Initializer = initializers.Uniform(0.0, 1.0)
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0})  # each unit has one recurrent weight
-    has_sites: ClassVar[tuple[str, ...]] = ("input",)
-    more_sites: ClassVar[tuple[str, ...]] = ("recurrent", "cell")
+    default_sites: ClassVar[tuple[str, ...]] = ("input",)
+    optional_sites: ClassVar[tuple[str, ...]] = ("recurrent", "cell")
     carry_type: ClassVar[type[IndRNNCarry]] = IndRNNCarry
+    multiplies_state: ClassVar[bool] = False  # u is a vector
+    supports_gate_masks: ClassVar[bool] = False
 
-    def draw(self, key: Key, in_features: int) -> IndRNNParams:
+    @property
+    def gates(self) -> PreActivation:
+        """The pre-activation object. Centering u would not remove the mean of its product with h."""
+        return PreActivation(self.sites, outer="cell", center_recurrent=False, caller="IndRNN")
+
+    def init_params(self, key: Key, in_features: int) -> IndRNNParams:
         """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, recurrent_key = jax.random.split(key)
@@ -105,37 +113,24 @@ class IndRNN(NamedActivation, Ungated):
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: IndRNNParams, dtype: DTypeLike | None = None) -> IndRNNParams:
-        """Centers the kernel where that saves computing a mean, and casts it; u stays in at least float32."""
-        kernel = center(self.sites.input, (1,), params.kernel).astype(dtype or self.dtype or params.kernel.dtype)
-        return params._replace(kernel=kernel, recurrent=params.recurrent.astype(statistics_dtype(kernel.dtype)))
+    def prepare(self, params: IndRNNParams, **options: Any) -> GateWeights:
+        """Centers the kernel where that saves a mean, and casts it; ``extra`` holds u, in at least float32."""
+        matrices: Any = params
+        weights = super().prepare(matrices._replace(recurrent=None), **options)
+        return weights._replace(extra=params.recurrent.astype(statistics_dtype(weights.dtype)))
 
-    def recur(self, ready: IndRNNParams, carry: IndRNNCarry) -> Float[Array, "*B H"]:
+    def project_state(self, weights: GateWeights, carry: IndRNNCarry) -> Float[Array, "*B H"]:
         """Computes the contribution of each unit's own past, in at least float32."""
-        u = ready.recurrent
+        u = weights.extra
         return carry.h.astype(u.dtype) * jnp.broadcast_to(u, carry.h.shape)
 
     def step(
-        self,
-        ready: IndRNNParams,
-        carry: IndRNNCarry,
-        z_t: Float[Array, "*B H"],
-        a_t: Float[Array, "*B H"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: IndRNNCarry, t: StepInput
     ) -> tuple[IndRNNCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the sum, the nonlinearity and the output of one step."""
-        norm, p = self.sites, ready.norm
-        s = base.UNKNOWN if stats_t is None else stats_t
-        r, m_recurrent = base.normalize_features(norm.recurrent, p.recurrent, a_t, s.recurrent, where_t)
-        a_hat, m_cell = base.normalize_features(norm.cell, p.cell, z_t.astype(r.dtype) + r, s.cell, where_t)
-        h = self.activation(base.add_bias(a_hat, ready.bias))
-        return (
-            IndRNNCarry(h.astype(carry.h.dtype)),
-            h.astype(ready.kernel.dtype),
-            CellNorms(recurrent=m_recurrent, cell=m_cell),
-        )
+        (a,), measured = self.gates(weights, t)
+        h = self.activation(a)
+        return IndRNNCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured
 
 
 def clip_indrnn(recurrent: Float[Array, "..."], *, steps: int, gamma: float) -> Float[Array, "..."]:

@@ -3,26 +3,26 @@
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
-from jaxnorm.cells import base
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm._typing import Array, Axis, DTypeLike, Float
+from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru_derivative import mixed_state
-from jaxnorm.cells.preactivation import gates, products
-from jaxnorm.cells.preactivation.gated_base import Gated
-from jaxnorm.cells.preactivation.gates import ReadyGates
-from jaxnorm.cells.preactivation.products import Kernel, gather_bias, merge_gates
+from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
+from jaxnorm.cells.preactivation.groups import cut, join_moments
+from jaxnorm.cells.preactivation.layout import filled_gate
+from jaxnorm.cells.preactivation.matmul import scaled
+from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.weights import Biases, GateParams, GateWeights
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.wrappers import randomness
-from jaxnorm.norms.base import Params
-from jaxnorm.norms.core.moments import Moments, map_moments
-from jaxnorm.zoo.cells.gru import two_stages
+from jaxnorm.norms.identity import Identity
+from jaxnorm.zoo.cells.gru.two_stages import check_cut, cut_stats
 
 GATES = 2
 TRANSFORM = 1
@@ -35,35 +35,30 @@ class RecurrentHighwayCarry(NamedTuple):
 
 
 class RecurrentHighwayParams(NamedTuple):
-    """The weights of a :class:`RecurrentHighway` with L micro-steps, and gates in the order h t."""
+    """The weights of a :class:`RecurrentHighway` with L micro-steps, and gates in the order h t.
+
+    Vectors hold micro-step after micro-step, and in each gate after gate.
+    """
 
     kernel: Float[Array, "I 2 H"]
     recurrent: Float[Array, "L H 2 H"]
-    bias: Float[Array, "L 2 H"] | None
+    bias: Float[Array, " L2H"] | None
     norm: CellNorms
     carry: RecurrentHighwayCarry | None = None
 
 
-class MicroStep(NamedTuple):
-    """The prepared weights of a micro-step after the first."""
+class MicroSteps(NamedTuple):
+    """The weights of the micro-steps after the first, and the masks."""
 
-    recurrent: Kernel
-    norm: Params
-    bias: Float[Array, " GH"] | None
-
-
-class Micro(NamedTuple):
-    """The micro-steps after the first, and the masks."""
-
-    steps: tuple[MicroStep, ...]
-    input_mask: Float[Array, "*B I"] | None = None
+    later: tuple[GateWeights, ...]
+    input_mask: Float[Array, "*B I"] | None
     """Zeros at dropped inputs, the factor that scales up the others elsewhere; None masks nothing."""
-    state_mask: Float[Array, "*B H"] | None = None
+    state_mask: Float[Array, "*B H"] | None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class RecurrentHighway(Gated):
+class RecurrentHighway(GatedCellBase):
     r"""Recurrent highway network (RHN) with coupled gates, variational dropout and normalizers.
 
     L micro-steps lead from :math:`s_0`, the state before the step, to :math:`s_L`, the output and new state. The first
@@ -75,7 +70,7 @@ class RecurrentHighway(Gated):
        s_l &= \bigl(\tanh(h_l) - s_{l-1}\bigr) \odot \sigma(t_l) + s_{l-1}
 
     with the normalizers :math:`N_x` (site ``input``) and :math:`N_l` (``recurrent``; each micro-step has its own
-    weights and statistics, and the axis L comes before the gates). Variational dropout draws its masks once a sequence
+    weights and statistics, one after the other). Variational dropout draws its masks once a sequence
     for each unit of each example; both gates and all micro-steps share :math:`m_s`.
 
     .. math:: m_x \sim \text{Bernoulli}(1 - p_x) / (1 - p_x), \qquad m_s \sim \text{Bernoulli}(1 - p_s) / (1 - p_s)
@@ -93,10 +88,10 @@ class RecurrentHighway(Gated):
       input_rate: :math:`p_x`, the probability of dropping an input.
       deterministic: whether to omit masks, as in evaluation; see :func:`jaxnorm.deterministic`.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
-      ValueError: a size is not positive, a rate is not in [0, 1), or a normalizer does not fit a site. In ``sample``:
+      ValueError: a size is not positive, a rate is not in [0, 1), or a normalizer does not fit a site. In ``prepare``:
         it must draw masks and has no key.
 
     Example:
@@ -126,12 +121,15 @@ class RecurrentHighway(Gated):
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 1})
     gate_count: ClassVar[int] = GATES
-    has_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
+    default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     carry_type: ClassVar[type[RecurrentHighwayCarry]] = RecurrentHighwayCarry
+    supports_gate_masks: ClassVar[bool] = False  # later micro-steps make their products in the step
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         _validate.positive_int("RecurrentHighway", "depth", self.depth)
+        super().__post_init__()
+        if self.depth > 1:
+            check_cut("RecurrentHighway", self.sites._replace(input=Identity()), self.site_shapes(), "micro-step")
         for name in ("rate", "input_rate"):
             value = getattr(self, name)
             _validate.in_range("RecurrentHighway", name, value, 0.0, 1.0)
@@ -141,69 +139,72 @@ class RecurrentHighway(Gated):
                 )
 
     @property
-    def draws(self) -> bool:
+    def needs_key(self) -> bool:
         """Whether the cell needs a key for masks."""
         return not self.deterministic and max(self.rate, self.input_rate) > 0.0
 
-    def fresh_norms(self) -> CellNorms:
-        """Makes the weights of the normalizers; at the recurrent site with a leading axis of micro-steps."""
-        norm = super().fresh_norms()
-        if not self.use_bias:
-            alone = base.resolve_sites("RecurrentHighway", CellNorms(recurrent=self.sites.recurrent), ("recurrent",))
-            norm = gates.shift_last_norm(alone, norm, TRANSFORM, self.transform_bias)
-        repeated = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.depth, *leaf.shape)), norm.recurrent)
-        return norm._replace(recurrent=repeated)
+    @property
+    def later_gates(self) -> PreActivation:
+        """The pre-activation object of a micro-step after the first, which sees only the state."""
+        return PreActivation(self.sites._replace(input=Identity()), self.gate_groups, separate=True)
 
-    def initial_stats(self, dtype: DTypeLike | None = None) -> CellNorms:
-        """Makes running statistics; at the recurrent site, the axis of micro-steps follows that of the rows."""
+    def site_shapes(self) -> CellNorms:
+        """The features at each site; at the recurrent one, those of all micro-steps."""
+        shapes = super().site_shapes()
+        return shapes._replace(recurrent=(self.depth * GATES * self.hidden_features,))
 
-        def repeat(m: Moments) -> Moments:
-            def each(leaf: Array) -> Array:
-                rows, *features = leaf.shape
-                return jnp.broadcast_to(leaf[:, None], (rows, self.depth, *features))
+    def micro_step(self, layer: int) -> slice:
+        """The features of a micro-step in a flat vector."""
+        size = GATES * self.hidden_features
+        return slice(layer * size, (layer + 1) * size)
 
-            return m._replace(mean=each(m.mean), var=each(m.var))
-
-        stats = super().initial_stats(dtype)
-        return stats._replace(recurrent=map_moments(repeat, stats.recurrent))
-
-    def draw(self, key: Key, in_features: int) -> RecurrentHighwayParams:
+    def init_params(self, key: Key, in_features: int) -> RecurrentHighwayParams:
         """Draws the weights; ``init`` compiles this."""
         hidden, dtype = self.hidden_features, self.param_dtype
         input_key, *keys = jax.random.split(key, 1 + self.depth)
-        bias = jnp.zeros((self.depth, GATES, hidden), dtype).at[:, TRANSFORM].set(self.transform_bias)
-        recurrent = [self.draw_gates("recurrent_init", self.recurrent_init, key, (hidden, hidden)) for key in keys]
+        start = jnp.full((hidden,), self.transform_bias, dtype)
+        bias = jnp.tile(filled_gate(GATES, hidden, TRANSFORM, start, dtype), self.depth)
+        recurrent = [self.init_gates("recurrent_init", self.recurrent_init, key, (hidden, hidden)) for key in keys]
+        norm, recurrent_norms = self.fresh_norms(), self.sites._replace(input=Identity())
         return RecurrentHighwayParams(
-            kernel=self.draw_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            kernel=self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
             recurrent=jnp.stack(recurrent),
             bias=bias if self.use_bias else None,
-            norm=self.fresh_norms(),
+            norm=norm if self.use_bias else shift_last_norm(recurrent_norms, norm, bias),
             carry=self.fresh_carry(),
         )
 
-    def prepare(self, params: RecurrentHighwayParams, dtype: DTypeLike | None = None) -> ReadyGates:
-        """Prepares the gates of the first micro-step; ``more`` holds the others, as Micro."""
+    def prepare(  # type: ignore[override]  # no gate masks
+        self,
+        params: RecurrentHighwayParams,
+        *,
+        dtype: DTypeLike | None = None,
+        batch_shape: tuple[int, ...] = (),
+        key: Key | None = None,
+    ) -> GateWeights:
+        """Prepares the gates of each micro-step, and draws the masks; ``extra`` holds MicroSteps."""
         dtype = dtype or self.dtype
 
-        def of(micro: int) -> RecurrentHighwayParams:
-            recurrent, norm, bias = jax.tree.map(
-                lambda leaf: leaf[micro], (params.recurrent, params.norm.recurrent, params.bias)
-            )
-            return params._replace(recurrent=recurrent, norm=params.norm._replace(recurrent=norm), bias=bias)
+        def recurrent_side(layer: int) -> tuple[Array, Any, Array | None]:
+            part = self.micro_step(layer)
+            return params.recurrent[layer], cut(params.norm.recurrent, part), cut(params.bias, part)
 
-        def later(p: RecurrentHighwayParams) -> MicroStep:
-            norm, bias = jax.tree.map(merge_gates, (p.norm.recurrent, p.bias))
-            weights, bias = gather_bias(self.sites.recurrent, norm, bias)
-            kernel = merge_gates(p.recurrent)
-            kernel = products.ready_kernel(self.sites.recurrent, self.gate_groups, kernel, dtype)
-            return MicroStep(Kernel(kernel), weights, bias)
+        def later(layer: int) -> GateWeights:
+            recurrent, norm, bias = recurrent_side(layer)
+            own = GateParams(None, recurrent, CellNorms(recurrent=norm))
+            return self.later_gates.prepare(own, Biases(recurrent_out=bias), dtype)
 
-        return super().prepare(of(0), dtype)._replace(more=Micro(tuple(later(of(k)) for k in range(1, self.depth))))
+        recurrent, norm, bias = recurrent_side(0)
+        own = GateParams(params.kernel, recurrent, params.norm._replace(recurrent=norm))
+        masks = self._draw_masks(key, batch_shape, params.kernel.shape[0])
+        steps = MicroSteps(tuple(map(later, range(1, self.depth))), *masks)
+        return self.gates.prepare(own, Biases(end=bias), dtype)._replace(extra=steps)
 
-    def sample(self, ready: ReadyGates, batch_shape: tuple[int, ...], key: Key | None) -> ReadyGates:
-        """Draws the masks."""
-        if not self.draws:
-            return ready
+    def _draw_masks(
+        self, key: Key | None, batch_shape: tuple[int, ...], in_features: int
+    ) -> tuple[Array | None, Array | None]:
+        if not self.needs_key:
+            return None, None
         if key is None:
             raise ValueError(
                 f"RecurrentHighway: rate={self.rate}, input_rate={self.input_rate} needs randomness, but key is None. "
@@ -211,61 +212,35 @@ class RecurrentHighway(Gated):
             )
 
         def draw(key: Key, rate: float, features: int) -> Array | None:
-            return None if rate == 0.0 else randomness.inverted(key, rate, (*batch_shape, features))
+            return None if rate == 0.0 else randomness.draw_factors(key, rate, (*batch_shape, features))
 
         input_key, state_key = jax.random.split(key)
-        masks = {
-            "input_mask": draw(input_key, self.input_rate, ready.kernel.shape[0]),
-            "state_mask": draw(state_key, self.rate, self.hidden_features),
-        }
-        return ready._replace(more=ready.more._replace(**masks))
+        return draw(input_key, self.input_rate, in_features), draw(state_key, self.rate, self.hidden_features)
 
-    def project(
-        self, ready: ReadyGates, xs: Float[Array, "T *B I"], stats: CellNorms | None, where: Bool[Array, "T *B"] | None
-    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
-        """Computes the normalized products of the masked inputs of all steps plus biases, in the compute dtype."""
-        return super().project(ready, seen(xs, ready.more.input_mask), stats, where)
+    def project_inputs(self, weights: GateWeights, xs: Float[Array, "T *B I"]) -> Float[Array, "T *B GH"]:
+        """Computes the products of the masked inputs of all steps, in at least float32."""
+        return super().project_inputs(weights, seen(xs, weights.extra.input_mask))
 
-    def recur(self, ready: ReadyGates, carry: RecurrentHighwayCarry) -> Float[Array, "*B GH"]:
+    def project_state(self, weights: GateWeights, carry: RecurrentHighwayCarry) -> Float[Array, "*B GH"]:
         """Computes the product of the first micro-step, in at least float32."""
-        return products.matmul(seen(carry.h, ready.more.state_mask), ready.recurrent)
+        return self.gates.project_state(weights, seen(carry.h, weights.extra.state_mask))
 
     def step(
-        self,
-        ready: ReadyGates,
-        carry: RecurrentHighwayCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B GH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: GateWeights, carry: RecurrentHighwayCarry, t: StepInput
     ) -> tuple[RecurrentHighwayCarry, Float[Array, "*B H"], CellNorms]:
         """Runs all micro-steps of one step."""
-        norm, groups, more = self.sites.recurrent, self.gate_groups, ready.more
-        total, m_1 = gates.total(ready, self.sites, groups, z_t, a_t, _of_micro(stats_t, 0), where_t)
-        measured = [m_1.recurrent]
-        h, t = jnp.split(total, GATES, axis=-1)
-        s = mixed_state(-t, h, carry.h.astype(total.dtype))
-        for micro, p in enumerate(more.steps, start=1):
-            a = products.matmul(seen(s, more.state_mask), p.recurrent)
-            stats = _of_micro(stats_t, micro)
-            a_hat, m = gates.normalize(norm, groups, p.norm, a, None if stats is None else stats.recurrent, where_t)
+        (h, g), m = self.gates(weights, cut_stats(t, self.micro_step(0)))
+        s, measured = mixed_state(-g, h, carry.h), [m]
+        for layer, own in enumerate(weights.extra.later, start=1):
+            h_proj = self.later_gates.project_state(own, seen(s, weights.extra.state_mask))
+            t_layer = cut_stats(t, self.micro_step(layer))._replace(h_proj=h_proj)
+            gates, m = self.later_gates.recurrent_side(own, t_layer)
+            h, g = jnp.split(gates, GATES, axis=-1)
+            s = mixed_state(-g, h, s)
             measured.append(m)
-            h, t = jnp.split(base.add_bias(a_hat, p.bias), GATES, axis=-1)
-            s = mixed_state(-t, h, s)
-        together = CellNorms(recurrent=two_stages.stack_moments(*measured, axis=-3))
-        return RecurrentHighwayCarry(s.astype(carry.h.dtype)), s.astype(ready.kernel.dtype), together
+        return RecurrentHighwayCarry(s.astype(carry.h.dtype)), s.astype(weights.dtype), join_moments(*measured)
 
 
 def seen(x: Float[Array, "*T F"], mask: Float[Array, "*B F"] | None) -> Float[Array, "*T F"]:
     """Applies the mask, if any, to the input of a product."""
-    return x if mask is None else products.scaled(x, mask)
-
-
-def _of_micro(stats: CellNorms | None, micro: int) -> CellNorms | None:
-    """Selects the statistics of one micro-step from trailing axes (L, G, H)."""
-
-    def pick(m: Moments) -> Moments:
-        return m._replace(mean=m.mean[..., micro, :, :], var=m.var[..., micro, :, :])
-
-    return None if stats is None else CellNorms(recurrent=map_moments(pick, stats.recurrent))
+    return x if mask is None else scaled(x, mask)

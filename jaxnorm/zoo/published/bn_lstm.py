@@ -54,7 +54,7 @@ def sonnet_bn_lstm(
       >>> import jaxnorm
       >>> cell = jaxnorm.zoo.sonnet_bn_lstm(8, sites=("recurrent",), max_steps=10)
       >>> cell.initial_stats().recurrent.mean.shape, cell.initial_stats().input
-      ((10, 4, 8), ())
+      ((10, 32), ())
 
     Notes:
       The source adds its forget bias at run time and draws b and beta_c at random; here they start at 0, and b of the
@@ -117,7 +117,7 @@ def laurent_bn_lstm(
       >>> import jaxnorm
       >>> cell = jaxnorm.zoo.laurent_bn_lstm(8, max_steps=20)
       >>> cell.initial_stats().input.mean.shape, cell.norm.recurrent
-      ((20, 4, 8), Identity())
+      ((20, 32), Identity())
 
     Notes:
       For the sequence-wise form, with statistics over all real steps together, see

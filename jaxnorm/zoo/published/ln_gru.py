@@ -113,7 +113,7 @@ def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
       >>> import jax, jaxnorm
       >>> params = jaxnorm.zoo.dreamer_gru(2).init(jax.random.key(0), in_features=3)
       >>> params.norm.summed.bias.tolist()  # r z n
-      [[0.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]
+      [0.0, 0.0, -1.0, -1.0, 0.0, 0.0]
 
     Notes:
       The -1 is part of the norm's bias here and a constant there; the function is the same. The code of the second

@@ -157,7 +157,7 @@ def fastrnns_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: 
       >>> import jax, jaxnorm
       >>> params = jaxnorm.zoo.fastrnns_ln_lstm(8).init(jax.random.key(0), in_features=3)
       >>> params.bias, params.norm.input.bias.shape
-      (None, (4, 8))
+      (None, (32,))
 
     Reference:
       PyTorch, ``benchmarks/fastrnns/custom_lstms.py``, ``LayerNormLSTMCell``.

@@ -38,8 +38,8 @@ def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: 
     Example:
       >>> import jax, jaxnorm
       >>> params = jaxnorm.zoo.contrib_ln_lstm(2).init(jax.random.key(0), in_features=3)
-      >>> params.bias, params.norm.summed.bias[1].tolist()
-      (None, [1.0, 1.0])
+      >>> params.bias, params.norm.summed.bias.tolist()  # i f g o
+      (None, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 
     Notes:
       The source adds its forget bias of 1 to the normalized gate at run time; here the bias of that norm starts at 1.
@@ -127,7 +127,7 @@ def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: An
       >>> import jax, jaxnorm
       >>> params = jaxnorm.zoo.sonnet_ln_lstm(8).init(jax.random.key(0), in_features=3)
       >>> params.norm.summed.scale.shape, params.norm.cell
-      ((4, 8), ())
+      ((32,), ())
 
     Notes:
       The source adds its forget bias at run time and draws b like the kernel; here b starts at 0, and at 1 for the

@@ -9,7 +9,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float, Initializer
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.sites import CellNorms
-from jaxnorm.zoo.cells.linear.base import LinearFrame
+from jaxnorm.zoo.cells.linear.base import LinearCellBase
 
 GATES = 2
 UPDATE = 0
@@ -22,17 +22,17 @@ class MinGRUCarry(NamedTuple):
 
 
 class MinGRUParams(NamedTuple):
-    """The weights of a :class:`MinGRU`; gates in the order z n."""
+    """The weights of a :class:`MinGRU`, with gates in the order z n; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 2 H"]
-    bias: Float[Array, "2 H"] | None
+    bias: Float[Array, " 2H"] | None
     norm: CellNorms
     carry: MinGRUCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MinGRU(LinearFrame):
+class MinGRU(LinearCellBase):
     r"""Minimal gated recurrent unit with a normalizer.
 
     .. math::
@@ -90,12 +90,10 @@ class MinGRU(LinearFrame):
 
     gate_count: ClassVar[int] = GATES
     carry_type: ClassVar[type[MinGRUCarry]] = MinGRUCarry
-    params_type: ClassVar[type[MinGRUParams]] = MinGRUParams
 
-    def draw(self, key: Key, in_features: int) -> MinGRUParams:
+    def init_params(self, key: Key, in_features: int) -> MinGRUParams:
         """Draws the weights; ``init`` compiles this."""
-        params: MinGRUParams = self.draw_with(key, in_features, UPDATE, self.update_bias)
-        return params
+        return MinGRUParams(**self.init_linear(key, in_features, UPDATE, self.update_bias))
 
     def mix(self, *pre_activations: Float[Array, "*B H"]) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
         """Computes 1 - z and z as the logistic functions of -z and z, so neither loses digits near zero."""

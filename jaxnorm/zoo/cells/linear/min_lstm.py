@@ -9,7 +9,7 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Float, Initializer
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.sites import CellNorms
-from jaxnorm.zoo.cells.linear.base import LinearFrame
+from jaxnorm.zoo.cells.linear.base import LinearCellBase
 
 GATES = 3
 FORGET = 1
@@ -22,17 +22,17 @@ class MinLSTMCarry(NamedTuple):
 
 
 class MinLSTMParams(NamedTuple):
-    """The weights of a :class:`MinLSTM`; gates in the order i f n."""
+    """The weights of a :class:`MinLSTM`, with gates in the order i f n; vectors hold gate after gate."""
 
     kernel: Float[Array, "I 3 H"]
-    bias: Float[Array, "3 H"] | None
+    bias: Float[Array, " 3H"] | None
     norm: CellNorms
     carry: MinLSTMCarry | None = None
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MinLSTM(LinearFrame):
+class MinLSTM(LinearCellBase):
     r"""Minimal long short-term memory with a normalizer.
 
     .. math::
@@ -92,12 +92,10 @@ class MinLSTM(LinearFrame):
 
     gate_count: ClassVar[int] = GATES
     carry_type: ClassVar[type[MinLSTMCarry]] = MinLSTMCarry
-    params_type: ClassVar[type[MinLSTMParams]] = MinLSTMParams
 
-    def draw(self, key: Key, in_features: int) -> MinLSTMParams:
+    def init_params(self, key: Key, in_features: int) -> MinLSTMParams:
         """Draws the weights; ``init`` compiles this."""
-        params: MinLSTMParams = self.draw_with(key, in_features, FORGET, self.forget_bias)
-        return params
+        return MinLSTMParams(**self.init_linear(key, in_features, FORGET, self.forget_bias))
 
     def mix(self, *pre_activations: Float[Array, "*B H"]) -> tuple[Float[Array, "*B H"], Float[Array, "*B H"]]:
         """Divides both gates by their sum, as the logistic function of the difference of their logarithms: finite."""

@@ -7,19 +7,18 @@ import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, Float
-from jaxnorm.cells.base import Key
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm._typing import Array, Float
+from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
-from jaxnorm.cells.preactivation import products
-from jaxnorm.zoo.cells.gru import two_stages
-from jaxnorm.zoo.cells.mutations.base import GATES, Mutation, ReadyMUT
+from jaxnorm.cells.preactivation.groups import join_moments
+from jaxnorm.cells.sites import CellNorms
+from jaxnorm.zoo.cells.mutations.base import GATES, MutationBase, MUTWeights
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MUT1(Mutation):
+class MUT1(MutationBase):
     r"""The first mutation: the update gate sees only the input, and the candidate sees the input without weights.
 
     .. math::
@@ -40,7 +39,7 @@ class MUT1(Mutation):
         product (r, z, and n with "projected").
       recurrent_init: initializer of U. It draws r and n (H, H) separately; a tuple gives one for each.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site. In ``init``: the
@@ -76,37 +75,25 @@ class MUT1(Mutation):
         """The gates with an input product; the candidate only with ``raw_input="projected"``."""
         return "rz" if self.raw_input == "raw" else GATES
 
-    def input_side(self, gate: str, z: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
+    def input_side(self, gate: str, x: Float[Array, "T *B H"]) -> Float[Array, "T *B H"]:
         """Applies the hyperbolic tangent to the candidate's input."""
-        return jnp.tanh(z) if gate == "n" else z
+        return jnp.tanh(x) if gate == "n" else x
 
     def step(
-        self,
-        ready: ReadyMUT,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B RH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: MUTWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the candidate's product and the output of one step."""
-        r_x, z, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
-        h = carry.h.astype(a_t.dtype)
-        r_h, m_r = self.recurrent_side(ready, "r", a_t, stats_t, where_t)
-        r = sigmoid(r_x + r_h)
-        n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[0]), stats_t, where_t)
+        (r_h,), measured = self.recurrent_sides(weights, t)
+        r_x, z, n_x = jnp.split(t.x_proj.astype(r_h.dtype), len(GATES), axis=-1)
+        h = carry.h.astype(r_h.dtype)
+        n_h, m_n = self.later_side(weights, "n", sigmoid(r_x + r_h) * h, t)
         h = mixed_state(-z, n_h + n_x, h)
-        return (
-            GRUCarry(h.astype(carry.h.dtype)),
-            h.astype(ready.kernel.dtype),
-            CellNorms(recurrent=two_stages.stack_moments(m_r, m_n, axis=-2)),
-        )
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(measured, m_n)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MUT2(Mutation):
+class MUT2(MutationBase):
     r"""The second mutation: the reset gate sees the input without weights.
 
     .. math::
@@ -127,7 +114,7 @@ class MUT2(Mutation):
         product (z, n, and before them r with "projected").
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one for each (r, z, n).
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site; by ``init`` if the
@@ -162,31 +149,20 @@ class MUT2(Mutation):
         return "zn" if self.raw_input == "raw" else GATES
 
     def step(
-        self,
-        ready: ReadyMUT,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B RH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: MUTWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the candidate's product and the output of one step."""
-        r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
-        h = carry.h.astype(a_t.dtype)
-        a_r, a_z = jnp.split(a_t, 2, axis=-1)
-        z_h, m_z = self.recurrent_side(ready, "z", a_z, stats_t, where_t)
-        r_h, m_r = self.recurrent_side(ready, "r", a_r, stats_t, where_t)
-        r = sigmoid(r_x + r_h)
-        n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[0]), stats_t, where_t)
+        (r_h, z_h), measured = self.recurrent_sides(weights, t)
+        r_x, z_x, n_x = jnp.split(t.x_proj.astype(r_h.dtype), len(GATES), axis=-1)
+        h = carry.h.astype(r_h.dtype)
+        n_h, m_n = self.later_side(weights, "n", sigmoid(r_x + r_h) * h, t)
         h = mixed_state(-(z_x + z_h), n_h + n_x, h)
-        measured = CellNorms(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(measured, m_n)
 
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MUT3(Mutation):
+class MUT3(MutationBase):
     r"""The third mutation: the update gate sees the hyperbolic tangent of the state.
 
     .. math::
@@ -202,7 +178,7 @@ class MUT3(Mutation):
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one for each (r, z, n).
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.Frame`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -222,22 +198,13 @@ class MUT3(Mutation):
     """
 
     def step(
-        self,
-        ready: ReadyMUT,
-        carry: GRUCarry,
-        z_t: Float[Array, "*B GH"],
-        a_t: Float[Array, "*B RH"],
-        stats_t: CellNorms | None,
-        where_t: Bool[Array, "*B"] | None,
-        key_t: Key | None,
+        self, weights: MUTWeights, carry: GRUCarry, t: StepInput
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, two more products and the output of one step."""
-        r_x, z_x, n_x = jnp.split(z_t.astype(a_t.dtype), len(GATES), axis=-1)
-        h = carry.h.astype(a_t.dtype)
-        z_h, m_z = self.recurrent_side(ready, "z", products.matmul(jnp.tanh(h), ready.later[0]), stats_t, where_t)
-        r_h, m_r = self.recurrent_side(ready, "r", a_t, stats_t, where_t)
-        r = sigmoid(r_x + r_h)
-        n_h, m_n = self.recurrent_side(ready, "n", products.matmul(r * h, ready.later[1]), stats_t, where_t)
+        (r_h,), measured = self.recurrent_sides(weights, t)
+        r_x, z_x, n_x = jnp.split(t.x_proj.astype(r_h.dtype), len(GATES), axis=-1)
+        h = carry.h.astype(r_h.dtype)
+        z_h, m_z = self.later_side(weights, "z", jnp.tanh(h), t)
+        n_h, m_n = self.later_side(weights, "n", sigmoid(r_x + r_h) * h, t)
         h = mixed_state(-(z_x + z_h), n_h + n_x, h)
-        measured = CellNorms(recurrent=two_stages.stack_moments(m_r, m_z, m_n, axis=-2))
-        return GRUCarry(h.astype(carry.h.dtype)), h.astype(ready.kernel.dtype), measured
+        return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(measured, m_z, m_n)
