@@ -6,6 +6,7 @@ from typing import final
 from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.base import Params
 from jaxnorm.norms.core.again import measured_before
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize

@@ -31,7 +31,8 @@ def _measured_before_jvp(
     d_x = tangents[0]  # the moments are what measuring x gave: their own tangent would count it twice
     axes = tuple(range(x.ndim - 1))
     dtype = moments.mean.dtype
-    deviation, d_x = (masked(part, where) for part in (x.astype(dtype) - moments.mean, d_x.astype(dtype)))
+    mean = moments.mean.reshape((1,) * len(axes) + moments.mean.shape)
+    deviation, d_x = (masked(part, where) for part in (x.astype(dtype) - mean, d_x.astype(dtype)))
     sums = across((jnp.sum(d_x, axis=axes), jnp.sum(deviation * d_x, axis=axes)), axis_name)
     d_mean, d_half = (average(total, moments.count.astype(dtype)) for total in sums)
     return moments, Moments(d_mean, 2 * d_half, jnp.zeros_like(moments.count))
