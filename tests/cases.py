@@ -21,6 +21,7 @@ from tests.cell_cases import IN_FEATURES as IN_FEATURES
 from tests.cell_cases import MAX_STEPS as MAX_STEPS
 from tests.cell_cases import CellCase as CellCase
 from tests.cell_cases import rows as rows
+from tests.skeletons import load
 
 PUBLIC = {name: getattr(space, name) for space in (jn, jn.weight_norms, jn.zoo) for name in space.__all__}
 """All that users can import, by its name."""
@@ -56,6 +57,8 @@ class NormCase(NamedTuple):
     """Whether the backward pass is the paper's own and no derivative; the file of the item tests it then."""
     epsilon_may_be_zero: bool = True
     """Whether a row of zeros has finite values, and gradient zero, without epsilon too."""
+    oracle: Any = None
+    """The paper's equation in NumPy, ``oracle(spec, params, x, where)``; None: one of ``tests/norms/*oracles.py``."""
 
     def __str__(self) -> str:
         return self.name
@@ -86,6 +89,14 @@ NORMS = (
     NormCase("layer_norm", jn.LayerNorm(), (6, 8), invariant_to=LN),
     NormCase("layer_norm_two_axes", jn.LayerNorm((-2, -1)), (3, 4, 8), invariant_to=LN),
     NormCase("layer_norm_middle_axis", jn.LayerNorm(1, use_bias=False), (3, 8, 4), invariant_to=LN),
+    NormCase(
+        "skeleton",
+        load("normalizer").AbsNorm(),
+        (6, 8),
+        invariant_to=("scale", "example_scale"),
+        epsilon_may_be_zero=False,
+        oracle=load("test_normalizer").oracle,
+    ),
     NormCase("layer_norm_plain", jn.LayerNorm(use_scale=False, use_bias=False), (6, 8), invariant_to=LN),
     NormCase("rms_norm", jn.RMSNorm(), (6, 8), invariant_to=RMS),
     NormCase("rms_norm_bias", jn.RMSNorm(use_bias=True), (2, 3, 8), invariant_to=RMS),

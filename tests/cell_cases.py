@@ -7,6 +7,7 @@ import jax
 import pytest
 
 import jaxnorm as jn
+from tests.skeletons import load
 
 
 class CellCase(NamedTuple):
@@ -117,6 +118,8 @@ CELLS = (
     ),
     CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.CellNorms(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
+    CellCase("skeleton", load("cell").Leaky(HIDDEN, norm=jn.BatchNorm(), max_steps=MAX_STEPS), True),
+    CellCase("gated_skeleton", load("gated_cell").UpdateGated(HIDDEN, norm=jn.LayerNorm())),
 )
 
 SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.zoo.ProjectedLSTM, jn.zoo.MinGRU, jn.Zoneout)

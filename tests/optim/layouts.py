@@ -42,6 +42,8 @@ KERNELS = {
     "zoneout_bn_lstm": BOTH,
     "recurrent_dropout_ln_gru": BOTH,
     "gn_lstm_mixed": BOTH,
+    "skeleton": UNGATED,
+    "gated_skeleton": BOTH,
 }
 """The kernels of each cell with the axes of inputs and outputs of their matrices; all else is a vector."""
 
