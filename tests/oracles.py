@@ -32,6 +32,11 @@ def flat(weights: np.ndarray) -> np.ndarray:
     return weights if weights.ndim == 1 else weights.reshape(*weights.shape[:-2], -1)
 
 
+def by_gate(vector: Any, gates: int) -> Any:
+    """A vector (..., G * H) to (..., G, H): a row for each gate."""
+    return vector.reshape(*vector.shape[:-1], gates, -1)
+
+
 def layer_norm(v: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """Ba et al., eqs. 15 and 16, with epsilon inside the root as in the published code."""
     mean = v.sum(-1, keepdims=True) / v.shape[-1]

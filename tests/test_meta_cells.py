@@ -35,18 +35,29 @@ def planted(module_name, right, wrong, **names):
 def engine(right, wrong, **names):
     """``unroll`` with a fault in the loop, which both methods share."""
     loop = planted("jaxnorm.engine.loops.scan", right, wrong)
-    whole = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", forward=loop.forward, Steps=loop.Steps, **names)
+    whole = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", scan_steps=loop.scan_steps, **names)
     return partial(whole.unroll, method="scan")
+
+
+def chunked(right, wrong, **names):
+    """``unroll`` with a fault in the backward pass of the chunked method."""
+    backward = planted("jaxnorm.engine.loops.chunked_vjp", right, wrong, **names).backward
+    rules = planted("jaxnorm.engine.loops.chunked", "JAX traces", "JAX traces", backward=backward)
+    return planted("jaxnorm.engine.unroll", "Notes:", "Notes:", run_chunks=rules.run_chunks).unroll
 
 
 def lstm(right, wrong, of="lstm"):
     """A cell of a faulty LSTM, or of an LSTM with faulty gates."""
     if of == "lstm":
-        faulty = planted("jaxnorm.cells.lstm", right, wrong)
-    else:
-        gates = planted("jaxnorm.cells.preactivation.gates", right, wrong)
-        faulty = planted("jaxnorm.cells.lstm", "GATES = 4", "GATES = 4", gates=gates)
-    return faulty.LSTM(SIZE, norm=jn.LayerNorm())
+        return planted("jaxnorm.cells.lstm", right, wrong).LSTM(SIZE, norm=jn.LayerNorm())
+    faulty = planted("jaxnorm.cells.preactivation.preactivation", right, wrong)
+
+    class WithFaultyGates(jn.LSTM):
+        @property
+        def gates(self):
+            return faulty.PreActivation(self.sites, self.gate_groups)
+
+    return WithFaultyGates(SIZE, norm=jn.LayerNorm())
 
 
 def check_oracle(cell, step=oracles.ln_lstm_step):
@@ -68,15 +79,11 @@ def test_checks_accept_the_unharmed_source(x64):
 
 
 FAULTS_OF_THE_CELL = {
-    "two gates swapped": ("i, f, g, o = jnp.split(", "f, i, g, o = jnp.split("),
-    "bias dropped": ("base.add_bias(zs, ready.bias)", "zs", "gates"),
+    "two gates swapped": ("(i, f, g, o), measured", "(f, i, g, o), measured"),
+    "bias dropped": ("return add_bias(x, weights.bias),", "return x,", "gates"),
     "normalized c carried": ('self.carried_cell == "raw"', 'self.carried_cell != "raw"'),
     "norm of c left out": ("h = output(o, c_hat)", "h = output(o, c)"),
-    "norm of the sum": (
-        "groups, a_t, stats_t, where_t)\n    s =",
-        "groups, a_t + z_t, stats_t, where_t)\n    s =",
-        "gates",
-    ),
+    "norm of the sum": ("add_bias(t.h_proj, ", "add_bias(t.h_proj + t.x_proj, ", "gates"),
     "forget bias at run time": ("cell_state(i, f, g, ", "cell_state(i, f + 1.0, g, "),
 }
 
@@ -90,17 +97,17 @@ def test_a_fault_in_the_lstm_is_caught_by_the_oracle(fault, x64):
 
 FAULTS_OF_THE_LOOP = {
     "carry not masked": ("new = select(t.where, new, carry)", "pass", cell_checks.check_padding),
-    "outputs not masked": ("y_t = select(t.where, y_t, jnp.zeros_like(y_t))", "pass", cell_checks.check_padding),
+    "outputs not masked": ("y = select(t.where, y, jnp.zeros_like(y))", "pass", cell_checks.check_padding),
     "statistics not masked": (
-        "rows(stats, t.row), t.where, t.key)",
-        "rows(stats, t.row), None, t.key)",
+        "_rows(stats, t.row), t.where, t.key",
+        "_rows(stats, t.row), None, t.key",
         cell_checks.check_padding,
     ),
     "reset left out": ("carry = select(t.reset, initial, carry)", "pass", cell_checks.check_reset),
     "reverse left out": ("reverse=reverse)\n", "reverse=False)\n", cell_checks.check_reverse_and_layout),
     "input product in the loop": (
-        "        z_next, t = step_t\n",
-        "        z_next, t = step_t\n        z_t = z_t + 0.0 * cell.recur(ready, carry)\n",
+        "        x_proj_next, t = per_step\n",
+        "        x_proj_next, t = per_step\n        x_proj_t = x_proj_t + 0.0 * cell.project_state(weights, carry)\n",
         cell_checks.check_program,
     ),
 }
@@ -122,8 +129,7 @@ def test_a_gradient_that_is_left_out_is_caught(rng):
     def kernel_gradient(unroll, **options):
         return jax.jit(jax.grad(lambda params: unroll(cell, params, xs, **options).outputs.sum()))(params).recurrent
 
-    faulty = planted("jaxnorm.engine.loops.chunked_vjp", "d_ready_1, d_ready_2, d_ready_3", "d_ready_1, d_ready_3")
-    unroll = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", chunked=faulty.chunked).unroll
+    unroll = chunked("d_weights_inputs, d_weights_state, d_weights_step)", "d_weights_inputs, d_weights_step)")
     expected = kernel_gradient(jn.unroll, method="scan")
     np.testing.assert_allclose(kernel_gradient(jn.unroll), expected, rtol=1e-4, atol=1e-6)
     assert np.abs(kernel_gradient(unroll) - expected).max() > 1e-3
@@ -131,7 +137,6 @@ def test_a_gradient_that_is_left_out_is_caught(rng):
 
 def test_nan_in_padding_that_is_not_taken_out_is_caught(x64):
     project = planted("jaxnorm.engine.loops.scan", "xs = select(steps.where, xs, jnp.zeros_like(xs))", "pass").project
-    chunked = planted("jaxnorm.engine.loops.chunked_vjp", "Whether", "Whether", project=project).chunked
-    faulty = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", chunked=chunked).unroll
+    faulty = chunked("What the forward pass saves", "What the forward pass saves", project=project)
     with pytest.raises(AssertionError):
         cell_checks.check_padding(jn.lstm(SIZE), faulty)

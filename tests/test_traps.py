@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
+from jaxnorm.cells.base import StepInput
+from jaxnorm.cells.preactivation.layout import by_gate, gate_slice
 from tests import cases
 from tests.cell_checks import assert_close
 
@@ -23,7 +25,7 @@ def with_bias(params, **gates):
     """Biases of single gates, by letter."""
     bias = params.bias
     for letter, value in gates.items():
-        bias = bias.at["ifgo".index(letter)].set(value)
+        bias = bias.at[gate_slice("ifgo".index(letter), len(bias) // 4)].set(value)
     return params._replace(bias=bias)
 
 
@@ -59,13 +61,9 @@ def gate_changed(cell, params, state, changed, gate):
     scaled = params._replace(recurrent=params.recurrent.at[:, changed].multiply(10.0))
 
     def normalized(p):
-        from jaxnorm.cells.preactivation import gates, products
-
-        ready = cell.prepare(p)
-        merged, _ = gates.normalize(
-            cell.sites.recurrent, cell.gate_groups, ready.norm.recurrent, cell.recur(ready, state), None, None
-        )
-        return products.split_gates(merged, sum(cell.gate_groups))
+        weights = cell.prepare(p)
+        side, _ = cell.gates.recurrent_side(weights, StepInput((), cell.project_state(weights, state)))
+        return by_gate(side, sum(cell.gate_groups))
 
     return not np.allclose(normalized(params)[..., gate, :], normalized(scaled)[..., gate, :], atol=1e-3)
 
@@ -119,15 +117,15 @@ def test_trap_06_number_and_initial_values_of_the_norm_weights(key):
     for site in (params.norm.input, params.norm.recurrent, params.norm.cell):
         assert np.all(site.scale == 1), "alpha multiplies and begins at one, whatever the supplement's text says"
         assert np.all(site.bias == 0)
-    ready = LN_LSTM.prepare(params)
-    a_t = LN_LSTM.recur(ready, jn.LSTMCarry(jnp.zeros((1, HIDDEN)), jnp.array([[0.3, -0.2, 0.9, 0.1]])))
-    y, _ = LN_LSTM.sites.recurrent(jn.Affine(params.norm.recurrent.scale.ravel(), None), a_t.reshape(1, -1))
+    weights = LN_LSTM.prepare(params)
+    state = jn.LSTMCarry(jnp.zeros((1, HIDDEN)), jnp.array([[0.3, -0.2, 0.9, 0.1]]))
+    y, _ = LN_LSTM.sites.recurrent(jn.Affine(params.norm.recurrent.scale, None), LN_LSTM.project_state(weights, state))
     np.testing.assert_allclose([y.mean(), y.var()], [0.0, 1.0], atol=1e-3)
 
 
 def gru_gates(params, letter, value, recurrent=0.0):
     """Pins a gate of a GRU: its normalized parts to zero, its bias to a value."""
-    gate = "rzn".index(letter)
+    gate = gate_slice("rzn".index(letter), HIDDEN)
     norm = jax.tree.map(lambda leaf: leaf.at[gate].set(0.0), params.norm)
     return params._replace(
         norm=norm, bias=params.bias.at[gate].set(value), recurrent_bias=params.recurrent_bias.at[gate].set(recurrent)
@@ -205,8 +203,9 @@ def test_trap_10_training_ignores_running_statistics_and_folding_moves_them_once
 def test_trap_a_documented_forget_biases(key):
     """0 in the LN-LSTM of Ba et al., 1 in the BN-LSTM of Cooijmans et al. and in the plain LSTM."""
     for cell, value in ((LN_LSTM, 0.0), (jn.rms_lstm(4), 0.0), (jn.bn_lstm(4, max_steps=2), 1.0), (jn.lstm(4), 1.0)):
-        np.testing.assert_array_equal(cell.init(key, 3).bias[1], value)
-        np.testing.assert_array_equal(cell.init(key, 3).bias[jnp.array([0, 2, 3])], 0.0)
+        i, f, g, o = by_gate(cell.init(key, 3).bias, 4)
+        np.testing.assert_array_equal(f, value)
+        np.testing.assert_array_equal(jnp.stack([i, g, o]), 0.0)
 
 
 def test_trap_b_identity_for_the_candidate_only(key):

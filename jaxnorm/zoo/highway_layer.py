@@ -29,7 +29,7 @@ TRANSFORM = 1
 def highway(
     x: Float[Array, "*B F"],
     kernel: Float[Array, "F 2 F"],
-    bias: Float[Array, " 2F"] | None = None,
+    bias: Float[Array, "2*F"] | None = None,
     *,
     activation: Callable[[Array], Array] = jnp.tanh,
 ) -> Float[Array, "*B F"]:

@@ -26,13 +26,12 @@ class Window:
 
 
 def run(p, xs, k, epsilon):
-    flatten = lambda affine: jn.Affine(*map(flat, affine))  # noqa: E731
     of_x, of_h, of_c = (Window(k, epsilon) for _ in range(3))
     c = h = np.zeros((xs.shape[1], HIDDEN))
     outputs = []
     for x in xs:
-        v = of_x(x @ flat(p.kernel) + flat(p.bias), flatten(p.norm.input))
-        v = v + of_h(h @ flat(p.recurrent) + flat(p.recurrent_bias), flatten(p.norm.recurrent))
+        v = of_x(x @ flat(p.kernel) + p.bias, p.norm.input)
+        v = v + of_h(h @ flat(p.recurrent) + p.recurrent_bias, p.norm.recurrent)
         i, f, g, o = np.split(v, 4, axis=-1)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(of_c(c, p.norm.cell))
@@ -70,7 +69,7 @@ def test_gradients_flow_into_the_steps_of_the_window(x64, rng):
     cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     params = params._replace(recurrent=0.0 * params.recurrent)
-    shut = params.norm.input._replace(bias=params.norm.input.bias.at[1].set(-60.0))
+    shut = params.norm.input._replace(bias=params.norm.input.bias.at[HIDDEN : 2 * HIDDEN].set(-60.0))
     params = params._replace(norm=params.norm._replace(input=shut))
     xs = cases.random_inputs(rng, STEPS, (1,), jnp.float64)
 

@@ -14,7 +14,7 @@ def step(p, carry, x, normalize):
     """Greff et al., CIFG without peepholes; ``normalize(site, v)``."""
     c, h = carry
     gates = normalize("input", x @ flat(p.kernel)) + normalize("recurrent", h @ flat(p.recurrent))
-    i, g, o = np.split(normalize("summed", gates) + flat(p.bias), 3, axis=-1)
+    i, g, o = np.split(normalize("summed", gates) + p.bias, 3, axis=-1)
     c = (1 - sigmoid(i)) * c + sigmoid(i) * np.tanh(g)
     h = sigmoid(o) * np.tanh(normalize("cell", c))
     return (c, h), h
@@ -42,11 +42,12 @@ def test_it_is_the_lstm_with_the_forget_gate_turned(rng):
     coupled, plain = jn.zoo.CoupledLSTM(HIDDEN), jn.lstm(HIDDEN)
     params = cases.random_cell_params(coupled, rng)
 
-    def spread(leaf):
-        i, g, o = (leaf[..., k : k + 1, :] for k in range(3))
-        return jnp.concatenate([i, -i, g, o], axis=-2)
+    def spread(leaf, axis):
+        i, g, o = jnp.split(leaf, 3, axis)
+        return jnp.concatenate([i, -i, g, o], axis)
 
-    same = jn.LSTMParams(*map(spread, params[:3]), norm=params.norm)
+    kernel, recurrent = (spread(leaf, -2) for leaf in (params.kernel, params.recurrent))
+    same = jn.LSTMParams(kernel, recurrent, spread(params.bias, -1), params.norm)
     xs = cases.random_inputs(rng)
     np.testing.assert_allclose(
         jn.unroll(coupled, params, xs).outputs, jn.unroll(plain, same, xs).outputs, rtol=1e-5, atol=1e-6
@@ -55,9 +56,9 @@ def test_it_is_the_lstm_with_the_forget_gate_turned(rng):
 
 def test_the_forget_bias_is_that_of_the_gate_that_forgets(key):
     params = jn.zoo.CoupledLSTM(HIDDEN, forget_bias=1.5).init(key, 3)
-    np.testing.assert_array_equal(params.bias, np.repeat([[-1.5], [0.0], [0.0]], HIDDEN, axis=1))
+    np.testing.assert_array_equal(params.bias, np.repeat([-1.5, 0.0, 0.0], HIDDEN))
     normalized = jn.zoo.CoupledLSTM(HIDDEN, norm=jn.LayerNorm(), use_bias=False).init(key, 3)
-    np.testing.assert_array_equal(normalized.norm.recurrent.bias[0], -np.ones(HIDDEN))
+    np.testing.assert_array_equal(normalized.norm.recurrent.bias, np.repeat([-1.0, 0.0, 0.0], HIDDEN))
 
 
 def test_errors():

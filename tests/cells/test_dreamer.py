@@ -7,7 +7,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases, oracles
-from tests.oracles import flat, sigmoid
+from tests.oracles import by_gate, flat, sigmoid
 
 STEPS, BATCH, HIDDEN = 4, 3, 4
 
@@ -26,7 +26,7 @@ def concatenated_step(p, h, x, epsilon):
         0.0 if p.norm.input.bias is None else p.norm.input.bias
     )
     out = both @ np.concatenate([flat(p.kernel), flat(p.recurrent)])
-    reset, update, candidate = np.split(out if p.bias is None else out + flat(p.bias), 3, axis=-1)
+    reset, update, candidate = np.split(out if p.bias is None else out + p.bias, 3, axis=-1)
     return gates(h, reset, update, candidate)
 
 
@@ -47,7 +47,7 @@ def block_step(p, h, x, blocks, epsilon):
     new = []
     for k in range(blocks):
         own = np.s_[k * size : (k + 1) * size]
-        reset, update, candidate = np.split(u[:, own] @ flat(p.gates[k]) + flat(p.gates_bias[:, own]), 3, axis=-1)
+        reset, update, candidate = np.split(u[:, own] @ flat(p.gates[k]) + flat(by_gate(p.gates_bias, 3)[:, own]), 3, axis=-1)
         new.append(gates(h[:, own], reset, update, candidate))
     return np.concatenate(new, -1)
 
@@ -97,7 +97,7 @@ def test_fresh_weights(key):
     for leaf in (block.kernel, block.block, block.mix):
         np.testing.assert_allclose(np.std(leaf), (4 * (16 + 32 + 36)) ** -0.5, rtol=0.1)  # of all 4 blocks
     np.testing.assert_allclose(np.std(block.gates), 0.125, rtol=0.05)
-    np.testing.assert_array_equal(block.gates_bias, np.repeat([[0.0], [-1.0], [0.0]], 64, axis=1))
+    np.testing.assert_array_equal(block.gates_bias, np.repeat([0.0, -1.0, 0.0], 64))
 
 
 def test_nothing_in_gives_the_bias_and_finite_gradients(rng):
@@ -109,7 +109,7 @@ def test_nothing_in_gives_the_bias_and_finite_gradients(rng):
         return jn.unroll(cell, params, xs).outputs.sum()
 
     value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, jnp.zeros((1, BATCH, 3)))
-    reset, update, candidate = np.asarray(params.bias, np.float64)
+    reset, update, candidate = by_gate(np.asarray(params.bias, np.float64), 3)
     np.testing.assert_allclose(value, BATCH * gates(0.0, reset, update, candidate).sum(), rtol=1e-5)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 

@@ -15,8 +15,8 @@ def test_shapes_and_values_of_fresh_weights(key):
     params = jn.GRU(HIDDEN, learn_carry=True).init(key, 3)
     assert params.kernel.shape == (3, 3, HIDDEN)
     assert params.recurrent.shape == (HIDDEN, 3, HIDDEN)
-    np.testing.assert_array_equal(params.bias, np.zeros((3, HIDDEN)))
-    np.testing.assert_array_equal(params.recurrent_bias, np.zeros((3, HIDDEN)))
+    np.testing.assert_array_equal(params.bias, np.zeros(3 * HIDDEN))
+    np.testing.assert_array_equal(params.recurrent_bias, np.zeros(3 * HIDDEN))
     np.testing.assert_array_equal(params.carry.h, np.zeros(HIDDEN))
     for gate in range(3):
         block = np.asarray(params.recurrent[:, gate])
@@ -29,12 +29,12 @@ def test_the_two_words_for_the_update_gate_are_one_model(rng):
     keep, renew = jn.GRU(HIDDEN), jn.GRU(HIDDEN, update_gate="renew")
     params = cases.random_cell_params(keep, rng)
     xs = cases.random_inputs(rng)
-    sign = jnp.array([1.0, -1.0, 1.0])[:, None]
+    sign = jnp.array([1.0, -1.0, 1.0])
     turned = params._replace(
-        kernel=params.kernel * sign[None],
-        recurrent=params.recurrent * sign[None],
-        bias=params.bias * sign,
-        recurrent_bias=params.recurrent_bias * sign,
+        kernel=params.kernel * sign[None, :, None],
+        recurrent=params.recurrent * sign[None, :, None],
+        bias=params.bias * jnp.repeat(sign, HIDDEN),
+        recurrent_bias=params.recurrent_bias * jnp.repeat(sign, HIDDEN),
     )
     np.testing.assert_allclose(
         jn.unroll(renew, turned, xs).outputs, jn.unroll(keep, params, xs).outputs, rtol=1e-5, atol=1e-6
@@ -57,10 +57,10 @@ def test_all_gates_together_share_statistics(x64, rng):
     xs = cases.random_inputs(rng, 1, (3,), jnp.float64)
     h = rng.standard_normal((3, HIDDEN))
     p = oracles.to_numpy(params)
-    x_side = oracles.layer_norm(np.asarray(xs[0]) @ oracles.flat(p.kernel), *map(oracles.flat, p.norm.input))
-    h_side = oracles.layer_norm(h @ oracles.flat(p.recurrent), *map(oracles.flat, p.norm.recurrent))
-    r_x, z_x, n_x = np.split(x_side + oracles.flat(p.bias), 3, axis=-1)
-    r_h, z_h, n_h = np.split(h_side + oracles.flat(p.recurrent_bias), 3, axis=-1)
+    x_side = oracles.layer_norm(np.asarray(xs[0]) @ oracles.flat(p.kernel), *p.norm.input)
+    h_side = oracles.layer_norm(h @ oracles.flat(p.recurrent), *p.norm.recurrent)
+    r_x, z_x, n_x = np.split(x_side + p.bias, 3, axis=-1)
+    r_h, z_h, n_h = np.split(h_side + p.recurrent_bias, 3, axis=-1)
     z = oracles.sigmoid(z_x + z_h)
     expected = (1 - z) * h + z * np.tanh(n_x + oracles.sigmoid(r_x + r_h) * n_h)
     got = jn.unroll(cell, params, xs, carry=jn.GRUCarry(jnp.asarray(h)))

@@ -11,9 +11,9 @@ from jax.test_util import check_grads
 
 import jaxnorm as jn
 from tests import cases
-from tests.cells.relative_tools import bn, ln, part
+from tests.cells.relative_tools import bn, features_of, ln, part
 from tests.engine.test_errors import _no_shape_checks
-from tests.oracles import sigmoid, to_numpy
+from tests.oracles import by_gate, sigmoid, to_numpy
 
 F = 4
 NORMS = {"plain": (None, jn.Identity()), "ln": (ln, jn.LayerNorm()), "bn": (bn, jn.BatchNorm())}
@@ -23,9 +23,10 @@ def oracle(x, p, norm=None, phi=np.tanh):
     """Srivastava et al.: y = H T + x (1 - T)."""
     h, t = (x @ p.kernel[:, gate] for gate in range(2))
     if norm is not None:
-        h, t = norm(h, part(p.norm, 0)), norm(t, part(p.norm, 1))
-    gate = sigmoid(t + p.bias[1])
-    return phi(h + p.bias[0]) * gate + x * (1 - gate)
+        h, t = norm(h, part(p.norm, features_of(0, F))), norm(t, part(p.norm, features_of(1, F)))
+    b_h, b_t = by_gate(p.bias, 2)
+    gate = sigmoid(t + b_t)
+    return phi(h + b_h) * gate + x * (1 - gate)
 
 
 def random(layer, rng, dtype=jnp.float32, rows=5):
@@ -46,7 +47,7 @@ def test_highway_is_its_equation(norms, x64, rng):
         expected = oracle(np.asarray(x), to_numpy(params), phi=lambda v: np.maximum(v, 0))
         np.testing.assert_allclose(relu, expected, rtol=1e-10, atol=1e-12)
     if norms == "bn":
-        assert measured.mean.shape == (2, F)
+        assert measured.mean.shape == (2 * F,)
         np.testing.assert_allclose(layer(params, x, measured)[0], y, rtol=1e-9)
         folded = layer.update_running(layer.initial_stats(F), measured)
         np.testing.assert_allclose(folded.mean, 0.01 * measured.mean, rtol=1e-5)
@@ -56,9 +57,9 @@ def test_closed_gate_lets_x_pass_and_open_gate_transforms(rng):
     params, x = random(jn.zoo.Highway(), rng)
     kernel = params.kernel
     row = jnp.ones((F,))
-    closed = jn.zoo.highway(x, kernel, jnp.stack([row, -100 * row]))
+    closed = jn.zoo.highway(x, kernel, jnp.concatenate([row, -100 * row]))
     np.testing.assert_array_equal(closed, x)
-    opened = jn.zoo.highway(x, kernel, jnp.stack([row, 100 * row]))
+    opened = jn.zoo.highway(x, kernel, jnp.concatenate([row, 100 * row]))
     np.testing.assert_allclose(opened, np.tanh(np.asarray(x) @ np.asarray(kernel[:, 0]) + 1), rtol=1e-5, atol=1e-6)
 
 
@@ -100,10 +101,10 @@ def test_low_precision_in_and_out(dtype, rng):
 
 def test_fresh_weights(key):
     params = jn.zoo.Highway(transform_bias=-3.0).init(key, F)
-    np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [-3.0]], F, axis=1))
+    np.testing.assert_array_equal(params.bias, np.repeat([0.0, -3.0], F))
     shifted = jn.zoo.Highway(norm=jn.LayerNorm(), use_bias=False).init(key, F)
     assert shifted.bias is None
-    np.testing.assert_array_equal(shifted.norm.bias, np.repeat([[0.0], [-1.0]], F, axis=1))
+    np.testing.assert_array_equal(shifted.norm.bias, np.repeat([0.0, -1.0], F))
 
 
 def test_layers_are_values():
@@ -123,9 +124,9 @@ def test_errors(rng):
     with pytest.raises(ValueError, match="Highway: " + message), _no_shape_checks():
         jn.zoo.Highway()(params, x[:, :3])
     with (
-        pytest.raises(ValueError, match=r"highway: bias must have shape \(2, F\) = \(2, 4\), got \(4,\)"),
+        pytest.raises(ValueError, match=r"highway: bias must have shape \(2F,\) = \(8,\), got \(4,\)"),
         _no_shape_checks(),
     ):
-        jn.zoo.highway(x, params.kernel, params.bias[0])
+        jn.zoo.highway(x, params.kernel, params.bias[:F])
     with pytest.raises(TypeError, match="highway: x must have a real floating-point dtype"), _no_shape_checks():
         jn.zoo.highway(x.astype(int), params.kernel)

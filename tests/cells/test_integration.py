@@ -16,12 +16,10 @@ TERMS = {"general": {}, "simple": {"beta1_init": None, "beta2_init": None}, "no 
 
 
 def integrate(p, w, u, gates=slice(None)):
-    """Wu et al.: alpha w u + beta1 u + beta2 w + b, with the vectors of some gates."""
+    """Wu et al.: alpha w u + beta1 u + beta2 w + b, with the features of some gates."""
 
     def vector(v):
-        if v is None:
-            return 0.0
-        return v[gates].reshape(-1)
+        return 0.0 if v is None else v[gates]
 
     alpha, beta1, beta2 = map(vector, p.integration)
     return alpha * w * u + beta1 * u + beta2 * w + vector(p.bias)
@@ -51,15 +49,15 @@ def lstm_step(norm, p, carry, x):
 def gru_step(norm, p, carry, x, keep=False):
     (h,) = carry
 
-    def gate(gates, state):
-        sides = []
+    def gate(first, last, state):
+        gates, features, sides = slice(first, last), slice(first * HIDDEN, last * HIDDEN), []
         for v, kernel, site in ((x, p.kernel, "input"), (state, p.recurrent, "recurrent")):
-            affine = None if norm is None else part(getattr(p.norm, site), gates)
+            affine = None if norm is None else part(getattr(p.norm, site), features)
             sides.append(normalized(norm, v @ flat(kernel[:, gates]), affine))
-        return integrate(p, *sides, gates)
+        return integrate(p, *sides, features)
 
-    r, z = np.split(sigmoid(gate(slice(0, 2), h)), 2, axis=-1)
-    n = np.tanh(gate(slice(2, 3), r * h))
+    r, z = np.split(sigmoid(gate(0, 2, h)), 2, axis=-1)
+    n = np.tanh(gate(2, 3, r * h))
     h = (1 - z) * n + z * h if keep else (1 - z) * h + z * n
     return (h,), h
 
@@ -111,9 +109,9 @@ def test_without_the_product_it_is_the_additive_cell(mi, plain, rng):
 
 def test_fresh_weights(key):
     params = jn.zoo.MILSTM(HIDDEN, forget_bias=2.0, beta2_init=0.25).init(key, 3)
-    assert [leaf.shape for leaf in params.integration] == [(4, HIDDEN)] * 3
-    assert [float(leaf[0, 0]) for leaf in params.integration] == [1.0, 0.5, 0.25]
-    np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [2.0], [0.0], [0.0]], HIDDEN, axis=1))
+    assert [leaf.shape for leaf in params.integration] == [(4 * HIDDEN,)] * 3
+    assert [float(leaf[0]) for leaf in params.integration] == [1.0, 0.5, 0.25]
+    np.testing.assert_array_equal(params.bias, np.repeat([0.0, 2.0, 0.0, 0.0], HIDDEN))
     plain = jax.eval_shape(lambda k: jn.zoo.MIRNN(HIDDEN, use_bias=False).init(k, 3), key)
     assert plain.bias is None
     assert [leaf.shape for leaf in plain.integration] == [(HIDDEN,)] * 3

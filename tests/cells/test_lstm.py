@@ -15,7 +15,7 @@ def test_shapes_and_values_of_fresh_weights(key):
     params = jn.LSTM(HIDDEN).init(key, 3)
     assert params.kernel.shape == (3, 4, HIDDEN)
     assert params.recurrent.shape == (HIDDEN, 4, HIDDEN)
-    np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [1.0], [0.0], [0.0]], HIDDEN, axis=1))
+    np.testing.assert_array_equal(params.bias, np.repeat([0.0, 1.0, 0.0, 0.0], HIDDEN))
     assert params.norm == jn.CellNorms((), (), ())
     assert params.carry is None
     for gate in range(4):
@@ -89,13 +89,13 @@ def test_each_gate_alone_has_statistics_of_its_own(x64, rng):
 
         def by_group(v, affine, size=size):
             parts = np.split(v, 4 // size, axis=-1)
-            scales, biases = (np.split(oracles.flat(w), 4 // size) for w in affine)
+            scales, biases = (np.split(w, 4 // size) for w in affine)
             return np.concatenate([oracles.layer_norm(*each) for each in zip(parts, scales, biases, strict=True)], -1)
 
         gates = (
             by_group(np.asarray(carry.h) @ oracles.flat(q.recurrent), q.norm.recurrent)
             + by_group(np.asarray(xs[0]) @ oracles.flat(q.kernel), q.norm.input)
-            + oracles.flat(q.bias)
+            + q.bias
         )
         i, f, g, _ = np.split(gates, 4, axis=-1)
         c = oracles.sigmoid(f) * np.asarray(carry.c) + oracles.sigmoid(i) * np.tanh(g)
@@ -108,7 +108,7 @@ def test_without_bias(rng):
     params = cases.random_cell_params(cell, rng)
     assert params.bias is None
     xs = cases.random_inputs(rng, 2)
-    zero = params._replace(bias=jnp.zeros((4, HIDDEN)))
+    zero = params._replace(bias=jnp.zeros(4 * HIDDEN))
     np.testing.assert_allclose(
         jn.unroll(cell, params, xs).outputs, jn.unroll(jn.LSTM(HIDDEN), zero, xs).outputs, atol=1e-6
     )

@@ -7,8 +7,8 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.cells.relative_tools import BATCH, HIDDEN, bn, check_equation, ln, part
-from tests.oracles import sigmoid
+from tests.cells.relative_tools import BATCH, HIDDEN, bn, check_equation, features_of, ln, part
+from tests.oracles import by_gate, sigmoid
 
 NORMS = {"plain": (None, jn.Identity()), "ln": (ln, jn.LayerNorm()), "bn": (bn, jn.BatchNorm())}
 PRODUCTS = {  # the gates with an input product (x itself, and a product of it), and those with a recurrent one
@@ -26,7 +26,7 @@ def step(spec, projected, norm, p, carry, x):
     def side(v, kernel, affine, gates, gate):
         k = gates.index(gate)
         product = v @ kernel[:, k]
-        return product if norm is None else norm(product, part(affine, k))
+        return product if norm is None else norm(product, part(affine, features_of(k)))
 
     def w(gate):
         return side(x, p.kernel, p.norm.input, inputs, gate) if gate in inputs else x
@@ -34,7 +34,7 @@ def step(spec, projected, norm, p, carry, x):
     def u(gate, state):
         return side(state, p.recurrent, p.norm.recurrent, recurrents, gate)
 
-    b_r, b_z, b_n = p.bias
+    b_r, b_z, b_n = by_gate(p.bias, 3)
     if spec is jn.zoo.MUT1:
         z = sigmoid(w("z") + b_z)
         r = sigmoid(w("r") + u("r", h) + b_r)
@@ -68,11 +68,11 @@ def test_shapes_of_weights_and_moments(spec, key):
     params = jax.eval_shape(lambda k: cell.init(k, HIDDEN), key)
     assert params.kernel.shape == (HIDDEN, len(inputs), HIDDEN)
     assert params.recurrent.shape == (HIDDEN, len(recurrents), HIDDEN)
-    assert params.norm.input.scale.shape == (len(inputs), HIDDEN)
+    assert params.norm.input.scale.shape == (len(inputs) * HIDDEN,)
     out = jax.eval_shape(lambda p, x: jn.unroll(cell, p, x), params, jnp.zeros((5, BATCH, HIDDEN)))
-    assert out.moments.input.mean.shape == (2, len(inputs), HIDDEN)
-    assert out.moments.recurrent.var.shape == (2, len(recurrents), HIDDEN)
-    assert cell.initial_stats().recurrent.mean.shape == (2, len(recurrents), HIDDEN)
+    assert out.moments.input.mean.shape == (2, len(inputs) * HIDDEN)
+    assert out.moments.recurrent.var.shape == (2, len(recurrents) * HIDDEN)
+    assert cell.initial_stats().recurrent.mean.shape == (2, len(recurrents) * HIDDEN)
     assert jax.eval_shape(lambda k: spec(HIDDEN, use_bias=False).init(k, HIDDEN), key).bias is None
 
 

@@ -18,8 +18,8 @@ def unit(kernel):
 
 def step(p, carry, x, cell_variance, hidden_variance):
     c, h = carry
-    v = flat(p.scale.input) * (x @ flat(unit(p.kernel))) + flat(p.scale.recurrent) * (h @ flat(unit(p.recurrent)))
-    i, f, g, o = np.split(v + (0.0 if p.bias is None else flat(p.bias)), 4, axis=-1)
+    v = p.scale.input * (x @ flat(unit(p.kernel))) + p.scale.recurrent * (h @ flat(unit(p.recurrent)))
+    i, f, g, o = np.split(v + (0.0 if p.bias is None else p.bias), 4, axis=-1)
     c = sigmoid(i) * np.tanh(g) + sigmoid(f) * c
     h = sigmoid(o) * np.tanh(p.scale.cell * c / np.sqrt(cell_variance)) / np.sqrt(hidden_variance)
     return (c, h), h

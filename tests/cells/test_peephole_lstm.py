@@ -16,9 +16,9 @@ LN = jn.LayerNorm()
 def step(p, carry, x, normalize, o_sees="new"):
     """Graves 2013; ``normalize(site, v)``."""
     c, h = carry
-    w_ci, w_cf, w_co = p.peephole
+    w_ci, w_cf, w_co = np.split(p.peephole, 3)
     gates = normalize("input", x @ flat(p.kernel)) + normalize("recurrent", h @ flat(p.recurrent))
-    i, f, g, o = np.split(normalize("summed", gates) + flat(p.bias), 4, axis=-1)
+    i, f, g, o = np.split(normalize("summed", gates) + p.bias, 4, axis=-1)
     new = sigmoid(f + w_cf * c) * c + sigmoid(i + w_ci * c) * np.tanh(g)
     o = sigmoid(o + w_co * (new if o_sees == "new" else c))
     return (new, o * np.tanh(normalize("cell", new))), o * np.tanh(normalize("cell", new))
@@ -40,7 +40,7 @@ def test_without_weights_in_the_peepholes_it_is_the_lstm(rng, key):
     cell, plain = jn.zoo.PeepholeLSTM(HIDDEN, norm=LN), jn.LSTM(HIDDEN, norm=LN)
     assert not jnp.any(cell.init(key, 3).peephole)
     params = cases.random_cell_params(cell, rng)
-    params = params._replace(peephole=jnp.zeros((3, HIDDEN)))
+    params = params._replace(peephole=jnp.zeros(3 * HIDDEN))
     same = jn.LSTMParams(params.kernel, params.recurrent, params.bias, params.norm)
     xs = cases.random_inputs(rng)
     np.testing.assert_allclose(
@@ -51,8 +51,8 @@ def test_without_weights_in_the_peepholes_it_is_the_lstm(rng, key):
 def test_fresh_weights(key):
     cell = jn.zoo.PeepholeLSTM(HIDDEN, forget_bias=2.0, peephole_init=jax.nn.initializers.ones)
     params = cell.init(key, 3)
-    np.testing.assert_array_equal(params.peephole, np.ones((3, HIDDEN)))
-    np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [2.0], [0.0], [0.0]], HIDDEN, axis=1))
+    np.testing.assert_array_equal(params.peephole, np.ones(3 * HIDDEN))
+    np.testing.assert_array_equal(params.bias, np.repeat([0.0, 2.0, 0.0, 0.0], HIDDEN))
 
 
 def test_errors():

@@ -18,7 +18,7 @@ def step(p, carry, x, normalize):
     """Sak et al. without peepholes; ``normalize(site, v)``."""
     c, h = carry
     gates = normalize("input", x @ flat(p.kernel)) + normalize("recurrent", h @ flat(p.recurrent))
-    i, f, g, o = np.split(normalize("summed", gates) + flat(p.bias), 4, axis=-1)
+    i, f, g, o = np.split(normalize("summed", gates) + p.bias, 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     h = normalize("projection", (sigmoid(o) * np.tanh(normalize("cell", c))) @ p.projection)
     return (c, h), h
@@ -51,7 +51,7 @@ def test_torch_lstm_with_projection():
         weight_ih=flat(params.kernel).T,
         weight_hh=flat(params.recurrent).T,
         weight_hr=params.projection.T,
-        bias_ih=flat(params.bias) - rest,
+        bias_ih=params.bias - rest,
         bias_hh=rest,
     )
     with its_own_rules():
@@ -65,7 +65,7 @@ def test_sizes_of_weights_states_and_statistics(key):
     cell = jn.zoo.ProjectedLSTM(5, 2, norm=jn.CellNorms(projection=jn.BatchNorm()), learn_carry=True, max_steps=3)
     params = jax.eval_shape(lambda k: cell.init(k, 3), key)
     shapes = (params.kernel, params.recurrent, params.projection, params.bias, params.norm.projection.scale)
-    assert [leaf.shape for leaf in shapes] == [(3, 4, 5), (2, 4, 5), (5, 2), (4, 5), (2,)]
+    assert [leaf.shape for leaf in shapes] == [(3, 4, 5), (2, 4, 5), (5, 2), (20,), (2,)]
     assert [leaf.shape for leaf in params.carry] == [(5,), (2,)]
     assert [leaf.shape for leaf in cell.initial_carry((7,)).carry] == [(7, 5), (7, 2)]
     assert cell.initial_stats().projection.mean.shape == (3, 2)
@@ -74,12 +74,12 @@ def test_sizes_of_weights_states_and_statistics(key):
 
 def test_fresh_weights(key):
     params = jn.zoo.ProjectedLSTM(HIDDEN, P, forget_bias=2.0).init(key, FEATURES)
-    np.testing.assert_array_equal(params.bias, np.repeat([[0.0], [2.0], [0.0], [0.0]], HIDDEN, axis=1))
+    np.testing.assert_array_equal(params.bias, np.repeat([0.0, 2.0, 0.0, 0.0], HIDDEN))
     block = np.asarray(params.recurrent[:, 1])
     np.testing.assert_allclose(block @ block.T, np.eye(P), atol=1e-6)
     shifted = jn.zoo.ProjectedLSTM(HIDDEN, P, norm=LN, use_bias=False).init(key, FEATURES)
     assert shifted.bias is None
-    np.testing.assert_array_equal(shifted.norm.recurrent.bias[1], np.ones(HIDDEN))
+    np.testing.assert_array_equal(shifted.norm.recurrent.bias, np.repeat([0.0, 1.0, 0.0, 0.0], HIDDEN))
 
 
 def test_layers_of_different_sizes():
@@ -92,8 +92,8 @@ def test_layers_of_different_sizes():
 
 def test_mixed_precision_keeps_c_wide_and_projects_in_the_compute_dtype():
     cell = jn.zoo.ProjectedLSTM(HIDDEN, P, dtype=jnp.bfloat16)
-    ready = jax.eval_shape(lambda k: cell.prepare(cell.init(k, FEATURES)), jax.random.key(0))
-    assert ready.more.matrix.dtype == jnp.bfloat16
+    weights = jax.eval_shape(lambda k: cell.prepare(cell.init(k, FEATURES)), jax.random.key(0))
+    assert weights.extra.matrix.dtype == jnp.bfloat16
     assert [leaf.dtype for leaf in cell.initial_carry((2,))] == [jnp.float32, jnp.bfloat16]
 
 

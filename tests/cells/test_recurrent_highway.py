@@ -9,8 +9,8 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.cells.relative_tools import BATCH, HIDDEN, STEPS, bn, check_equation, ln, part
-from tests.oracles import flat, sigmoid, to_numpy
+from tests.cells.relative_tools import BATCH, HIDDEN, STEPS, bn, check_equation, features_of, ln, part
+from tests.oracles import by_gate, flat, sigmoid, to_numpy
 
 DEPTH = 3
 NORMS = {"plain": (None, jn.Identity()), "ln": (ln, jn.LayerNorm()), "bn": (bn, jn.BatchNorm())}
@@ -23,13 +23,13 @@ def step(p, carry, x, norm=None, x_mask=1.0, s_mask=1.0, gates=((0, 1),)):
         parts = []
         for group in map(list, gates):
             a = v @ flat(kernel[:, group])
-            parts.append(a if norm is None else norm(a, part(affine, group)))
+            parts.append(a if norm is None else norm(a, part(affine, features_of(group))))
         return np.concatenate(parts, axis=-1)
 
     (s,) = carry
-    for layer, (kernel, bias) in enumerate(zip(p.recurrent, p.bias, strict=True)):
-        affine = None if norm is None else part(p.norm.recurrent, layer)
-        a = product(s * s_mask, kernel, affine) + flat(bias)
+    for layer, (kernel, bias) in enumerate(zip(p.recurrent, by_gate(p.bias, len(p.recurrent)), strict=True)):
+        affine = None if norm is None else part(p.norm.recurrent, features_of(layer, 2 * HIDDEN))
+        a = product(s * s_mask, kernel, affine) + bias
         if layer == 0:
             a = a + product(x * x_mask, p.kernel, p.norm.input)
         h, t = np.split(a, 2, axis=-1)
@@ -49,9 +49,9 @@ def test_gates_alone_and_one_micro_step(x64, rng):
 
 
 def masks_of(cell, params, key):
-    """What ``sample`` draws."""
-    more = cell.sample(cell.prepare(params), (BATCH,), jax.random.split(key, 3)[2]).more
-    return np.asarray(more.input_mask), np.asarray(more.state_mask)
+    """What ``prepare`` draws."""
+    drawn = cell.prepare(params, batch_shape=(BATCH,), key=jax.random.split(key, 3)[2]).extra
+    return np.asarray(drawn.input_mask), np.asarray(drawn.state_mask)
 
 
 @pytest.mark.parametrize("method", ["scan", "chunked"])
@@ -96,36 +96,35 @@ def test_dropout_is_off_when_deterministic_and_needs_a_key_otherwise(rng, key):
     first, again, other = (jn.unroll(cell, params, xs, key=jax.random.key(k)).outputs for k in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
-    assert (cell.draws, still.draws) == (True, False)
+    assert (cell.needs_key, still.needs_key) == (True, False)
 
 
 def test_as_many_units_are_kept_as_asked_for_and_the_mean_stays(key):
     cell = jn.zoo.RecurrentHighway(64, 1, rate=0.25)
-    ready = jax.eval_shape(lambda k: cell.prepare(cell.init(k, 3)), key)
-    ready = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), ready)
-    masks = np.asarray(cell.sample(ready, (100,), key).more.state_mask)
+    drawn = cell.prepare(cell.init(key, 3), batch_shape=(100,), key=key).extra
+    masks = np.asarray(drawn.state_mask)
     assert masks.shape == (100, 64)
     assert abs((masks > 0).mean() - 0.75) < 0.02
     assert abs(masks.mean() - 1.0) < 0.03
-    assert cell.sample(ready, (100,), key).more.input_mask is None
+    assert drawn.input_mask is None
 
 
 def test_fresh_weights(key):
     params = to_numpy(jn.zoo.RecurrentHighway(HIDDEN, 2, norm=jn.LayerNorm(), transform_bias=-4.0).init(key, 3))
-    np.testing.assert_array_equal(params.bias, np.broadcast_to(np.array([0.0, -4.0])[:, None], (2, 2, HIDDEN)))
+    np.testing.assert_array_equal(params.bias, np.tile(np.repeat([0.0, -4.0], HIDDEN), 2))
     for kernel in params.recurrent.transpose(0, 2, 1, 3).reshape(-1, HIDDEN, HIDDEN):
         np.testing.assert_allclose(kernel @ kernel.T, np.eye(HIDDEN), atol=1e-6)
     assert not np.allclose(params.recurrent[0], params.recurrent[1])
-    assert params.norm.input.scale.shape == (2, HIDDEN)
-    assert params.norm.recurrent.scale.shape == (2, 2, HIDDEN)
+    assert params.norm.input.scale.shape == (2 * HIDDEN,)
+    assert params.norm.recurrent.scale.shape == (2 * 2 * HIDDEN,)
     shifted = jn.zoo.RecurrentHighway(HIDDEN, 2, norm=jn.LayerNorm(), use_bias=False).init(key, 3)
     assert shifted.bias is None
-    np.testing.assert_array_equal(shifted.norm.recurrent.bias[:, 1], -2 * np.ones((2, HIDDEN)))
-    np.testing.assert_array_equal(shifted.norm.input.bias, np.zeros((2, HIDDEN)))
+    np.testing.assert_array_equal(shifted.norm.recurrent.bias, np.tile(np.repeat([0.0, -2.0], HIDDEN), 2))
+    np.testing.assert_array_equal(shifted.norm.input.bias, np.zeros(2 * HIDDEN))
     stats = jn.zoo.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(), max_steps=5).initial_stats()
-    assert stats.recurrent.mean.shape == (5, 3, 2, HIDDEN)
+    assert stats.recurrent.mean.shape == (5, 3 * 2 * HIDDEN)
     assert stats.recurrent.count.shape == (5,)
-    assert stats.input.mean.shape == (5, 2, HIDDEN)
+    assert stats.input.mean.shape == (5, 2 * HIDDEN)
 
 
 def test_errors():

@@ -16,7 +16,7 @@ def plain(p, v, site):
 
 
 def layer_norm(p, v, site):
-    return oracles.layer_norm(v, *map(oracles.flat, getattr(p.norm, site)))
+    return oracles.layer_norm(v, *getattr(p.norm, site))
 
 
 def pre_activations(p, x, h, norm):
@@ -28,7 +28,7 @@ def pre_activations(p, x, h, norm):
         ],
         axis=-1,
     )
-    total = norm(p, x @ oracles.flat(p.kernel), "input") + norm(p, recurrent, "recurrent") + oracles.flat(p.bias)
+    total = norm(p, x @ oracles.flat(p.kernel), "input") + norm(p, recurrent, "recurrent") + p.bias
     return np.split(total, 4, axis=-1)
 
 
@@ -86,8 +86,8 @@ def test_norms_of_the_sum_and_before_the_output(x64, rng):
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 1, dtype=jnp.float64)
     p = oracles.to_numpy(params)
-    summed = oracles.layer_norm(np.asarray(xs[0]) @ oracles.flat(p.kernel), *map(oracles.flat, p.norm.summed))
-    _, _, z, o = np.split(summed + oracles.flat(p.bias), 4, axis=-1)
+    summed = oracles.layer_norm(np.asarray(xs[0]) @ oracles.flat(p.kernel), *p.norm.summed)
+    _, _, z, o = np.split(summed + p.bias, 4, axis=-1)
     expected = oracles.sigmoid(o) * oracles.rms_norm(np.tanh(z), p.norm.cell.scale)  # c / n of a first step is tanh(z)
     np.testing.assert_allclose(jn.unroll(cell, params, xs).outputs[0], expected, rtol=1e-10, atol=1e-12)
 
@@ -107,7 +107,7 @@ def test_gates_of_any_size_are_finite_with_masks_and_resets(size, rng):
     """exp(300) is no float32; asking the whole batch whether a step is the first gives NaN after a reset at -300."""
     cell = jn.zoo.SLSTM(HIDDEN, heads=HEADS)
     params = cases.random_cell_params(cell, rng)
-    params = params._replace(bias=params.bias.at[0].set(size).at[1].set(-size))
+    params = params._replace(bias=params.bias.at[:HIDDEN].set(size).at[HIDDEN : 2 * HIDDEN].set(-size))
     xs, lengths = cases.random_inputs(rng), jnp.array([5, 3, 0])
     reset = jnp.zeros((5, 3), bool).at[2, 0].set(True)
     where = jnp.ones((5, 3), bool).at[0, 1].set(False)
@@ -124,7 +124,8 @@ def test_gates_of_any_size_are_finite_with_masks_and_resets(size, rng):
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((gradients, out)))
     assert np.all(out.carry.n[:2] >= 1.0)
     assert not np.any(out.carry.n[2])
-    z, o = (xs[2, 0] @ params.kernel[:, k] + params.bias[k] for k in (2, 3))
+    bias = oracles.by_gate(params.bias, 4)
+    z, o = (xs[2, 0] @ params.kernel[:, k] + bias[k] for k in (2, 3))
     np.testing.assert_allclose(out.outputs[2, 0], jax.nn.sigmoid(o) * jnp.tanh(z), rtol=1e-5)  # a first step again
 
 
@@ -134,8 +135,9 @@ def test_shapes_and_values_of_fresh_weights(key):
     np.testing.assert_allclose(np.std(params.kernel), (2 / (5 * 500)) ** 0.5, rtol=0.02)
     np.testing.assert_array_equal(params.recurrent, np.zeros((3, 4, 4, 4)))
     expected = np.tile([-(-5 + 12 * (k / 3) ** 0.3) for k in range(4)], 3)
-    np.testing.assert_allclose(params.bias[1], expected, rtol=1e-5)
-    np.testing.assert_array_equal(np.delete(params.bias, 1, axis=0), np.zeros((3, 12)))
+    bias = oracles.by_gate(params.bias, 4)
+    np.testing.assert_allclose(bias[1], expected, rtol=1e-5)
+    np.testing.assert_array_equal(np.delete(bias, 1, axis=0), np.zeros((3, 12)))
     last = jn.initializers.PowerLaw(1.0)(key, (2, 3), jnp.float32)
     np.testing.assert_allclose(last, [[5.0, 5 - 12 * 0.5**1.6, -7.0]] * 2, rtol=1e-5)
     np.testing.assert_array_equal(jn.initializers.PowerLaw()(key, (2, 1)), [[5.0], [5.0]])

@@ -97,8 +97,7 @@ def test_the_forget_bias_starts_as_in_the_source(name, key):
         for b in (params.bias, *(getattr(getattr(params.norm, site), "bias", None) for site in GATE_SITES))
         if b is not None
     ]
-    expected = np.zeros((4, HIDDEN))
-    expected[1] = FORGET.get(name.removesuffix("_ln_lstm"), 0.0)
+    expected = np.repeat([0.0, FORGET.get(name.removesuffix("_ln_lstm"), 0.0), 0.0, 0.0], HIDDEN)
     np.testing.assert_array_equal(sum(np.asarray(b, np.float64) for b in biases), expected)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracles import flat, sigmoid
+from tests.oracles import by_gate, flat, sigmoid
 
 
 def ln(v: np.ndarray, epsilon: float, scale: Any, bias: Any = 0.0) -> np.ndarray:
@@ -20,9 +20,9 @@ def ln(v: np.ndarray, epsilon: float, scale: Any, bias: Any = 0.0) -> np.ndarray
 
 def kiros_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     c, h = carry
-    below = ln(x @ flat(p.kernel) + flat(p.bias), 1e-5, *map(flat, p.norm.input))
-    before = ln(h @ flat(p.recurrent), 1e-5, *map(flat, p.norm.recurrent))
-    i, f, g, o = np.split(before + below + flat(p.bias), 4, axis=-1)
+    below = ln(x @ flat(p.kernel) + p.bias, 1e-5, *p.norm.input)
+    before = ln(h @ flat(p.recurrent), 1e-5, *p.norm.recurrent)
+    i, f, g, o = np.split(before + below + p.bias, 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     h = sigmoid(o) * np.tanh(ln(c, 1e-5, *p.norm.cell))
     return (c, h), h
@@ -30,8 +30,8 @@ def kiros_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarra
 
 def haste_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     c, h = carry
-    v = ln(x @ flat(p.kernel), 1e-5, flat(p.norm.input.scale)) + flat(p.bias)
-    v = v + ln(h @ flat(p.recurrent), 1e-5, flat(p.norm.recurrent.scale))
+    v = ln(x @ flat(p.kernel), 1e-5, p.norm.input.scale) + p.bias
+    v = v + ln(h @ flat(p.recurrent), 1e-5, p.norm.recurrent.scale)
     i, f, g, o = np.split(v, 4, axis=-1)
     c = sigmoid(i) * np.tanh(g) + sigmoid(f) * c
     h = sigmoid(o) * np.tanh(ln(c, 1e-5, p.norm.cell.scale, p.norm.cell.bias))
@@ -40,8 +40,8 @@ def haste_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarra
 
 def tfa_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     c, h = carry
-    z = ln(x @ flat(p.kernel), 1e-3, *map(flat, p.norm.input))
-    z = z + ln(h @ flat(p.recurrent), 1e-3, *map(flat, p.norm.recurrent)) + flat(p.bias)
+    z = ln(x @ flat(p.kernel), 1e-3, *p.norm.input)
+    z = z + ln(h @ flat(p.recurrent), 1e-3, *p.norm.recurrent) + p.bias
     i, f, g, o = np.split(z, 4, axis=-1)
     c = ln(sigmoid(f) * c + sigmoid(i) * np.tanh(g), 1e-3, *p.norm.cell)
     h = sigmoid(o) * np.tanh(c)
@@ -50,8 +50,8 @@ def tfa_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]
 
 def fastrnns_ln_lstm(p: Any, carry: tuple, x: np.ndarray, epsilon: float = 1e-5) -> tuple[tuple, np.ndarray]:
     c, h = carry
-    v = ln(x @ flat(p.kernel), epsilon, *map(flat, p.norm.input))
-    i, f, g, o = np.split(v + ln(h @ flat(p.recurrent), epsilon, *map(flat, p.norm.recurrent)), 4, axis=-1)
+    v = ln(x @ flat(p.kernel), epsilon, *p.norm.input)
+    i, f, g, o = np.split(v + ln(h @ flat(p.recurrent), epsilon, *p.norm.recurrent), 4, axis=-1)
     c = ln(sigmoid(f) * c + sigmoid(i) * np.tanh(g), epsilon, *p.norm.cell)
     h = sigmoid(o) * np.tanh(c)
     return (c, h), h
@@ -59,7 +59,7 @@ def fastrnns_ln_lstm(p: Any, carry: tuple, x: np.ndarray, epsilon: float = 1e-5)
 
 def draw_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     c, h = carry
-    i, f, g, o = np.split(x @ flat(p.kernel) + h @ flat(p.recurrent) + flat(p.bias), 4, axis=-1)
+    i, f, g, o = np.split(x @ flat(p.kernel) + h @ flat(p.recurrent) + p.bias, 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     h = sigmoid(o) * np.tanh(ln(c, 1e-5, *p.norm.cell))
     return (c, h), h
@@ -68,11 +68,11 @@ def draw_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray
 def each_gate(p: Any, h: np.ndarray, x: np.ndarray, epsilon: float, inner: Any = None) -> list[np.ndarray]:
     """The gates of the sum, each normalized over its own H."""
     gates = []
+    scale, bias = (None if leaf is None else by_gate(leaf, 4) for leaf in p.norm.summed)
     for k in range(4):
         v = np.concatenate([x, h], -1) @ np.concatenate([p.kernel[:, k], p.recurrent[:, k]])
-        v = v if inner is None else v + inner[k]
-        bias = 0.0 if p.norm.summed.bias is None else p.norm.summed.bias[k]
-        gates.append(ln(v, epsilon, p.norm.summed.scale[k], bias))
+        v = v if inner is None else v + by_gate(inner, 4)[k]
+        gates.append(ln(v, epsilon, scale[k], 0.0 if bias is None else bias[k]))
     return gates
 
 
@@ -94,7 +94,7 @@ def sketch_rnn_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.n
 
 def sonnet_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     c, h = carry
-    gates = ln(x @ flat(p.kernel) + h @ flat(p.recurrent), 1e-5, *map(flat, p.norm.summed)) + flat(p.bias)
+    gates = ln(x @ flat(p.kernel) + h @ flat(p.recurrent), 1e-5, *p.norm.summed) + p.bias
     i, f, g, o = np.split(gates, 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
     h = np.tanh(c) * sigmoid(o)
@@ -103,7 +103,7 @@ def sonnet_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarr
 
 def praxis_ln_lstm(p: Any, carry: tuple, x: np.ndarray, clip: float = 10.0) -> tuple[tuple, np.ndarray]:
     c, h = carry
-    i, f, g, o = (v + b for v, b in zip(each_gate(p, h, x, 1e-8), p.bias, strict=True))
+    i, f, g, o = (v + b for v, b in zip(each_gate(p, h, x, 1e-8), by_gate(p.bias, 4), strict=True))
     c = np.clip(sigmoid(f) * c + sigmoid(i) * np.tanh(g), -clip, clip)
     h = sigmoid(o) * np.tanh(c)
     return (c, h), h
@@ -119,20 +119,20 @@ def axlearn_ln_lstm(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndar
 
 def kiros_ln_gru(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     (h,) = carry
-    first, last = np.s_[..., :2, :], np.s_[..., 2, :]
-    below = ln(x @ flat(p.kernel[first]) + flat(p.bias[first]), 1e-5, *(flat(w[first]) for w in p.norm.input))
-    below_x = ln(x @ p.kernel[last] + p.bias[last], 1e-5, *(w[last] for w in p.norm.input))
-    preact = ln(h @ flat(p.recurrent[first]), 1e-5, *(flat(w[first]) for w in p.norm.recurrent)) + below
+    gates, last = np.s_[: 2 * h.shape[-1]], np.s_[2 * h.shape[-1] :]
+    below = ln(x @ flat(p.kernel[:, :2]) + p.bias[gates], 1e-5, *(w[gates] for w in p.norm.input))
+    below_x = ln(x @ p.kernel[:, 2] + p.bias[last], 1e-5, *(w[last] for w in p.norm.input))
+    preact = ln(h @ flat(p.recurrent[:, :2]), 1e-5, *(w[gates] for w in p.norm.recurrent)) + below
     r, u = np.split(sigmoid(preact), 2, axis=-1)
-    candidate = np.tanh(ln(h @ p.recurrent[last], 1e-5, *(w[last] for w in p.norm.recurrent)) * r + below_x)
+    candidate = np.tanh(ln(h @ p.recurrent[:, 2], 1e-5, *(w[last] for w in p.norm.recurrent)) * r + below_x)
     h = u * h + (1 - u) * candidate
     return (h,), h
 
 
 def haste_ln_gru(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     (h,) = carry
-    v_x = ln(x @ flat(p.kernel), 1e-5, flat(p.norm.input.scale)) + flat(p.bias)
-    v_h = ln(h @ flat(p.recurrent), 1e-5, flat(p.norm.recurrent.scale)) + flat(p.recurrent_bias)
+    v_x = ln(x @ flat(p.kernel), 1e-5, p.norm.input.scale) + p.bias
+    v_h = ln(h @ flat(p.recurrent), 1e-5, p.norm.recurrent.scale) + p.recurrent_bias
     (r_x, z_x, g_x), (r_h, z_h, g_h) = np.split(v_x, 3, axis=-1), np.split(v_h, 3, axis=-1)
     z = sigmoid(z_x + z_h)
     h = z * h + (1 - z) * np.tanh(g_x + sigmoid(r_x + r_h) * g_h)
@@ -142,7 +142,7 @@ def haste_ln_gru(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray
 def dreamer_gru(p: Any, carry: tuple, x: np.ndarray) -> tuple[tuple, np.ndarray]:
     (h,) = carry
     both = np.concatenate([x, h], -1) @ np.concatenate([flat(p.kernel), flat(p.recurrent)])
-    scale, bias = map(flat, p.norm.summed)
+    scale, bias = p.norm.summed
     minus_one = np.repeat([0.0, -1.0, 0.0], h.shape[-1])  # part of the bias in jaxnorm, a constant there
     reset, update, candidate = np.split(ln(both, 1e-3, scale, bias - minus_one), 3, axis=-1)
     update = sigmoid(update - 1)

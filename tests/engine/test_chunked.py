@@ -1,6 +1,7 @@
 """The chunked method: values and gradients of the plain one, whatever the chunk, with only carries kept."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -151,11 +152,32 @@ def test_each_loop_body_has_one_matrix_product(cell, rng):
     products = [[e for e in body if e.primitive.name == "dot_general"] for body in bodies]
     over_steps = [k for k, body in enumerate(bodies) if all(e.primitive.name != "scan" for e in body)]
     assert [len(products[k]) for k in over_steps] == [1, 1]
-    # Of a chunk: z forward; z and a again, and the gradients of both kernels and of the inputs backward.
+    # Of a chunk: x_proj forward; x_proj and h_proj again, and the gradients of both kernels and of the inputs backward.
     assert sorted(len(found) for k, found in enumerate(products) if k not in over_steps) == [2, 6]
     weights = {(leaf.shape[0], leaf[0].size) for leaf in (params.recurrent, params.kernel)}
     state = {v.aval.shape for k in over_steps for v in loops[k].outvars}
     assert not weights & state, "a gradient of a weight goes from step to step"
+
+
+def test_only_the_gradients_that_are_asked_for_are_made(rng, x64):
+    """Of the inputs, of weights, of running statistics; with a loss that does not see the carry, or only the carry."""
+    cell, (params, carry, xs), masks = arguments(BN_LSTM, rng)
+    stats = jax.tree.map(lambda leaf: jnp.asarray(0.5 + rng.random(leaf.shape)), cell.initial_stats())
+
+    def loss(kernel, recurrent, xs, stats, carry_only, **options):
+        weights = params._replace(kernel=kernel, recurrent=recurrent)
+        out = jn.unroll(cell, weights, xs, carry=carry, stats=stats, **masks, **options)
+        return jnp.sum(out.carry.h**3) if carry_only else jnp.sum(jnp.sin(out.outputs))
+
+    given = (params.kernel, params.recurrent, xs, stats)
+    for asked, products in (((0, 1, 2, 3), 8), ((0, 1), 7), ((2,), 6), ((1,), 6), ((3,), 5)):
+        for carry_only in (False, True):
+            gradient = jax.grad(partial(loss, carry_only=carry_only, chunk=3), asked)
+            expected = jax.grad(partial(loss, carry_only=carry_only, method="scan"), asked)
+            assert_same(jax.jit(gradient)(*given), jax.jit(expected)(*given))
+        program = jax.make_jaxpr(gradient)(*given)
+        made = sum(e.primitive.name == "dot_general" for e in cell_checks.equations(program.jaxpr))
+        assert made == products, f"{made} products for the gradients of the arguments {asked}"
 
 
 def test_forward_mode_is_answered_with_the_keyword(rng):

@@ -79,9 +79,9 @@ def reuse(axis_name, x, real, moments):
 
 @reuse.defjvp
 def _reuse_jvp(axis_name, primals, tangents):
-    """The derivative of the mean, whatever the tangent of the saved one."""
+    """The derivative of the mean; the saved one is a constant, so its tangent is zero."""
     _, real, moments = primals
-    return moments.mean, mean_of(axis_name, tangents[0], real, moments.count)
+    return moments.mean, mean_of(axis_name, tangents[0], real, moments.count) + tangents[2].mean
 
 
 class Params(NamedTuple):

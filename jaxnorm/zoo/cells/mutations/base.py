@@ -155,7 +155,7 @@ class MutationBase(CellBase):
         stats: CellNorms | None,
         where: Bool[Array, "T *B"] | None,
         measured: CellNorms | None = None,
-    ) -> tuple[Float[Array, "T *B 3H"], CellNorms]:
+    ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """Computes each gate's input: a normalized product or x itself, plus b, in the compute dtype."""
         x, moments = self.inputs.input_side(weights.inputs, products, stats, where, measured)
         sides = dict(zip(self.input_gates, jnp.split(x, len(self.input_gates), axis=-1), strict=True))
