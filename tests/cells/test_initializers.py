@@ -10,6 +10,7 @@ import pytest
 
 import jaxnorm as jn
 from jaxnorm.cells.initializers import Chrono, Scaled, Uniform, eye, orthogonal
+from tests.oracles import by_gate
 
 T = 50
 HIDDEN = 400
@@ -29,7 +30,7 @@ def test_chrono_is_the_logarithm_of_an_even_distribution(key):
 def test_chrono_of_an_lstm_is_in_both_gates(key):
     plain, cell = jn.LSTM(4), jn.LSTM(4, forget_bias=Chrono(T), input_bias="opposite")
     params = cell.init(key, 3)
-    i, f, g, o = params.bias
+    i, f, g, o = by_gate(params.bias, 4)
     np.testing.assert_array_equal(i, -f)
     assert np.all((f >= 0) & (f <= math.log(T - 1)))
     assert len(set(f.tolist())) == 4
@@ -37,7 +38,7 @@ def test_chrono_of_an_lstm_is_in_both_gates(key):
     np.testing.assert_array_equal(params.kernel, plain.init(key, 3).kernel)  # other draws stay what they were
     without = jn.ln_lstm(4, forget_bias=Chrono(T), input_bias="opposite", use_bias=False).init(key, 3)
     np.testing.assert_array_equal(without.norm.recurrent.bias, params.bias)
-    assert not np.any(jn.LSTM(4, forget_bias=Chrono(T)).init(key, 3).bias[0])
+    assert not np.any(jn.LSTM(4, forget_bias=Chrono(T)).init(key, 3).bias[:4])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_chrono_of_an_lstm_is_in_both_gates(key):
     ids=lambda value: type(value).__name__,
 )
 def test_chrono_of_a_gate_that_keeps_or_renews(cell, gate, sign, key):
-    bias = cell.init(key, 3).bias
+    bias = by_gate(cell.init(key, 3).bias, cell.gate_count)
     assert np.all((sign * bias[gate] >= 0) & (sign * bias[gate] <= math.log(T - 1)))
     assert len(set(bias[gate].tolist())) == 4
     assert not np.any(np.delete(np.asarray(bias), gate, axis=0))
@@ -70,7 +71,7 @@ def test_a_unit_forgets_over_as_many_steps_as_chrono_says(x64):
     params = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(lambda k: cell.init(k, 1), jax.random.key(0))
     )
-    params = params._replace(bias=params.bias.at[1].set(jnp.log(u)))
+    params = params._replace(bias=params.bias.at[3:6].set(jnp.log(u)))
     c = jn.unroll(cell, params, jnp.zeros((10, 1)), carry=jn.LSTMCarry(jnp.ones(3), jnp.zeros(3))).carry.c
     np.testing.assert_allclose(c, (1 - 1 / (u + 1)) ** 10, rtol=1e-10)
 
@@ -96,7 +97,7 @@ def test_errors():
 
 
 def test_chrono_of_the_gates_of_a_block_gru(key):
-    bias = jn.zoo.BlockGRU(4, blocks=2, update_bias=Chrono(T)).init(key, 3).gates_bias
+    bias = by_gate(jn.zoo.BlockGRU(4, blocks=2, update_bias=Chrono(T)).init(key, 3).gates_bias, 3)
     assert np.all((bias[1] >= 0) & (bias[1] <= math.log(T - 1)))
     assert len(set(bias[1].tolist())) == 4
     assert not np.any(np.delete(np.asarray(bias), 1, axis=0))

@@ -242,7 +242,7 @@ def test_block_gru(blocks, hidden, embedding, inputs):
     cut_normal(np.asarray(params.recurrent, np.float64), 1.1368 * hidden**-0.5)
     blocks_of_gates = np.asarray(params.gates)
     assert all(not np.array_equal(blocks_of_gates[0], other) for other in blocks_of_gates[1:])
-    np.testing.assert_array_equal(params.gates_bias, np.repeat([[0.0], [-1.0], [0.0]], hidden, axis=1))
+    np.testing.assert_array_equal(params.gates_bias, np.repeat([0.0, -1.0, 0.0], hidden))
     for zero in (params.bias, params.recurrent_bias):
         np.testing.assert_array_equal(zero, np.zeros(len(zero)))
     for site in (params.norm.recurrent, params.norm.summed):

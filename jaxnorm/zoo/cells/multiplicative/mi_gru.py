@@ -163,9 +163,10 @@ class MIGRU(GatedCellBase):
         t_rz, t_n = two_stages.split_input(t, 2 * self.hidden_features)
         x, u, m_rz = gates.sides(weights, t_rz)
         r, z = jnp.split(integrate(x, u, vectors), 2, axis=-1)
-        h_proj = candidate.project_state(weights_n, sigmoid(r) * carry.h.astype(r.dtype))
+        h = carry.h.astype(r.dtype)
+        h_proj = candidate.project_state(weights_n, sigmoid(r) * h)
         x, u, m_n = candidate.sides(weights_n, t_n._replace(h_proj=h_proj))
         n = integrate(x, u, weights_n.extra)
         z = z if self.update_gate == "keep" else -z
-        h = mixed_state(z, n, carry.h, t.candidate_scale)
+        h = mixed_state(z, n, h, t.candidate_scale)
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(m_rz, m_n)
