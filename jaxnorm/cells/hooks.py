@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, Float

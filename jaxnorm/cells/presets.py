@@ -7,11 +7,11 @@ import dataclasses
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.layer_norm import LayerNorm
 from jaxnorm.norms.rms_norm import RMSNorm

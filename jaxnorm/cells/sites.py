@@ -62,7 +62,7 @@ def normalize_steps(
 def resolve_sites(
     caller: str, norm: Normalizer | CellNorms, default: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> CellNorms:
-    """Returns a spec for each site: a single normalizer goes to every site in ``default``, all other sites get Identity."""
+    """Returns a spec for each site: a single normalizer goes to every site in ``default``, the others get Identity."""
     if not isinstance(norm, CellNorms):
         check_normalizer(caller, "norm", norm)
         norm = CellNorms(**dict.fromkeys(default, norm))

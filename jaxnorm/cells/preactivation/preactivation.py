@@ -112,9 +112,8 @@ class PreActivation:
         """Computes the input products of all steps, in at least float32."""
         check_features(f"{self.caller}.project_inputs", xs, weights.in_features)
         masks = weights.gate_masks
-        if masks is None or masks.input is None:
-            return matmul(xs, weights.kernel)
-        return matmul_by_gate(xs, weights.kernel, masks.input)
+        kernel: Any = weights.kernel
+        return matmul(xs, kernel) if masks is None or masks.input is None else matmul_by_gate(xs, kernel, masks.input)
 
     def normalize_inputs(
         self,
@@ -145,9 +144,8 @@ class PreActivation:
     def project_state(self, weights: GateWeights, h: Float[Array, "*B H"]) -> Float[Array, "*B GH"]:
         """Computes the recurrent product, in at least float32."""
         masks = weights.gate_masks
-        if masks is None or masks.state is None:
-            return matmul(h, weights.recurrent)
-        return matmul_by_gate(h, weights.recurrent, masks.state)
+        kernel: Any = weights.recurrent
+        return matmul(h, kernel) if masks is None or masks.state is None else matmul_by_gate(h, kernel, masks.state)
 
     def sides(
         self, weights: GateWeights, t: StepInput
