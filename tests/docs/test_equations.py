@@ -48,7 +48,7 @@ def train(*cells):
 
 
 def lstms():
-    train(jn.lstm(2), jn.ln_lstm(2), jn.rms_lstm(2), jn.bn_lstm(2))
+    train(jn.lstm(2), jn.ln_lstm(2), jn.rms_lstm(2), jn.bn_lstm(2, max_steps=2))
 
 
 def grus():
