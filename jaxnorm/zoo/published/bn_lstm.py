@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxnorm import _validate
 from jaxnorm.cells import initializers
-from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.batch_norm import BatchNorm
 
 

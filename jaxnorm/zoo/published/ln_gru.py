@@ -7,9 +7,9 @@ overrides the preset.
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
 

@@ -8,9 +8,9 @@ documentation. You can pass every keyword of :class:`LSTM`; it overrides the pre
 from typing import Any
 
 from jaxnorm.cells import initializers
-from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
 EACH_GATE = (1, 1, 1, 1)
