@@ -182,7 +182,8 @@ def activation_statistics(
     if loss is not None and (hidden is None or hidden.shape != (*batch_shape, *features)):
         raise ValueError(
             f"{name}: with a loss the carry must have an entry h like the output, of shape "
-            f"{(*batch_shape, *features)}, got {None if hidden is None else hidden.shape}. Leave loss out for a cell whose output is not its h."
+            f"{(*batch_shape, *features)}, got {None if hidden is None else hidden.shape}. Leave loss out for a cell "
+            "whose output is not its h."
         )
     recording = _Recording(
         cell, compute_dtype(cell, params, xs.dtype), jnp.dtype(xs.dtype), xs.shape[layout:], len(batch_shape),
