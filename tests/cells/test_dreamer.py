@@ -47,9 +47,8 @@ def block_step(p, h, x, blocks, epsilon):
     new = []
     for k in range(blocks):
         own = np.s_[k * size : (k + 1) * size]
-        reset, update, candidate = np.split(
-            u[:, own] @ flat(p.gates[k]) + flat(by_gate(p.gates_bias, 3)[:, own]), 3, axis=-1
-        )
+        bias = flat(by_gate(p.gates_bias, 3)[:, own])
+        reset, update, candidate = np.split(u[:, own] @ flat(p.gates[k]) + bias, 3, axis=-1)
         new.append(gates(h[:, own], reset, update, candidate))
     return np.concatenate(new, -1)
 

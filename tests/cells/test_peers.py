@@ -14,7 +14,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.oracles import flat, sigmoid
+from tests.oracles import by_gate, flat, sigmoid
 
 pytestmark = pytest.mark.long
 
@@ -70,7 +70,7 @@ def test_torch_lstm():
         module,
         weight_ih=flat(params.kernel).T,
         weight_hh=flat(params.recurrent).T,
-        bias_ih=flat(params.bias) - rest,  # it has two biases, whose sum is our one
+        bias_ih=params.bias - rest,  # it has two biases, whose sum is our one
         bias_hh=rest,
     )
     state = (torch.tensor(carry.h)[None], torch.tensor(carry.c)[None])
@@ -88,8 +88,8 @@ def test_torch_gru():
         module,
         weight_ih=flat(params.kernel).T,
         weight_hh=flat(params.recurrent).T,
-        bias_ih=flat(params.bias),
-        bias_hh=flat(params.recurrent_bias),
+        bias_ih=params.bias,
+        bias_hh=params.recurrent_bias,
     )
     ys, _ = module(torch.tensor(xs), torch.tensor(carry.h)[None])
     agree(ys.detach(), out.outputs)
@@ -118,7 +118,7 @@ def test_torch_ln_lstm():
     norms = [torch.nn.LayerNorm(size) for size in (4 * HIDDEN, 4 * HIDDEN, HIDDEN)]
     weights = (params.norm.input, params.norm.recurrent, params.norm.cell)
     for norm, affine in zip(norms, weights, strict=True):
-        fill(norm, weight=affine.scale.ravel(), bias=affine.bias.ravel())
+        fill(norm, weight=affine.scale, bias=affine.bias)
     h, c = torch.tensor(carry.h), torch.tensor(carry.c)
     for x, y in zip(torch.tensor(xs), out.outputs, strict=True):
         i, f, g, o = (norms[0](x @ kernel) + norms[1](h @ recurrent)).chunk(4, 1)
@@ -150,7 +150,8 @@ def test_torch_ln_gru_of_haste():
 
 def order(weights, places):
     """Gates in another order, side by side."""
-    return flat(weights[..., list(places), :])
+    gates = by_gate(weights, len(places)) if weights.ndim == 1 else weights
+    return flat(gates[..., list(places), :])
 
 
 def run_keras(layer, weights, xs, state):
@@ -189,11 +190,11 @@ def test_keras_ln_lstm_of_tensorflow_addons():
         norms = [keras.layers.LayerNormalization(epsilon=1e-3) for _ in range(3)]
         for norm, affine in zip(norms, (params.norm.input, params.norm.recurrent, params.norm.cell), strict=True):
             norm.build((BATCH, affine.scale.size))
-            norm.set_weights([affine.scale.ravel(), affine.bias.ravel()])
+            norm.set_weights([affine.scale, affine.bias])
         h, c = np.asarray(carry.h), np.asarray(carry.c)
         for x, y in zip(xs, out.outputs, strict=True):
             z = np.asarray(norms[0](x @ flat(params.kernel))) + np.asarray(norms[1](h @ flat(params.recurrent)))
-            i, f, g, o = np.split(z + flat(params.bias), 4, axis=1)
+            i, f, g, o = np.split(z + params.bias, 4, axis=1)
             c = np.asarray(norms[2](sigmoid(f) * c + sigmoid(i) * np.tanh(g)))
             h = sigmoid(o) * np.tanh(c)
             agree(h, y)
@@ -221,7 +222,7 @@ def test_linen_lstm():
     weights = {}
     for gate, letter in enumerate("ifgo"):
         weights["i" + letter] = {"kernel": params.kernel[:, gate]}
-        weights["h" + letter] = {"kernel": params.recurrent[:, gate], "bias": params.bias[gate]}
+        weights["h" + letter] = {"kernel": params.recurrent[:, gate], "bias": by_gate(params.bias, 4)[gate]}
     with its_own_rules():
         agree(run_linen(linen.LSTMCell(HIDDEN), weights, xs, tuple(carry)), out.outputs)
 
@@ -230,12 +231,12 @@ def test_linen_gru():
     """It has a recurrent bias at the candidate only."""
     linen = peer("flax.linen")
     params, xs, carry, _ = ours(jn.gru(HIDDEN))
-    params = params._replace(recurrent_bias=params.recurrent_bias * np.float32([[0.0], [0.0], [1.0]]))
+    params = params._replace(recurrent_bias=params.recurrent_bias * np.repeat(np.float32([0, 0, 1]), HIDDEN))
     weights = {}
     for gate, letter in enumerate("rzn"):
-        weights["i" + letter] = {"kernel": params.kernel[:, gate], "bias": params.bias[gate]}
+        weights["i" + letter] = {"kernel": params.kernel[:, gate], "bias": by_gate(params.bias, 3)[gate]}
         weights["h" + letter] = {"kernel": params.recurrent[:, gate]}
-    weights["hn"]["bias"] = params.recurrent_bias[2]
+    weights["hn"]["bias"] = by_gate(params.recurrent_bias, 3)[2]
     expected = jn.unroll(jn.gru(HIDDEN), jax.tree.map(jnp.asarray, params), jnp.asarray(xs), carry=carry).outputs
     with its_own_rules():
         agree(run_linen(linen.GRUCell(HIDDEN), weights, xs, carry.h), expected)
@@ -269,7 +270,7 @@ def test_nnx_lstm():
     weights = {
         "dense_i.kernel": flat(params.kernel),
         "dense_h.kernel": flat(params.recurrent),
-        "dense_h.bias": flat(params.bias),
+        "dense_h.bias": params.bias,
     }
     with its_own_rules():
         cell = nnx.OptimizedLSTMCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0))
@@ -283,7 +284,7 @@ def test_nnx_gru():
     params = params._replace(recurrent_bias=np.zeros_like(params.recurrent_bias))
     weights = {
         "dense_i.kernel": flat(params.kernel),
-        "dense_i.bias": flat(params.bias),
+        "dense_i.bias": params.bias,
         "dense_h.kernel": flat(params.recurrent),
     }
     expected = jn.unroll(jn.gru(HIDDEN), jax.tree.map(jnp.asarray, params), jnp.asarray(xs), carry=carry).outputs

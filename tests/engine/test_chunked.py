@@ -145,8 +145,8 @@ def test_only_carries_are_kept():
 )
 def test_each_loop_body_has_one_matrix_product(cell, rng):
     """One in the forward and one in the backward loop over steps; gradients of weights are made once a chunk."""
-    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 6, (2,))
-    program = jax.make_jaxpr(jax.grad(lambda p, x: jnp.sum(jn.unroll(cell, p, x, chunk=3).outputs), (0, 1)))(params, xs)
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 10, (2,))  # five steps a chunk, 3 inputs
+    program = jax.make_jaxpr(jax.grad(lambda p, x: jnp.sum(jn.unroll(cell, p, x, chunk=5).outputs), (0, 1)))(params, xs)
     loops = [e for e in cell_checks.equations(program.jaxpr) if e.primitive.name == "scan"]
     bodies = [list(cell_checks.equations(loop.params["jaxpr"].jaxpr)) for loop in loops]
     products = [[e for e in body if e.primitive.name == "dot_general"] for body in bodies]
