@@ -89,7 +89,7 @@ def divisive_norm(
        y = \text{scale} \cdot \frac{v}{\sqrt{\sigma^2 + \frac{1}{|B|} \sum_{j \in B} v_j^2}} + \text{bias}
 
     with windows A (summation) and B (suppression) around each element. We pad the edges with zeros and keep the
-    divisors |A| and |B|, so means near an edge are smaller.
+    divisors :math:`|A|` and :math:`|B|`, so means near an edge are smaller.
 
     Args:
       x: data of any shape.
