@@ -66,15 +66,15 @@ def test_a_dropped_bias_is_caught(monkeypatch, rng, name):
 
 
 def test_a_mean_of_means_is_caught(monkeypatch, rng):
-    whole = reduction.Extent.mean
+    whole = reduction.Reduction.mean
 
     def mean_of_means(self, data, number):
         if self.axis_name is None:
             return whole(self, data, number)
         own = self._replace(axis_name=None)
-        return jax.lax.pmean(whole(own, data, own.number(data, None)), self.axis_name)
+        return jax.lax.pmean(whole(own, data, own.count_elements(data, None)), self.axis_name)
 
-    monkeypatch.setattr(reduction.Extent, "mean", mean_of_means)
+    monkeypatch.setattr(reduction.Reduction, "mean", mean_of_means)
     caught(checks.check_named_axis_equals_batch, "batch_norm", rng)
 
 
@@ -91,14 +91,14 @@ def test_a_stopped_gradient_is_caught(monkeypatch, rng, x64):
 
 @pytest.mark.parametrize("forgotten", ["the mean", "the mean of the products"])
 def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
-    def wrong(how, primals, tangents):
+    def wrong(rule, primals, tangents):
         (x, where, scale, bias), (t, _, t_scale, t_bias) = primals, tangents
-        by, over = standardize._measure(how, x, where, apart=True), how.over
-        y, t = standardize._apply(how, x, where, by), statistics.masked(t, where)
-        products, mean = (over.lay(over.mean(data, by.number)) for data in (y * t, t))
+        by, elements = standardize._measure(rule, x, where, twice=True), rule.reduction
+        y, t = standardize._apply(rule, x, where, by), statistics.masked(t, where)
+        products, mean = (elements.broadcast(elements.mean(data, by.elements)) for data in (y * t, t))
         removed = y * products if forgotten == "the mean" else mean
-        change = over.lay(by.factor) * (t - removed) * scale + y * t_scale + t_bias
-        return standardize._results(how, x, where, scale, bias, by), (statistics.masked(change, where), ())
+        change = elements.broadcast(by.factor) * (t - removed) * scale + y * t_scale + t_bias
+        return standardize._results(rule, x, where, scale, bias, by), (statistics.masked(change, where), ())
 
     faulty = jax.custom_jvp(standardize._standardize.__wrapped__, nondiff_argnums=(0,))
     faulty.defjvp(wrong)

@@ -110,18 +110,22 @@ class CellBase(CellHooks, NoModule, abc.ABC):
     def init_gates(self, name: str, init: Any, key: Key, shape: tuple[int, int]) -> Array:
         """Draws a kernel (I, G, H), by default each gate separately."""
         caller = f"{type(self).__name__}.init"
-        return initializers.blocks(caller, name, init, key, shape, self.gate_count, self.param_dtype)
+        initializers.check_gates_initializer(caller, name, init, self.gate_count)
+        return initializers.blocks(init, key, shape, self.gate_count, self.param_dtype)
 
     def init_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
-        """Draws kernels W (I, G, H) and U (H, G, H); without an initializer for U it splits one kernel of [x, h]."""
-        hidden = self.hidden_features
+        """Draws kernels W (I, G, H) and U (H, G, H); without an initializer for U it splits one kernel of [x, h].
+
+        Where the output is a projection, U has a row for each of its features.
+        """
+        hidden, state = self.hidden_features, self.out_features
         input_key, recurrent_key = jax.random.split(key)
         if recurrent_init is None:
-            both = self.init_gates("kernel_init", self.kernel_init, input_key, (in_features + hidden, hidden))
+            both = self.init_gates("kernel_init", self.kernel_init, input_key, (in_features + state, hidden))
             return both[:in_features], both[in_features:]
         return (
             self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
-            self.init_gates("recurrent_init", recurrent_init, recurrent_key, (hidden, hidden)),
+            self.init_gates("recurrent_init", recurrent_init, recurrent_key, (state, hidden)),
         )
 
     def fresh_norms(self) -> CellNorms:

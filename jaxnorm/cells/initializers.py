@@ -222,7 +222,7 @@ class Chrono:
     Example:
       >>> import jax, jaxnorm
       >>> cell = jaxnorm.LSTM(8, forget_bias=jaxnorm.initializers.Chrono(100), input_bias="opposite")
-      >>> i, f, _, _ = cell.init(jax.random.key(0), in_features=3).bias
+      >>> i, f, _, _ = jax.numpy.split(cell.init(jax.random.key(0), in_features=3).bias, 4)
       >>> bool((i == -f).all()), bool(((f >= 0) & (f <= jax.numpy.log(99.0))).all())
       (True, True)
 
@@ -262,26 +262,24 @@ def check_initializer(caller: str, name: str, init: Any) -> None:
         )
 
 
-def blocks(
-    caller: str,
-    name: str,
-    init: GatesInitializer,
-    key: Array,
-    shape: tuple[int, int],
-    gates: int,
-    dtype: DTypeLike,
-) -> Float[Array, "I G H"]:
-    """Draws each gate and stacks them to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
+def check_gates_initializer(caller: str, name: str, init: GatesInitializer, gates: int) -> None:
+    """Raises TypeError or ValueError unless ``init`` is one initializer, or a tuple with one for each gate."""
     for one in init if isinstance(init, tuple) else (init,):
         check_initializer(caller, name, one.init if isinstance(one, Joint) else one)
+    if isinstance(init, tuple) and len(init) != gates:
+        raise ValueError(
+            f"{caller}: {name} has {len(init)} initializers, expected one, or one for each of the {gates} gates."
+        )
+
+
+def blocks(
+    init: GatesInitializer, key: Array, shape: tuple[int, int], gates: int, dtype: DTypeLike
+) -> Float[Array, "I G H"]:
+    """Draws each gate and stacks them to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
     keys = jax.random.split(key, gates)
     if not isinstance(init, tuple | Joint):
         return jax.vmap(lambda k: init(k, shape, dtype), out_axes=1)(keys)
     each = init if isinstance(init, tuple) else (init,) * gates
-    if len(each) != gates:
-        raise ValueError(
-            f"{caller}: {name} has {len(each)} initializers, expected one, or one for each of the {gates} gates."
-        )
     drawn: dict[int, Array] = {}
     for gate, one in enumerate(each):
         if not isinstance(one, Joint):

@@ -10,9 +10,9 @@ from jaxnorm.norms.base import Params
 from jaxnorm.norms.core.again import measured_before
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize_batch
+from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 
 
 def batch_norm(
@@ -82,7 +82,8 @@ def batch_norm(
         return masked(y, mask), moments
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     affine = aligned_affine("batch_norm", scale, bias, x, kept)
-    y, measured = standardize_batch(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon)
+    rule = Standardization(Reduction(axes, axis_name), epsilon)
+    y, measured = standardize_batch(rule, x, *affine, where=mask)
     return y.astype(x.dtype), measured
 
 

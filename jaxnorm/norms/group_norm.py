@@ -8,9 +8,9 @@ from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
-from jaxnorm.norms.core.reduction import Extent, Groups
+from jaxnorm.norms.core.reduction import FeatureGroups, Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize
+from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 def group_norm(
@@ -71,13 +71,14 @@ def group_norm(
     mask = full_mask("group_norm", x, where)
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))
     if positions := tuple(a for a in axes if a != feature):
-        over = Extent(positions, axis_name, groups=Groups(feature, x.shape[feature] // num_groups))
-        y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=True)
+        reduction = Reduction(positions, axis_name, groups=FeatureGroups(feature, x.shape[feature] // num_groups))
+        y = standardize(Standardization(reduction, epsilon), x, *affine, where=mask)
     else:
         # Without position axes, the features of a group form a row, as in layer normalization.
         data, members, rows = in_groups(x, mask, num_groups, axes, feature)
         split = (None if param is None else split_groups(param, num_groups, feature) for param in affine)
-        y = standardize(data, Extent(rows, axis_name), *split, where=members, epsilon=epsilon, center=True)
+        rule = Standardization(Reduction(rows, axis_name), epsilon)
+        y = standardize(rule, data, *split, where=members)
     return y.reshape(x.shape).astype(x.dtype)
 
 

@@ -8,9 +8,9 @@ from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize
+from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 def instance_norm(
@@ -70,7 +70,7 @@ def instance_norm(
     axes, feature = position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
     affine = aligned_affine("instance_norm", scale, bias, x, (feature,))
-    y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, center=True)
+    y = standardize(Standardization(Reduction(axes, axis_name), epsilon), x, *affine, where=mask)
     return y.astype(x.dtype)
 
 

@@ -7,9 +7,9 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize
+from jaxnorm.norms.core.standardize import Standardization, standardize
 from jaxnorm.norms.rms_norm import RMSNorm
 
 
@@ -68,8 +68,7 @@ def layer_norm(
     axes = _validate.axes("layer_norm", axis, x.ndim)
     mask = full_mask("layer_norm", x, where)
     affine = aligned_affine("layer_norm", scale, bias, x, axes)
-    over = Extent(axes, axis_name)
-    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=True)
+    y = standardize(Standardization(Reduction(axes, axis_name), epsilon), x, *affine, where=mask)
     return y.astype(x.dtype)
 
 

@@ -7,9 +7,9 @@ from jaxnorm import _validate
 from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize
+from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 def rms_norm(
@@ -69,9 +69,9 @@ def rms_norm(
     _validate.epsilon("rms_norm", epsilon)
     axes = _validate.axes("rms_norm", axis, x.ndim)
     mask = full_mask("rms_norm", x, where)
-    over = Extent(axes, axis_name, leading=_leading("rms_norm", x.shape, axes, fraction, axis_name))
+    reduction = Reduction(axes, axis_name, leading=_leading("rms_norm", x.shape, axes, fraction, axis_name))
     affine = aligned_affine("rms_norm", scale, bias, x, axes)
-    y = standardize(x, over, *affine, where=mask, epsilon=epsilon, center=False)
+    y = standardize(Standardization(reduction, epsilon, center=False), x, *affine, where=mask)
     return y.astype(x.dtype)
 
 

@@ -131,13 +131,14 @@ class Highway(NamedActivation):
         _validate.key("Highway.init", "key", key)
         _validate.positive_int("Highway.init", "features", features)
         square, dtype = (features, features), self.param_dtype
+        initializers.check_gates_initializer("Highway.init", "kernel_init", self.kernel_init, GATES)
         start = jnp.full((features,), self.transform_bias, dtype)
         bias = filled_gate(GATES, features, TRANSFORM, start, dtype)
         norm = self.norm.init(bias.shape, dtype)
         if not self.use_bias and getattr(norm, "bias", None) is not None:
             norm = norm._replace(bias=norm.bias + bias)
         return HighwayParams(
-            kernel=initializers.blocks("Highway.init", "kernel_init", self.kernel_init, key, square, GATES, dtype),
+            kernel=initializers.blocks(self.kernel_init, key, square, GATES, dtype),
             bias=bias if self.use_bias else None,
             norm=norm,
         )

@@ -1,5 +1,7 @@
 """Which elements share a statistic, and how to broadcast the statistic back over them."""
 
+from typing import cast
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -8,7 +10,7 @@ from jaxnorm._typing import Array, AxisName
 from jaxnorm.norms.core.moments import across, average, count_over
 
 
-class Groups(NamedTuple):
+class FeatureGroups(NamedTuple):
     """Neighboring features that share statistics."""
 
     axis: int
@@ -17,7 +19,7 @@ class Groups(NamedTuple):
     """The number of features in a group."""
 
 
-class Extent(NamedTuple):
+class Reduction(NamedTuple):
     """The elements that share a statistic: all elements along some axes, on all members of the named axes.
 
     A statistic has only the other axes: keeping size-one axes would prevent XLA's CPU compiler from fusing the passes
@@ -29,7 +31,7 @@ class Extent(NamedTuple):
     axis_name: AxisName | None = None
     leading: int | None = None
     """Measure only this many leading coordinates of the (single) axis; None means all."""
-    groups: Groups | None = None
+    groups: FeatureGroups | None = None
 
     def sums(self, *data: Array) -> tuple[Array, ...]:
         """Sums each of several arrays, with a single collective over devices for all of them."""
@@ -41,13 +43,13 @@ class Extent(NamedTuple):
         (total,) = self.sums(data)
         return average(total, count)
 
-    def number(self, x: Array, where: Array | None) -> Array:
+    def count_elements(self, x: Array, where: Array | None) -> Array:
         """The number of elements in each mean, with size one along axes where it does not vary."""
         if where is not None:
             where = self._first(where)
         return self._add_members(jnp.squeeze(count_over(self._first(x), where, self.axes, self.axis_name), self.axes))
 
-    def lay(self, statistic: Array) -> Array:
+    def broadcast(self, statistic: Array) -> Array:
         """Gives a statistic as many axes as the data, so that it broadcasts against them."""
         if self.groups is not None and statistic.shape[self._feature] != 1:
             # We avoid jnp.repeat, because it rejects features that are sharded over a mesh with explicit axes.
@@ -61,8 +63,8 @@ class Extent(NamedTuple):
     @property
     def _feature(self) -> int:
         """The feature axis, or group axis, of a statistic."""
-        assert self.groups is not None
-        return self.groups.axis - sum(a < self.groups.axis for a in self.axes)
+        groups = cast(FeatureGroups, self.groups)  # only asked for where there are groups
+        return groups.axis - sum(a < groups.axis for a in self.axes)
 
     def _first(self, data: Array) -> Array:
         """Slices the coordinates to measure."""

@@ -12,7 +12,6 @@ from jaxnorm._namedtuple import NamedTuple
 from jaxnorm._typing import Array, Axis, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm import FORGET, GATES
 from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.centering import after_centering, center, subtracts_mean
@@ -119,18 +118,6 @@ class ProjectedLSTM(GatedCellBase):
     def carry_features(self) -> dict[str, int]:
         """Returns the number of features of each entry of the carry."""
         return {"c": self.hidden_features, "h": self.projected_features}
-
-    def init_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
-        """Draws kernels W (I, 4, H) and U (P, 4, H); without an initializer for U it splits one kernel of [x, h]."""
-        hidden, projected = self.hidden_features, self.projected_features
-        input_key, recurrent_key = jax.random.split(key)
-        if recurrent_init is None:
-            both = self.init_gates("kernel_init", self.kernel_init, input_key, (in_features + projected, hidden))
-            return both[:in_features], both[in_features:]
-        return (
-            self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
-            self.init_gates("recurrent_init", recurrent_init, recurrent_key, (projected, hidden)),
-        )
 
     def init_params(self, key: Key, in_features: int) -> ProjectedLSTMParams:
         """Draws the weights; ``init`` compiles this."""

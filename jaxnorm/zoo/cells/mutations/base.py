@@ -108,7 +108,8 @@ class MutationBase(CellBase):
             )
 
         def draw(name: str, init: GatesInitializer, key: Key, rows: int, count: int) -> Array:
-            return initializers.blocks(caller, name, init, key, (rows, hidden), count, dtype)
+            initializers.check_gates_initializer(caller, name, init, count)
+            return initializers.blocks(init, key, (rows, hidden), count, dtype)
 
         input_key, recurrent_key = jax.random.split(key)
         return MUTParams(

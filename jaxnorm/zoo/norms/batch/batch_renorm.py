@@ -14,9 +14,9 @@ from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
 from jaxnorm.norms.core.moments import Moments, align, apply_affine, feature_last_axes, full_mask, masked, spread
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize_batch
+from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
@@ -139,7 +139,7 @@ def batch_renorm(
     axes = feature_last_axes("batch_renorm", axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("batch_renorm", x, where)
-    x_hat, measured = standardize_batch(x, Extent(axes, axis_name), None, None, where=mask, epsilon=epsilon)
+    x_hat, measured = standardize_batch(Standardization(Reduction(axes, axis_name), epsilon), x, where=mask)
     dtype = x_hat.dtype
     var, old_mean, old_var = (
         align(leaf.astype(dtype), x.ndim, kept) for leaf in (measured.var, running.mean, running.var)

@@ -23,9 +23,9 @@ from jaxnorm.norms.core.moments import (
     statistics_dtype,
     sum_over,
 )
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import inverse_deviation, standardize_batch
+from jaxnorm.norms.core.standardize import Standardization, inverse_deviation, standardize_batch
 
 
 def in_place_batch_norm(
@@ -130,8 +130,8 @@ def _activated(
     how: _How, x: Array, where: Array | None, scale: Array, bias: Array
 ) -> tuple[Array, Array, Array, Array]:
     """Returns z, mean, variance and count."""
-    extent = Extent(how.axes, how.axis_name)
-    y, measured = standardize_batch(x, extent, scale, bias, where=where, epsilon=how.epsilon)
+    rule = Standardization(Reduction(how.axes, how.axis_name), how.epsilon)
+    y, measured = standardize_batch(rule, x, scale, bias, where=where)
     return masked(_leaky(how.slope, y), where).astype(x.dtype), *measured
 
 
@@ -140,7 +140,8 @@ def _activated_jvp(how: _How, primals: tuple[Any, ...], tangents: tuple[Any, ...
     """The derivative in terms of the output; ``jax.checkpoint`` makes sure that nothing else is kept."""
     x, where, scale, bias = primals
     z, mean, var, count = _activated(how, *primals)
-    inverse = inverse_deviation(x, Extent(how.axes, how.axis_name), where=where, epsilon=how.epsilon)
+    rule = Standardization(Reduction(how.axes, how.axis_name), how.epsilon)
+    inverse = inverse_deviation(rule, x, where=where)
     recover = jax.checkpoint(partial(_tangents, how))
     changes = recover(z, where, scale, bias, inverse, (tangents[0], *tangents[2:]))
     return (z, mean, var, count), (*changes, jnp.zeros_like(count))

@@ -16,9 +16,9 @@ from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon, HasFeatureAxis
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core.axes import group_axes, in_groups
 from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, spread, sum_over, to_running, toward
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize
+from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 class PowerStats(NamedTuple):
@@ -110,7 +110,8 @@ def power_norm(
     _, feature = group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
     mask = full_mask("power_norm", x, where)
     split, members, last = in_groups(x, mask, num_groups, (feature,), feature)
-    data = standardize(split, Extent(last), where=members, epsilon=epsilon, center=False).reshape(x.shape)
+    rule = Standardization(Reduction(last), epsilon, center=False)
+    data = standardize(rule, split, where=members).reshape(x.shape)
     rows = tuple(a for a in range(x.ndim) if a != feature)
 
     def lay(value: Array) -> Array:

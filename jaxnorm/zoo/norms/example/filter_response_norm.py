@@ -21,9 +21,9 @@ from jaxnorm.norms.core.moments import (
     statistics_dtype,
     sum_over,
 )
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize
+from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 class FilterResponseParams(NamedTuple):
@@ -99,7 +99,8 @@ def filter_response_norm(
     mask = full_mask("filter_response_norm", x, where)
     if learned_epsilon is None:
         affine = aligned_affine("filter_response_norm", scale, bias, x, (feature,))
-        y = standardize(x, Extent(axes, axis_name), *affine, where=mask, epsilon=epsilon, center=False)
+        rule = Standardization(Reduction(axes, axis_name), epsilon, center=False)
+        y = standardize(rule, x, *affine, where=mask)
     else:
         _validate.floating("filter_response_norm", "learned_epsilon", learned_epsilon)
         _validate.shape(

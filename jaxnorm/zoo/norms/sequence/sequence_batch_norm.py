@@ -13,10 +13,10 @@ from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, apply_affine, full_mask, initial_moments, masked, normalize
-from jaxnorm.norms.core.reduction import Extent
+from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.rows import lay_in_order
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import standardize_batch
+from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 
 
 def frame_wise_batch_norm(
@@ -80,8 +80,8 @@ def frame_wise_batch_norm(
     if moments is None:
 
         def each(x_t: Array, where_t: Array | None) -> tuple[Array, Moments]:
-            extent = Extent(tuple(range(x_t.ndim - 1)), axis_name)
-            return standardize_batch(x_t, extent, None, None, where=where_t, epsilon=epsilon)
+            rule = Standardization(Reduction(tuple(range(x_t.ndim - 1)), axis_name), epsilon)
+            return standardize_batch(rule, x_t, where=where_t)
 
         every = None if mask is None else jnp.broadcast_to(mask, (xs.shape[0], *mask.shape[1:]))
         y, measured = jax.vmap(each)(xs, every)
