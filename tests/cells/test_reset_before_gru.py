@@ -115,6 +115,34 @@ def test_fresh_weights(key):
     np.testing.assert_array_equal(shifted.norm.recurrent.bias, np.repeat([0.0, -1.0, 0.0], HIDDEN))
 
 
+RELATIVES = {  # with products of other inputs in a step, or a structure of their own
+    "ResetBeforeGRU": jn.zoo.ResetBeforeGRU(HIDDEN),
+    "ConcatenatedGRU": jn.zoo.ConcatenatedGRU(HIDDEN),
+    "BlockGRU": jn.zoo.BlockGRU(HIDDEN, blocks=2),
+    "MUT1": jn.zoo.MUT1(HIDDEN),
+    "MUT2": jn.zoo.MUT2(HIDDEN),
+    "MUT3": jn.zoo.MUT3(HIDDEN),
+    "RecurrentHighway": jn.zoo.RecurrentHighway(HIDDEN, 2),
+    "IndRNN": jn.zoo.IndRNN(HIDDEN),
+    "MinGRU": jn.zoo.MinGRU(HIDDEN),
+    "MinLSTM": jn.zoo.MinLSTM(HIDDEN),
+}
+
+
+@pytest.mark.parametrize("name", RELATIVES)
+def test_masks_for_each_gate_are_refused(name, rng, key):
+    params, xs = cases.random_cell_params(RELATIVES[name], rng, HIDDEN), jnp.ones((2, BATCH, HIDDEN))
+    with pytest.raises(ValueError, match=rf"tied=False needs the kernels .*, and {name} does not have them so"):
+        jn.unroll(jn.VariationalDropout(RELATIVES[name], input_rate=0.5, tied=False), params, xs, key=key)
+
+
+@pytest.mark.parametrize("name", ["IndRNN", "MinGRU", "MinLSTM"])
+def test_masks_of_the_state_need_a_recurrent_kernel(name, rng, key):
+    params, xs = cases.random_cell_params(RELATIVES[name], rng, HIDDEN), jnp.ones((2, BATCH, HIDDEN))
+    with pytest.raises(ValueError, match=rf"VariationalDropout: {name} has no recurrent kernel"):
+        jn.unroll(jn.VariationalDropout(RELATIVES[name], rate=0.5), params, xs, key=key)
+
+
 def test_errors():
     with pytest.raises(ValueError, match=r"ResetBeforeGRU: gate_groups=\(1, 2\) joins the candidate"):
         jn.zoo.ResetBeforeGRU(HIDDEN, gate_groups=(1, 2))

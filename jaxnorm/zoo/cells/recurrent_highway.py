@@ -22,7 +22,7 @@ from jaxnorm.cells.preactivation.weights import Biases, GateParams, GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.cells.wrappers import randomness
 from jaxnorm.norms.identity import Identity
-from jaxnorm.zoo.cells.gru.two_stages import check_cut, cut_stats
+from jaxnorm.zoo.cells.gru.two_stages import cut_stats
 
 GATES = 2
 TRANSFORM = 1
@@ -128,8 +128,6 @@ class RecurrentHighway(GatedCellBase):
     def __post_init__(self) -> None:
         _validate.positive_int("RecurrentHighway", "depth", self.depth)
         super().__post_init__()
-        if self.depth > 1:
-            check_cut("RecurrentHighway", self.sites._replace(input=Identity()), self.site_shapes(), "micro-step")
         for name in ("rate", "input_rate"):
             value = getattr(self, name)
             _validate.in_range("RecurrentHighway", name, value, 0.0, 1.0)

@@ -237,8 +237,7 @@ class BlockGRU(NamedActivation, CellBase):
     ) -> tuple[GRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the dense layer, the hidden layer, the gates and the output of one step."""
         dense, own = t.h_proj
-        e = add_bias(dense, weights.recurrent_bias)
-        e, m_recurrent = self.normalize_site("recurrent", weights, e, t)
+        e, m_recurrent = self.normalize_site("recurrent", weights, add_bias(dense, weights.recurrent_bias), t)
         u = t.x_proj.astype(own.dtype) + matmul(self.activation(e), weights.mix) + own
         u, m_summed = self.normalize_site("summed", weights, u, t)
         v = _gate_after_gate(block_matmul(self.activation(u), weights.gates))

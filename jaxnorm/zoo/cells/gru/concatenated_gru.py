@@ -110,6 +110,7 @@ class ConcatenatedGRU(PreActivationVerbs, CellBase):
     gate_count: ClassVar[int] = GATES
     default_sites: ClassVar[tuple[str, ...]] = ("input",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
+    supports_gate_masks: ClassVar[bool] = False  # one norm of [x, h] serves all gates
 
     def __post_init__(self) -> None:
         super().__post_init__()

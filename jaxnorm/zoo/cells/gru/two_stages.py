@@ -4,8 +4,6 @@ A reset gate before the product needs this, :math:`(r \odot h_{t-1}) U_n`. One p
 gates; the weights and statistics of all later operations are cut into the two stages.
 """
 
-import jax
-
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.preactivation.groups import cut, cut_moments
 from jaxnorm.cells.preactivation.weights import GateWeights
@@ -51,14 +49,3 @@ def check_last_alone(caller: str, groups: tuple[int, ...]) -> None:
             f"{caller}: gate_groups={groups!r} joins the candidate, the last gate, with others, whose values its "
             "product needs. The last group must be 1, as in (2, 1)."
         )
-
-
-def check_cut(caller: str, norms: CellNorms, shapes: CellNorms, part: str) -> None:
-    """Raises ValueError if a norm, whose weights are cut into parts, has weights that are not vectors over features."""
-    for name, norm, shape in zip(CellNorms._fields, norms, shapes, strict=True):
-        for leaf in jax.tree.leaves(jax.eval_shape(lambda norm=norm, shape=shape: norm.init(shape))):
-            if leaf.shape != shape:
-                raise ValueError(
-                    f"{caller}: {norm!r} at the site {name!r} has a weight of shape {leaf.shape}, but each {part} is "
-                    "normalized alone. Pass a normalizer with a weight for each feature."
-                )

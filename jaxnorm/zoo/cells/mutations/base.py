@@ -20,7 +20,7 @@ from jaxnorm.cells.preactivation.vectors import add_bias
 from jaxnorm.cells.preactivation.weights import Biases, GateParams, GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.identity import Identity
-from jaxnorm.zoo.cells.gru.two_stages import check_cut, cut_stats
+from jaxnorm.zoo.cells.gru.two_stages import cut_stats
 
 GATES = "rzn"
 
@@ -73,10 +73,6 @@ class MutationBase(CellBase):
     """The gates that have a recurrent product."""
     gates_of_h: ClassVar[int] = 1
     """The number of leading recurrent gates that multiply h itself."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_cut(type(self).__name__, self.sites, self.site_shapes(), "gate")
 
     @property
     def input_gates(self) -> str:
