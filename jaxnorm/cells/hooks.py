@@ -46,7 +46,7 @@ class CellHooks:
 
     @property
     def multiplies_state(self) -> bool:
-        """Whether ``project_state`` multiplies ``carry.h`` by a kernel, the weight ``recurrent``."""
+        """Whether ``project_state`` multiplies ``carry.h`` by the weight ``recurrent``."""
         return True
 
     @property

@@ -136,7 +136,7 @@ def test_masks_for_each_gate_are_refused(name, rng, key):
         jn.unroll(jn.VariationalDropout(RELATIVES[name], input_rate=0.5, tied=False), params, xs, key=key)
 
 
-@pytest.mark.parametrize("name", ["IndRNN", "MinGRU", "MinLSTM"])
+@pytest.mark.parametrize("name", ["MinGRU", "MinLSTM"])
 def test_masks_of_the_state_need_a_recurrent_kernel(name, rng, key):
     params, xs = cases.random_cell_params(RELATIVES[name], rng, HIDDEN), jnp.ones((2, BATCH, HIDDEN))
     with pytest.raises(ValueError, match=rf"VariationalDropout: {name} has no recurrent kernel"):

@@ -93,7 +93,6 @@ class IndRNN(NamedActivation, UngatedCellBase):
     default_sites: ClassVar[tuple[str, ...]] = ("input",)
     optional_sites: ClassVar[tuple[str, ...]] = ("recurrent", "cell")
     carry_type: ClassVar[type[IndRNNCarry]] = IndRNNCarry
-    multiplies_state: ClassVar[bool] = False  # u is a vector
     supports_gate_masks: ClassVar[bool] = False
 
     @property
