@@ -1,5 +1,6 @@
 """The verbs of cells that have one pre-activation object, from ``prepare`` to ``project_state``."""
 
+import abc
 from typing import Any
 
 from jaxnorm._typing import Array, Bool, DTypeLike, Float, PyTree
@@ -10,7 +11,7 @@ from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms
 
 
-class PreActivationVerbs:
+class PreActivationVerbs(abc.ABC):
     """Calls the pre-activation object ``gates`` of a cell.
 
     ``biases`` says where its biases enter, and ``extra`` prepares further weights.
@@ -22,9 +23,9 @@ class PreActivationVerbs:
         return True
 
     @property
+    @abc.abstractmethod
     def gates(self) -> PreActivation:
         """The pre-activation object."""
-        raise NotImplementedError
 
     def biases(self, params: Any) -> Biases:
         """The bias b enters after all norms."""
