@@ -1,6 +1,5 @@
 """Activations and gradients of a recurrent cell through time: percentiles and norms at every step."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +10,11 @@ import jax.numpy as jnp
 
 from jaxnorm import _validate
 from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Int, Integer, PyTree
-from jaxnorm.cells.base import Cell, CountedCarry, Key, StepInput, check_cell
+from jaxnorm._typing import Array, Axis, Bool, Float, Int, Integer, PyTree
+from jaxnorm.analysis.recording import Recording
+from jaxnorm.cells.base import Cell, CountedCarry, Key, check_cell
 from jaxnorm.cells.carries import compute_dtype
-from jaxnorm.cells.hooks import CellHooks, hooks
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
 from jaxnorm.engine.unroll import Unrolled, unroll
@@ -185,7 +184,7 @@ def activation_statistics(
             f"{(*batch_shape, *features)}, got {None if hidden is None else hidden.shape}. Leave loss out for a cell "
             "whose output is not its h."
         )
-    recording = _Recording(
+    recording = Recording(
         cell, compute_dtype(cell, params, xs.dtype), jnp.dtype(xs.dtype), xs.shape[layout:], len(batch_shape),
         perturbs=loss is not None,
     )  # fmt: skip
@@ -229,87 +228,3 @@ def _unpack(recorded: Array, width: int, state: Any, batch_axes: int) -> tuple[A
         entries.append(recorded[..., low : low + size])
         low += size
     return recorded[..., :width], jax.tree.unflatten(structure, entries)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Recording(CellHooks):
-    """A cell that reads a perturbation of h from the end of its inputs, and appends its carry to its outputs.
-
-    Whatever the features of the inner cell, inputs and outputs have a single axis of them.
-    """
-
-    cell: Cell
-    dtype: DTypeLike
-    inputs_dtype: DType
-    features: tuple[int, ...]
-    """The features of the inputs of the inner cell."""
-    batch_axes: int
-    perturbs: bool
-    """Whether the inputs end with a perturbation."""
-
-    @property
-    def hidden_features(self) -> int:
-        return self.cell.hidden_features
-
-    @property
-    def out_features(self) -> int:
-        return self.cell.out_features
-
-    @property
-    def max_steps(self) -> int:
-        return self.cell.max_steps
-
-    @property
-    def sites(self) -> CellNorms:
-        return self.cell.sites
-
-    def in_features(self, params: Any) -> int:
-        return hooks(self.cell).in_features(params)
-
-    def init(self, key: Any, in_features: int) -> Any:
-        return self.cell.init(key, in_features)
-
-    def initial_stats(self, dtype: DTypeLike | None = None) -> Any:
-        return self.cell.initial_stats(dtype)
-
-    def initial_carry(self, batch_shape: tuple[int, ...], **options: Any) -> Any:
-        return self.cell.initial_carry(batch_shape, **options)
-
-    def prepare(self, params: Any, **options: Any) -> Any:
-        return self.cell.prepare(params, **options)
-
-    def _inner_inputs(self, xs: Array) -> Array:
-        inputs = xs[..., : math.prod(self.features)].astype(self.inputs_dtype)
-        return inputs.reshape(*xs.shape[:-1], *self.features)
-
-    def project_inputs(self, weights: Any, xs: Array) -> Any:
-        return self.cell.project_inputs(weights, self._inner_inputs(xs))
-
-    def normalize_inputs(
-        self, weights: Any, xs: Array, products: Any, stats: Any, where: Array | None, measured: Any = None
-    ) -> tuple[Any, Any]:
-        inputs, perturbation = self._inner_inputs(xs), xs[..., math.prod(self.features) :]
-        x_proj, moments = self.cell.normalize_inputs(weights, inputs, products, stats, where, measured)
-        return (x_proj, perturbation), moments
-
-    def project_state(self, weights: Any, carry: Any) -> Any:
-        return self.cell.project_state(weights, carry)
-
-    def step(self, weights: Any, carry: Any, t: StepInput) -> tuple[Any, Array, Any]:
-        x_proj, perturbation = t.x_proj
-        new, y, moments = self.cell.step(weights, carry, t._replace(x_proj=x_proj))
-        if self.perturbs:
-            perturbation = perturbation.reshape(y.shape)
-            new = new._replace(h=new.h + perturbation.astype(new.h.dtype))
-            y = y + perturbation.astype(y.dtype)
-        flat = [leaf.reshape(*leaf.shape[: self.batch_axes], -1) for leaf in (y, *jax.tree.leaves(new))]
-        return new, _side_by_side(flat), moments
-
-    def update_running(self, stats: Any, moments: Any) -> Any:
-        return self.cell.update_running(stats, moments)
-
-
-def _side_by_side(parts: list[Array]) -> Array:
-    """Concatenates arrays on the last axis, in a dtype that holds them all."""
-    dtype = max((statistics_dtype(part.dtype) for part in parts), key=lambda dtype: dtype.itemsize)
-    return jnp.concatenate([part.astype(dtype) for part in parts], axis=-1)

@@ -81,7 +81,7 @@ class Norm(nn.Module):
         check_data("Norm", "x", x, mask)
         shape = self.spec.param_shape(x.shape)
         dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
-        wide = {name: statistics_dtype(given) for name, given in dtype.items()}
+        wide = {name: statistics_dtype(value) for name, value in dtype.items()}
         params = _weights(self, norm_template(self.spec, shape), lambda _: self.spec.init(shape, **dtype))
         stats = _Statistics(self, self.spec.initial_stats(shape, **wide))
         use_running = stats.exist and nn.merge_param(

@@ -93,8 +93,8 @@ def population(
             f"{WHERE}: variables must be a dict of collections, as module.init returns it, got "
             f"{_objects.describe(variables)}."
         )
-    given: dict[str, Any] = unfreeze(dict(variables))
-    if not given.get(STATS):
+    collections: dict[str, Any] = unfreeze(dict(variables))
+    if not collections.get(STATS):
         raise ValueError(f"{WHERE}: the variables have no {STATS!r}. Pass those of init of a model that has some.")
 
     def call(variables: Any, rngs: Any, args: Any, places: _Places) -> Any:
@@ -104,25 +104,25 @@ def population(
 
     def found(rngs: Any, args: Any) -> list[tuple[str, ...]]:
         places = _Places()
-        jax.eval_shape(functools.partial(call, places=places), given, rngs, args)
+        jax.eval_shape(functools.partial(call, places=places), collections, rngs, args)
         return sorted(places.paths) or refuse_nothing(WHERE)
 
     @jax.jit
     def measure(stats: Any, rngs: Any, args: Any) -> Any:
-        updates = call({**given, STATS: _with(given[STATS], stats)}, rngs, args, _Places())
+        updates = call({**collections, STATS: _with(collections[STATS], stats)}, rngs, args, _Places())
         return {path: _moments(at(updates, path)) for path in stats}
 
     running: dict[tuple[str, ...], Any] = {}
 
     def measured() -> Iterator[Any]:
         for number, args in enumerate(calls(WHERE, batches)):
-            own = jax.tree.map(lambda key, number=number: jax.random.fold_in(key, number), rngs)
+            batch_rngs = jax.tree.map(lambda key, number=number: jax.random.fold_in(key, number), rngs)
             if not running:
-                running.update({path: _moments(at(given[STATS], path)) for path in found(own, args)})
-            yield measure(nothing_measured(running), own, args)
+                running.update({path: _moments(at(collections[STATS], path)) for path in found(batch_rngs, args)})
+            yield measure(nothing_measured(running), batch_rngs, args)
 
     averaged = average(WHERE, running, measured(), ddof)
-    return {**given, STATS: _with(given[STATS], averaged)}
+    return {**collections, STATS: _with(collections[STATS], averaged)}
 
 
 def _moments(named: Any) -> Any:

@@ -74,16 +74,16 @@ class Reparametrized(nn.Module):
           TypeError: a name matches no variable, or there is no variable to normalize.
           ValueError: the axes of a unit's inputs are not known: pass ``axis``.
         """
-        kept: dict[Path, Any] = {}
+        stored: dict[Path, Any] = {}
         known = self._known_axes(args, kwargs)
 
         def normalized(variables: dict[str, Any]) -> dict[str, Any]:
-            kept.update(_boxes(variables.get(PARAMS, {})))
-            return {**variables, PARAMS: nest({**kept, **self._made(kept, known, update_stats)}.items())}
+            stored.update(_boxes(variables.get(PARAMS, {})))
+            return {**variables, PARAMS: nest({**stored, **self._made(stored, known, update_stats)}.items())}
 
         def restored(variables: dict[str, Any]) -> dict[str, Any]:
             weights = _boxes(variables.get(PARAMS, {}))
-            return {**variables, PARAMS: nest((path, kept.get(path, leaf)) for path, leaf in weights.items())}
+            return {**variables, PARAMS: nest((path, stored.get(path, leaf)) for path, leaf in weights.items())}
 
         run: Any = nn.map_variables(
             lambda module: module(*args, **kwargs),

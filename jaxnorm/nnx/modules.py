@@ -64,7 +64,7 @@ class Norm(variables.OfNorm, nnx.Module):
         self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.use_running_average = use_running_average
         dtype = {} if param_dtype is None else {"dtype": param_dtype}
-        wide = {name: statistics_dtype(given) for name, given in dtype.items()}
+        wide = {name: statistics_dtype(value) for name, value in dtype.items()}
         params, running = spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape, **wide)
         variables.declare(self, params, running, metadata)
 

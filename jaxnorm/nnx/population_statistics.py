@@ -96,12 +96,12 @@ def _measuring(module: Any) -> Any:
 
 def _modules(model: nnx.Module) -> dict[Path, Any]:
     """Returns the modules that take part, each once, keyed by path."""
-    own: list[tuple[Any, Any]] = [
+    modules: list[tuple[Any, Any]] = [
         (path, module)
         for path, module in nnx.iter_modules(model)
         if isinstance(module, variables.OfCell | variables.OfNorm)
     ]
-    return {path: module for path, module in own if _measuring(module) is not None}
+    return {path: module for path, module in modules if _measuring(module) is not None}
 
 
 def _at(model: Any, path: Path) -> Any:

@@ -90,15 +90,15 @@ class Reparametrized(nnx.Module):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the wrapped module with normalized kernels; it gets all arguments."""
         copy = self._with_kernels(advance=True)
-        given = {path: variable.get_value() for path, variable in _variables(copy).items()}
+        before = {path: variable.get_value() for path, variable in _variables(copy).items()}
         result = copy(*args, **kwargs)
         # Copy variables that the call changed, such as running statistics, back to the module, but never a kernel.
         normalized = {path for path, _ in self.kernels}
-        own = _variables(self.module)
+        originals = _variables(self.module)
         for path, variable in _variables(copy).items():
             value = variable.get_value()
-            if path in own and path not in normalized and value is not given[path]:
-                own[path].set_value(value)
+            if path in originals and path not in normalized and value is not before[path]:
+                originals[path].set_value(value)
         return result
 
     def merged(self) -> nnx.Module:

@@ -147,11 +147,11 @@ def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:
     write(module, {SITES: module.cell.update_running(running, moments)})
 
 
-def use_running(module: Any, stats: PyTree, given: bool | None) -> bool:
+def use_running(module: Any, stats: PyTree, value: bool | None) -> bool:
     """Whether to use running statistics: the call decides, else the attribute; False if there are none."""
     if not jax.tree.leaves(stats):
         return False
-    use = module.use_running_average if given is None else given
+    use = module.use_running_average if value is None else value
     if use is None:
         raise ValueError(
             f"{type(module).__name__}: nothing says whether to use running statistics. Pass use_running_average to the "

@@ -10,7 +10,7 @@ import pytest
 
 import jaxnorm as jn
 from jaxnorm import analysis
-from jaxnorm.analysis.activations import _Recording
+from jaxnorm.analysis.recording import Recording
 from tests import cases
 
 STEPS, BATCH = 6, 3
@@ -178,7 +178,7 @@ def test_errors(rng):
     with pytest.raises(ValueError, match=r"unroll: lengths must have shape"):
         run(xs, lengths=jnp.ones(7, jnp.int32))
     # A cell that puts out more than its h.
-    wider = _Recording(cell, jnp.dtype(jnp.float32), jnp.dtype(jnp.float32), cases.IN_FEATURES, 1, 0)
+    wider = Recording(cell, jnp.dtype(jnp.float32), jnp.dtype(jnp.float32), (cases.IN_FEATURES,), 1, perturbs=False)
     with pytest.raises(ValueError, match=r"an entry h like the output, of shape \(3, 12\), got \(3, 4\)"):
         analysis.activation_statistics(wider, params, xs, loss=lambda out: jnp.sum(out.outputs))
     assert analysis.activation_statistics(wider, params, xs).outputs.shape == (STEPS, 3)
