@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from jaxnorm import _single_cpu
+from jaxnorm._base import single_cpu
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -42,8 +42,8 @@ settings.register_profile(
 settings.load_profile("jaxnorm")
 
 # Programs take the forms that they take on a machine with one CPU device, except where a test spreads them.
-count_cpus = _single_cpu.count_cpus
-_single_cpu.count_cpus = lambda: 1
+count_cpus = single_cpu.count_cpus
+single_cpu.count_cpus = lambda: 1
 
 finished = itertools.count(1)
 

@@ -13,7 +13,7 @@ from flax import nnx
 import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
-from jaxnorm._names import to_names
+from jaxnorm._shared.names import to_names
 from tests import cases
 
 pytestmark = pytest.mark.long

@@ -13,9 +13,9 @@ from typing import ClassVar, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
@@ -81,7 +81,7 @@ class Leaky(UngatedCellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.in_range("Leaky", "leak", self.leak, 0.0, 1.0)
+        validate.in_range("Leaky", "leak", self.leak, 0.0, 1.0)
 
     def init_params(self, key: Key, in_features: int) -> LeakyParams:
         """Draws the weights; ``init`` compiles this."""  # 4: an initial value for each of them

@@ -12,8 +12,8 @@ from typing import ClassVar, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights

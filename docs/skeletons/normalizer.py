@@ -8,8 +8,8 @@ from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
 
@@ -51,8 +51,8 @@ def abs_norm(
       The scale of L1 batch normalization, E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018,
       arXiv:1803.01814, taken over features, without the mean and without the constant.
     """
-    _validate.floating("abs_norm", "x", x)
-    _validate.epsilon("abs_norm", epsilon)
+    validate.floating("abs_norm", "x", x)
+    validate.epsilon("abs_norm", epsilon)
     mask = full_mask("abs_norm", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)  # a selection: NaN under the mask goes nowhere
     axes = (x.ndim - 1,)

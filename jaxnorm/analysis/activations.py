@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, Float, Int, Integer, PyTree
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Int, Integer, PyTree
 from jaxnorm.analysis.recording import Recording
 from jaxnorm.cells.base import Cell, CountedCarry, Key, check_cell
 from jaxnorm.cells.carries import compute_dtype
@@ -69,10 +69,10 @@ def percentiles(
     Reference:
       S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, section 4.1 and figure 1.
     """
-    _validate.floating("percentiles", "x", x)
+    validate.floating("percentiles", "x", x)
     for level in levels:
-        _validate.in_range("percentiles", "levels", level, 0.0, 100.0)
-    axes = tuple(range(x.ndim)) if axis is None else _validate.axes("percentiles", axis, x.ndim)
+        validate.in_range("percentiles", "levels", level, 0.0, 100.0)
+    axes = tuple(range(x.ndim)) if axis is None else validate.axes("percentiles", axis, x.ndim)
     mask = full_mask("percentiles", x, where)
     real = jnp.ones(x.shape, bool) if mask is None else jnp.broadcast_to(mask, x.shape)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
@@ -173,7 +173,7 @@ def activation_statistics(
 
     plain = jax.eval_shape(partial(run, cell), params, xs, options)  # also checks the arguments
     state = plain.carry.carry if isinstance(plain.carry, CountedCarry) else plain.carry
-    (time,) = _validate.axes(name, time_axis, xs.ndim)
+    (time,) = validate.axes(name, time_axis, xs.ndim)
     layout = xs.ndim - hooks(cell).feature_axes
     batch_shape = xs.shape[:time] + xs.shape[time + 1 : layout]
     features = plain.outputs.shape[layout:]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxnorm._typing import Array, Float, PyTree
+from jaxnorm._base.typing import Array, Float, PyTree
 from jaxnorm.analysis.glm import (
     Family,
     GLMParams,

@@ -5,9 +5,9 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float
 
 Family: TypeAlias = Literal["gaussian", "bernoulli", "categorical"]
 Kind: TypeAlias = Literal["weight", "batch", "layer"]
@@ -119,7 +119,7 @@ def effective_inputs(kernel: Float[Array, "I H"], xs: Float[Array, "N I"], *, no
 
 def summed_inputs(caller: str, kernel: Array, xs: Array, norm: str) -> SummedInputs:
     """Computes the normalized summed inputs, and the reciprocal of their divisor."""
-    _validate.choice(caller, "norm", norm, KINDS)
+    validate.choice(caller, "norm", norm, KINDS)
     a = xs @ kernel
     if norm == "weight":
         square = jnp.sum(jnp.square(kernel), axis=0, keepdims=True)
@@ -134,7 +134,7 @@ def summed_inputs(caller: str, kernel: Array, xs: Array, norm: str) -> SummedInp
 
 def check_family(caller: str, family: str, dispersion: float) -> None:
     """Raises ValueError unless the family is known and the dispersion fits it."""
-    _validate.choice(caller, "family", family, FAMILIES)
+    validate.choice(caller, "family", family, FAMILIES)
     if not dispersion > 0.0 or (family != "gaussian" and dispersion != 1.0):
         raise ValueError(
             f"{caller}: dispersion must be a number above 0, and 1 for the {family} family, got {dispersion!r}. "
@@ -144,19 +144,19 @@ def check_family(caller: str, family: str, dispersion: float) -> None:
 
 def check_shapes(caller: str, params: GLMParams, xs: Array, *, gain: bool) -> Array:
     """Checks a model against its data; returns the gains as a row (ones where there are none)."""
-    _validate.floating(caller, "xs", xs)
-    _validate.floating(caller, "params.kernel", params.kernel)
+    validate.floating(caller, "xs", xs)
+    validate.floating(caller, "params.kernel", params.kernel)
     if xs.ndim != 2 or params.kernel.ndim != 2 or xs.shape[1] != params.kernel.shape[0]:
         raise ValueError(
             f"{caller}: xs and params.kernel must have shapes (N, I) and (I, H), got {xs.shape} and "
             f"{params.kernel.shape}. Reshape batches to one axis of cases."
         )
     outputs = params.kernel.shape[1:]
-    _validate.shape(caller, "params.bias", params.bias.shape, outputs, "(H,)", "One bias for each output.")
+    validate.shape(caller, "params.bias", params.bias.shape, outputs, "(H,)", "One bias for each output.")
     if gain != (params.gain is not None):
         needed, given = ("a gain", "None") if gain else ("no gain", "one")
         raise ValueError(f"{caller}: params must have {needed} here, got {given}. Write GLMParams(kernel, bias, gain).")
     if params.gain is None:
         return jnp.ones_like(params.bias)[None]
-    _validate.shape(caller, "params.gain", params.gain.shape, outputs, "(H,)", "One gain for each output.")
+    validate.shape(caller, "params.gain", params.gain.shape, outputs, "(H,)", "One gain for each output.")
     return params.gain[None]

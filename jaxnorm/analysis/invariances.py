@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DType, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DType, Float
 from jaxnorm.cells.base import Key
 from jaxnorm.norms.base import Normalizer, TrainsByMeasuring
 
@@ -134,15 +134,15 @@ def invariances(
     sizes = {"in_features": in_features, "out_features": out_features}
     sizes |= {f"batch_shape[{a}]": size for a, size in enumerate(batch_shape)}
     for name, size in sizes.items():
-        _validate.positive_int(where, name, size)
+        validate.positive_int(where, name, size)
     if not batch_shape:
         raise ValueError(f"{where}: batch_shape must have an axis of training cases, got (). Write (8,), for example.")
     for name, number in (("factor", factor), ("tolerance", tolerance)):
-        _validate.in_range(where, name, number, 0.0, float("inf"))
+        validate.in_range(where, name, number, 0.0, float("inf"))
         if number == 0.0:
             raise ValueError(f"{where}: {name} must be above 0, got {number!r}.")
     if settle != 0:
-        _validate.positive_int(where, "settle", settle)
+        validate.positive_int(where, "settle", settle)
     key = jax.random.key(0) if key is None else key
     dtype: DType = jnp.zeros(()).dtype
     kernels, inputs = _changes(key, (in_features, out_features), (*batch_shape, in_features), factor, dtype)

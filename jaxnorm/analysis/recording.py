@@ -7,7 +7,7 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, DType, DTypeLike
+from jaxnorm._base.typing import Array, DType, DTypeLike
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.wrappers.base import CellWrapper
 from jaxnorm.norms.core.moments import statistics_dtype

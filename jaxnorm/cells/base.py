@@ -8,9 +8,9 @@ linear, so the engine can transpose them. A cell contains no loop: the engine ha
 
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from jaxnorm import _objects
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base import objects
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.sites import CellNorms, SiteInput
 from jaxnorm.norms.base import Params, Stats
 
@@ -175,4 +175,4 @@ class LinearCell(Cell, Protocol):
 
 def check_cell(caller: str, name: str, value: Any) -> None:
     """Raises TypeError unless ``value`` is a cell; the message names the value it got."""
-    _objects.require(caller, name, value, Cell, _objects.CELL)
+    objects.require(caller, name, value, Cell, objects.CELL)

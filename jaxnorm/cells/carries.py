@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _objects
-from jaxnorm._typing import Array, DType, DTypeLike
+from jaxnorm._base import objects
+from jaxnorm._base.typing import Array, DType, DTypeLike
 from jaxnorm.cells.base import Cell, CountedCarry, Key
 from jaxnorm.norms.base import Params
 
@@ -16,8 +16,8 @@ def learned_carry(caller: str, params: Params | None) -> Any:
     if params is not None and not hasattr(params, "carry"):
         raise TypeError(
             f"{caller}: params must be the weights of the cell, as cell.init makes them, got "
-            f"{_objects.describe(params)}. "
-            f"{_objects.restore(params, 'params', caller.split('.')[0] + 'Params', 'cell.init(key, in_features)')}"
+            f"{objects.describe(params)}. "
+            f"{objects.restore(params, 'params', caller.split('.')[0] + 'Params', 'cell.init(key, in_features)')}"
         )
     return None if params is None else params.carry
 

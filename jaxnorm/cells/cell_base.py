@@ -13,8 +13,8 @@ from typing import Any, ClassVar, cast
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, DTypeLike
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, DTypeLike
 from jaxnorm.cells import carries, initializers, sites
 from jaxnorm.cells.base import Key, StepInput, Weights
 from jaxnorm.cells.hooks import CellHooks
@@ -69,9 +69,9 @@ class CellBase(CellHooks, NoModule, abc.ABC):
 
     def __post_init__(self) -> None:
         caller = type(self).__name__
-        _validate.positive_int(caller, "hidden_features", self.hidden_features)
-        _validate.positive_int(caller, "max_steps", self.max_steps)
-        _validate.in_range(caller, "initial_noise", self.initial_noise, 0.0, float("inf"))
+        validate.positive_int(caller, "hidden_features", self.hidden_features)
+        validate.positive_int(caller, "max_steps", self.max_steps)
+        validate.in_range(caller, "initial_noise", self.initial_noise, 0.0, float("inf"))
         for name in ("dtype", "param_dtype", "carry_dtype"):  # jnp.float32 and "float32" make equal specs
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else jnp.dtype(value))
@@ -100,8 +100,8 @@ class CellBase(CellHooks, NoModule, abc.ABC):
     def init(self, key: Key, in_features: int) -> Any:
         """Makes fresh weights for inputs with ``in_features`` features."""
         caller = f"{type(self).__name__}.init"
-        _validate.key(caller, "key", key)
-        return _init_params(self, key, _validate.positive_int(caller, "in_features", in_features))
+        validate.key(caller, "key", key)
+        return _init_params(self, key, validate.positive_int(caller, "in_features", in_features))
 
     @abc.abstractmethod
     def init_params(self, key: Key, in_features: int) -> Any:
@@ -157,9 +157,9 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
         """
         caller = f"{type(self).__name__}.initial_carry"
-        batch_shape = _validate.sizes(caller, "batch_shape", batch_shape)
+        batch_shape = validate.sizes(caller, "batch_shape", batch_shape)
         if key is not None:
-            _validate.key(caller, "key", key)
+            validate.key(caller, "key", key)
         learned = carries.learned_carry(caller, params)
         weights = self.param_dtype if params is None else params.kernel.dtype
         compute = jnp.dtype(dtype or self.dtype or weights)

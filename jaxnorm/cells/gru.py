@@ -6,9 +6,9 @@ from typing import ClassVar, Literal, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru_derivative import new_state
@@ -117,9 +117,9 @@ class GRU(GatedCellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.choice("GRU", "update_gate", self.update_gate, ("keep", "renew"))
-        _validate.choice("GRU", "reset", self.reset, ("recurrent", "candidate"))
-        _validate.choice("GRU", "bias_at", self.bias_at, ("end", "input"))
+        validate.choice("GRU", "update_gate", self.update_gate, ("keep", "renew"))
+        validate.choice("GRU", "reset", self.reset, ("recurrent", "candidate"))
+        validate.choice("GRU", "bias_at", self.bias_at, ("end", "input"))
         if self.reset == "recurrent" and self.sites.summed != Identity():
             raise ValueError(
                 "GRU: norm.summed needs the whole candidate before the reset gate multiplies it. "

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 
 
 def new_state(r: Array, z: Array, n_x: Array, n_h: Array, h: Array, scale: Array | None = None) -> Array:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Float
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.base import Params
 
 

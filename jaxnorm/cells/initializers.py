@@ -11,8 +11,8 @@ from typing import Any, TypeAlias, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _objects, _validate
-from jaxnorm._typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
+from jaxnorm._base import objects, validate
+from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
@@ -234,7 +234,7 @@ class Chrono:
     opposite: bool = False
 
     def __post_init__(self) -> None:
-        if _validate.positive_int("Chrono", "max_steps", self.max_steps) < 2:
+        if validate.positive_int("Chrono", "max_steps", self.max_steps) < 2:
             raise ValueError(f"Chrono: max_steps must be at least 2, got {self.max_steps}. U(1, T - 1) is empty else.")
 
     def __call__(
@@ -258,7 +258,7 @@ def check_initializer(caller: str, name: str, init: Any) -> None:
         line = f"jax.nn.initializers.{own if makes_one else init if isinstance(init, str) else 'lecun_normal'}()"
         raise TypeError(
             f"{caller}: {name} must be an initializer, a function of key, shape and dtype, got "
-            f"{_objects.describe(init)}{', which makes one' * makes_one}. Write {line}."
+            f"{objects.describe(init)}{', which makes one' * makes_one}. Write {line}."
         )
 
 

@@ -6,9 +6,9 @@ from typing import ClassVar, Literal, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.lstm_derivative import cell_state, output
@@ -112,11 +112,11 @@ class LSTM(GatedCellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.choice("LSTM", "bias_at", self.bias_at, ("end", "input", "both", "each"))
-        _validate.choice("LSTM", "input_bias", self.input_bias, ("zero", "opposite"))
-        _validate.choice("LSTM", "carried_cell", self.carried_cell, ("raw", "normalized"))
+        validate.choice("LSTM", "bias_at", self.bias_at, ("end", "input", "both", "each"))
+        validate.choice("LSTM", "input_bias", self.input_bias, ("zero", "opposite"))
+        validate.choice("LSTM", "carried_cell", self.carried_cell, ("raw", "normalized"))
         if self.cell_clip is not None:
-            _validate.positive("LSTM", "cell_clip", self.cell_clip)
+            validate.positive("LSTM", "cell_clip", self.cell_clip)
         if self.bias_at != "end" and not self.use_bias:
             raise ValueError(
                 f"LSTM: bias_at={self.bias_at!r} says where b enters, but use_bias is False. Leave it out."

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 
 
 def cell_state(i: Array, f: Array, g: Array, c: Array, scale: Array | None = None) -> Array:

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _objects
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._base import objects
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Normalizer, Params, ReusesMoments, Stats, check_normalizer
 from jaxnorm.norms.identity import Identity
 
@@ -96,8 +96,8 @@ def fold_sites(norm: CellNorms, stats: CellNorms, moments: CellNorms) -> CellNor
     for name, value, line in (("stats", stats, "cell.initial_stats()"), ("moments", moments, "unroll(...).moments")):
         if not isinstance(value, CellNorms):
             raise TypeError(
-                f"update_running: {name} of a cell must be CellNorms, such as {line}, got {_objects.describe(value)}. "
-                f"{_objects.restore(value, name, 'CellNorms', line)}"
+                f"update_running: {name} of a cell must be CellNorms, such as {line}, got {objects.describe(value)}. "
+                f"{objects.restore(value, name, 'CellNorms', line)}"
             )
     return CellNorms(*(spec.update_running(s, m) for spec, s, m in zip(norm, stats, moments, strict=True)))
 

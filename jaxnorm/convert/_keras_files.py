@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.convert.shared.arrays import Host, listed
 from jaxnorm.convert.shared.files import check_file, reading
 

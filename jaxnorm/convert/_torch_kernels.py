@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm._typing import Axis
+from jaxnorm._base.typing import Axis
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import refuse
 from jaxnorm.weight_norms.base import KernelParams

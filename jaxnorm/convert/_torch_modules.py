@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.convert.shared.base import refuse
 from jaxnorm.convert.shared.norms import FEATURES_LAST
 from jaxnorm.norms.batch_norm import BatchNorm

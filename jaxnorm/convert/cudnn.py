@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm import _validate
+from jaxnorm._base import validate
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import cells, layouts
 from jaxnorm.convert.shared.arrays import Host, to_host
@@ -61,11 +61,11 @@ def load(
     """
     where = "convert.cudnn.load"
     for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-        _validate.positive_int(where, name, value)
+        validate.positive_int(where, name, value)
     vector = to_host(where, "weights", weights)
     matrices, biases = _shapes(input_size, hidden_size, num_layers, 2 if bidirectional else 1)
     length = sum(math.prod(shape) for shape in (*matrices, *biases))
-    _validate.shape(where, "weights", vector.shape, (length,), "(number of weights,)", "Are the four sizes right?")
+    validate.shape(where, "weights", vector.shape, (length,), "(number of weights,)", "Are the four sizes right?")
     pieces, begin = [], 0
     for shape in (*matrices, *biases):
         end = begin + math.prod(shape)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnorm import _objects
+from jaxnorm._base import objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
@@ -82,7 +82,7 @@ def _load(caller: str, source: Any, spec: Any, layer: str | None) -> Imported:
         kind, config, values = type(source).__name__, source.get_config(), _live(source)
     else:
         raise TypeError(
-            f"{caller}: source must be a built layer, arrays by name or a path, got {_objects.describe(source)}."
+            f"{caller}: source must be a built layer, arrays by name or a path, got {objects.describe(source)}."
         )
     arrays = Arrays(caller, values, choose=CHOOSE)
     if kind is None:

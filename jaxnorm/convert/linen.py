@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxnorm import _objects
+from jaxnorm._base import objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
@@ -54,8 +54,8 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
     if others:
         raise ValueError(f"{where}: collections {', '.join(others)} not understood. Pass params and batch_stats only.")
     arrays = Arrays(where, values, prefix)
-    spec = module if _objects.is_spec(module) else None
-    module = None if _objects.is_spec(module) else module
+    spec = module if objects.is_spec(module) else None
+    module = None if objects.is_spec(module) else module
     kind = flax.cell_kind(arrays)
     if kind is not None:
         found = flax.load_cell(arrays, kind, module, spec)

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxnorm import _objects
+from jaxnorm._base import objects
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
@@ -199,7 +199,7 @@ def _values(caller: str, source: Any, prefix: str) -> dict[str, Any]:
     elif not isinstance(source, Mapping):
         if not hasattr(source, "state_dict"):
             raise TypeError(
-                f"{caller}: source must be a module, a state dict or a path, got {_objects.describe(source)}."
+                f"{caller}: source must be a module, a state dict or a path, got {objects.describe(source)}."
             )
         source = source.state_dict()
     Arrays(caller, source, prefix)  # raises, with the existing names, if nothing has the prefix

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps

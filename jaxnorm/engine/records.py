@@ -2,8 +2,8 @@
 
 from typing import Any, Literal, TypeAlias
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DType
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DType
 from jaxnorm.cells.base import Carry, Cell, Weights
 
 Save: TypeAlias = Literal["nothing", "carries", "chunks"]

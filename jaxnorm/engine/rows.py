@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, Bool, Int
+from jaxnorm._base.typing import Array, Bool, Int
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, ratio

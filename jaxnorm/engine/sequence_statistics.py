@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from jaxnorm._typing import Array, Bool, Float, Integer, PyTree
+from jaxnorm._base.typing import Array, Bool, Float, Integer, PyTree
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.carries import compute_dtype
 from jaxnorm.cells.hooks import hooks

@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _objects, _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base import objects, validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs, check_mask, layout_shape
@@ -22,7 +22,7 @@ def _each(caller: str, name: str, value: Any | None, count: int) -> Sequence[Any
     if not isinstance(value, list | tuple) or (hasattr(value, "_fields") and not isinstance(value, Directions)):
         raise TypeError(
             f"{caller}: {name} must be a list or tuple with one entry for each of the {count} cells, got "
-            f"{_objects.describe(value)}. {_advise_several(name, value)}"
+            f"{objects.describe(value)}. {_advise_several(name, value)}"
         )
     if len(value) != count:
         raise ValueError(f"{caller}: {name} has {len(value)} entries, expected one for each of the {count} cells.")
@@ -41,7 +41,7 @@ def check_cells(caller: str, cells: Any) -> None:
     if not isinstance(cells, list | tuple):
         raise TypeError(
             f"{caller}: cells must be a list or tuple of cell specs such as (ln_lstm(128), ln_lstm(128)), got "
-            f"{_objects.describe(cells)}. Write [cell] for a single one."
+            f"{objects.describe(cells)}. Write [cell] for a single one."
         )
     for number, cell in enumerate(cells):
         check_cell(caller, f"cells[{number}]", cell)
@@ -105,7 +105,7 @@ def run_layers(
     cells, params, carry, stats, key = layers
     check_cells(caller, cells)
     if key is not None:
-        _validate.key(caller, "key", key)
+        validate.key(caller, "key", key)
     count = len(cells)
     if count == 0:
         raise ValueError(f"{caller}: cells is empty. Pass at least one cell.")
@@ -183,7 +183,7 @@ def bidirectional(
         raise TypeError("bidirectional: reverse is not an option here. Swap the two cells instead.")
     check_cells("bidirectional", cells)
     if key is not None:
-        _validate.key("bidirectional", "key", key)
+        validate.key("bidirectional", "key", key)
     both = _each("bidirectional", "cells", cells, 2)
     cell_params = _each("bidirectional", "params", params, 2)
     states = _each("bidirectional", "carry", carry, 2)

@@ -7,15 +7,14 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._reverse_mode import for_reverse_mode
-from jaxnorm._typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.reverse_mode import for_reverse_mode
+from jaxnorm._base.typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
 from jaxnorm.cells.carries import compute_dtype
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.sites import CellNorms, combine_sites
-from jaxnorm.cells.stripped import without_initializers
 from jaxnorm.engine.arguments.checks import (
     check_arrays,
     check_inputs,
@@ -31,6 +30,7 @@ from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps, reversed_
 from jaxnorm.engine.arguments.options import Options, check_options
 from jaxnorm.engine.arguments.sharding import batch_sharding, shard_alike, vary_alike
 from jaxnorm.engine.arguments.step_index import cuts, step_counts
+from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.loops.associative_scan import associative
 from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.chunks import chunk_length
@@ -143,7 +143,7 @@ def unroll(
     check_cell("unroll", "cell", cell)
     axes = hooks(cell).feature_axes
     check_inputs("unroll", "xs", xs, axes)
-    (time,) = _validate.axes("unroll", time_axis, xs.ndim)
+    (time,) = validate.axes("unroll", time_axis, xs.ndim)
     layout = layout_shape(xs, axes)
     if time >= len(layout):
         raise ValueError(f"unroll: time_axis={time_axis} is the feature axis of xs with shape {xs.shape}.")
@@ -158,7 +158,7 @@ def unroll(
     for name, tree in (("params", params), ("carry", carry), ("stats", stats)):
         check_arrays("unroll", name, tree)
     if key is not None and not isinstance(key, Keys):
-        _validate.key("unroll", "key", key)
+        validate.key("unroll", "key", key)
     options = Options(reverse, time, method, chunk, cast(Any, save), truncate)  # check_options sees to the words
     check_options(cell, options)
     # Initializers made in place never compare equal; without them equal cells share one compilation.

@@ -6,9 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxnorm._kernel_axes import contracted
-from jaxnorm._paths import Path, paths
-from jaxnorm._typing import Axis
+from jaxnorm._base.paths import Path, paths
+from jaxnorm._base.typing import Axis
+from jaxnorm._shared.kernel_axes import contracted
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 

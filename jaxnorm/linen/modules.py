@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
-from jaxnorm import _validate
-from jaxnorm._names import cell_template, from_names, norm_template, to_names
-from jaxnorm._paths import option_finder, paths
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base import validate
+from jaxnorm._base.paths import option_finder, paths
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._shared.names import cell_template, from_names, norm_template, to_names
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
@@ -191,7 +191,7 @@ class RNN(nn.Module):
         options = {"mask": mask, "reset": reset, "seq_lengths": seq_lengths, "initial_carry": initial_carry}
         check_steps("RNN", self.cell, inputs, time_axis, options)
         if init_key is not None:
-            _validate.key("RNN", "init_key", init_key)
+            validate.key("RNN", "init_key", init_key)
         params = _cell_weights(self, inputs.shape[-1])
         stats = _Statistics(self, {SITES: self.cell.initial_stats()})
         use_running = stats.exist and nn.merge_param(
@@ -286,7 +286,7 @@ class RNNCell(nn.RNNCellBase):
         For a learned initial carry the module must be bound, as it is inside ``flax.linen.RNN``. An unbound module
         returns the carry that training starts from.
         """
-        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
+        input_shape = validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         params = None
         if self.scope is not None:
             stored = self.variables.get(PARAMS)

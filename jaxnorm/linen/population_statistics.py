@@ -8,16 +8,16 @@ import flax.linen as nn
 import jax
 from flax.core import unfreeze
 
-from jaxnorm import _objects
-from jaxnorm._names import at, nest
-from jaxnorm._paths import paths
-from jaxnorm._population import average, calls, measuring, nothing_measured, refuse_nothing
-from jaxnorm._typing import PyTree
+from jaxnorm._base import objects
+from jaxnorm._base.paths import paths
+from jaxnorm._base.typing import PyTree
+from jaxnorm._shared.names import at, nest
+from jaxnorm._shared.population import average, calls, measuring, nothing_measured, refuse_nothing
 from jaxnorm.norms.core.moments import Moments
 
 STATS = "batch_stats"
 WHERE = "jaxnorm.linen.population"
-MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(bn_lstm({}, max_steps=20))")
+MODULE = objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(bn_lstm({}, max_steps=20))")
 
 
 class _Places:
@@ -87,11 +87,11 @@ def population(
     Notes:
       The call compiles once for each batch shape.
     """
-    _objects.require(WHERE, "module", module, nn.Module, MODULE)
+    objects.require(WHERE, "module", module, nn.Module, MODULE)
     if not isinstance(variables, Mapping):
         raise TypeError(
             f"{WHERE}: variables must be a dict of collections, as module.init returns it, got "
-            f"{_objects.describe(variables)}."
+            f"{objects.describe(variables)}."
         )
     collections: dict[str, Any] = unfreeze(dict(variables))
     if not collections.get(STATS):

@@ -6,16 +6,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from jaxnorm import _objects
-from jaxnorm._kernel_axes import AxisRule, settle
-from jaxnorm._names import at, check_kernels, choose_kernels, from_names, kernel_template, nest, to_names
-from jaxnorm._paths import Path, paths
-from jaxnorm._typing import Array, Axis
+from jaxnorm._base import objects
+from jaxnorm._base.paths import Path, paths
+from jaxnorm._base.typing import Array, Axis
+from jaxnorm._shared.kernel_axes import AxisRule, settle
+from jaxnorm._shared.names import at, check_kernels, choose_kernels, from_names, kernel_template, nest, to_names
 from jaxnorm.linen.kernel_axes import fitting, traced
 from jaxnorm.weight_norms.base import FixedState, KernelParams, State, WeightNormalizer, axis_is_open
 
 PARAMS, STATS = "params", "batch_stats"
-MODULE = _objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(ln_lstm({}))")
+MODULE = objects.Wanted("a module of Flax linen", "jaxnorm.linen.RNN(ln_lstm({}))")
 
 
 class Reparametrized(nn.Module):
@@ -54,7 +54,7 @@ class Reparametrized(nn.Module):
     update_stats: bool | None = None
 
     def __post_init__(self) -> None:
-        _objects.require("Reparametrized", "module", self.module, nn.Module, MODULE)
+        objects.require("Reparametrized", "module", self.module, nn.Module, MODULE)
         check_kernels("Reparametrized", self.kernels)
         super().__post_init__()
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from flax import nnx
 
-from jaxnorm._kernel_axes import contracted
-from jaxnorm._paths import Path
-from jaxnorm._typing import Axis
+from jaxnorm._base.paths import Path
+from jaxnorm._base.typing import Axis
+from jaxnorm._shared.kernel_axes import contracted
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 

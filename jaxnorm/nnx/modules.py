@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.core import freeze
 
-from jaxnorm import _validate
-from jaxnorm._names import norm_template
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
+from jaxnorm._shared.names import norm_template
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs, check_steps
@@ -347,7 +347,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         Raises:
           ValueError: ``carry_init`` is given without ``rngs``.
         """
-        input_shape = _validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
+        input_shape = validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         key = None if rngs is None else variables.key("RNNCell.initialize_carry", rngs, "carry")
         batch_shape = input_shape[: -self.num_feature_axes]
         if carry_init is None:

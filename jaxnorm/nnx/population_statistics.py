@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnorm import _objects
-from jaxnorm._population import average, calls, measuring, nothing_measured
-from jaxnorm._typing import PyTree
+from jaxnorm._base import objects
+from jaxnorm._base.typing import PyTree
+from jaxnorm._shared.population import average, calls, measuring, nothing_measured
 from jaxnorm.nnx import variables
 
 WHERE = "jaxnorm.nnx.population"
-MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(bn_lstm({}, max_steps=20), 3, rngs=rngs)")
+MODULE = objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(bn_lstm({}, max_steps=20), 3, rngs=rngs)")
 
 Path: TypeAlias = tuple[str | int, ...]
 """The attributes and list indices that lead to a module."""
@@ -57,7 +57,7 @@ def population(
       Rows without examples keep their values. So do normalizers whose statistics are not means and variances, or whose
       training reads running statistics. The call compiles once for each batch shape.
     """
-    _objects.require(WHERE, "model", model, nnx.Module, MODULE)
+    objects.require(WHERE, "model", model, nnx.Module, MODULE)
     probe = nnx.clone(model)
     modules = _modules(probe)
     for module in modules.values():

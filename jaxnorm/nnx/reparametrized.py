@@ -7,18 +7,18 @@ from typing import Any, TypeAlias
 import jax
 from flax import nnx
 
-from jaxnorm import _objects
-from jaxnorm._kernel_axes import AxisRule, settle
-from jaxnorm._names import choose_kernels, from_names, kernel_template, nest, to_names
-from jaxnorm._paths import Path
-from jaxnorm._typing import Array, PRNGKeyArray, Shaped
+from jaxnorm._base import objects
+from jaxnorm._base.paths import Path
+from jaxnorm._base.typing import Array, PRNGKeyArray, Shaped
+from jaxnorm._shared.kernel_axes import AxisRule, settle
+from jaxnorm._shared.names import choose_kernels, from_names, kernel_template, nest, to_names
 from jaxnorm.nnx.kernel_axes import layer_axes
 from jaxnorm.nnx.variables import key as one_key
 from jaxnorm.weight_norms.base import FixedState, KernelParams, State, WeightNormalizer
 
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
 
-MODULE = _objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(ln_lstm({}), 3, rngs=rngs)")
+MODULE = objects.Wanted("a module of Flax NNX", "jaxnorm.nnx.RNN(ln_lstm({}), 3, rngs=rngs)")
 
 
 class Reparametrized(nnx.Module):
@@ -67,7 +67,7 @@ class Reparametrized(nnx.Module):
           TypeError: a name matches no variable, or there is no variable to normalize.
           ValueError: the axes of a unit's inputs are not known: pass ``axis``.
         """
-        _objects.require("Reparametrized", "module", module, nnx.Module, MODULE)
+        objects.require("Reparametrized", "module", module, nnx.Module, MODULE)
         self.module = module
         self.use_running_average = use_running_average
         weights = _weights(module)

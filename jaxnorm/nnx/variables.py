@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 import jax
 from flax import nnx
 
-from jaxnorm import _validate
-from jaxnorm._names import cell_template, fill
-from jaxnorm._paths import option_finder, paths
-from jaxnorm._typing import Array, PyTree
+from jaxnorm._base import validate
+from jaxnorm._base.paths import option_finder, paths
+from jaxnorm._base.typing import Array, PyTree
+from jaxnorm._shared.names import cell_template, fill
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
@@ -28,7 +28,7 @@ def key(caller: str, rngs: Any, stream: str) -> Array:
     if isinstance(rngs, nnx.Rngs):
         rngs = rngs[stream]
     one: Array = rngs() if isinstance(rngs, nnx.RngStream) else rngs
-    _validate.key(caller, "rngs", one)
+    validate.key(caller, "rngs", one)
     return one
 
 

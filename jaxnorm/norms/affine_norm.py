@@ -6,8 +6,8 @@ from typing import Any, ClassVar, TypeVar
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Affine, Normalizer, Params, Stateless, Stats, weights_of
 from jaxnorm.norms.core import axes
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of, parameters
@@ -44,7 +44,7 @@ class NormSpec(Spec, abstract=True):
     def _fresh(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array | None:
         if not getattr(self, f"use_{name}", hasattr(self, f"{name}_init")):
             return None
-        value = _validate.start_value(type(self).__name__, f"{name}_init", self.initial_value(name, shape))
+        value = validate.start_value(type(self).__name__, f"{name}_init", self.initial_value(name, shape))
         return jnp.full(() if name in self.scalars else shape, value, dtype)
 
     def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
@@ -165,13 +165,13 @@ def _axis_name(caller: str, name: str, value: Any) -> Any:
 
 
 def _epsilon(caller: str, name: str, value: Any) -> Any:
-    _validate.epsilon(caller, value)
+    validate.epsilon(caller, value)
     return value
 
 
 def _momentum(caller: str, name: str, value: Any) -> Any:
     if value is not None:
-        _validate.in_range(caller, name, value, 0.0, 1.0)
+        validate.in_range(caller, name, value, 0.0, 1.0)
     return value
 
 
@@ -185,7 +185,7 @@ _CHECKS: Mapping[str, Callable[[str, str, Any], Any]] = {
     "axis": _axis,
     "position_axis": _axis,
     "axis_name": _axis_name,
-    "num_groups": _validate.positive_int,
+    "num_groups": validate.positive_int,
     "epsilon": _epsilon,
     "momentum": _momentum,
     "ddof": _ddof,

@@ -8,9 +8,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 
-from jaxnorm import _objects, _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, PyTree
+from jaxnorm._base import objects, validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PyTree
 
 Params: TypeAlias = PyTree
 """The parameters of a normalizer: :class:`Affine`, or ``()`` if it has none."""
@@ -129,15 +129,15 @@ class ReusesMoments(Protocol):
 
 def check_normalizer(caller: str, name: str, value: Any) -> None:
     """Raises TypeError, and says what it got, unless ``value`` is a normalizer."""
-    _objects.require(caller, name, value, Normalizer, _objects.NORMALIZER)
+    objects.require(caller, name, value, Normalizer, objects.NORMALIZER)
 
 
 def check_data(caller: str, name: str, x: Any, mask: Any) -> None:
     """Checks the arguments of a Flax module, by their Flax names: data, and a mask that broadcasts to them."""
-    _validate.floating(caller, name, x)
+    validate.floating(caller, name, x)
     if mask is not None:
-        _validate.boolean(caller, "mask", mask)
-        _validate.broadcastable(caller, "mask", jnp.shape(mask), x.shape)
+        validate.boolean(caller, "mask", mask)
+        validate.broadcastable(caller, "mask", jnp.shape(mask), x.shape)
 
 
 def init_affine(
@@ -151,7 +151,7 @@ def init_affine(
     """Fills affine parameters with the given values; None omits one."""
 
     def full(name: str, value: float | None) -> Array | None:
-        return None if value is None else jnp.full(shape, _validate.start_value(caller, name, value), dtype)
+        return None if value is None else jnp.full(shape, validate.start_value(caller, name, value), dtype)
 
     return Affine(full("scale_init", scale_init), full("bias_init", bias_init))
 
@@ -165,7 +165,7 @@ def weights_of(params: Any, kind: type[Weights], caller: str) -> Weights:
         fields = ", ".join(kind._fields)  # type: ignore[attr-defined]  # a NamedTuple
         raise TypeError(
             f"{caller}: params must be {kind.__name__}({fields}) as made by init(shape), got "
-            f"{_objects.describe(params)}. {_objects.restore(params, 'params', kind.__name__, 'norm.init(shape)')}"
+            f"{objects.describe(params)}. {objects.restore(params, 'params', kind.__name__, 'norm.init(shape)')}"
         )
     return params
 

@@ -3,8 +3,8 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params
 from jaxnorm.norms.core.again import measured_before
@@ -73,8 +73,8 @@ def batch_norm(
     Reference:
       S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 1.
     """
-    _validate.floating("batch_norm", "x", x)
-    _validate.epsilon("batch_norm", epsilon)
+    validate.floating("batch_norm", "x", x)
+    validate.epsilon("batch_norm", epsilon)
     axes = feature_last_axes("batch_norm", axis, x.ndim)
     mask = full_mask("batch_norm", x, where)
     if moments is not None:

@@ -3,8 +3,8 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
@@ -65,8 +65,8 @@ def group_norm(
     Reference:
       Y. Wu, K. He, "Group Normalization", 2018, arXiv:1803.08494, eqs. 1, 2 and 7.
     """
-    _validate.floating("group_norm", "x", x)
-    _validate.epsilon("group_norm", epsilon)
+    validate.floating("group_norm", "x", x)
+    validate.epsilon("group_norm", epsilon)
     axes, feature = group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("group_norm", x, where)
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))

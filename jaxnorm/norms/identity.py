@@ -5,7 +5,7 @@ from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Params, Stateless, Stats
 
 

@@ -3,8 +3,8 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
@@ -65,8 +65,8 @@ def instance_norm(
     Reference:
       D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization", 2016, arXiv:1607.08022, eq. 4.
     """
-    _validate.floating("instance_norm", "x", x)
-    _validate.epsilon("instance_norm", epsilon)
+    validate.floating("instance_norm", "x", x)
+    validate.epsilon("instance_norm", epsilon)
     axes, feature = position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
     affine = aligned_affine("instance_norm", scale, bias, x, (feature,))

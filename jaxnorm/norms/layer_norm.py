@@ -3,8 +3,8 @@
 from dataclasses import field, fields
 from typing import final
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
 from jaxnorm.norms.core.reduction import Reduction
@@ -63,9 +63,9 @@ def layer_norm(
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eqs. 3, 15, 16.
     """
-    _validate.floating("layer_norm", "x", x)
-    _validate.epsilon("layer_norm", epsilon)
-    axes = _validate.axes("layer_norm", axis, x.ndim)
+    validate.floating("layer_norm", "x", x)
+    validate.epsilon("layer_norm", epsilon)
+    axes = validate.axes("layer_norm", axis, x.ndim)
     mask = full_mask("layer_norm", x, where)
     affine = aligned_affine("layer_norm", scale, bias, x, axes)
     y = standardize(Standardization(Reduction(axes, axis_name), epsilon), x, *affine, where=mask)

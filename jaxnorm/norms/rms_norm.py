@@ -3,8 +3,8 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
 from jaxnorm.norms.core.reduction import Reduction
@@ -65,9 +65,9 @@ def rms_norm(
       B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eqs. 4 and 5 (the
       paper rounds k up; its published code rounds k down, and so do we).
     """
-    _validate.floating("rms_norm", "x", x)
-    _validate.epsilon("rms_norm", epsilon)
-    axes = _validate.axes("rms_norm", axis, x.ndim)
+    validate.floating("rms_norm", "x", x)
+    validate.epsilon("rms_norm", epsilon)
+    axes = validate.axes("rms_norm", axis, x.ndim)
     mask = full_mask("rms_norm", x, where)
     reduction = Reduction(axes, axis_name, leading=_leading("rms_norm", x.shape, axes, fraction, axis_name))
     affine = aligned_affine("rms_norm", scale, bias, x, axes)
@@ -79,7 +79,7 @@ def _leading(
     caller: str, shape: tuple[int, ...], axes: tuple[int, ...], fraction: float, axis_name: AxisName | None
 ) -> int | None:
     """The number of leading coordinates that pRMSNorm measures; None for all of them."""
-    _validate.in_range(caller, "fraction", fraction, 0.0, 1.0)
+    validate.in_range(caller, "fraction", fraction, 0.0, 1.0)
     if fraction == 1.0:
         return None
     if len(axes) != 1 or axis_name is not None:
@@ -123,4 +123,4 @@ class RMSNorm(AffineNorm):
         super().__post_init__()
         if self.fraction == 0.0:
             raise ValueError("RMSNorm: fraction must be above 0, got 0. Use 1 for RMSNorm, less for pRMSNorm.")
-        _validate.in_range("RMSNorm", "fraction", self.fraction, 0.0, 1.0)
+        validate.in_range("RMSNorm", "fraction", self.fraction, 0.0, 1.0)

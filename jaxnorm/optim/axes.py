@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from jaxnorm._kernel_axes import AxisRule, input_axes, is_attention
-from jaxnorm._paths import Path, map_variables, variable_names
-from jaxnorm._typing import Axis, PyTree
+from jaxnorm._base.paths import Path, map_variables, variable_names
+from jaxnorm._base.typing import Axis, PyTree
+from jaxnorm._shared.kernel_axes import AxisRule, input_axes, is_attention
 from jaxnorm.optim.roles import Weights, told_by_name
 from jaxnorm.zoo.cells.linear.min_gru import MinGRUParams
 from jaxnorm.zoo.cells.linear.min_lstm import MinLSTMParams

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnorm import _validate
-from jaxnorm._kernel_axes import AxisRule
-from jaxnorm._paths import variable_names
-from jaxnorm._typing import Array, PyTree
+from jaxnorm._base import validate
+from jaxnorm._base.paths import variable_names
+from jaxnorm._base.typing import Array, PyTree
+from jaxnorm._shared.kernel_axes import AxisRule
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.optim.axes import axes_by_path
 from jaxnorm.weight_norms.direction import polar
@@ -52,8 +52,8 @@ def adaptive_grad_clip(
       Normalization", 2021, arXiv:2102.06171, eq. 3.
     """
     caller = "adaptive_grad_clip"
-    _validate.positive(caller, "clipping", clipping)
-    _validate.positive(caller, "epsilon", epsilon)
+    validate.positive(caller, "clipping", clipping)
+    validate.positive(caller, "epsilon", epsilon)
 
     def clipped(update: Array, weights: Array, axes: tuple[int, ...]) -> Array:
         dtype = statistics_dtype(weights.dtype)

@@ -6,8 +6,8 @@ from typing import TypeAlias
 import jax
 import numpy as np
 
-from jaxnorm._paths import Path, map_variables, variable_names
-from jaxnorm._typing import PyTree
+from jaxnorm._base.paths import Path, map_variables, variable_names
+from jaxnorm._base.typing import PyTree
 from jaxnorm.optim.roles import Weights, is_gain_of_kernel, told_by_name
 
 Mask: TypeAlias = PyTree | Callable[[PyTree], PyTree]

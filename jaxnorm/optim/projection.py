@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import optax
 
-from jaxnorm import _validate
-from jaxnorm._kernel_axes import AxisRule
-from jaxnorm._typing import Array
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array
+from jaxnorm._shared.kernel_axes import AxisRule
 from jaxnorm.optim.masks import Mask, kernels
 from jaxnorm.optim.updates import Units, transformation
 from jaxnorm.weight_norms.unit_norm import unit_norm
@@ -48,7 +48,7 @@ def project_weights(
       L. Huang, X. Liu, B. Lang, B. Li, "Projection Based Weight Normalization for Deep Neural Networks", 2017,
       arXiv:1710.02338. The authors' code projects after every update; 1 to 100 updates were studied.
     """
-    period = _validate.positive_int("project_weights", "every", every)
+    period = validate.positive_int("project_weights", "every", every)
 
     def change(count: Array, update: Array, weights: Array, units: Units, record: None) -> Array:
         projected = unit_norm(weights + update, axis=units.inputs) - weights

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnorm import _validate
-from jaxnorm._kernel_axes import AxisRule
-from jaxnorm._paths import variable_names
-from jaxnorm._typing import Array, PyTree
+from jaxnorm._base import validate
+from jaxnorm._base.paths import variable_names
+from jaxnorm._base.typing import Array, PyTree
+from jaxnorm._shared.kernel_axes import AxisRule
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.optim.masks import Mask, kernels
 from jaxnorm.optim.updates import Units, chosen_units, record_at, transformation
@@ -89,7 +89,7 @@ def correct_step_size(
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018, arXiv:1803.01814, section on weight decay. In its
       experiment a record is the state at the end of the same epoch.
     """
-    period = _validate.positive_int("correct_step_size", "steps_per_record", steps_per_record)
+    period = validate.positive_int("correct_step_size", "steps_per_record", steps_per_record)
 
     def change(count: Array, update: Array, weights: Array, units: Units, recorded: Array) -> Array:
         own, decayed = (
@@ -155,7 +155,7 @@ def schedule_norms(
     Reference:
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018, arXiv:1803.01814, section on weight decay.
     """
-    period = _validate.positive_int("schedule_norms", "steps_per_record", steps_per_record)
+    period = validate.positive_int("schedule_norms", "steps_per_record", steps_per_record)
 
     def change(count: Array, update: Array, weights: Array, units: Units, recorded: Array) -> Array:
         target = units.lay(record_at(recorded, count // period), weights)

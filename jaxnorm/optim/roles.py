@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import jax
 
-from jaxnorm._kernel_axes import Group, grouped
-from jaxnorm._paths import Path, name_finder, variable_names
-from jaxnorm._typing import PyTree
+from jaxnorm._base.paths import Path, name_finder, variable_names
+from jaxnorm._base.typing import PyTree
+from jaxnorm._shared.kernel_axes import Group, grouped
 
 KERNELS = frozenset(("kernel", "recurrent", "projection", "embedding", "lora_a", "lora_b"))
 """Weights that mix features: by a matrix product or a row look-up, which is the product with a one-hot vector."""

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnorm import _validate
-from jaxnorm._kernel_axes import AxisRule, input_axes
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._paths import Path, variable_names
-from jaxnorm._typing import Array, Int, PyTree
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.paths import Path, variable_names
+from jaxnorm._base.typing import Array, Int, PyTree
+from jaxnorm._shared.kernel_axes import AxisRule, input_axes
 from jaxnorm.norms.core.moments import align, statistics_dtype
 from jaxnorm.optim.masks import Mask
 from jaxnorm.weight_norms.base import unit_axes
@@ -108,7 +108,7 @@ def check_norms(
         shape = tuple(weights[path].shape[a] for a in units[path].along)
         hint = "Stack what record_norms returned along a first axis, and name the same axis."
         count = recorded.shape[0] if recorded.ndim else 0
-        _validate.shape(caller, "norms", recorded.shape, (max(count, 1), *shape), "(records, *units)", hint)
+        validate.shape(caller, "norms", recorded.shape, (max(count, 1), *shape), "(records, *units)", hint)
 
 
 def record_at(recorded: Any, index: Array) -> Array:

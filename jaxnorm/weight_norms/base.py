@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
 
-from jaxnorm import _objects, _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base import objects, validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.norms.core.axes import hashable_axis
 from jaxnorm.norms.core.moments import apply_affine
 from jaxnorm.norms.core.spec import Spec, keywords_of, parameters
@@ -53,7 +53,7 @@ class WeightNormalizer(Protocol):
 
 def check_weight_normalizer(caller: str, name: str, value: Any) -> None:
     """Raises TypeError, and says what it got, unless ``value`` is a weight normalizer."""
-    _objects.require(caller, name, value, WeightNormalizer, _objects.WEIGHT_NORMALIZER)
+    objects.require(caller, name, value, WeightNormalizer, objects.WEIGHT_NORMALIZER)
 
 
 class FixedState:
@@ -73,7 +73,7 @@ class KernelSpec(Spec, abstract=True):
         if spec.axis is not None:
             object.__setattr__(self, "axis", hashable_axis(name, "axis", spec.axis))
         if hasattr(spec, "epsilon"):
-            _validate.epsilon(name, spec.epsilon)
+            validate.epsilon(name, spec.epsilon)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """Returns the kernel unchanged; there is no state."""
@@ -97,12 +97,12 @@ def unit_axes(caller: str, kernel: Array, axis: Axis | None) -> tuple[tuple[int,
     unit. A kernel with three axes is ambiguous: it may belong to gates (I, G, H), to a one-dimensional convolution
     (k, I, O) or to attention (either order). So it needs an explicit axis.
     """
-    _validate.floating(caller, "kernel", kernel)
+    validate.floating(caller, "kernel", kernel)
     if axis is None:
         if kernel.ndim in (0, 3):
             raise ValueError(f"{caller}: {_refusal(kernel)}")
         axis = tuple(range(max(1, kernel.ndim - 1)))
-    inputs = _validate.axes(caller, axis, kernel.ndim)
+    inputs = validate.axes(caller, axis, kernel.ndim)
     return inputs, tuple(a for a in range(kernel.ndim) if a not in inputs)
 
 
@@ -140,7 +140,7 @@ def kernel_params(params: Any, caller: str) -> KernelParams:
     if not isinstance(params, KernelParams):
         raise TypeError(
             f"{caller}: params must be KernelParams(kernel, scale) as made by init(kernel), got "
-            f"{_objects.describe(params)}. {_objects.restore(params, 'params', 'KernelParams', 'spec.init(kernel)[0]')}"
+            f"{objects.describe(params)}. {objects.restore(params, 'params', 'KernelParams', 'spec.init(kernel)[0]')}"
         )
     return params
 
@@ -150,7 +150,7 @@ def state_of(state: Any, kind: type, caller: str) -> Any:
     if not isinstance(state, kind):
         raise TypeError(
             f"{caller}: state must be the {kind.__name__} that init(kernel) returns beside the weights, got "
-            f"{_objects.describe(state)}. "
-            f"{_objects.restore(state, 'state', kind.__name__, 'spec.init(kernel, key)[1]')}"
+            f"{objects.describe(state)}. "
+            f"{objects.restore(state, 'state', kind.__name__, 'spec.init(kernel, key)[1]')}"
         )
     return state

@@ -5,9 +5,9 @@ from typing import Literal, final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT, keywords_of
 from jaxnorm.weight_norms import base
@@ -73,14 +73,14 @@ def bounded_weight_norm(
       networks", 2018, arXiv:1803.01814, section on bounded weight normalization.
     """
     axes, units = base.unit_axes("bounded_weight_norm", kernel, axis)
-    _validate.floating("bounded_weight_norm", "rho", rho)
+    validate.floating("bounded_weight_norm", "rho", rho)
     dtype = statistics_dtype(kernel.dtype)
     direction = unit(kernel.astype(dtype), axes) * rho.astype(dtype)
     if scale is not None:
-        _validate.floating("bounded_weight_norm", "scale", scale)
+        validate.floating("bounded_weight_norm", "scale", scale)
         shape = [kernel.shape[a] for a in units]
         hint = "The bound is on all units together, so each needs its own number."
-        _validate.shape("bounded_weight_norm", "scale", scale.shape, shape, "of the units", hint)
+        validate.shape("bounded_weight_norm", "scale", scale.shape, shape, "of the units", hint)
         scale = unit(scale.astype(dtype), tuple(range(scale.ndim)))
     return base.rescale("bounded_weight_norm", direction, scale, units, kernel.dtype)
 
@@ -112,7 +112,7 @@ class BoundedWeightNorm(KernelSpec, FixedState):
     axis: Axis | None = DEFAULT
 
     def __post_init__(self) -> None:
-        _validate.choice("BoundedWeightNorm", "mode", self.mode, MODES)
+        validate.choice("BoundedWeightNorm", "mode", self.mode, MODES)
         super().__post_init__()
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:

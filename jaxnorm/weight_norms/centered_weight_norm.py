@@ -5,8 +5,8 @@ from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.weight_norms import base
@@ -58,7 +58,7 @@ def centered_weight_norm(
       L. Huang, X. Liu, Y. Liu, B. Lang, D. Tao, "Centered Weight Normalization in Accelerating Training of Deep Neural
       Networks", 2017.
     """
-    _validate.epsilon("centered_weight_norm", epsilon)
+    validate.epsilon("centered_weight_norm", epsilon)
     axes, units = base.unit_axes("centered_weight_norm", kernel, axis)
     direction = unit(without_mean(kernel.astype(statistics_dtype(kernel.dtype)), axes), axes, epsilon)
     return base.rescale("centered_weight_norm", direction, scale, units, kernel.dtype)
@@ -96,7 +96,7 @@ class CenteredWeightNorm(KernelSpec, FixedState):
         _, units = base.unit_axes("CenteredWeightNorm.init", kernel, self.axis)
         if not self.learn_scale:
             return KernelParams(kernel), ()
-        start = _validate.start_value("CenteredWeightNorm", "scale_init", self.scale_init)
+        start = validate.start_value("CenteredWeightNorm", "scale_init", self.scale_init)
         return KernelParams(kernel, jnp.full([kernel.shape[a] for a in units], start, kernel.dtype)), ()
 
     def __call__(self, params: KernelParams, state: State = ()) -> Float[Array, "..."]:

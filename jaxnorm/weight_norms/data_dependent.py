@@ -6,8 +6,8 @@ from typing import TypeAlias
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, AxisName, Bool, Float
 from jaxnorm.norms.base import Affine
 from jaxnorm.norms.core.moments import align, moments
 
@@ -71,12 +71,12 @@ def data_dependent_init(
       T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868, eqs. 5 and 6.
     """
     name = "data_dependent_init"
-    _validate.epsilon(name, epsilon)
-    axes = _validate.positive_int(name, "feature_axes", feature_axes)
+    validate.epsilon(name, epsilon)
+    axes = validate.positive_int(name, "feature_axes", feature_axes)
     found: list[Affine] = []
     for before, after in layers:
         t = before(x)
-        _validate.floating(name, "t", t)
+        validate.floating(name, "t", t)
         if t.ndim <= axes:
             raise ValueError(
                 f"{name}: t of layer {len(found)} must have a batch before its {axes} feature axes, got shape "

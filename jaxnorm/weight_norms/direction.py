@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 from jaxnorm.norms.core.moments import centered
 from jaxnorm.norms.core.quotient import quotient
 

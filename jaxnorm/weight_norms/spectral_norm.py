@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.core.quotient import quotient
 from jaxnorm.norms.core.spec import DEFAULT, keywords_of
@@ -130,8 +130,8 @@ def spectral_norm(
     sigma = jnp.sum(state.u * _product(matrix, state.v))
     made = quotient(kernel.astype(sigma.dtype), sigma)
     if scale is not None:
-        _validate.floating("spectral_norm", "scale", scale)
-        _validate.shape("spectral_norm", "scale", scale.shape, (), "()", "One number serves the whole kernel.")
+        validate.floating("spectral_norm", "scale", scale)
+        validate.shape("spectral_norm", "scale", scale.shape, (), "()", "One number serves the whole kernel.")
         made = made * scale.astype(made.dtype)
     return made.astype(kernel.dtype), state
 
@@ -161,7 +161,7 @@ class SpectralNorm(KernelSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.positive_int("SpectralNorm", "iterations", self.iterations)
+        validate.positive_int("SpectralNorm", "iterations", self.iterations)
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """Returns the kernel, with a scale if it is trained, and a random u with the matching v.
@@ -175,7 +175,7 @@ class SpectralNorm(KernelSpec):
                 "SpectralNorm.init: the power iteration begins with a random vector, but key is None. "
                 "Pass key=jax.random.key(...)."
             )
-        _validate.key("SpectralNorm.init", "key", key)
+        validate.key("SpectralNorm.init", "key", key)
         u = unit(jax.random.normal(key, (matrix.shape[0],), matrix.dtype), (0,))
         v = unit(_product(u, matrix), (0,), self.epsilon)
         scale = jnp.linalg.svd(matrix, compute_uv=False)[0].astype(kernel.dtype) if self.use_scale else None
@@ -216,7 +216,7 @@ def _kept(new: Array, old: Array) -> Array:
 def _checked(caller: str, state: SpectralState, matrix: Array) -> SpectralState:
     for name, vector, size in zip(("u", "v"), state, matrix.shape, strict=True):
         hint = "Was the state made by init with a kernel of this shape?"
-        _validate.shape(
+        validate.shape(
             caller, f"state.{name}", vector.shape, (size,), f"({'units' if name == 'u' else 'inputs'},)", hint
         )
     return state

@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm._typing import Array, Axis, Float
+from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.weight_norms import base

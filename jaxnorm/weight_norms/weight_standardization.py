@@ -6,8 +6,8 @@ from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.weight_norms import base
@@ -56,7 +56,7 @@ def weight_standardization(
       Standardization", 2019, arXiv:1903.10520. The authors' code uses the biased standard deviation in TensorFlow and
       the unbiased one in PyTorch.
     """
-    _validate.epsilon("weight_standardization", epsilon)
+    validate.epsilon("weight_standardization", epsilon)
     _check_ddof("weight_standardization", ddof)
     axes, _ = base.unit_axes("weight_standardization", kernel, axis)
     count = math.prod(kernel.shape[a] for a in axes)

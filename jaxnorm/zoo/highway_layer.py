@@ -7,9 +7,9 @@ from typing import final
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key
@@ -65,9 +65,9 @@ def highway(
     """
     _check("highway", x, kernel)
     if bias is not None:
-        _validate.floating("highway", "bias", bias)
+        validate.floating("highway", "bias", bias)
         size = GATES * kernel.shape[-1]
-        _validate.shape("highway", "bias", bias.shape, (size,), "(2F,)", "F numbers for h, then F for the gate t.")
+        validate.shape("highway", "bias", bias.shape, (size,), "(2F,)", "F numbers for h, then F for the gate t.")
     return _between(x, add_bias(matmul(x, flat_kernel(kernel)), bias), activation)
 
 
@@ -128,8 +128,8 @@ class Highway(NamedActivation):
 
     def init(self, key: Key, features: int) -> HighwayParams:
         """Makes fresh weights for inputs with F features."""
-        _validate.key("Highway.init", "key", key)
-        _validate.positive_int("Highway.init", "features", features)
+        validate.key("Highway.init", "key", key)
+        validate.positive_int("Highway.init", "features", features)
         square, dtype = (features, features), self.param_dtype
         initializers.check_gates_initializer("Highway.init", "kernel_init", self.kernel_init, GATES)
         start = jnp.full((features,), self.transform_bias, dtype)
@@ -157,8 +157,8 @@ class Highway(NamedActivation):
         """Computes the output and the moments; with ``stats`` it normalizes by these."""
         _check("Highway", x, params.kernel)
         if where is not None:
-            _validate.boolean("Highway", "where", where)
-            _validate.shape("Highway", "where", where.shape, x.shape[:-1], "(*B)", "One word for each row of x.")
+            validate.boolean("Highway", "where", where)
+            validate.shape("Highway", "where", where.shape, x.shape[:-1], "(*B)", "One word for each row of x.")
         rows = None if where is None else where[..., None]
         x = masked(x, rows)
         total = matmul(x, flat_kernel(params.kernel))
@@ -180,8 +180,8 @@ def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Ar
 
 def _check(caller: str, x: Array, kernel: Array) -> None:
     """Raises unless the layer keeps the number of features and both arrays are floating."""
-    _validate.floating(caller, "x", x)
-    _validate.floating(caller, "kernel", kernel)
+    validate.floating(caller, "x", x)
+    validate.floating(caller, "kernel", kernel)
     features = x.shape[-1] if x.ndim else 1
     expected = (features, GATES, features)
-    _validate.shape(caller, "kernel", kernel.shape, expected, "(F, 2, F)", "F is the number of features of x.")
+    validate.shape(caller, "kernel", kernel.shape, expected, "(F, 2, F)", "F is the number of features of x.")

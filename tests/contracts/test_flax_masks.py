@@ -11,7 +11,7 @@ from flax.errors import InvalidRngError
 import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
-from jaxnorm._names import to_names
+from jaxnorm._shared.names import to_names
 from tests import cases
 from tests.contracts.flax_tools import close, nnx_parts, nnx_with
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm._paths import paths
+from jaxnorm._base.paths import paths
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.hooks import hooks
 from tests import cases

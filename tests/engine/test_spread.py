@@ -11,7 +11,6 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnorm as jn
-from jaxnorm import _single_cpu
 from tests import cases
 from tests.cell_cases import CELLS, rows
 

@@ -11,8 +11,8 @@ from flax import nnx
 import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
-from jaxnorm._typing import Initializer
-from jaxnorm.cells.stripped import initializer_defaults, without_initializers
+from jaxnorm._base.typing import Initializer
+from jaxnorm.engine.arguments.stripped import initializer_defaults, without_initializers
 from jaxnorm.engine.unroll import _unroll
 from tests import cases
 

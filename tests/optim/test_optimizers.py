@@ -12,7 +12,7 @@ import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from jaxnorm import optim
-from jaxnorm._paths import paths
+from jaxnorm._base.paths import paths
 from tests import cases
 from tests.norms.test_peers import lenient
 from tests.optim.layouts import KERNELS

@@ -7,8 +7,8 @@ import pytest
 
 import jaxnorm as jn
 from jaxnorm import optim
-from jaxnorm._names import to_names
-from jaxnorm._paths import paths
+from jaxnorm._base.paths import paths
+from jaxnorm._shared.names import to_names
 from tests import cases
 from tests.optim.layouts import KERNELS, NORMS_WITH_KERNELS, VECTORS, VECTORS_OF_NORMS
 

@@ -11,7 +11,7 @@ transpose of ``prepare`` centers the gradient of W.
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Float
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.preactivation.layout import group_slices
 from jaxnorm.norms.base import Normalizer, Reducible
 from jaxnorm.norms.core.moments import statistics_dtype

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxnorm._typing import Array, Initializer
+from jaxnorm._base.typing import Array, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.cell_base import CellBase

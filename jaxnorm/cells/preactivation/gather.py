@@ -1,6 +1,6 @@
 """Gathers the bias of a normalizer into the bias that follows it, so that a step adds one bias instead of two."""
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 from jaxnorm.cells.preactivation.vectors import sum_biases
 from jaxnorm.norms.base import Normalizer, Params, Reducible
 

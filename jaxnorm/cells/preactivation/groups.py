@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Float
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.preactivation.layout import group_slices
 from jaxnorm.cells.sites import SiteInput, normalize
 from jaxnorm.norms.base import Normalizer, Params, Stats

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm._base.typing import Array, DTypeLike, Float
 
 
 def gate_slice(gate: int, hidden: int) -> slice:

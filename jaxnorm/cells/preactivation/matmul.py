@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._single_cpu import on_single_cpu
-from jaxnorm._typing import Array, Float
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.single_cpu import on_single_cpu
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.hooks import GateMasks
 from jaxnorm.cells.preactivation.centering import after_centering, center, subtracts_mean

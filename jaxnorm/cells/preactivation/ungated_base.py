@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxnorm._typing import Initializer
+from jaxnorm._base.typing import Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.preactivation.preactivation import PreActivation

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxnorm._typing import Array, Float
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 
 

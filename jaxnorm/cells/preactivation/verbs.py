@@ -3,7 +3,7 @@
 import abc
 from typing import Any
 
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, PyTree
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PyTree
 from jaxnorm.cells.base import Key, Products
 from jaxnorm.cells.hooks import GateMasks
 from jaxnorm.cells.preactivation.preactivation import PreActivation

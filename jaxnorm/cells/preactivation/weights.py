@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DType, Float
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DType, Float
 from jaxnorm.cells.hooks import GateMasks
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel
 from jaxnorm.cells.sites import CellNorms

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import jax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float, PyTree
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, Key, Products, StepInput, Weights, check_cell
 from jaxnorm.cells.hooks import CellHooks, GateMasks, hooks
 from jaxnorm.cells.no_module import NoModule
@@ -195,7 +195,7 @@ class StochasticWrapper(CellWrapper):
         caller = type(self).__name__
         for name in self.rates:
             value = getattr(self, name)
-            _validate.in_range(caller, name, value, 0.0, 1.0)
+            validate.in_range(caller, name, value, 0.0, 1.0)
             if self.below_one and value == 1.0:
                 raise ValueError(f"{caller}: {name} must be below 1, got {value!r}: nothing would be left to scale up.")
 

@@ -5,8 +5,8 @@ from typing import ClassVar, final
 
 import jax
 
-from jaxnorm import _objects
-from jaxnorm._typing import Array, DTypeLike, PyTree
+from jaxnorm._base import objects
+from jaxnorm._base.typing import Array, DTypeLike, PyTree
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.hooks import GateMasks, hooks
 from jaxnorm.cells.wrappers import randomness
@@ -76,7 +76,7 @@ class DropConnect(StochasticWrapper):
         if kernel is None or not hooks(self.cell).multiplies_state:
             raise ValueError(
                 f"DropConnect: {type(self.cell).__name__} has no weight 'recurrent', only "
-                f"{getattr(params, '_fields', _objects.describe(params))}. Put it around a cell with a recurrent "
+                f"{getattr(params, '_fields', objects.describe(params))}. Put it around a cell with a recurrent "
                 "kernel, inside of Reparametrized."
             )
         return kernel

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Bool
+from jaxnorm._base.typing import Array, Bool
 from jaxnorm.cells.base import Key
 
 OWN, INNER = 0, 1

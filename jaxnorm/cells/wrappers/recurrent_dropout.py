@@ -6,8 +6,8 @@ from typing import Literal, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.base import Carry, Key, StepInput
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers import randomness
@@ -61,7 +61,7 @@ class RecurrentDropout(StochasticWrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.choice("RecurrentDropout", "per", self.per, ("step", "sequence"))
+        validate.choice("RecurrentDropout", "per", self.per, ("step", "sequence"))
         if not hooks(self.cell).supports_candidate_scale:
             raise ValueError(
                 f"RecurrentDropout: {type(unwrap(self.cell)).__name__} has no candidate that could be dropped. Use it "

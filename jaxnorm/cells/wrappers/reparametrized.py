@@ -6,9 +6,9 @@ from typing import Any, TypeAlias, cast, final
 
 import jax
 
-from jaxnorm import _objects, _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DTypeLike
+from jaxnorm._base import objects, validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DTypeLike
 from jaxnorm.cells.base import Carry, Key, Weights
 from jaxnorm.cells.hooks import GateMasks, hooks
 from jaxnorm.cells.lstm import LSTM
@@ -109,7 +109,7 @@ class Reparametrized(CellWrapper):
 
     def init(self, key: Key, in_features: int) -> ReparametrizedParams:
         """Makes fresh weights of the inner cell and splits them into directions, scales and state."""
-        _validate.key("Reparametrized.init", "key", key)
+        validate.key("Reparametrized.init", "key", key)
         cell_key, kernels_key = jax.random.split(key)
         params = self.cell.init(cell_key, in_features)
         scale, state = {}, {}
@@ -144,8 +144,8 @@ class Reparametrized(CellWrapper):
         """Makes the initial carry of the inner cell."""
         if params is not None and not isinstance(params, ReparametrizedParams):
             raise TypeError(
-                f"Reparametrized.initial_carry: params must be ReparametrizedParams, got {_objects.describe(params)}. "
-                f"{_objects.restore(params, 'params', 'ReparametrizedParams', 'cell.init(key, in_features)')}"
+                f"Reparametrized.initial_carry: params must be ReparametrizedParams, got {objects.describe(params)}. "
+                f"{objects.restore(params, 'params', 'ReparametrizedParams', 'cell.init(key, in_features)')}"
             )
         inner = None if params is None else params.cell
         return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)

@@ -5,8 +5,8 @@ from typing import ClassVar, final
 
 import jax
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, PyTree
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PyTree
 from jaxnorm.cells.base import Carry, Key, Products
 from jaxnorm.cells.hooks import GateMasks, hooks
 from jaxnorm.cells.preactivation.matmul import scaled

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, Float
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.base import Carry, Key, StepInput
 from jaxnorm.cells.wrappers import randomness
 from jaxnorm.cells.wrappers.base import StochasticWrapper, WithMasks, carry_shapes

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm import _objects, _validate
+from jaxnorm._base import objects, validate
 
 Host: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 """A private copy of an array in host memory: nobody else writes to it."""
@@ -26,7 +26,7 @@ def to_host(caller: str, name: str, value: Any) -> Host:
     """Copies an array to host memory in its own dtype."""
     array = np.array(value)
     if array.dtype.kind in "OUS":
-        raise TypeError(f"{caller}: {name} must be an array, got {_objects.describe(value)}.")
+        raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(value)}.")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
             f"{caller}: {name} must have a real floating-point dtype, got {array.dtype}. "
@@ -50,10 +50,10 @@ class Arrays:
         self, caller: str, values: Mapping[str, Any], prefix: str = "", *, choose: str = "Pass prefix={!r}."
     ) -> None:
         if not isinstance(values, Mapping):
-            raise TypeError(f"{caller}: arrays must be a dict of arrays by name, got {_objects.describe(values)}.")
+            raise TypeError(f"{caller}: arrays must be a dict of arrays by name, got {objects.describe(values)}.")
         names = [name for name in values if not isinstance(name, str)]
         if names:
-            raise TypeError(f"{caller}: the names of arrays must be strings, got {_objects.describe(names[0])}.")
+            raise TypeError(f"{caller}: the names of arrays must be strings, got {objects.describe(names[0])}.")
         self.where = caller
         self.choose = choose
         self.prefix = prefix
@@ -88,7 +88,7 @@ class Arrays:
         array = to_host(self.where, self.prefix + name, self._value(name))
         if shape is not None:
             hint = "Was another layer, or another size, meant?"
-            _validate.shape(self.where, self.prefix + name, array.shape, shape, symbols, hint)
+            validate.shape(self.where, self.prefix + name, array.shape, shape, symbols, hint)
         self.taken.add(name)
         return array
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from jaxnorm import _objects
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, PyTree
+from jaxnorm._base import objects
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.engine.stacks import Directions, bidirectional
 from jaxnorm.engine.unroll import Unrolled, unroll
@@ -66,10 +66,10 @@ def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | N
             results.append(run(layer, weights, xs, carry=state, **options))
             xs = results[-1].outputs
         return Unrolled(xs, tuple(r.carry for r in results), tuple(r.moments for r in results))
-    if not _objects.is_one(spec, Cell):
+    if not objects.is_one(spec, Cell):
         raise TypeError(
-            f"convert.run: spec must be a cell, Directions of cells or a tuple of them, got {_objects.describe(spec)}. "
-            f"{_objects.advise(spec, _objects.CELL)} A normalizer is called itself: spec(params, x, stats)."
+            f"convert.run: spec must be a cell, Directions of cells or a tuple of them, got {objects.describe(spec)}. "
+            f"{objects.advise(spec, objects.CELL)} A normalizer is called itself: spec(params, x, stats)."
         )
     return unroll(spec, params, xs, carry=carry, **options)
 
@@ -124,20 +124,20 @@ def check_spec(caller: str, spec: Any) -> None:
     if isinstance(spec, tuple) and spec:
         for each in spec:
             check_spec(caller, each)
-    elif not _objects.is_spec(spec):
-        _objects.refuse(caller, "spec", spec, _objects.SPEC)
+    elif not objects.is_spec(spec):
+        objects.refuse(caller, "spec", spec, objects.SPEC)
 
 
 def check_mapping(caller: str, name: str, value: Any, what: str) -> None:
     """Raises TypeError unless ``value`` is a dict."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{caller}: {name} must be a dict, {what}, got {_objects.describe(value)}.")
+        raise TypeError(f"{caller}: {name} must be a dict, {what}, got {objects.describe(value)}.")
 
 
 def check_module(caller: str, module: Any, library: str, noun: str) -> None:
     """Raises TypeError unless ``module`` is a live module of the library."""
     if isinstance(module, type) or not any(base.__module__.startswith(library) for base in type(module).__mro__):
         raise TypeError(
-            f"{caller}: module must be {noun}, got {_objects.describe(module)}, which is no module that has a "
+            f"{caller}: module must be {noun}, got {objects.describe(module)}, which is no module that has a "
             "counterpart. Pass the live module; specs go to export."
         )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.cells.elman import Elman, ElmanParams
 from jaxnorm.cells.gru import GRU, GRUParams
 from jaxnorm.cells.lstm import LSTM, LSTMParams

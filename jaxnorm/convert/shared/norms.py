@@ -6,8 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm import _objects
-from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._base import objects
+from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import Imported, refuse
 from jaxnorm.norms.base import Affine
@@ -39,7 +39,7 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
     if not isinstance(spec, KINDS):
         raise TypeError(
             f"{arrays.where}: spec must be one of {', '.join(kind.__name__ for kind in KINDS)}, got "
-            f"{_objects.describe(spec)}. Names of arrays do not tell epsilon, axes and groups."
+            f"{objects.describe(spec)}. Names of arrays do not tell epsilon, axes and groups."
         )
     wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
     if isinstance(spec, BatchNorm):

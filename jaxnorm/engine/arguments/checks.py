@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm import _objects, _validate
-from jaxnorm._typing import Array
+from jaxnorm._base import objects, validate
+from jaxnorm._base.typing import Array
 from jaxnorm.cells.base import Cell, CountedCarry
 from jaxnorm.cells.hooks import hooks
 
 
 def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1) -> None:
     """Raises unless ``xs`` is a floating-point array with at least the axes time and features."""
-    _validate.floating(caller, name, xs)
+    validate.floating(caller, name, xs)
     if xs.ndim <= feature_axes:
         number = "two axes, time and features (T, *B, I)"
         if feature_axes != 1:
@@ -35,10 +35,10 @@ def check_lengths(caller: str, name: str, lengths: Any, batch_shape: tuple[int, 
     """Returns lengths as an array; raises unless it holds one integer per example."""
     if lengths is None:
         return None
-    array: Array = _validate.array(caller, name, lengths)
+    array: Array = validate.array(caller, name, lengths)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{caller}: {name} must be integers, got {array.dtype}. Convert with .astype(int).")
-    _validate.shape(caller, name, array.shape, batch_shape, "(*B)", "One length for each example.")
+    validate.shape(caller, name, array.shape, batch_shape, "(*B)", "One length for each example.")
     return array
 
 
@@ -46,9 +46,9 @@ def check_mask(caller: str, name: str, mask: Any, layout: tuple[int, ...], symbo
     """Returns a mask as an array; raises unless it holds a boolean for each step of each example."""
     if mask is None:
         return None
-    array: Array = _validate.array(caller, name, mask)
-    _validate.boolean(caller, name, array)
-    _validate.shape(caller, name, array.shape, layout, symbols, "It says one thing for each step.")
+    array: Array = validate.array(caller, name, mask)
+    validate.boolean(caller, name, array)
+    validate.shape(caller, name, array.shape, layout, symbols, "It says one thing for each step.")
     return array
 
 
@@ -78,7 +78,7 @@ def check_arrays(caller: str, name: str, tree: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float):
             raise TypeError(
-                f"{caller}: {name}{jax.tree_util.keystr(path)} must be an array, got {_objects.describe(leaf)}. "
+                f"{caller}: {name}{jax.tree_util.keystr(path)} must be an array, got {objects.describe(leaf)}. "
                 f"{'Do the arguments come in their order?' if not path else 'Pass the arrays themselves.'}"
             )
 
@@ -90,8 +90,8 @@ def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "p
     if type(params) is not type(expected):
         made = type(expected).__name__
         raise TypeError(
-            f"{caller}: {name} must be {made} for {type(cell).__name__}, got {_objects.describe(params)}. "
-            f"{_objects.restore(params, name, made, 'cell.init(key, in_features)')}"
+            f"{caller}: {name} must be {made} for {type(cell).__name__}, got {objects.describe(params)}. "
+            f"{objects.restore(params, name, made, 'cell.init(key, in_features)')}"
         )
     _same_shapes(caller, name, params, expected, optional=".carry", leading=0)
 
@@ -111,8 +111,8 @@ def check_stats(cell: Cell, stats: Any, caller: str = "unroll") -> None:
     if type(stats) is not type(expected) and jax.tree.leaves(stats):
         made = type(expected).__name__
         raise TypeError(
-            f"{caller}: stats must be the {made} of {type(cell).__name__}, got {_objects.describe(stats)}. "
-            f"{_objects.restore(stats, 'stats', made, 'cell.initial_stats()')}"
+            f"{caller}: stats must be the {made} of {type(cell).__name__}, got {objects.describe(stats)}. "
+            f"{objects.restore(stats, 'stats', made, 'cell.initial_stats()')}"
         )
     _same_shapes(caller, "stats", stats, expected, optional=None, leading=1)
 
@@ -131,7 +131,7 @@ def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
 
     def fit(path: Any, entry: Any, like: Any) -> Array:
         hint = "Does it come from a batch of another size?"
-        _validate.shape(caller, name + jax.tree_util.keystr(path), np.shape(entry), like.shape, "(*B, H)", hint)
+        validate.shape(caller, name + jax.tree_util.keystr(path), np.shape(entry), like.shape, "(*B, H)", hint)
         return jnp.asarray(entry).astype(like.dtype)
 
     return jax.tree_util.tree_map_with_path(fit, carry, template)

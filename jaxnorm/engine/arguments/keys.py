@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array
 
 
 class Keys(NamedTuple):

@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, Int, Integer, Shaped
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Bool, Int, Integer, Shaped
 
 
 def real_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "T *B"]:
@@ -45,7 +45,7 @@ def flip_steps(
       >>> flip_steps(jnp.array([[1, 2, 3], [4, 5, 0]]), jnp.array([3, 2]), time_axis=1).tolist()
       [[3, 2, 1], [5, 4, 0]]
     """
-    (time,) = _validate.axes("flip_steps", time_axis, array.ndim)
+    (time,) = validate.axes("flip_steps", time_axis, array.ndim)
     if lengths is None:
         return jnp.flip(array, axis=time)
     steps = array.shape[time]

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.cells.base import Cell, LinearCell
 
 
@@ -21,11 +21,11 @@ class Options(NamedTuple):
 def check_options(cell: Cell, options: Options) -> None:
     """Raises unless the options are known words and numbers that fit together and to the cell."""
     _, _, method, chunk, save, truncate = options
-    _validate.choice("unroll", "method", method, ("chunked", "scan", "associative"))
-    _validate.choice("unroll", "save", save, ("carries", "chunks"))
+    validate.choice("unroll", "method", method, ("chunked", "scan", "associative"))
+    validate.choice("unroll", "save", save, ("carries", "chunks"))
     for name, size in (("chunk", chunk), ("truncate", truncate)):
         if size is not None:
-            _validate.positive_int("unroll", name, size)
+            validate.positive_int("unroll", name, size)
     if method != "chunked" and (chunk is not None or save != "carries"):
         raise ValueError("unroll: chunk and save belong to the chunked method. Pass method='chunked', too.")
     if method == "associative" and truncate is not None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxnorm._typing import Array, DType
+from jaxnorm._base.typing import Array, DType
 from jaxnorm.engine.records import LoopInputs
 
 

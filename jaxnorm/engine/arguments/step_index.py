@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, Bool, Int
+from jaxnorm._base.typing import Array, Bool, Int
 
 
 def step_counts(

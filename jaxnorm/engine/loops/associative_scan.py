@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, PyTree
+from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, LinearCell, Products
 from jaxnorm.engine.loops.scan import project, select, step_input
 from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep

@@ -7,7 +7,7 @@ import jax
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad, partial_eval
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 from jaxnorm.engine.arguments.sharding import zeros_beside
 from jaxnorm.engine.loops.chunked_vjp import Residuals, backward
 from jaxnorm.engine.loops.chunks import scan_chunks

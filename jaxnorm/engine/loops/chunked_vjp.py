@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, PyTree
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Products, Weights
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel
 from jaxnorm.engine.arguments.sharding import zeros_beside

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._sizes import divides, known
-from jaxnorm._typing import Array
+from jaxnorm._base.sizes import divides, known
+from jaxnorm._base.typing import Array
 from jaxnorm.cells.base import Carry
 from jaxnorm.engine.records import Chunk, ChunkPlan
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 
 
 def vmap_hoisting_constants(function: Callable[..., Any], *steps: Any) -> tuple[list[Array], Callable[..., Any]]:

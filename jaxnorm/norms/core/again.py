@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisName, Bool, Float
 from jaxnorm.norms.core.moments import Moments, across, average, masked
 
 

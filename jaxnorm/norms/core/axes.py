@@ -1,7 +1,7 @@
 """Which axes a normalizer reduces, and where its weights lie."""
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis
 
 
 def hashable_axis(caller: str, name: str, axis: Axis) -> Axis:
@@ -16,18 +16,18 @@ def hashable_axis(caller: str, name: str, axis: Axis) -> Axis:
 
 def shape_along(caller: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     """The part of a shape along the given axes."""
-    return tuple(shape[a] for a in _validate.axes(caller, axis, len(shape)))
+    return tuple(shape[a] for a in validate.axes(caller, axis, len(shape)))
 
 
 def position_axes(
     caller: str, shape: tuple[int, ...], axis: Axis | None, feature_axis: int
 ) -> tuple[tuple[int, ...], int]:
     """Returns the position axes (by default all but the first and the feature axis) and the feature axis."""
-    (feature,) = _validate.axes(caller, feature_axis, len(shape))
+    (feature,) = validate.axes(caller, feature_axis, len(shape))
     if axis is None:
         axes = tuple(a for a in range(1, len(shape)) if a != feature)
     else:
-        axes = _validate.axes(caller, axis, len(shape))
+        axes = validate.axes(caller, axis, len(shape))
     if feature in axes or not axes:
         raise ValueError(
             f"{caller}: axis={axis} of x with shape {shape} must name at least one position axis and not "
@@ -40,11 +40,9 @@ def group_axes(
     caller: str, shape: tuple[int, ...], num_groups: int, axis: Axis | None, feature_axis: int
 ) -> tuple[tuple[int, ...], int]:
     """Returns the axes that a group reduces (by default all but the first, or the only one) and the feature axis."""
-    groups = _validate.positive_int(caller, "num_groups", num_groups)
-    axes = (
-        tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else _validate.axes(caller, axis, len(shape))
-    )
-    (feature,) = _validate.axes(caller, feature_axis, len(shape))
+    groups = validate.positive_int(caller, "num_groups", num_groups)
+    axes = tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else validate.axes(caller, axis, len(shape))
+    (feature,) = validate.axes(caller, feature_axis, len(shape))
     if feature not in axes:
         raise ValueError(
             f"{caller}: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from jaxnorm._typing import DTypeLike
+from jaxnorm._base.typing import DTypeLike
 from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon, NormSpec
 from jaxnorm.norms.base import Stats, TrainsByMeasuring
 from jaxnorm.norms.core import running as running_statistics

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float, PyTree
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float, PyTree
 
 
 class Moments(NamedTuple):
@@ -135,8 +135,8 @@ def full_mask(name: str, x: Array, where: Array | None) -> Array | None:
     """Checks the mask and gives it as many axes as ``x``."""
     if where is None:
         return None
-    _validate.boolean(name, "where", where)
-    _validate.broadcastable(name, "where", where.shape, x.shape)
+    validate.boolean(name, "where", where)
+    validate.broadcastable(name, "where", where.shape, x.shape)
     return where.reshape((1,) * (x.ndim - where.ndim) + where.shape)
 
 
@@ -184,7 +184,7 @@ def moments(
     Notes:
       If data are more than about 1e19 away from their mean, the variance overflows float32 and becomes inf.
     """
-    _validate.floating("moments", "x", x)
+    validate.floating("moments", "x", x)
     axes = feature_last_axes("moments", axis, x.ndim)
     mask = full_mask("moments", x, where)
     mean, deviation, count = centered(x, mask, axes, axis_name)
@@ -218,7 +218,7 @@ def as_moments(mean: Array, var: Array, count: Array, axes: tuple[int, ...]) -> 
 
 def feature_last_axes(name: str, axis: Axis | None, ndim: int) -> tuple[int, ...]:
     """The axes to reduce for batch statistics; None means all but the last."""
-    return tuple(range(ndim - 1)) if axis is None else _validate.axes(name, axis, ndim)
+    return tuple(range(ndim - 1)) if axis is None else validate.axes(name, axis, ndim)
 
 
 def align(param: Array, ndim: int, axes: tuple[int, ...]) -> Array:
@@ -244,9 +244,9 @@ def aligned_param(
     name: str, label: str, param: Array, shape: tuple[int, ...], axes: tuple[int, ...], dtype: DType
 ) -> Array:
     """Checks a parameter along ``axes`` and reshapes it so that it broadcasts against data of this shape."""
-    _validate.floating(name, label, param)
+    validate.floating(name, label, param)
     aligned = align(param, len(shape), axes).astype(dtype)
-    _validate.broadcastable(name, label, aligned.shape, shape)
+    validate.broadcastable(name, label, aligned.shape, shape)
     return aligned
 
 
@@ -306,16 +306,16 @@ def normalize(
       Array([[-1.,  1.],
              [-1.,  1.]], dtype=float32)
     """
-    _validate.floating("normalize", "x", x)
-    _validate.epsilon("normalize", epsilon)
+    validate.floating("normalize", "x", x)
+    validate.epsilon("normalize", epsilon)
     if axis is None:
         kept = tuple(range(x.ndim))
     else:
-        reduced = _validate.axes("normalize", axis, x.ndim)
+        reduced = validate.axes("normalize", axis, x.ndim)
         kept = tuple(a for a in range(x.ndim) if a not in reduced)
     dtype = statistics_dtype(x.dtype)
     mean, var = (align(m, x.ndim, kept).astype(dtype) for m in (moments.mean, moments.var))
-    _validate.broadcastable("normalize", "moments.mean", mean.shape, x.shape)
+    validate.broadcastable("normalize", "moments.mean", mean.shape, x.shape)
     y = (x.astype(dtype) - mean) * lax.rsqrt(var + jnp.asarray(epsilon, dtype))
     return apply_affine("normalize", y, scale, bias, kept).astype(x.dtype)
 

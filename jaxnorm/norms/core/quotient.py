@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 
 
 @jax.custom_jvp

@@ -5,8 +5,8 @@ from typing import cast
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, AxisName
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, AxisName
 from jaxnorm.norms.core.moments import across, average, count_over
 
 

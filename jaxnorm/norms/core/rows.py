@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jaxnorm._sizes import known
+from jaxnorm._base.sizes import known
 from jaxnorm.norms.core.moments import Moments, ratio, spread
 
 

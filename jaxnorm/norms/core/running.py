@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _objects, _validate
-from jaxnorm._typing import Array, PyTree
+from jaxnorm._base import objects, validate
+from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, merge, ratio, spread, toward
 from jaxnorm.norms.core.rows import pool
 
@@ -63,7 +63,7 @@ def update_running(
             "same normalizer or cell?"
         )
     if momentum is not None:
-        _validate.in_range("update_running", "momentum", momentum, 0.0, 1.0)
+        validate.in_range("update_running", "momentum", momentum, 0.0, 1.0)
     if ddof not in (0, 1):
         raise ValueError(f"update_running: ddof must be 0 (biased variance) or 1 (corrected by n/(n-1)), got {ddof!r}.")
 
@@ -183,14 +183,14 @@ def check_moments(caller: str, name: str, tree: PyTree) -> None:
                 advice = f"Write Moments(**{name})."
             raise TypeError(
                 f"{caller}: {name}{jax.tree_util.keystr(path) if whole is leaf else ''} must be Moments(mean, var, "
-                f"count), or a tree of them, got {_objects.describe(whole)}. {advice}"
+                f"count), or a tree of them, got {objects.describe(whole)}. {advice}"
             )
 
 
 def _iterate(batches: Any) -> Iterator[Any]:
     """Yields one batch after the other; raises TypeError for a single Moments or a non-iterable."""
     if is_moments(batches) or hasattr(batches, "dtype") or not hasattr(batches, "__iter__") or isinstance(batches, str):
-        got = "Moments" if is_moments(batches) else _objects.describe(batches)
+        got = "Moments" if is_moments(batches) else objects.describe(batches)
         raise TypeError(
             f"population: batches must be an iterable of statistics, one for each batch, got {got}. Write [measured], "
             "or (norm(params, x)[1] for x in data)."

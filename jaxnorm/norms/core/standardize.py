@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._sizes import at_least
-from jaxnorm._typing import Array
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.sizes import at_least
+from jaxnorm._base.typing import Array
 from jaxnorm.norms.core.moments import Moments, as_moments, average, masked, rounded_average, statistics_dtype, variance
 from jaxnorm.norms.core.reduction import Reduction
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, StepInput
@@ -163,8 +163,8 @@ def clip_indrnn(recurrent: Float[Array, "..."], *, steps: int, gamma: float) -> 
     Reference:
       S. Li, W. Li, C. Cook, C. Zhu, Y. Gao, 2018, arXiv:1803.04831.
     """
-    _validate.floating("clip_indrnn", "recurrent", recurrent)
-    _validate.positive_int("clip_indrnn", "steps", steps)
-    _validate.positive("clip_indrnn", "gamma", gamma)
+    validate.floating("clip_indrnn", "recurrent", recurrent)
+    validate.positive_int("clip_indrnn", "steps", steps)
+    validate.positive("clip_indrnn", "gamma", gamma)
     bound = gamma ** (1.0 / steps)
     return jnp.clip(recurrent, -bound, bound)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, DTypeLike, Float
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
@@ -126,11 +126,11 @@ class RecurrentHighway(GatedCellBase):
     supports_gate_masks: ClassVar[bool] = False  # later micro-steps make their products in the step
 
     def __post_init__(self) -> None:
-        _validate.positive_int("RecurrentHighway", "depth", self.depth)
+        validate.positive_int("RecurrentHighway", "depth", self.depth)
         super().__post_init__()
         for name in ("rate", "input_rate"):
             value = getattr(self, name)
-            _validate.in_range("RecurrentHighway", name, value, 0.0, 1.0)
+            validate.in_range("RecurrentHighway", name, value, 0.0, 1.0)
             if value == 1.0:
                 raise ValueError(
                     f"RecurrentHighway: {name} must be below 1, got {value!r}: nothing would be left to scale up."

@@ -6,7 +6,7 @@ You can pass every keyword of :class:`LSTM`; it overrides the preset.
 import dataclasses
 from typing import Any
 
-from jaxnorm import _validate
+from jaxnorm._base import validate
 from jaxnorm.cells import initializers
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.sites import CellNorms
@@ -67,7 +67,7 @@ def sonnet_bn_lstm(
       arXiv:1603.09025.
     """
     for name in sites:
-        _validate.choice("sonnet_bn_lstm", "sites", name, ("input", "recurrent", "cell"))
+        validate.choice("sonnet_bn_lstm", "sites", name, ("input", "recurrent", "cell"))
     cell = BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, scale_init=0.1, axis_name=axis_name)
     gates = dataclasses.replace(cell, use_bias=False)
     defaults: dict[str, Any] = {

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DType, DTypeLike, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Bool, DType, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, StepInput
@@ -138,11 +138,11 @@ class BlockGRU(NamedActivation, CellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.positive_int("BlockGRU", "blocks", self.blocks)
+        validate.positive_int("BlockGRU", "blocks", self.blocks)
         if self.hidden_features % self.blocks:
             raise ValueError(f"BlockGRU: {self.blocks} blocks do not divide {self.hidden_features} hidden features.")
         if self.embedding_features is not None:
-            _validate.positive_int("BlockGRU", "embedding_features", self.embedding_features)
+            validate.positive_int("BlockGRU", "embedding_features", self.embedding_features)
         if self.update_bias != 0.0 and not self.use_bias:
             raise ValueError(f"BlockGRU: update_bias={self.update_bias} is where a bias starts, but use_bias is False.")
 

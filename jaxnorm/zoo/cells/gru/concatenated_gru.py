@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase
@@ -228,6 +228,6 @@ def dreamer_v3_gru(hidden_features: int, *, epsilon: float = 1e-4, **options: An
       D. Hafner, J. Pasukonis, J. Ba, T. Lillicrap, "Mastering Diverse Domains through World Models", 2023,
       arXiv:2301.04104; code danijar/dreamerv3, ``embodied/jax/nets.py``, ``GRU``.
     """
-    _validate.epsilon("dreamer_v3_gru", epsilon)
+    validate.epsilon("dreamer_v3_gru", epsilon)
     defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "update_bias": -1.0}
     return ConcatenatedGRU(hidden_features, **(defaults | options))

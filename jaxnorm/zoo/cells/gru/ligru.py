@@ -7,8 +7,8 @@ from typing import Any, ClassVar, final
 import jax
 from jax.nn import sigmoid
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.activation import NamedActivation
 from jaxnorm.cells.base import Key, StepInput

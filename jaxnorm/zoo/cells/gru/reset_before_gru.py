@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Literal, final
 
 from jax.nn import sigmoid
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
@@ -98,7 +98,7 @@ class ResetBeforeGRU(GatedCellBase):
     def __post_init__(self) -> None:
         super().__post_init__()
         two_stages.check_last_alone("ResetBeforeGRU", self.gate_groups)
-        _validate.choice("ResetBeforeGRU", "update_gate", self.update_gate, ("keep", "renew"))
+        validate.choice("ResetBeforeGRU", "update_gate", self.update_gate, ("keep", "renew"))
 
     @property
     def stages(self) -> tuple[PreActivation, PreActivation]:

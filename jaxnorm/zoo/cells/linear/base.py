@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase
@@ -61,7 +61,7 @@ class LinearCellBase(CellBase, abc.ABC):
         caller = type(self).__name__
         check_groups(caller, self.gate_groups, self.gate_count)
         check_vectors(caller, self.sites, self.site_shapes(), self.gate_groups)
-        _validate.choice(caller, "candidate", self.candidate, ("linear", "positive"))
+        validate.choice(caller, "candidate", self.candidate, ("linear", "positive"))
 
     @property
     def gates(self) -> PreActivation:

@@ -5,8 +5,8 @@ from typing import ClassVar, final
 
 from jax.nn import log_sigmoid, sigmoid
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float, Initializer
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.linear.base import LinearCellBase

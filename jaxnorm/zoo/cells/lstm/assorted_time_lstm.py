@@ -6,9 +6,9 @@ from typing import Any, ClassVar, final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DType, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, DType, Float
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase
@@ -127,8 +127,8 @@ class AssortedTimeLSTM(PreActivationVerbs, CellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.positive_int("AssortedTimeLSTM", "steps", self.steps)
-        _validate.epsilon("AssortedTimeLSTM", self.epsilon)
+        validate.positive_int("AssortedTimeLSTM", "steps", self.steps)
+        validate.epsilon("AssortedTimeLSTM", self.epsilon)
 
     def carry_features(self) -> dict[str, int]:
         """Returns the number of features of each entry of the carry."""

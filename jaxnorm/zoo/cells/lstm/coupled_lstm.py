@@ -3,8 +3,8 @@
 import dataclasses
 from typing import ClassVar, final
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DTypeLike, Float, Initializer
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.lstm import LSTMCarry

@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal, final
 
 import jax.numpy as jnp
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Float
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase

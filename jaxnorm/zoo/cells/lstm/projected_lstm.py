@@ -7,9 +7,9 @@ from typing import ClassVar, final
 
 import jax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, DTypeLike, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.lstm import FORGET, GATES
@@ -104,7 +104,7 @@ class ProjectedLSTM(GatedCellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.positive_int("ProjectedLSTM", "projected_features", self.projected_features)
+        validate.positive_int("ProjectedLSTM", "projected_features", self.projected_features)
 
     @property
     def out_features(self) -> int:

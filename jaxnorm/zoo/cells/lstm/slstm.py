@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.nn import log_sigmoid, sigmoid
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Float, Initializer
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.initializers import GatesInitializer
@@ -127,7 +127,7 @@ class SLSTM(GatedCellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.positive_int("SLSTM", "heads", self.heads)
+        validate.positive_int("SLSTM", "heads", self.heads)
         if self.hidden_features % self.heads:
             raise ValueError(
                 f"SLSTM: heads must divide hidden_features = {self.hidden_features}, got {self.heads}. "

@@ -6,8 +6,8 @@ r"""Multiplicative integration: multiplies input and recurrent product, which ot
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DTypeLike, Float
 from jaxnorm.cells.preactivation.vectors import add_bias, align
 from jaxnorm.norms.core.moments import statistics_dtype
 

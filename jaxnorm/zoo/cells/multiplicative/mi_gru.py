@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal, final
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DTypeLike, Float
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru import GATES, GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
@@ -118,7 +118,7 @@ class MIGRU(GatedCellBase):
     def __post_init__(self) -> None:
         super().__post_init__()
         two_stages.check_last_alone("MIGRU", self.gate_groups)
-        _validate.choice("MIGRU", "update_gate", self.update_gate, ("renew", "keep"))
+        validate.choice("MIGRU", "update_gate", self.update_gate, ("renew", "keep"))
 
     @property
     def gates(self) -> PreActivation:

@@ -5,8 +5,8 @@ from typing import ClassVar, final
 
 import jax.numpy as jnp
 
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, DTypeLike, Float, Initializer
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.lstm import FORGET, GATES, LSTMCarry
 from jaxnorm.cells.lstm_derivative import cell_state, output

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, final
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import mixed_state
@@ -68,7 +68,7 @@ class MUT1(MutationBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.choice("MUT1", "raw_input", self.raw_input, ("raw", "projected"))
+        validate.choice("MUT1", "raw_input", self.raw_input, ("raw", "projected"))
 
     @property
     def input_gates(self) -> str:
@@ -141,7 +141,7 @@ class MUT2(MutationBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.choice("MUT2", "raw_input", self.raw_input, ("raw", "projected"))
+        validate.choice("MUT2", "raw_input", self.raw_input, ("raw", "projected"))
 
     @property
     def input_gates(self) -> str:

@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName
 from jaxnorm.norms.core.moments import (
     Moments,
     align,
@@ -41,8 +41,8 @@ def scaled_batch_norm(
 
     If ``moments`` are given, nothing is measured: s is the root of their ``var``.
     """
-    _validate.floating(name, "x", x)
-    _validate.epsilon(name, epsilon)
+    validate.floating(name, "x", x)
+    validate.epsilon(name, epsilon)
     axes = feature_last_axes(name, axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask(name, x, where)
@@ -53,7 +53,7 @@ def scaled_batch_norm(
     else:
         dtype = statistics_dtype(x.dtype)
         mean, var = (align(m, x.ndim, kept).astype(dtype) for m in (moments.mean, moments.var))
-        _validate.broadcastable(name, "moments.mean", mean.shape, x.shape)
+        validate.broadcastable(name, "moments.mean", mean.shape, x.shape)
         deviation = masked(x.astype(dtype), mask) - mean
         positive = var > 0  # the root has no finite derivative at zero
         spread = jnp.where(positive, jnp.sqrt(jnp.where(positive, var, 1.0)), 0.0)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, AxisName
+from jaxnorm._base.typing import Array, AxisName
 from jaxnorm.norms.core.moments import masked, sum_over
 
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from jaxnorm._typing import Array, Bool, Float
+from jaxnorm._base.typing import Array, Bool, Float
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.batch_base import BatchSpec

@@ -7,8 +7,8 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float, Int, Shaped
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Int, Shaped
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core import moments as statistics
@@ -133,8 +133,8 @@ def batch_renorm(
     Reference:
       S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, Algorithm 1.
     """
-    _validate.floating("batch_renorm", "x", x)
-    _validate.epsilon("batch_renorm", epsilon)
+    validate.floating("batch_renorm", "x", x)
+    validate.epsilon("batch_renorm", epsilon)
     _check_limits("batch_renorm", r_max, d_max)
     axes = feature_last_axes("batch_renorm", axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
@@ -144,7 +144,7 @@ def batch_renorm(
     var, old_mean, old_var = (
         align(leaf.astype(dtype), x.ndim, kept) for leaf in (measured.var, running.mean, running.var)
     )
-    _validate.broadcastable("batch_renorm", "running.mean", old_mean.shape, x.shape)
+    validate.broadcastable("batch_renorm", "running.mean", old_mean.shape, x.shape)
     small = jnp.asarray(epsilon, dtype)
     sigma, old_sigma = jnp.sqrt(var + small), jnp.sqrt(old_var + small)
     # We average the difference of the data, since the measured mean is rounded and far from zero that error matters.
@@ -230,4 +230,4 @@ def _check_limits(caller: str, r_max: object, d_max: object) -> None:
     """Checks limits that are Python numbers; traced limits are the caller's responsibility."""
     for name, value, low in (("r_max", r_max, 1.0), ("d_max", d_max, 0.0)):
         if isinstance(value, int | float):
-            _validate.in_range(caller, name, float(value), low, math.inf)
+            validate.in_range(caller, name, float(value), low, math.inf)

@@ -6,8 +6,8 @@ from typing import final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Integer
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Integer
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import BatchNorm, batch_norm
@@ -68,12 +68,12 @@ def conditional_batch_norm(
       form a table changes a scale of one and a bias of zero: ``scale=1 + table``. The rows for classes come from
       V. Dumoulin et al. 2017, who use them for instance normalization.
     """
-    _validate.floating("conditional_batch_norm", "x", x)
+    validate.floating("conditional_batch_norm", "x", x)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"conditional_batch_norm: labels must be integers, got {labels.dtype}. Pass class numbers from 0 to K - 1."
         )
-    _validate.shape(
+    validate.shape(
         "conditional_batch_norm",
         "labels",
         labels.shape,
@@ -93,7 +93,7 @@ def conditional_batch_norm(
         if table is None:
             return None
         hint = "A table has a row for each class."
-        _validate.shape("conditional_batch_norm", name, table.shape[1:], kept_shape, "(features)", hint)
+        validate.shape("conditional_batch_norm", name, table.shape[1:], kept_shape, "(features)", hint)
         shape = tuple(size if a < labels.ndim or a not in axes else 1 for a, size in enumerate(x.shape))
         return table.at[labels].get(mode="clip").reshape(shape)
 
@@ -136,7 +136,7 @@ class ConditionalBatchNorm:
     norm: BatchNorm = BatchNorm()
 
     def __post_init__(self) -> None:
-        _validate.positive_int("ConditionalBatchNorm", "num_classes", self.num_classes)
+        validate.positive_int("ConditionalBatchNorm", "num_classes", self.num_classes)
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
         """``Affine(scale, bias)``: tables with a row of the given shape for each class."""

@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm._base.typing import Array, Axis, Bool, Float
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.spec import DEFAULT

@@ -6,8 +6,8 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, Bool, Float
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import running as running_statistics
@@ -68,9 +68,9 @@ def ghost_batch_norm(
     Reference:
       E. Hoffer, I. Hubara, D. Soudry, "Train longer, generalize better", 2017, arXiv:1705.08741.
     """
-    _validate.floating("ghost_batch_norm", "x", x)
-    _validate.epsilon("ghost_batch_norm", epsilon)
-    size = _validate.positive_int("ghost_batch_norm", "size", size)
+    validate.floating("ghost_batch_norm", "x", x)
+    validate.epsilon("ghost_batch_norm", epsilon)
+    size = validate.positive_int("ghost_batch_norm", "size", size)
     axes = feature_last_axes("ghost_batch_norm", axis, x.ndim)
     mask = full_mask("ghost_batch_norm", x, where)
     if 0 not in axes:
@@ -135,7 +135,7 @@ class GhostBatchNorm(BatchSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.positive_int("GhostBatchNorm", "size", self.size)
+        validate.positive_int("GhostBatchNorm", "size", self.size)
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Updates with one ghost batch after the other; ghost batches without a real element change nothing."""

@@ -7,9 +7,9 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import (
@@ -89,8 +89,8 @@ def in_place_batch_norm(
       S. Rota Bulò, L. Porzi, P. Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of DNNs",
       2018, arXiv:1712.02616.
     """
-    _validate.floating("in_place_batch_norm", "x", x)
-    _validate.epsilon("in_place_batch_norm", epsilon)
+    validate.floating("in_place_batch_norm", "x", x)
+    validate.epsilon("in_place_batch_norm", epsilon)
     _check_slope("in_place_batch_norm", slope)
     axes = feature_last_axes("in_place_batch_norm", axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
@@ -116,7 +116,7 @@ class _How(NamedTuple):
 
 
 def _check_slope(caller: str, slope: float) -> None:
-    _validate.in_range(caller, "slope", slope, 0.0, 1.0)
+    validate.in_range(caller, "slope", slope, 0.0, 1.0)
     if slope == 0.0:
         raise ValueError(f"{caller}: slope must be above 0, got 0: a ReLU cannot be inverted. Use for example 0.01.")
 

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias, final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, sum_over
@@ -88,8 +88,8 @@ def lp_batch_norm(
       E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm Matters", 2018, arXiv:1803.01814;
       the constants come from the authors' code.
     """
-    _validate.choice("lp_batch_norm", "deviation", deviation, _DEVIATIONS)
-    k = _validate.positive_int("lp_batch_norm", "k", k)
+    validate.choice("lp_batch_norm", "deviation", deviation, _DEVIATIONS)
+    k = validate.positive_int("lp_batch_norm", "k", k)
     return scaled_batch_norm(
         "lp_batch_norm",
         x,
@@ -151,5 +151,5 @@ class LpBatchNorm(BatchSpec, HasAxisName):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.choice("LpBatchNorm", "deviation", self.deviation, _DEVIATIONS)
-        _validate.positive_int("LpBatchNorm", "k", self.k)
+        validate.choice("LpBatchNorm", "deviation", self.deviation, _DEVIATIONS)
+        validate.positive_int("LpBatchNorm", "k", self.k)

@@ -5,8 +5,8 @@ from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchStatistics
 from jaxnorm.norms.core.moments import (
@@ -62,7 +62,7 @@ def mean_only_batch_norm(
     Reference:
       T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868.
     """
-    _validate.floating("mean_only_batch_norm", "x", x)
+    validate.floating("mean_only_batch_norm", "x", x)
     axes = feature_last_axes("mean_only_batch_norm", axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("mean_only_batch_norm", x, where)
@@ -73,7 +73,7 @@ def mean_only_batch_norm(
     else:
         dtype = statistics_dtype(x.dtype)
         mean = align(moments.mean, x.ndim, kept).astype(dtype)
-        _validate.broadcastable("mean_only_batch_norm", "moments.mean", mean.shape, x.shape)
+        validate.broadcastable("mean_only_batch_norm", "moments.mean", mean.shape, x.shape)
         y = masked(x.astype(dtype), mask) - mean
     y = apply_affine("mean_only_batch_norm", y, None, bias, kept)
     return masked(y, mask).astype(x.dtype), moments

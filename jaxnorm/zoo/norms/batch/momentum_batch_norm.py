@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.moments import (
@@ -87,15 +87,15 @@ def momentum_batch_norm(
       training used these averages is our conclusion from the losses in the report. For averages in inference only, use
       ``BatchNorm(momentum=0.9)``; in cells it has them for each step too.
     """
-    _validate.floating("momentum_batch_norm", "x", x)
-    _validate.epsilon("momentum_batch_norm", epsilon)
-    _validate.in_range("momentum_batch_norm", "momentum", momentum, 0.0, 1.0)
+    validate.floating("momentum_batch_norm", "x", x)
+    validate.epsilon("momentum_batch_norm", epsilon)
+    validate.in_range("momentum_batch_norm", "momentum", momentum, 0.0, 1.0)
     axes = feature_last_axes("momentum_batch_norm", axis, x.ndim)
     mask = full_mask("momentum_batch_norm", x, where)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     running = Moments(*(lax.stop_gradient(leaf).astype(statistics_dtype(x.dtype)) for leaf in running))
     old_mean = align(running.mean, x.ndim, kept)
-    _validate.broadcastable("momentum_batch_norm", "running.mean", old_mean.shape, x.shape)
+    validate.broadcastable("momentum_batch_norm", "running.mean", old_mean.shape, x.shape)
     # We work relative to the running mean: a mean far from zero loses digits, the distance of two means does not.
     data = masked(x.astype(old_mean.dtype) - old_mean, mask)
     moved = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)

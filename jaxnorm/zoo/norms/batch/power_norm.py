@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._reverse_mode import for_reverse_mode
-from jaxnorm._typing import Array, Bool, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.reverse_mode import for_reverse_mode
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon, HasFeatureAxis
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core.axes import group_axes, in_groups
@@ -102,9 +102,9 @@ def power_norm(
       S. Shen, Z. Yao, A. Gholami, M. Mahoney, K. Keutzer, "PowerNorm", 2020, arXiv:2003.07845; we follow the published
       code.
     """
-    _validate.floating("power_norm", "x", x)
-    _validate.epsilon("power_norm", epsilon)
-    _validate.in_range("power_norm", "backward_momentum", backward_momentum, 0.0, 1.0)
+    validate.floating("power_norm", "x", x)
+    validate.epsilon("power_norm", epsilon)
+    validate.in_range("power_norm", "backward_momentum", backward_momentum, 0.0, 1.0)
     if training and stats is None:
         raise ValueError("power_norm: training=True needs the running statistics as stats. Leave it out without them.")
     _, feature = group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
@@ -115,7 +115,7 @@ def power_norm(
     rows = tuple(a for a in range(x.ndim) if a != feature)
 
     def lay(value: Array) -> Array:
-        _validate.shape(
+        validate.shape(
             "power_norm", "stats", value.shape, (x.shape[feature],), "(F,)", "Are they of the same normalizer?"
         )
         return jnp.expand_dims(value.astype(data.dtype), rows)
@@ -214,7 +214,7 @@ class PowerNorm(HasFeatureAxis, HasEpsilon, HasAffine):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("momentum", "backward_momentum"):
-            _validate.in_range("PowerNorm", name, getattr(self, name), 0.0, 1.0)
+            validate.in_range("PowerNorm", name, getattr(self, name), 0.0, 1.0)
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Quadratic mean 1, correction 0, no batch."""

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias, final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments
@@ -92,8 +92,8 @@ def range_batch_norm(
       R. Banner, I. Hubara, E. Hoffer, D. Soudry, "Scalable Methods for 8-bit Training of Neural Networks", 2018,
       arXiv:1805.11046.
     """
-    _validate.choice("range_batch_norm", "constant", constant, tuple(_FACTORS))
-    chunks = _validate.positive_int("range_batch_norm", "chunks", chunks)
+    validate.choice("range_batch_norm", "constant", constant, tuple(_FACTORS))
+    chunks = validate.positive_int("range_batch_norm", "chunks", chunks)
     _check_chunks("range_batch_norm", chunks, axis_name)
     return scaled_batch_norm(
         "range_batch_norm",
@@ -184,6 +184,6 @@ class RangeBatchNorm(BatchSpec, HasAxisName):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.choice("RangeBatchNorm", "constant", self.constant, tuple(_FACTORS))
-        _validate.positive_int("RangeBatchNorm", "chunks", self.chunks)
+        validate.choice("RangeBatchNorm", "constant", self.constant, tuple(_FACTORS))
+        validate.positive_int("RangeBatchNorm", "chunks", self.chunks)
         _check_chunks("RangeBatchNorm", self.chunks, self.axis_name)

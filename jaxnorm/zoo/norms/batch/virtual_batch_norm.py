@@ -6,8 +6,8 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
@@ -72,8 +72,8 @@ def virtual_batch_norm(
       T. Salimans et al., "Improved Techniques for Training GANs", 2016, arXiv:1606.03498; the equations follow
       the authors' code.
     """
-    _validate.floating("virtual_batch_norm", "x", x)
-    _validate.epsilon("virtual_batch_norm", epsilon)
+    validate.floating("virtual_batch_norm", "x", x)
+    validate.epsilon("virtual_batch_norm", epsilon)
     axes = feature_last_axes("virtual_batch_norm", axis, x.ndim)
     mask = full_mask("virtual_batch_norm", x, where)
     if 0 not in axes:
@@ -88,7 +88,7 @@ def virtual_batch_norm(
     def along(leaf: Array) -> Array:
         return jnp.broadcast_to(align(leaf.astype(mean.dtype), x.ndim, kept), mean.shape)
 
-    _validate.broadcastable(
+    validate.broadcastable(
         "virtual_batch_norm", "reference.mean", align(reference.mean, x.ndim, kept).shape, mean.shape
     )
     both = merge(Moments(*(along(leaf) for leaf in (*reference[:2], spread(reference.count, reference.mean)))), own)

@@ -7,9 +7,9 @@ from typing import final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.affine_norm import HasAxisName, HasEpsilon
 from jaxnorm.norms.base import Params, Stateless, Stats
@@ -84,8 +84,8 @@ def ada_layer_norm(
     Reference:
       W. Peebles, S. Xie, "Scalable Diffusion Models with Transformers", 2023, arXiv:2212.09748.
     """
-    _validate.floating("ada_layer_norm", "x", x)
-    _validate.floating("ada_layer_norm", "scale", scale)
+    validate.floating("ada_layer_norm", "x", x)
+    validate.floating("ada_layer_norm", "scale", scale)
     where = full_mask("ada_layer_norm", x, where)
     dtype = statistics_dtype(x.dtype)
     factor = jnp.ones((), dtype) + scale.astype(dtype)
@@ -145,10 +145,10 @@ def ada_layer_norm_zero(
     y = ada_layer_norm(x, scale, shift, axis=axis, epsilon=epsilon, where=where, axis_name=axis_name)
     mask, dtype = full_mask("ada_layer_norm_zero", x, where), statistics_dtype(x.dtype)
     output = block(y)
-    _validate.shape(
+    validate.shape(
         "ada_layer_norm_zero", "block(y)", output.shape, x.shape, "x.shape", "A residual needs equal shapes."
     )
-    axes = _validate.axes("ada_layer_norm_zero", axis, x.ndim)
+    axes = validate.axes("ada_layer_norm_zero", axis, x.ndim)
     factor = aligned_param("ada_layer_norm_zero", "gate", gate, x.shape, axes, dtype)
     data, output = (masked(array.astype(dtype), mask) for array in (x, output))
     return masked(data + factor * output, mask).astype(x.dtype)
@@ -194,7 +194,7 @@ class AdaLayerNorm(HasEpsilon, HasAxisName, Stateless):
     use_gate: bool = False
 
     def __post_init__(self) -> None:
-        _validate.positive_int("AdaLayerNorm", "condition_features", self.condition_features)
+        validate.positive_int("AdaLayerNorm", "condition_features", self.condition_features)
         super().__post_init__()
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
@@ -212,8 +212,8 @@ class AdaLayerNorm(HasEpsilon, HasAxisName, Stateless):
         dtype = statistics_dtype(kernel.dtype)
         outputs = bias.astype(dtype)
         if condition is not None:
-            _validate.floating("AdaLayerNorm.modulation", "condition", condition)
-            _validate.shape(
+            validate.floating("AdaLayerNorm.modulation", "condition", condition)
+            validate.shape(
                 "AdaLayerNorm.modulation",
                 "condition",
                 condition.shape,

@@ -6,9 +6,9 @@ from typing import final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms import base
 from jaxnorm.norms.core.moments import count_over, full_mask, masked, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of
@@ -67,9 +67,9 @@ def cosine_norm(
     Reference:
       C. Luo, J. Zhan, L. Wang, Q. Yang, "Cosine Normalization", 2017, arXiv:1702.05870.
     """
-    _validate.floating("cosine_norm", "x", x)
-    _validate.floating("cosine_norm", "kernel", kernel)
-    _validate.epsilon("cosine_norm", epsilon)
+    validate.floating("cosine_norm", "x", x)
+    validate.floating("cosine_norm", "kernel", kernel)
+    validate.epsilon("cosine_norm", epsilon)
     if kernel.ndim != 2 or x.shape[-1:] != kernel.shape[:1]:
         raise ValueError(
             f"cosine_norm: kernel must have shape (I, F) with I = {x.shape[-1:]} features of x, got {kernel.shape}. "
@@ -89,8 +89,8 @@ def cosine_norm(
     nothing = lengths == 0
     y = jnp.where(nothing, 0.0, product / jnp.where(nothing, jnp.ones((), dtype), lengths))
     if scale is not None:
-        _validate.floating("cosine_norm", "scale", scale)
-        _validate.shape("cosine_norm", "scale", scale.shape, (), "()", "One number serves all outputs.")
+        validate.floating("cosine_norm", "scale", scale)
+        validate.shape("cosine_norm", "scale", scale.shape, (), "()", "One number serves all outputs.")
         y = y * scale.astype(dtype)
     return y.astype(x.dtype)
 
@@ -139,16 +139,16 @@ class CosineNorm(Spec):
     kernel_init: Initializer = lecun_normal
 
     def __post_init__(self) -> None:
-        _validate.positive_int("CosineNorm", "features", self.features)
-        _validate.epsilon("CosineNorm", self.epsilon)
+        validate.positive_int("CosineNorm", "features", self.features)
+        validate.epsilon("CosineNorm", self.epsilon)
 
     def init(
         self, key: PRNGKeyArray | Shaped[Array, "2"], in_features: int, dtype: DTypeLike = jnp.float32
     ) -> CosineParams:
         """Fresh parameters for inputs with ``in_features`` features."""
-        size = _validate.positive_int("CosineNorm.init", "in_features", in_features)
+        size = validate.positive_int("CosineNorm.init", "in_features", in_features)
         scale = (
-            jnp.asarray(_validate.start_value("CosineNorm", "scale_init", self.scale_init), dtype)
+            jnp.asarray(validate.start_value("CosineNorm", "scale_init", self.scale_init), dtype)
             if self.use_scale
             else None
         )

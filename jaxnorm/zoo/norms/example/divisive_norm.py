@@ -7,9 +7,9 @@ from typing import TypeAlias, final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Bool, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.affine_norm import HasAffine, HasFeatureAxis
 from jaxnorm.norms.base import Params, Stateless, Stats
@@ -64,7 +64,7 @@ def local_deviation(
     Reference:
       M. Ren, R. Liao, R. Urtasun, F. H. Sinz, R. S. Zemel, "Normalizing the Normalizers", 2017, arXiv:1611.04520.
     """
-    _validate.floating("local_deviation", "x", x)
+    validate.floating("local_deviation", "x", x)
     where = full_mask("local_deviation", x, where)
     widths = _widths("local_deviation", x.shape, axis, feature_axis, "window", window)
     data = masked(x.astype(statistics_dtype(x.dtype)), where)
@@ -125,14 +125,14 @@ def divisive_norm(
     Reference:
       M. Ren, R. Liao, R. Urtasun, F. H. Sinz, R. S. Zemel, "Normalizing the Normalizers", 2017, arXiv:1611.04520.
     """
-    _validate.floating("divisive_norm", "x", x)
+    validate.floating("divisive_norm", "x", x)
     where = full_mask("divisive_norm", x, where)
     if isinstance(sigma, int | float):
         _check_sigma("divisive_norm", sigma)
     else:
-        _validate.floating("divisive_norm", "sigma", sigma)
-        _validate.shape("divisive_norm", "sigma", sigma.shape, (), "()", "One number serves all features.")
-    (feature,) = _validate.axes("divisive_norm", feature_axis, x.ndim)
+        validate.floating("divisive_norm", "sigma", sigma)
+        validate.shape("divisive_norm", "sigma", sigma.shape, (), "()", "One number serves all features.")
+    (feature,) = validate.axes("divisive_norm", feature_axis, x.ndim)
     of_sum = _widths("divisive_norm", x.shape, axis, feature_axis, "window", window)
     of_square = of_sum
     if suppression_window is not None:
@@ -148,7 +148,7 @@ def divisive_norm(
 
 
 def _check_sigma(caller: str, sigma: float) -> None:
-    _validate.in_range(caller, "sigma", sigma, 0.0, math.inf)
+    validate.in_range(caller, "sigma", sigma, 0.0, math.inf)
     if sigma == 0.0 or math.isinf(sigma):
         raise ValueError(f"{caller}: sigma must be above zero and finite, got {sigma!r}. It plays the part of epsilon.")
 
@@ -158,7 +158,7 @@ def _widths(
 ) -> dict[int, int | None]:
     """Returns the length of a window along each of its axes; None means that it spans the whole axis."""
     given = (axis,) if isinstance(axis, int) else tuple(axis)
-    _validate.axes(caller, given, len(shape))
+    validate.axes(caller, given, len(shape))
     lengths = window if isinstance(window, tuple) else (window,) * len(given)
     if len(lengths) != len(given):
         raise ValueError(
@@ -166,9 +166,9 @@ def _widths(
             "Give one number, or as many as axes."
         )
     widths: dict[int, int | None] = {
-        a % len(shape): _validate.positive_int(caller, name, length) for a, length in zip(given, lengths, strict=True)
+        a % len(shape): validate.positive_int(caller, name, length) for a, length in zip(given, lengths, strict=True)
     }
-    (feature,) = _validate.axes(caller, feature_axis, len(shape))
+    (feature,) = validate.axes(caller, feature_axis, len(shape))
     return widths if feature in widths else {**widths, feature: None}
 
 
@@ -218,7 +218,7 @@ class DivisiveNorm(HasFeatureAxis, HasAffine, Stateless):
             if isinstance(value, list):
                 object.__setattr__(self, name, value := tuple(value))
             for length in value if isinstance(value, tuple) else () if value is None else (value,):
-                _validate.positive_int("DivisiveNorm", name, length)
+                validate.positive_int("DivisiveNorm", name, length)
         _check_sigma("DivisiveNorm", self.sigma)
 
     def initial_value(self, name: str, shape: tuple[int, ...]) -> float:

@@ -5,9 +5,9 @@ from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, Bool, Float
 from jaxnorm.norms.affine_norm import HasAffine
 from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
@@ -63,10 +63,10 @@ def dynamic_tanh(
     Reference:
       J. Zhu, X. Chen, K. He, Y. LeCun, Z. Liu, "Transformers without Normalization", 2025, arXiv:2503.10622.
     """
-    _validate.floating("dynamic_tanh", "x", x)
-    _validate.floating("dynamic_tanh", "alpha", alpha)
-    _validate.shape("dynamic_tanh", "alpha", alpha.shape, (), "()", "The steepness is one number for the layer.")
-    axes = _validate.axes("dynamic_tanh", axis, x.ndim)
+    validate.floating("dynamic_tanh", "x", x)
+    validate.floating("dynamic_tanh", "alpha", alpha)
+    validate.shape("dynamic_tanh", "alpha", alpha.shape, (), "()", "The steepness is one number for the layer.")
+    axes = validate.axes("dynamic_tanh", axis, x.ndim)
     mask = full_mask("dynamic_tanh", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     y = jnp.tanh(alpha.astype(data.dtype) * data)

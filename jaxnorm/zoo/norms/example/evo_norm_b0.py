@@ -5,8 +5,8 @@ from typing import final
 
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName, refuse_positions
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.batch_base import BatchSpec
@@ -82,10 +82,10 @@ def evo_norm_b0(
     Reference:
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
     """
-    _validate.floating("evo_norm_b0", "x", x)
-    _validate.epsilon("evo_norm_b0", epsilon)
+    validate.floating("evo_norm_b0", "x", x)
+    validate.epsilon("evo_norm_b0", epsilon)
     axes = feature_last_axes("evo_norm_b0", axis, x.ndim)
-    positions = axes[1:] if position_axis is None else _validate.axes("evo_norm_b0", position_axis, x.ndim)
+    positions = axes[1:] if position_axis is None else validate.axes("evo_norm_b0", position_axis, x.ndim)
     if not positions:
         raise ValueError(
             f"evo_norm_b0: x with shape {x.shape} has no position axis, only the batch axes {axes}: an example of its "
@@ -98,7 +98,7 @@ def evo_norm_b0(
     if moments is None:
         moments = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
     batch = align(moments.var, x.ndim, kept).astype(data.dtype)
-    _validate.broadcastable("evo_norm_b0", "moments.var", batch.shape, x.shape)
+    validate.broadcastable("evo_norm_b0", "moments.var", batch.shape, x.shape)
     example = jnp.expand_dims(statistics.moments(data, axis=positions, where=mask).var, positions)
     y = data / jnp.maximum(jnp.sqrt(batch + epsilon), slopes * data + jnp.sqrt(example + epsilon))
     y = apply_affine("evo_norm_b0", y, scale, bias, kept)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
@@ -78,8 +78,8 @@ def evo_norm_s0(
     Reference:
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
     """
-    _validate.floating("evo_norm_s0", "x", x)
-    _validate.epsilon("evo_norm_s0", epsilon)
+    validate.floating("evo_norm_s0", "x", x)
+    validate.epsilon("evo_norm_s0", epsilon)
     axes, feature = group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("evo_norm_s0", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)

@@ -6,9 +6,9 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import (
@@ -93,8 +93,8 @@ def filter_response_norm(
     Reference:
       S. Singh, S. Krishnan, "Filter Response Normalization Layer", 2020, arXiv:1911.09737.
     """
-    _validate.floating("filter_response_norm", "x", x)
-    _validate.epsilon("filter_response_norm", epsilon)
+    validate.floating("filter_response_norm", "x", x)
+    validate.epsilon("filter_response_norm", epsilon)
     axes, feature = position_axes("filter_response_norm", x.shape, axis, feature_axis)
     mask = full_mask("filter_response_norm", x, where)
     if learned_epsilon is None:
@@ -102,8 +102,8 @@ def filter_response_norm(
         rule = Standardization(Reduction(axes, axis_name), epsilon, center=False)
         y = standardize(rule, x, *affine, where=mask)
     else:
-        _validate.floating("filter_response_norm", "learned_epsilon", learned_epsilon)
-        _validate.shape(
+        validate.floating("filter_response_norm", "learned_epsilon", learned_epsilon)
+        validate.shape(
             "filter_response_norm",
             "learned_epsilon",
             learned_epsilon.shape,

@@ -7,8 +7,8 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
 from jaxnorm.norms.core.spec import DEFAULT
@@ -65,9 +65,9 @@ def scale_norm(
     Reference:
       T. Q. Nguyen, J. Salazar, "Transformers without Tears", 2019, arXiv:1910.05895.
     """
-    _validate.floating("scale_norm", "x", x)
-    _validate.epsilon("scale_norm", epsilon)
-    axes = _validate.axes("scale_norm", axis, x.ndim)
+    validate.floating("scale_norm", "x", x)
+    validate.epsilon("scale_norm", epsilon)
+    axes = validate.axes("scale_norm", axis, x.ndim)
     mask = full_mask("scale_norm", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     power = _SCALE if epsilon == 0.0 or epsilon >= _SMALLEST_SCALED else 1.0

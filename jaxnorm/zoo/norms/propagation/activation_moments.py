@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array
 
 ActivationName: TypeAlias = Literal[
     "relu", "tanh", "sigmoid", "softplus", "elu", "selu", "celu", "gelu", "silu", "leaky_relu", "relu6", "hard_tanh"
@@ -74,7 +74,7 @@ def activation_moments(activation: Activation, *, std: float = 1.0) -> Activatio
       D. Arpit, Y. Zhou, B. Kota, V. Govindaraju, "Normalization Propagation", 2016, arXiv:1603.01431.
     """
     check_activation("activation_moments", activation)
-    _validate.in_range("activation_moments", "std", std, 0.0, float("inf"))
+    validate.in_range("activation_moments", "std", std, 0.0, float("inf"))
     if std in (0.0, float("inf")):
         raise ValueError(f"activation_moments: std must be above 0 and finite, got {std!r}.")
     if activation == "relu":
@@ -85,7 +85,7 @@ def activation_moments(activation: Activation, *, std: float = 1.0) -> Activatio
 def check_activation(caller: str, activation: Any) -> None:
     """Raises ValueError unless an activation is a function or a known name."""
     if not callable(activation):
-        _validate.choice(caller, "activation", activation, get_args(ActivationName))
+        validate.choice(caller, "activation", activation, get_args(ActivationName))
 
 
 def activation_function(activation: Activation) -> Callable[[Array], Array]:

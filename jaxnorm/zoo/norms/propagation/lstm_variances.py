@@ -3,8 +3,8 @@
 import math
 from typing import Literal
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.zoo.norms.propagation.activation_moments import activation_moments
 
 
@@ -69,10 +69,10 @@ def norm_prop_lstm_variances(
       C. Laurent, N. Ballas, P. Vincent, "Recurrent Normalization Propagation", 2017, eqs. 9, 10 and 22.
     """
     where = "norm_prop_lstm_variances"
-    _validate.choice(where, "combine", combine, ("sum", "independent"))
+    validate.choice(where, "combine", combine, ("sum", "independent"))
     scales = {"input_scale": input_scale, "recurrent_scale": recurrent_scale, "cell_scale": cell_scale}
     for name, scale in scales.items():
-        _validate.in_range(where, name, scale, 0.0, 1e6)
+        validate.in_range(where, name, scale, 0.0, 1e6)
     std = input_scale + recurrent_scale if combine == "sum" else math.hypot(input_scale, recurrent_scale)
     if std == 0.0 or cell_scale == 0.0:
         raise ValueError(f"{where}: cell_scale, and one of the other scales, must be above 0, got {scales}.")

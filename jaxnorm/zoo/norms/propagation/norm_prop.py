@@ -3,8 +3,8 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Bool, Float
 from jaxnorm.norms.affine_norm import HasAffine
 from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
@@ -62,7 +62,7 @@ def norm_prop(
     Reference:
       D. Arpit, Y. Zhou, B. Kota, V. Govindaraju, "Normalization Propagation", 2016, arXiv:1603.01431.
     """
-    _validate.floating("norm_prop", "x", x)
+    validate.floating("norm_prop", "x", x)
     check_activation("norm_prop", activation)
     mask = full_mask("norm_prop", x, where)
     moments = activation_moments(activation)

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, Bool, Float
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, Bool, Float
 from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon
 from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.core import moments as statistics
@@ -74,9 +74,9 @@ def assorted_time_norm(
     Reference:
       C. Pospisil, V. Zadorozhnyy, Q. Ye, "Assorted-Time Normalization for Sequence Models", 2022, arXiv:2209.14439.
     """
-    _validate.floating("assorted_time_norm", "x", xs)
-    _validate.epsilon("assorted_time_norm", epsilon)
-    k = _validate.positive_int("assorted_time_norm", "steps", steps)
+    validate.floating("assorted_time_norm", "x", xs)
+    validate.epsilon("assorted_time_norm", epsilon)
+    k = validate.positive_int("assorted_time_norm", "steps", steps)
     if xs.ndim < 2:
         raise ValueError(
             f"assorted_time_norm: xs must have a time axis first and a feature axis last, got shape {xs.shape}. "
@@ -93,7 +93,7 @@ def assorted_time_norm(
     if memory is None:
         memory = Moments(*(jnp.zeros((k - 1, *leaf.shape[1:]), leaf.dtype) for leaf in own))
     for name, leaf, like in zip(Moments._fields, memory, own, strict=True):
-        _validate.shape(
+        validate.shape(
             "assorted_time_norm", f"memory.{name}", leaf.shape, (k - 1, *like.shape[1:]), "(k - 1, *B)", "Same k?"
         )
     past = Moments(*(jnp.concatenate([m.astype(o.dtype), o]) for m, o in zip(memory, own, strict=True)))
@@ -148,7 +148,7 @@ class AssortedTimeNorm(HasEpsilon, HasAffine, Stateless):
     steps: int = field(default=DEFAULT, kw_only=False)
 
     def __post_init__(self) -> None:
-        _validate.positive_int("AssortedTimeNorm", "steps", self.steps)
+        validate.positive_int("AssortedTimeNorm", "steps", self.steps)
         super().__post_init__()
 
     def stream(

@@ -6,8 +6,8 @@ from typing import final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float, Int, Integer
+from jaxnorm._base import validate
+from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float, Int, Integer
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
@@ -70,8 +70,8 @@ def frame_wise_batch_norm(
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
       arXiv:1510.01378, frame-wise normalization.
     """
-    _validate.floating("frame_wise_batch_norm", "xs", xs)
-    _validate.epsilon("frame_wise_batch_norm", epsilon)
+    validate.floating("frame_wise_batch_norm", "xs", xs)
+    validate.epsilon("frame_wise_batch_norm", epsilon)
     if xs.ndim < 2:
         raise ValueError(
             f"frame_wise_batch_norm: xs must have a time and a feature axis, (T, *B, F), got shape {xs.shape}."
@@ -140,9 +140,9 @@ def sequence_wise_batch_norm(
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
       arXiv:1510.01378, sequence-wise normalization.
     """
-    _validate.floating("sequence_wise_batch_norm", "xs", xs)
+    validate.floating("sequence_wise_batch_norm", "xs", xs)
     hint = "lengths has the batch axes of xs."
-    _validate.shape("sequence_wise_batch_norm", "lengths", lengths.shape, xs.shape[1:-1], "(*B)", hint)
+    validate.shape("sequence_wise_batch_norm", "lengths", lengths.shape, xs.shape[1:-1], "(*B)", hint)
     time = jnp.arange(xs.shape[0], dtype=lengths.dtype).reshape(-1, *(1,) * lengths.ndim)
     where = (time < lengths[None])[..., None]
     return batch_norm(xs, scale, bias, moments=moments, epsilon=epsilon, where=where, axis_name=axis_name)
@@ -177,7 +177,7 @@ class FrameWiseBatchNorm(BatchSpec, HasAxisName):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _validate.positive_int("FrameWiseBatchNorm", "max_steps", self.max_steps)
+        validate.positive_int("FrameWiseBatchNorm", "max_steps", self.max_steps)
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The number of features."""

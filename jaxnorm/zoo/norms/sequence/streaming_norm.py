@@ -7,10 +7,10 @@ from typing import Any, TypeAlias, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._reverse_mode import for_reverse_mode
-from jaxnorm._typing import Array, Axis, Bool, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.reverse_mode import for_reverse_mode
+from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
@@ -113,14 +113,14 @@ def streaming_norm(
     Reference:
       Q. Liao, K. Kawaguchi, T. Poggio, "Streaming Normalization", 2016, arXiv:1610.06160.
     """
-    _validate.floating("streaming_norm", "x", x)
-    _validate.epsilon("streaming_norm", epsilon)
+    validate.floating("streaming_norm", "x", x)
+    validate.epsilon("streaming_norm", epsilon)
     _check_weights("streaming_norm", weights, backward_weights)
     axes = feature_last_axes("streaming_norm", axis, x.ndim)
     mask = full_mask("streaming_norm", x, where)
     measured = statistics.moments(x, axis=axes, where=mask)
     mean = measured.mean
-    _validate.shape(
+    validate.shape(
         "streaming_norm", "stats", stats.long.mean.shape, mean.shape, "(*F)", "Are they of the same normalizer?"
     )
     own = measured._replace(count=jnp.broadcast_to(measured.count, mean.shape))
@@ -179,7 +179,7 @@ def _check_weights(caller: str, weights: tuple[float, ...], backward_weights: tu
         if len(values) != size:
             raise ValueError(f"{caller}: {name} must be {size} numbers, got {values!r}.")
         for value in values:
-            _validate.in_range(caller, name, value, 0.0, 1.0)
+            validate.in_range(caller, name, value, 0.0, 1.0)
     if abs(sum(weights) - 1.0) > 1e-6:
         raise ValueError(f"{caller}: weights must be 1 together, got {weights!r}. Pass (a, 1 - a).")
 
@@ -239,7 +239,7 @@ class StreamingNorm(RunningInTraining):
         object.__setattr__(self, "backward_weights", tuple(self.backward_weights))
         _check_weights("StreamingNorm", self.weights, self.backward_weights)
         for name in ("momentum", "backward_momentum"):
-            _validate.in_range("StreamingNorm", name, getattr(self, name), 0.0, 1.0)
+            validate.in_range("StreamingNorm", name, getattr(self, name), 0.0, 1.0)
 
     @classmethod
     def feedforward(cls, **changes: Any) -> "StreamingNorm":

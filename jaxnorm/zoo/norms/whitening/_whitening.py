@@ -6,9 +6,9 @@ from typing import Any, Literal, TypeAlias
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm import _validate
-from jaxnorm._namedtuple import NamedTuple
-from jaxnorm._typing import Array, AxisName, Bool, DTypeLike, Float
+from jaxnorm._base import validate
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms.affine_norm import HasAffine, HasAxisName, HasEpsilon, HasFeatureAxis
 from jaxnorm.norms.base import Stats, TrainsByMeasuring
 from jaxnorm.norms.core.moments import (
@@ -58,10 +58,10 @@ class WhiteningSpec(HasFeatureAxis, HasEpsilon, HasAffine, HasAxisName, TrainsBy
         spec: Any = self
         name = type(self).__name__
         if spec.group_size is not None:
-            _validate.positive_int(name, "group_size", spec.group_size)
+            validate.positive_int(name, "group_size", spec.group_size)
         super().__post_init__()
-        _validate.in_range(name, "momentum", self.momentum, 0.0, 1.0)
-        _validate.choice(name, "running", self.running, ("matrix", "covariance"))
+        validate.in_range(name, "momentum", self.momentum, 0.0, 1.0)
+        validate.choice(name, "running", self.running, ("matrix", "covariance"))
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Mean 0, the identity matrix for each group, count 0."""
@@ -107,13 +107,13 @@ def whiten(
     axis_name: AxisName | None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
     """Subtracts the mean and multiplies by ``inverse_root(covariance + epsilon)``, both measured or given."""
-    _validate.floating(name, "x", x)
-    _validate.epsilon(name, epsilon)
-    _validate.choice(name, "running", running, ("matrix", "covariance"))
-    (feature,) = _validate.axes(name, feature_axis, x.ndim)
+    validate.floating(name, "x", x)
+    validate.epsilon(name, epsilon)
+    validate.choice(name, "running", running, ("matrix", "covariance"))
+    (feature,) = validate.axes(name, feature_axis, x.ndim)
     mask = full_mask(name, x, where)
     features = x.shape[feature]
-    size = features if group_size is None else _validate.positive_int(name, "group_size", group_size)
+    size = features if group_size is None else validate.positive_int(name, "group_size", group_size)
     if features % size:
         raise ValueError(
             f"{name}: group_size={size} must divide the number of features F = {features} (axis {feature_axis} of x "
@@ -136,7 +136,7 @@ def whiten(
         if count.size == 1:
             stats = stats._replace(count=count.reshape(()))
     else:
-        _validate.shape(
+        validate.shape(
             name, "stats.matrix", stats.matrix.shape, (groups, size, size), "(G, d, d)", "Same features and groups?"
         )
         mean = stats.mean.astype(rows.dtype).reshape(1, groups, size)

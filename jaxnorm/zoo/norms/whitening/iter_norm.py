@@ -8,7 +8,7 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._typing import Array, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisName, Bool, Float
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
 from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats

@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeAlias
 
-from jaxnorm import _validate
-from jaxnorm._paths import Path, name_finder
-from jaxnorm._typing import Array, Axis
+from jaxnorm._base import validate
+from jaxnorm._base.paths import Path, name_finder
+from jaxnorm._base.typing import Array, Axis
 from jaxnorm.norms.core.axes import hashable_axis
 from jaxnorm.weight_norms.base import WeightNormalizer, axis_is_open, with_axis
 
@@ -55,7 +55,7 @@ def input_axes(
             axis = known[path] if known and path in known else _evident(caller, path, groups)
         if axis is not None:
             at = f"{caller}: {'/'.join(path)}"
-            found[path] = _validate.axes(at, hashable_axis(at, "axis", axis), len(weights[path].shape))
+            found[path] = validate.axes(at, hashable_axis(at, "axis", axis), len(weights[path].shape))
     return found
 
 

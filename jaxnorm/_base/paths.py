@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import jax
 
-from jaxnorm._typing import PyTree
+from jaxnorm._base.typing import PyTree
 
 Option = TypeVar("Option")
 Path: TypeAlias = tuple[str, ...]

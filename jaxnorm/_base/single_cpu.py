@@ -6,7 +6,7 @@ from typing import TypeVar
 import jax
 from jax import lax
 
-from jaxnorm._typing import Array
+from jaxnorm._base.typing import Array
 
 T = TypeVar("T")
 

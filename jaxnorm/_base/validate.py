@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxnorm import _objects
-from jaxnorm._typing import Axis
+from jaxnorm._base import objects
+from jaxnorm._base.typing import Axis
 
 
 def floating(caller: str, name: str, x: Array) -> None:
     """Raises TypeError unless ``x`` is a real floating-point array."""
     if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
-        raise TypeError(f"{caller}: {name} must be an array, got {_objects.describe(x)}. Convert it with jnp.asarray.")
+        raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Convert it with jnp.asarray.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{caller}: {name} must have a real floating-point dtype, got {x.dtype}. "
@@ -43,17 +43,17 @@ def array(caller: str, name: str, value: Any) -> Array:
         return jnp.asarray(value)
     except (TypeError, ValueError):
         raise TypeError(
-            f"{caller}: {name} must be an array, got {_objects.describe(value)}. Convert it with jnp.asarray."
+            f"{caller}: {name} must be an array, got {objects.describe(value)}. Convert it with jnp.asarray."
         ) from None
 
 
 def key(caller: str, name: str, value: Any) -> None:
     """Raises TypeError unless ``value`` is a single key: a typed key, or a legacy key of two numbers."""
     if isinstance(value, Array | np.ndarray):
-        typed = _objects.is_key_dtype(value.dtype)
+        typed = objects.is_key_dtype(value.dtype)
         if value.ndim == 0 if typed else value.ndim == 1 and value.dtype == jnp.uint32:
             return
-    _objects.refuse(caller, name, value, _objects.KEY)
+    objects.refuse(caller, name, value, objects.KEY)
 
 
 def start_value(caller: str, name: str, value: Any) -> Any:
@@ -61,7 +61,7 @@ def start_value(caller: str, name: str, value: Any) -> Any:
     if not callable(value) and not isinstance(value, str):
         return value
     raise TypeError(
-        f"{caller}: {name} must be a number, got {_objects.describe(value)}. A normalizer draws nothing and has no "
+        f"{caller}: {name} must be a number, got {objects.describe(value)}. A normalizer draws nothing and has no "
         f"key: draw the weights after init, params._replace({name.removesuffix('_init')}=initializer(key, shape))."
     )
 
@@ -72,7 +72,7 @@ def sizes(caller: str, name: str, value: Any) -> tuple[Any, ...]:
         return tuple(value)
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     line = f"({value},)" if whole else "xs.shape[1:-1]" if getattr(value, "ndim", 0) else "(64,), or () without a batch"
-    got = value if isinstance(value, list | tuple) else _objects.describe(value)
+    got = value if isinstance(value, list | tuple) else objects.describe(value)
     raise TypeError(f"{caller}: {name} must be a tuple of sizes such as (64,), got {got}. Write {line}.")
 
 

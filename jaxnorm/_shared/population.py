@@ -7,8 +7,8 @@ from typing import Any, NoReturn, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm import _objects
-from jaxnorm._typing import PyTree
+from jaxnorm._base import objects
+from jaxnorm._base.typing import PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.wrappers.base import CellWrapper
 from jaxnorm.norms.base import TrainsByMeasuring
@@ -74,7 +74,7 @@ def calls(caller: str, batches: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     """Yields the arguments of each call; a tuple holds several arguments. Raises if there is no call."""
     if isinstance(batches, str | bytes | Mapping) or not hasattr(batches, "__iter__"):
         raise TypeError(
-            f"{caller}: batches must be an iterable of the inputs of each batch, got {_objects.describe(batches)}. "
+            f"{caller}: batches must be an iterable of the inputs of each batch, got {objects.describe(batches)}. "
             "Write [xs] for a single one."
         )
     some = False

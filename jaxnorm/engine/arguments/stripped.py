@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import jax
 
-from jaxnorm._typing import Initializer
+from jaxnorm._base.typing import Initializer
 
 S = TypeVar("S")
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 
-from jaxnorm._typing import Array, PyTree
+from jaxnorm._base.typing import Array, PyTree
 
 
 def for_reverse_mode(message: str, tree: PyTree) -> PyTree:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 import jax
 
-from jaxnorm._paths import Path, names, option_finder, paths
-from jaxnorm._typing import DTypeLike, PyTree
+from jaxnorm._base.paths import Path, names, option_finder, paths
+from jaxnorm._base.typing import DTypeLike, PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.norms.base import Normalizer
 from jaxnorm.norms.group_norm import GroupNorm

@@ -1,0 +1,1 @@
+"""What the Flax modules and the optimizers share: names of weights, axes of kernels, population statistics."""
