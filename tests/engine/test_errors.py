@@ -81,7 +81,7 @@ UNROLL = {
     ),
     "weights of another size": (
         ValueError,
-        r"unroll: params\.bias must have shape \(4, 4\) .* got \(4, 8\)",
+        r"unroll: params\.bias must have shape \(16,\) .* got \(32,\)",
         {"params": params_of(jn.ln_lstm(8))},
     ),
     "weights of another cell": (
