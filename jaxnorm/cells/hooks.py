@@ -54,11 +54,10 @@ class CellHooks:
         """Whether the cell needs a key for masks."""
         return False
 
-    def in_features(self, params: Params) -> int:
-        """I, the number of inputs that the weights are made for."""
-        kernel: Any = params.kernel
-        size: int = kernel.shape[0]
-        return size
+    def in_features(self, params: Params) -> int | None:
+        """I, the number of inputs that the weights are made for; None if there is no weight ``kernel`` that tells."""
+        kernel = getattr(params, "kernel", None)
+        return None if kernel is None else kernel.shape[0]
 
 
 def hooks(cell: Any) -> CellHooks:

@@ -234,6 +234,12 @@ def test_cells_without_a_kernel_for_each_gate_refuse_untied_masks(key, rng):
         cell.prepare(params, batch_shape=(BATCH,), key=key)
 
 
+def test_masks_of_inputs_need_a_kernel(key):
+    cell = jn.VariationalDropout(jn.gru(HIDDEN), input_rate=0.5)
+    with pytest.raises(ValueError, match=r"VariationalDropout: GRU has no kernel whose input .* Leave input_rate out"):
+        cell.prepare((), batch_shape=(BATCH,), key=key)
+
+
 @every
 def test_hooks_are_those_of_the_cell_inside(name):
     """Each wrapper hands each hook on, whatever it says."""

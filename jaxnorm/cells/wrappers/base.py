@@ -104,7 +104,7 @@ class CellWrapper(CellHooks, NoModule):
         """Whether an inner cell needs a key for masks."""
         return hooks(self.cell).needs_key
 
-    def in_features(self, params: Params) -> int:
+    def in_features(self, params: Params) -> int | None:
         """I, the number of inputs that the weights are made for."""
         return hooks(self.cell).in_features(params)
 

@@ -150,7 +150,7 @@ class Reparametrized(CellWrapper):
         inner = None if params is None else params.cell
         return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
 
-    def in_features(self, params: ReparametrizedParams) -> int:
+    def in_features(self, params: ReparametrizedParams) -> int | None:
         """I, the number of inputs that the weights are made for."""
         return super().in_features(params.cell)
 

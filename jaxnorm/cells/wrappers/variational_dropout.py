@@ -125,7 +125,13 @@ class VariationalDropout(StochasticWrapper):
         # Features that lie along several axes share a factor at all positions of the axes before the last one.
         lead = (*gates, *batch_shape, *(1,) * (hooks(self.cell).feature_axes - 1))
         if self.input_rate > 0.0:
-            inputs = randomness.draw_factors(input_key, self.input_rate, (*lead, hooks(self.cell).in_features(params)))
+            size = hooks(self.cell).in_features(params)
+            if size is None:
+                raise ValueError(
+                    f"VariationalDropout: {type(unwrap(self.cell)).__name__} has no kernel whose input could be "
+                    "masked. Leave input_rate out."
+                )
+            inputs = randomness.draw_factors(input_key, self.input_rate, (*lead, size))
         if self.rate > 0.0:
             if not hooks(self.cell).multiplies_state:
                 raise ValueError(
