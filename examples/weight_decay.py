@@ -65,7 +65,7 @@ def main() -> None:
     """Prints a row for each mask: the median of the seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=9)
     parser.add_argument("--smoke", action="store_true", help="two steps, to see that it runs")
     options = parser.parse_args()
     steps = 2 if options.smoke else options.steps

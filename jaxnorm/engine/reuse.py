@@ -1,13 +1,13 @@
 """The moments of the forward pass that the backward pass uses again, in place of measuring a second time.
 
 To measure a batch that spans several devices takes a collective. A normalizer that declares ``reuses_moments`` takes
-the moments that the forward pass measured, and differentiates as if it had measured them itself.
+the moments that the forward pass measured, and differentiates as if it had measured them itself: it returns them from a
+``jax.custom_jvp`` whose rule is that of the measurement, and ignores the tangents of what it was handed.
 """
 
 from typing import Any
 
 import jax
-from jax import lax
 
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.sites import CellNorms, combine_sites
@@ -29,8 +29,8 @@ def moments_to_reuse(cell: Cell, stats: Any, outputs: LoopOutputs) -> CellNorms 
     picked = [entry if _reuses(norm) else None for norm, entry in zip(cell.sites, moments, strict=True)]
     if not jax.tree.leaves(picked):
         return None
-    # The normalizer differentiates as if it measured, so nothing may pass through the saved values as well.
-    return lax.stop_gradient(CellNorms(*picked))
+    # No stop_gradient: second derivatives differentiate the backward pass, which sees the means only as these values.
+    return CellNorms(*picked)
 
 
 def _reuses(norm: Any) -> bool:
