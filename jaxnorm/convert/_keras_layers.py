@@ -40,7 +40,8 @@ def computed_in(config: Mapping[str, Any]) -> list[str]:
     name = policy["config"].get("name", "") if isinstance(policy, dict) else str(policy)
     if not name.startswith("mixed_"):
         return []
-    return [f"dtype policy {name}: give the cell dtype={name.removeprefix('mixed_')!r}, a normalizer such inputs"]
+    dtype = name.removeprefix("mixed_")
+    return [f"dtype policy {name}: pass dtype={dtype!r} to a cell, or inputs of this dtype to a normalizer"]
 
 
 def wrapped(caller: str, config: Mapping[str, Any], name: str) -> tuple[str | None, dict[str, Any], tuple[str, ...]]:

@@ -30,7 +30,7 @@ def random_steps(rng, steps=5, batch=4, features=2):
 
 
 # Compiled whole, which costs less than operation by operation.
-fold = jax.jit(jn.update_running, static_argnames=("momentum", "ddof", "debias"))
+update_running = jax.jit(jn.update_running, static_argnames=("momentum", "ddof", "debias"))
 
 
 @pytest.mark.parametrize("ddof", [0, 1])

@@ -83,7 +83,8 @@ def computed_in(module: Any) -> tuple[str, ...]:
     """Notes if a module sets its own compute dtype."""
     if module.dtype is None or jnp.dtype(module.dtype) == jnp.float32:
         return ()
-    return (f"dtype={jnp.dtype(module.dtype).name}: give the cell this dtype, a normalizer such inputs",)
+    name = jnp.dtype(module.dtype).name
+    return (f"dtype={name}: pass it to a cell, or inputs of this dtype to a normalizer",)
 
 
 def _dense(arrays: Arrays, kind: Any) -> Parts:
