@@ -17,7 +17,7 @@ from tests.test_benchmarks import a_row
 
 
 def test_every_normalizer_has_a_cost_and_sensible_options():
-    assert {type(case.spec) for case in cases.NORMS} == {
+    assert {type(case.spec) for case in cases.NORMS if case.name != "skeleton"} == {
         type(spec) for make in SPECS.values() if (spec := make(NORM_SHAPES["32x56x56x64"]))
     }
     for name in NORM_SHAPES:

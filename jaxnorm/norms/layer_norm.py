@@ -97,4 +97,4 @@ class LayerNorm(AffineNorm):
 
     def without_mean(self) -> RMSNorm:
         """:class:`RMSNorm` with the same fields."""
-        return RMSNorm(**{f.name: getattr(self, f.name) for f in fields(self)})
+        return RMSNorm(**{f.name: getattr(self, f.name) for f in fields(LayerNorm)})  # not those of a subclass

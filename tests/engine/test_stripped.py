@@ -28,7 +28,6 @@ def lstm(**options):
     return jn.LSTM(4, kernel_init=fresh(), recurrent_init=(fresh(), *[fresh()] * 3), forget_bias=fresh(), **options)
 
 
-@dataclasses.dataclass(frozen=True)
 class Shifted(jn.LayerNorm):
     """A normalizer of a user's own, with an initializer."""
 

@@ -84,7 +84,7 @@ def test_in_a_cell_with_a_condition_an_example(rng):
     # For recurrent networks gain = 1 + scale(c) and bias = shift(c), in each of the cell's layer normalizations.
     cell, norm = jn.ln_lstm(4), jn.zoo.AdaLayerNorm(3)
     params = cases.random_cell_params(cell, rng, 2)
-    maps = [weights(rng, norm, shape) for shape in ((4, 4), (4, 4), (4,))]
+    maps = [weights(rng, norm, shape) for shape in ((16,), (16,), (4,))]
     xs, c = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((5, 3, 2), (3, 3)))
 
     def one(maps, xs, c):

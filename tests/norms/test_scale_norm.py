@@ -57,7 +57,7 @@ def test_one_number_does_not_fit_a_cell(rng):
     outputs = jn.unroll(cell, params, xs).outputs
     # The scale apart (the root of the number of features, r and z sharing statistics) it is the RMS-GRU's norm.
     scaled = cell.init(jax.random.key(0), 5)
-    gains = jn.Affine(jnp.stack([jnp.full(4, 1 / np.sqrt(n)) for n in (8, 8, 4)]), None)
+    gains = jn.Affine(jnp.repeat(1 / jnp.sqrt(jnp.array([8.0, 8.0, 4.0])), 4), None)
     rms = jn.GRU(4, norm=jn.RMSNorm(epsilon=0.0))
     scaled = rms.init(jax.random.key(0), 5)
     scaled = scaled._replace(norm=jn.CellNorms(gains, gains, ()))
