@@ -70,7 +70,7 @@ def rng():
 def spread(monkeypatch):
     """Programs take the forms that can be spread over all devices."""
     jax.clear_caches()
-    monkeypatch.setattr(_single_cpu, "count_cpus", count_cpus)
+    monkeypatch.setattr(single_cpu, "count_cpus", count_cpus)
     yield
     jax.clear_caches()
 

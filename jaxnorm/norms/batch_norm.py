@@ -6,8 +6,6 @@ from typing import final
 from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
-from jaxnorm.norms.base import Params
-from jaxnorm.norms.core.again import measured_before
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
 from jaxnorm.norms.core.reduction import Reduction
@@ -116,19 +114,3 @@ class BatchNorm(BatchSpec, HasAxisName):
     ddof: int = DEFAULT
     debias: bool = DEFAULT
     adds_bias_last = True
-
-    @property
-    def reuses_moments(self) -> bool:
-        """True over an ``axis_name``: there measuring takes collectives."""
-        return self.axis_name is not None
-
-    def normalize_again(
-        self, params: Params, x: Float[Array, "*B F"], measured: Moments, where: Bool[Array, "..."] | None = None
-    ) -> tuple[Float[Array, "*B F"], Moments]:
-        """Normalizes with moments that an earlier call measured from ``x``, and differentiates as if it measured.
-
-        The given mean is rounded, so far from zero the result has fewer digits than the first call gave.
-        """
-        moments = measured_before(self.axis_name, x, full_mask("BatchNorm", x, where), measured)
-        y: Array = self.apply(self.function, params, x, where=where, moments=moments)[0]
-        return y, moments

@@ -41,6 +41,9 @@ class Center(TrainsByMeasuring):
     def __call__(self, params, x, stats=None, where=None):
         return self.at_site(x, SiteInput(stats, None if where is None else where[..., 0]))
 
+    def normalize_again(self, params, x, measured, where=None):
+        return self.at_site(x, SiteInput(None, None if where is None else where[..., 0], measured))
+
     def at_site(self, x, site):
         if site.stats is not None:
             return x - site.stats.mean[None], site.stats
