@@ -10,7 +10,7 @@ from flax.core import freeze
 from jaxnorm._base import validate
 from jaxnorm._base.paths import option_finder, paths
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm._shared.names import cell_template, from_names, norm_template, to_names
+from jaxnorm._shared.names import cell_template, check_mesh_axes, from_names, norm_template, to_names
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
@@ -308,7 +308,7 @@ class RNNCell(nn.RNNCellBase):
 
 def _cell_weights(module: Any, in_features: int) -> PyTree:
     cell = module.cell
-    return _weights(module, cell_template(cell, in_features), lambda key: cell.init(key, in_features))
+    return _weights(module, cell_template(cell, in_features), lambda key: cell.init(key, in_features), cell)
 
 
 def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
@@ -320,14 +320,19 @@ def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
     return cell, module.make_rng(MASKS) if hooks(cell).needs_key else None
 
 
-def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree]) -> PyTree:
+def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree], cell: Cell | None = None) -> PyTree:
     """Declares the weights, one variable per field, and returns them as the NamedTuples of the spec."""
     partition = option_finder(type(module).__name__, module.partitioning, [path for path, _ in paths(template)])
 
     def boxed(key: Any) -> dict[str, Any]:
         def box(path: Any, leaf: Array) -> Any:
-            axes = partition(tuple(entry.key for entry in path))
-            return leaf if axes is None else nn.Partitioned(leaf, names=axes)
+            own = tuple(entry.key for entry in path)
+            axes = partition(own)
+            if axes is None:
+                return leaf
+            if cell is not None:
+                check_mesh_axes(type(module).__name__, "partitioning", cell, own, leaf.shape, axes)
+            return nn.Partitioned(leaf, names=axes)
 
         weights: dict[str, Any] = jax.tree_util.tree_map_with_path(box, to_names(init(key)))
         return weights

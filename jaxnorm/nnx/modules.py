@@ -172,6 +172,7 @@ class RNN(variables.OfCell, nnx.Module):
             cell.init(variables.key("RNN", rngs, "params"), in_features),
             {SITES: cell.initial_stats()},
             metadata,
+            cell,
         )
 
     def __call__(
@@ -307,6 +308,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             cell.init(variables.key("RNNCell", rngs, "params"), in_features),
             {SITES: cell.initial_stats()},
             metadata,
+            cell,
         )
         variables.keep_stream(self, rngs)
 

@@ -9,12 +9,15 @@ from flax import nnx
 from jaxnorm._base import validate
 from jaxnorm._base.paths import option_finder, paths
 from jaxnorm._base.typing import Array, PyTree
-from jaxnorm._shared.names import cell_template, fill
+from jaxnorm._shared.names import cell_template, check_mesh_axes, fill
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 
 Metadata: TypeAlias = Mapping[str, Any]
+
+SHARDING = "out_sharding"
+"""The metadata that hold the names of mesh axes."""
 
 MASKS = "dropout"
 """The random stream of the masks."""
@@ -61,8 +64,10 @@ def keep_stream(module: Any, rngs: Any) -> None:
         module.rngs = stream.fork()
 
 
-def declare(module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata]) -> None:
-    """Creates a variable for each leaf, under its path of names."""
+def declare(
+    module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata], cell: Cell | None = None
+) -> None:
+    """Creates a variable for each leaf, under its path of names; for a cell it checks the names of mesh axes."""
     suffix = "_metadata"
     alias = {"recurrent_kernel": "recurrent"}
     unknown = [name for name in metadata if not name.endswith(suffix)]
@@ -74,7 +79,10 @@ def declare(module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping
         type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]
     )
     for path, leaf in leaves:
-        _place(module, path, nnx.Param(leaf, **(find(path) or {})))
+        own = find(path) or {}
+        if cell is not None:
+            check_mesh_axes(type(module).__name__, SHARDING, cell, path, leaf.shape, own.get(SHARDING))
+        _place(module, path, nnx.Param(leaf, **own))
     for path, leaf in paths(stats):
         _place(module, path, nnx.BatchStat(leaf))
 

@@ -66,6 +66,22 @@ def test_vectors_are_flat_and_kernels_are_not(case):
     verb_checks.check_layout(case.cell, case.vector_sizes)
 
 
+def test_vectors_by_gate_are_refused_with_a_way_out(rng):
+    """Weights and statistics in which gates are an axis of their own."""
+    cell = jn.bn_lstm(4, max_steps=2)
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng)
+    by_gate = params._replace(bias=params.bias.reshape(4, 4))
+    with pytest.raises(ValueError, match=r"params\.bias must have shape \(16,\) .* got \(4, 4\)\. .*: reshape\(-1\)"):
+        jn.unroll(cell, by_gate, xs)
+    stats = cell.initial_stats()
+    mean, var, count = stats.input
+    stats = stats._replace(input=jn.Moments(mean.reshape(2, 4, 4), var.reshape(2, 4, 4), count))
+    with pytest.raises(ValueError, match=r"stats\.input\.mean .* got \(2, 4, 4\)\. .*: reshape\(rows, -1\)"):
+        jn.unroll(cell, params, xs, stats=stats)
+    with pytest.raises(ValueError, match=r"export: params\.bias must have shape .*: reshape\(-1\)"):
+        jn.convert.torch.export(jn.lstm(4), jn.lstm(4).init(jax.random.key(0), 3)._replace(bias=by_gate.bias))
+
+
 @every_cell
 def test_projections_are_linear(case, x64):
     verb_checks.check_linear(case.cell)

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnorm as jn
+from jaxnorm._base import single_cpu
 from tests import cases
 from tests.cell_cases import CELLS, rows
 

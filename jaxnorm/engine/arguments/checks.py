@@ -1,6 +1,7 @@
 """Checks the arguments of the engine: arrays by their shapes, trees against those that the cell would make."""
 
 import functools
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any, cast
 
@@ -146,10 +147,12 @@ def _same_shapes(caller: str, name: str, got: Any, expected: Any, *, optional: s
             raise TypeError(f"{caller}: {name}{path} {wrong}. Do {name} come from the same cell spec?")
     for path in sorted(have.keys() & want.keys()):
         if have[path][leading:] != want[path][leading:]:
-            rows = "(rows, ...) " * leading
+            rows, shape = "(rows, ...) " * leading, want[path][leading:]
+            hint = f"Do {name} come from the same cell spec?"
+            if len(shape) == 1 and math.prod(have[path][leading:]) == shape[0]:
+                hint = f"Vectors are flat, gate after gate: reshape({'rows, ' * leading}-1)."
             raise ValueError(
-                f"{caller}: {name}{path} must have shape {rows}{want[path][leading:]} as the cell makes it, got "
-                f"{have[path]}. Do {name} come from the same cell spec?"
+                f"{caller}: {name}{path} must have shape {rows}{shape} as the cell makes it, got {have[path]}. {hint}"
             )
 
 
