@@ -158,7 +158,7 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> L
       >>> import jax, jaxnorm
       >>> params = jaxnorm.ln_lstm(8).init(jax.random.key(0), in_features=3)
       >>> params.norm.recurrent.scale.shape, params.norm.cell.scale.shape
-      ((4, 8), (8,))
+      ((32,), (8,))
 
     Notes:
       The text of the paper's supplement calls alpha the additive and beta the multiplicative parameter; equations and
@@ -314,7 +314,7 @@ def bn_lstm(
       >>> import jaxnorm
       >>> cell = jaxnorm.bn_lstm(8, max_steps=20)
       >>> cell.initial_stats().recurrent.mean.shape, cell.norm.cell.scale_init
-      ((20, 4, 8), 0.1)
+      ((20, 32), 0.1)
 
     Reference:
       T. Cooijmans, N. Ballas, C. Laurent, C. Gulcehre, A. Courville, "Recurrent Batch Normalization", 2017,

@@ -1,5 +1,9 @@
 """Normalizers, x -> x. Each file holds one of them: a plain function and its spec."""
 
+from jaxnorm.norms.affine_norm import AffineNorm as AffineNorm
+from jaxnorm.norms.affine_norm import HasAffine as HasAffine
+from jaxnorm.norms.affine_norm import HasAxisName as HasAxisName
+from jaxnorm.norms.affine_norm import HasEpsilon as HasEpsilon
 from jaxnorm.norms.base import Affine as Affine
 from jaxnorm.norms.base import Normalizer as Normalizer
 from jaxnorm.norms.batch_norm import BatchNorm as BatchNorm
@@ -8,6 +12,7 @@ from jaxnorm.norms.core.moments import Moments as Moments
 from jaxnorm.norms.core.moments import merge as merge
 from jaxnorm.norms.core.moments import moments as moments
 from jaxnorm.norms.core.moments import normalize as normalize
+from jaxnorm.norms.core.spec import DEFAULT as DEFAULT
 from jaxnorm.norms.core.running import update_running as update_running
 from jaxnorm.norms.core.running import population as population
 from jaxnorm.norms.group_norm import GroupNorm as GroupNorm
@@ -21,6 +26,11 @@ from jaxnorm.norms.rms_norm import RMSNorm as RMSNorm
 from jaxnorm.norms.rms_norm import rms_norm as rms_norm
 
 __all__ = [
+    "DEFAULT",
+    "AffineNorm",
+    "HasAffine",
+    "HasAxisName",
+    "HasEpsilon",
     "Affine",
     "BatchNorm",
     "GroupNorm",
