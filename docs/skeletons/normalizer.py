@@ -1,7 +1,7 @@
 """Normalization by the mean absolute value.
 
-A skeleton to copy to ``jaxnorm/norms/<name>.py``: one plain function, one spec, nothing else in the file. What differs
-from normalizer to normalizer is marked with ``# 1`` to ``# 3``; the rest stays as it is.
+A skeleton to copy to ``jaxnorm/zoo/norms/<family>/<name>.py``: one plain function, one spec, nothing else in the file.
+What differs from normalizer to normalizer is marked with ``# 1`` to ``# 3``; the rest stays as it is.
 """
 
 from typing import final

@@ -23,9 +23,6 @@ Products: TypeAlias = PyTree
 Carry: TypeAlias = PyTree
 Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 
-UNKNOWN = CellNorms(None, None, None, None, None)
-"""Statistics in training: None at each site tells its normalizer to measure the batch."""
-
 
 class CountedCarry(NamedTuple):
     """A carry together with the number of steps that each example has run since its sequence began.
