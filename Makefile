@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo bench bench-compare accuracy test full lint format types floors doctest onnx examples docs build clean
+.PHONY: help venv demo bench bench-compare accuracy test full tables lint format types floors doctest onnx examples docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,11 @@ full: ## everything, the heavy checks too: both interpreters with the whole suit
 
 onnx: $(VENV)/.installed-onnx ## run programs converted to ONNX beside the originals; takes an environment of its own: make onnx VENV=.venv-onnx
 	$(PY) -m pytest tests/test_onnx.py
+
+tables: $(VENV)/.installed-test ## write what is generated: the exports of the zoo, the tables of normalizers and of cells
+	$(PY) docs/_ext/zoo_exports.py
+	$(PY) docs/_ext/normalizer_table.py
+	$(PY) docs/_ext/cell_table.py
 
 examples: $(VENV)/.installed-test ## run every example with --smoke (the tests do so too)
 	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --durations=0 tests/test_examples.py

@@ -15,6 +15,7 @@ release = version = jaxnorm.__version__
 extensions = [
     "myst_parser",
     "source_line_role",
+    "zoo_items",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",

@@ -1,6 +1,6 @@
 """The rows of the table for cells; ``tests/cases.py`` has the others, and hands these on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +8,9 @@ import pytest
 
 import jaxnorm as jn
 from tests.skeletons import load
+
+GATED = {"kernel": (0, 2), "recurrent": (0, 2)}
+UNGATED = {"kernel": (0, 1), "recurrent": (0, 1)}
 
 
 class CellCase(NamedTuple):
@@ -20,6 +23,8 @@ class CellCase(NamedTuple):
     """Matrix products in the body of the loop; there is one more, for the inputs, before it."""
     vector_sizes: tuple[int, ...] = ()
     """Sizes of vectors that hold something else than hidden features or outputs, gate after gate."""
+    kernels: Mapping[str, tuple[int, int]] = GATED
+    """The axes of inputs and outputs of each kernel; all other weights are vectors."""
 
     def __str__(self) -> str:
         return self.name
@@ -32,10 +37,10 @@ MAX_STEPS = 3
 LN_SITE = jn.LayerNorm()
 
 CELLS = (
-    CellCase("elman", jn.elman(HIDDEN)),
+    CellCase("elman", jn.elman(HIDDEN), kernels=UNGATED),
     CellCase("lstm", jn.lstm(HIDDEN)),
     CellCase("gru", jn.gru(HIDDEN)),
-    CellCase("ln_rnn", jn.ln_rnn(HIDDEN)),
+    CellCase("ln_rnn", jn.ln_rnn(HIDDEN), kernels=UNGATED),
     CellCase("ln_lstm", jn.ln_lstm(HIDDEN)),
     CellCase("ln_gru", jn.ln_gru(HIDDEN)),
     CellCase("rms_lstm", jn.rms_lstm(HIDDEN)),
@@ -43,7 +48,7 @@ CELLS = (
     CellCase("bn_lstm", jn.bn_lstm(HIDDEN, max_steps=MAX_STEPS), True),
     CellCase("bn_gru_pooled", jn.GRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True),
     CellCase("ln_lstm_per_gate_learned_carry", jn.ln_lstm(HIDDEN, gate_groups=(1, 1, 1, 1), learn_carry=True)),
-    CellCase("elman_everywhere", jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation=jax.nn.relu)),
+    CellCase("elman_everywhere", jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation=jax.nn.relu), kernels=UNGATED),
     CellCase(
         "lstm_summed_per_gate",
         jn.LSTM(
@@ -62,7 +67,11 @@ CELLS = (
     ),
     CellCase("dreamer_v3_gru", jn.zoo.dreamer_v3_gru(HIDDEN), vector_sizes=(IN_FEATURES + HIDDEN,)),
     CellCase(
-        "dreamer_v3_block_gru", jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=2), products_in_loop=4, vector_sizes=(2,)
+        "dreamer_v3_block_gru",
+        jn.zoo.dreamer_v3_block_gru(HIDDEN, blocks=2),
+        products_in_loop=4,
+        vector_sizes=(2,),
+        kernels={**UNGATED, "block": (1, 2), "mix": (0, 1), "gates": (1, 3)},
     ),
     CellCase("norm_prop_lstm", jn.zoo.norm_prop_lstm(HIDDEN)),
     CellCase("assorted_time_lstm", jn.zoo.assorted_time_lstm(HIDDEN, steps=3)),
@@ -70,6 +79,7 @@ CELLS = (
         "ln_projected_lstm",
         jn.zoo.ProjectedLSTM(HIDDEN, 3, norm=jn.CellNorms(LN_SITE, LN_SITE, cell=LN_SITE, projection=LN_SITE)),
         products_in_loop=2,
+        kernels={**GATED, "projection": (0, 1)},
     ),
     CellCase("bn_reset_before_gru", jn.zoo.ResetBeforeGRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True, 2),
     CellCase("ln_peephole_lstm", jn.zoo.PeepholeLSTM(HIDDEN, norm=LN_SITE)),
@@ -83,23 +93,34 @@ CELLS = (
         ),
         batch_statistics=True,
         products_in_loop=0,
+        kernels={"kernel": (0, 1)},
     ),
     CellCase("ligru", jn.zoo.ligru(HIDDEN), True),
-    CellCase("ln_mi_rnn", jn.zoo.MIRNN(HIDDEN, norm=LN_SITE)),
+    CellCase("ln_mi_rnn", jn.zoo.MIRNN(HIDDEN, norm=LN_SITE), kernels=UNGATED),
     CellCase("ln_mi_lstm", jn.zoo.MILSTM(HIDDEN, norm=LN_SITE)),
     CellCase("ln_mi_gru", jn.zoo.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
     CellCase("ln_mut1", jn.zoo.MUT1(IN_FEATURES, norm=LN_SITE), products_in_loop=2),
     CellCase("bn_mut2", jn.zoo.MUT2(HIDDEN, norm=jn.BatchNorm(scale_init=0.1), raw_input="projected"), True, 2),
     CellCase("ln_mut3", jn.zoo.MUT3(HIDDEN, norm=LN_SITE), products_in_loop=3),
-    CellCase("bn_recurrent_highway", jn.zoo.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(scale_init=0.1)), True, 3),
     CellCase(
-        "min_gru", jn.zoo.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True), products_in_loop=0
+        "bn_recurrent_highway",
+        jn.zoo.RecurrentHighway(HIDDEN, 3, norm=jn.BatchNorm(scale_init=0.1)),
+        True,
+        3,
+        kernels={"kernel": (0, 2), "recurrent": (1, 3)},
+    ),
+    CellCase(
+        "min_gru",
+        jn.zoo.MinGRU(HIDDEN, norm=jn.LayerNorm(), gate_groups=(2,), learn_carry=True),
+        products_in_loop=0,
+        kernels={"kernel": (0, 2)},
     ),
     CellCase(
         "min_lstm_batch_norm",
         jn.zoo.MinLSTM(HIDDEN, norm=jn.BatchNorm(), candidate="positive", max_steps=MAX_STEPS),
         batch_statistics=True,
         products_in_loop=0,
+        kernels={"kernel": (0, 2)},
     ),
     CellCase(
         "slstm",
@@ -109,6 +130,7 @@ CELLS = (
             heads=2,
         ),
         batch_statistics=True,
+        kernels={"kernel": (0, 2), "recurrent": (1, 3)},
     ),
     # At test time: the contract gives no keys. Training is compared with the equations in the tests of the wrappers.
     CellCase(
@@ -118,7 +140,7 @@ CELLS = (
     ),
     CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.CellNorms(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
-    CellCase("skeleton", load("cell").Leaky(HIDDEN, norm=jn.BatchNorm(), max_steps=MAX_STEPS), True),
+    CellCase("skeleton", load("cell").Leaky(HIDDEN, norm=jn.BatchNorm(), max_steps=MAX_STEPS), True, kernels=UNGATED),
     CellCase("gated_skeleton", load("gated_cell").UpdateGated(HIDDEN, norm=jn.LayerNorm())),
 )
 

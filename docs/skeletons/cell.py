@@ -22,6 +22,8 @@ from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms
 
+__all__ = ["Leaky", "LeakyCarry", "LeakyParams"]
+
 
 class LeakyCarry(NamedTuple):  # 1: what the next step needs
     """The state of a leaky cell: hidden state h."""

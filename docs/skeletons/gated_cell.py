@@ -19,6 +19,8 @@ from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 
+__all__ = ["UpdateGated", "UpdateGatedCarry", "UpdateGatedParams"]
+
 GATES = 2
 UPDATE = 0
 

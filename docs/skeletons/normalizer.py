@@ -13,6 +13,8 @@ from jaxnorm._base.typing import Array, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
 
+__all__ = ["AbsNorm", "abs_norm"]
+
 
 def abs_norm(
     x: Float[Array, "..."],

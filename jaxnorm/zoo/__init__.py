@@ -1,7 +1,8 @@
-"""What serves one paper or one library: the rest of the normalizers and cells."""
+"""What serves one paper or one library: the rest of the normalizers and cells.
 
-from jaxnorm.cells.wrappers.reparametrized import bounded_weight_norm_lstm as bounded_weight_norm_lstm
-from jaxnorm.cells.wrappers.reparametrized import weight_norm_lstm as weight_norm_lstm
+Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` writes it anew.
+"""
+
 from jaxnorm.zoo.cells.gru.block_gru import BlockGRU as BlockGRU
 from jaxnorm.zoo.cells.gru.block_gru import BlockGRUParams as BlockGRUParams
 from jaxnorm.zoo.cells.gru.block_gru import dreamer_v3_block_gru as dreamer_v3_block_gru
@@ -141,6 +142,8 @@ from jaxnorm.zoo.published.ln_lstm_sum import contrib_ln_lstm as contrib_ln_lstm
 from jaxnorm.zoo.published.ln_lstm_sum import praxis_ln_lstm as praxis_ln_lstm
 from jaxnorm.zoo.published.ln_lstm_sum import sketch_rnn_ln_lstm as sketch_rnn_ln_lstm
 from jaxnorm.zoo.published.ln_lstm_sum import sonnet_ln_lstm as sonnet_ln_lstm
+from jaxnorm.zoo.published.weight_norm_lstm import bounded_weight_norm_lstm as bounded_weight_norm_lstm
+from jaxnorm.zoo.published.weight_norm_lstm import weight_norm_lstm as weight_norm_lstm
 
 __all__ = [
     "MIGRU",

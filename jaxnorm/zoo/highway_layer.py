@@ -22,6 +22,9 @@ from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
 from jaxnorm.norms.core.moments import masked, statistics_dtype
 from jaxnorm.norms.identity import Identity
 
+__all__ = ["Highway", "HighwayParams", "highway"]
+
+
 GATES = 2
 TRANSFORM = 1
 

@@ -15,9 +15,9 @@ from jaxnorm import optim
 from jaxnorm._base.paths import paths
 from tests import cases
 from tests.norms.test_peers import lenient
-from tests.optim.layouts import KERNELS
 
 CELLS = {case.name: case.cell for case in cases.CELLS}
+KERNELS = {case.name: case.kernels for case in cases.CELLS}
 TRIED = ("elman", "ln_lstm", "dreamer_v3_block_gru", "ln_projected_lstm", "indrnn_batch_norm", "slstm", "min_gru")
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 RATE, STEPS, LENGTH = 0.1, 3, 7

@@ -20,6 +20,8 @@ from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.core.moments import statistics_dtype
 
+__all__ = ["IndRNN", "IndRNNCarry", "IndRNNParams", "clip_indrnn"]
+
 
 class IndRNNCarry(NamedTuple):
     """The state of an IndRNN: hidden state h."""

@@ -24,6 +24,9 @@ from jaxnorm.cells.wrappers import randomness
 from jaxnorm.norms.identity import Identity
 from jaxnorm.zoo.cells.gru.two_stages import cut_stats
 
+__all__ = ["RecurrentHighway", "RecurrentHighwayCarry", "RecurrentHighwayParams"]
+
+
 GATES = 2
 TRANSFORM = 1
 

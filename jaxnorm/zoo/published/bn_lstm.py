@@ -12,6 +12,8 @@ from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.batch_norm import BatchNorm
 
+__all__ = ["laurent_bn_lstm", "sonnet_bn_lstm"]
+
 
 def sonnet_bn_lstm(
     hidden_features: int,

@@ -12,6 +12,8 @@ from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
+__all__ = ["dreamer_gru", "haste_ln_gru", "kiros_ln_gru"]
+
 
 def kiros_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
     r"""The LN-GRU of the code published with the paper: biases inside the norms of x, and z keeps the state.

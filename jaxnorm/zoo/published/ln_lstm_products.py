@@ -12,6 +12,8 @@ from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
+__all__ = ["draw_ln_lstm", "fastrnns_ln_lstm", "haste_ln_lstm", "kiros_ln_lstm", "tfa_ln_lstm"]
+
 
 def kiros_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
     r"""The LN-LSTM of the code published with the paper: it adds the same bias b twice.

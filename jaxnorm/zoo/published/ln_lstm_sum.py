@@ -13,6 +13,9 @@ from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
+__all__ = ["axlearn_ln_lstm", "contrib_ln_lstm", "praxis_ln_lstm", "sketch_rnn_ln_lstm", "sonnet_ln_lstm"]
+
+
 EACH_GATE = (1, 1, 1, 1)
 
 

@@ -23,6 +23,9 @@ from jaxnorm.cells.preactivation.vectors import add_bias
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.rms_norm import RMSNorm
 
+__all__ = ["BlockGRU", "BlockGRUParams", "dreamer_v3_block_gru"]
+
+
 GATES = 3
 UPDATE = 1
 

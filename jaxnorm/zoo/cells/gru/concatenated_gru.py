@@ -27,6 +27,9 @@ from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.identity import Identity
 from jaxnorm.norms.rms_norm import RMSNorm
 
+__all__ = ["ConcatenatedGRU", "ConcatenatedGRUParams", "dreamer_v3_gru"]
+
+
 GATES = 3
 UPDATE = 1
 

@@ -17,6 +17,9 @@ from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.batch_norm import BatchNorm
 
+__all__ = ["LiGRU", "LiGRUCarry", "LiGRUParams", "ligru"]
+
+
 GATES = 2
 UPDATE = 0
 

@@ -18,6 +18,9 @@ from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.gru import two_stages
 
+__all__ = ["ResetBeforeGRU", "ResetBeforeGRUParams"]
+
+
 GATES = 3
 UPDATE = 1
 

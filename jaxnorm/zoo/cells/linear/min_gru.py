@@ -11,6 +11,9 @@ from jaxnorm.cells.base import Key
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.linear.base import LinearCellBase
 
+__all__ = ["MinGRU", "MinGRUCarry", "MinGRUParams"]
+
+
 GATES = 2
 UPDATE = 0
 

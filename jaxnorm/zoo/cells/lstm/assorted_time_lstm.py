@@ -22,6 +22,9 @@ from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.base import init_affine
 
+__all__ = ["AssortedTimeCarry", "AssortedTimeLSTM", "AssortedTimeLSTMParams", "assorted_time_lstm"]
+
+
 PLACES = 3
 """The number of norms: on the input product, the recurrent product and c."""
 

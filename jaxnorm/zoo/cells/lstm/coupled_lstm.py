@@ -13,6 +13,9 @@ from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 
+__all__ = ["CoupledLSTM", "CoupledLSTMParams"]
+
+
 GATES = 3
 INPUT = 0
 

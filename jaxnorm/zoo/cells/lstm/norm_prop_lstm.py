@@ -23,6 +23,8 @@ from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.weight_norms.weight_norm import weight_norm
 from jaxnorm.zoo.norms.propagation.lstm_variances import LSTMVariances, norm_prop_lstm_variances
 
+__all__ = ["NormPropLSTM", "NormPropLSTMParams", "NormPropScales", "norm_prop_lstm"]
+
 
 class NormPropScales(NamedTuple):
     """The gains of a :class:`NormPropLSTM`, one for each unit."""

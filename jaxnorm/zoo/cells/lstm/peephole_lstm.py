@@ -17,6 +17,9 @@ from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.core.moments import statistics_dtype
 
+__all__ = ["PeepholeLSTM", "PeepholeLSTMParams"]
+
+
 PEEPHOLES = 3
 
 

@@ -20,6 +20,8 @@ from jaxnorm.cells.preactivation.matmul import RecurrentKernel, matmul
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms, normalize
 
+__all__ = ["ProjectedLSTM", "ProjectedLSTMCarry", "ProjectedLSTMParams"]
+
 
 class ProjectedLSTMCarry(NamedTuple):
     """The state of a projected LSTM: cell state c with H features, and projected hidden state h with P."""

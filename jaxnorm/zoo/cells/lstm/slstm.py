@@ -22,6 +22,9 @@ from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 
+__all__ = ["SLSTM", "SLSTMCarry", "SLSTMParams"]
+
+
 GATES = 4
 FORGET = 1
 

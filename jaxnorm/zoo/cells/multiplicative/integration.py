@@ -11,6 +11,8 @@ from jaxnorm._base.typing import Array, DTypeLike, Float
 from jaxnorm.cells.preactivation.vectors import add_bias, align
 from jaxnorm.norms.core.moments import statistics_dtype
 
+__all__ = ["IntegrationParams"]
+
 
 class IntegrationParams(NamedTuple):
     """The vectors of multiplicative integration; None for an omitted term."""

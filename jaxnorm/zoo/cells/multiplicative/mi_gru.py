@@ -26,6 +26,8 @@ from jaxnorm.zoo.cells.multiplicative.integration import (
     prepare_integration,
 )
 
+__all__ = ["MIGRU", "MIGRUParams"]
+
 
 class MIGRUParams(NamedTuple):
     """The weights of a :class:`MIGRU`, with gates in the order r z n; vectors hold gate after gate."""

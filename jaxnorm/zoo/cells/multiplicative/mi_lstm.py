@@ -22,6 +22,8 @@ from jaxnorm.zoo.cells.multiplicative.integration import (
     prepare_integration,
 )
 
+__all__ = ["MILSTM", "MILSTMParams"]
+
 
 class MILSTMParams(NamedTuple):
     """The weights of a :class:`MILSTM`, with gates in the order i f g o; vectors hold gate after gate."""

@@ -25,6 +25,8 @@ from jaxnorm.zoo.cells.multiplicative.integration import (
     prepare_integration,
 )
 
+__all__ = ["MIRNN", "MIRNNParams"]
+
 
 class MIRNNParams(NamedTuple):
     """The weights of a :class:`MIRNN`."""

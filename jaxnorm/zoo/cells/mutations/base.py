@@ -22,6 +22,9 @@ from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.identity import Identity
 from jaxnorm.zoo.cells.gru.two_stages import cut_stats
 
+__all__ = ["MUTParams"]
+
+
 GATES = "rzn"
 
 

@@ -15,6 +15,8 @@ from jaxnorm.cells.preactivation.groups import join_moments
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.mutations.base import GATES, MutationBase, MUTWeights
 
+__all__ = ["MUT1", "MUT2", "MUT3"]
+
 
 @final
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,8 @@ from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
+__all__ = ["BatchRenorm", "batch_renorm", "renorm_limits"]
+
 
 def renorm_limits(
     step: int | Int[Array, ""],

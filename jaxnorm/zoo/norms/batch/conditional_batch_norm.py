@@ -14,6 +14,8 @@ from jaxnorm.norms.batch_norm import BatchNorm, batch_norm
 from jaxnorm.norms.core.moments import Moments, feature_last_axes
 from jaxnorm.norms.core.spec import keywords_of
 
+__all__ = ["ConditionalBatchNorm", "conditional_batch_norm"]
+
 
 def conditional_batch_norm(
     x: Float[Array, "..."],

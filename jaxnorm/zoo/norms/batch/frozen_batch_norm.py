@@ -9,6 +9,8 @@ from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
+__all__ = ["FrozenBatchNorm"]
+
 
 @final
 class FrozenBatchNorm(RunningInTraining):

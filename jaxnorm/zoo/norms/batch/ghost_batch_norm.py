@@ -15,6 +15,8 @@ from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, feature_last_axes, full_mask
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["GhostBatchNorm", "ghost_batch_norm"]
+
 
 def ghost_batch_norm(
     x: Float[Array, "..."],

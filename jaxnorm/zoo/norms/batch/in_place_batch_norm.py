@@ -27,6 +27,8 @@ from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, inverse_deviation, standardize_batch
 
+__all__ = ["InPlaceBatchNorm", "in_place_batch_norm"]
+
 
 def in_place_batch_norm(
     x: Float[Array, "..."],

@@ -16,6 +16,9 @@ from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._deviation import scaled_batch_norm
 from jaxnorm.zoo.norms.batch._maximum import largest_sum_over, maximum_over
 
+__all__ = ["LpBatchNorm", "lp_batch_norm"]
+
+
 Deviation: TypeAlias = Literal["l1", "l_infinity", "top_k"]
 _DEVIATIONS = ("l1", "l_infinity", "top_k")
 _L1 = math.sqrt(math.pi / 2.0)

@@ -22,6 +22,8 @@ from jaxnorm.norms.core.moments import (
 )
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["MeanOnlyBatchNorm", "mean_only_batch_norm"]
+
 
 def mean_only_batch_norm(
     x: Float[Array, "..."],

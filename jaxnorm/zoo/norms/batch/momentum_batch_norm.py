@@ -24,6 +24,8 @@ from jaxnorm.norms.core.moments import (
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
+__all__ = ["MomentumBatchNorm", "momentum_batch_norm"]
+
 
 def momentum_batch_norm(
     x: Float[Array, "..."],

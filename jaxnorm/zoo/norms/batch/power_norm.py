@@ -20,6 +20,8 @@ from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
 
+__all__ = ["PowerNorm", "PowerStats", "power_norm"]
+
 
 class PowerStats(NamedTuple):
     """Running statistics of :class:`PowerNorm`.

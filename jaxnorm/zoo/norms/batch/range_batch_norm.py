@@ -16,6 +16,9 @@ from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._deviation import scaled_batch_norm
 from jaxnorm.zoo.norms.batch._maximum import maximum_over
 
+__all__ = ["RangeBatchNorm", "range_batch_norm"]
+
+
 Constant: TypeAlias = Literal["published", "consistent", "code"]
 _FACTORS = {
     "published": 1.0 / math.sqrt(2.0),

@@ -16,6 +16,8 @@ from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, align, feature_last_axes, full_mask, masked, merge, normalize, spread
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["VirtualBatchNorm", "virtual_batch_norm"]
+
 
 def virtual_batch_norm(
     x: Float[Array, "..."],

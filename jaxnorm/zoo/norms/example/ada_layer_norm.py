@@ -17,6 +17,8 @@ from jaxnorm.norms.core.moments import aligned_param, full_mask, masked, statist
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.layer_norm import layer_norm
 
+__all__ = ["AdaLayerNorm", "AdaLayerNormParams", "Modulation", "ada_layer_norm", "ada_layer_norm_zero"]
+
 
 class AdaLayerNormParams(NamedTuple):
     """The parameters of :class:`AdaLayerNorm`: a linear map from C condition numbers to scale, shift and gate (M)."""

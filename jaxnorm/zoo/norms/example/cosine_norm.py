@@ -13,6 +13,8 @@ from jaxnorm.norms import base
 from jaxnorm.norms.core.moments import count_over, full_mask, masked, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of
 
+__all__ = ["CosineNorm", "CosineParams", "cosine_norm"]
+
 
 class CosineParams(NamedTuple):
     """The parameters of :class:`CosineNorm`; scale is None if the spec has none."""

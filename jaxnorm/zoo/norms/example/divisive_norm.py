@@ -16,6 +16,9 @@ from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["DivisiveNorm", "DivisiveParams", "divisive_norm", "local_deviation"]
+
+
 Window: TypeAlias = int | tuple[int, ...]
 
 

@@ -13,6 +13,8 @@ from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["DynamicTanh", "DynamicTanhParams", "dynamic_tanh"]
+
 
 class DynamicTanhParams(NamedTuple):
     """The parameters of :class:`DynamicTanh`: the steepness alpha, scale and bias; None where the spec has none."""

@@ -23,6 +23,8 @@ from jaxnorm.norms.core.moments import (
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.example.evo_norm_s0 import EvoNormParams
 
+__all__ = ["EvoNormB0", "evo_norm_b0"]
+
 
 def evo_norm_b0(
     x: Float[Array, "..."],

@@ -15,6 +15,8 @@ from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["EvoNormParams", "EvoNormS0", "evo_norm_s0"]
+
 
 class EvoNormParams(NamedTuple):
     """The parameters of :class:`EvoNormB0` and :class:`EvoNormS0`; ``slope`` is the paper's v."""

@@ -25,6 +25,8 @@ from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
 
+__all__ = ["FilterResponseNorm", "FilterResponseParams", "filter_response_norm"]
+
 
 class FilterResponseParams(NamedTuple):
     """The parameters of :class:`FilterResponseNorm`; None where the spec has none."""

@@ -13,6 +13,9 @@ from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["ScaleNorm", "scale_norm"]
+
+
 # As in standardize.py, we multiply data by this power of two before we square them, so norms up to 1e28 are safe.
 _SCALE = 2.0**-32
 _SMALLEST_SCALED = 1e-7

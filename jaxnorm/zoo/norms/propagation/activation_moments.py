@@ -13,6 +13,9 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array
 
+__all__ = ["ActivationMoments", "activation_moments"]
+
+
 ActivationName: TypeAlias = Literal[
     "relu", "tanh", "sigmoid", "softplus", "elu", "selu", "celu", "gelu", "silu", "leaky_relu", "relu6", "hard_tanh"
 ]

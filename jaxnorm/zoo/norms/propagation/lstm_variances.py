@@ -7,6 +7,8 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.zoo.norms.propagation.activation_moments import activation_moments
 
+__all__ = ["LSTMVariances", "norm_prop_lstm_variances"]
+
 
 class LSTMVariances(NamedTuple):
     """Variances of a normalized LSTM, as Python numbers; see :func:`norm_prop_lstm_variances`."""

@@ -16,6 +16,8 @@ from jaxnorm.zoo.norms.propagation.activation_moments import (
     check_activation,
 )
 
+__all__ = ["NormProp", "norm_prop"]
+
 
 def norm_prop(
     x: Float[Array, "..."],

@@ -15,6 +15,8 @@ from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.moments import Moments, apply_affine, full_mask, masked, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["AssortedTimeNorm", "assorted_time_norm"]
+
 
 def assorted_time_norm(
     xs: Float[Array, "T *B F"],

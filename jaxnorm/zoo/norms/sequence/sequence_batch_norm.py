@@ -18,6 +18,8 @@ from jaxnorm.norms.core.rows import lay_in_order
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 
+__all__ = ["FrameWiseBatchNorm", "frame_wise_batch_norm", "sequence_wise_batch_norm"]
+
 
 def frame_wise_batch_norm(
     xs: Float[Array, "T *B F"],

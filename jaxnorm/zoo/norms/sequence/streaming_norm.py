@@ -27,6 +27,8 @@ from jaxnorm.norms.core.moments import (
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
+__all__ = ["StreamingNorm", "StreamingStats", "streaming_norm"]
+
 
 class StreamingStats(NamedTuple):
     """Running statistics of :class:`StreamingNorm`.

@@ -25,6 +25,9 @@ from jaxnorm.norms.core.moments import (
 )
 from jaxnorm.norms.core.spec import DEFAULT
 
+__all__ = ["WhiteningStats"]
+
+
 Running: TypeAlias = Literal["matrix", "covariance"]
 """The matrices that running statistics average: whitening matrices of batches, or covariances."""
 

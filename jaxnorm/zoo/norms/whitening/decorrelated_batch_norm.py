@@ -13,6 +13,8 @@ from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
 from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats
 
+__all__ = ["DecorrelatedBatchNorm", "decorrelated_batch_norm"]
+
 
 def decorrelated_batch_norm(
     x: Float[Array, "..."],
