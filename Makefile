@@ -68,7 +68,7 @@ full: ## everything, the heavy checks too: both interpreters with the whole suit
 	bash .ci/run full
 
 onnx: $(VENV)/.installed-onnx ## run programs converted to ONNX beside the originals; takes an environment of its own: make onnx VENV=.venv-onnx
-	$(PY) -m pytest tests/test_onnx.py
+	$(PY) -m pytest tests/export/test_onnx.py
 
 tables: $(VENV)/.installed-test ## write what is generated: the exports of the zoo, the tables of normalizers and of cells
 	$(PY) docs/_ext/zoo_exports.py
@@ -76,7 +76,7 @@ tables: $(VENV)/.installed-test ## write what is generated: the exports of the z
 	$(PY) docs/_ext/cell_table.py
 
 examples: $(VENV)/.installed-test ## run every example with --smoke (the tests do so too)
-	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --durations=0 tests/test_examples.py
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --durations=0 tests/examples/test_examples.py
 
 docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
 	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
@@ -87,7 +87,7 @@ build: $(VENV)/.installed-dev ## build sdist and wheel; install the wheel in an 
 	$(PY) -m build --outdir dist
 	$(PYTHON) -m venv build/wheel-test
 	build/wheel-test/bin/python -m pip --disable-pip-version-check --quiet install dist/*.whl
-	$(PY) tests/test_readme.py > build/readme_example.py
+	$(PY) tests/docs/test_readme.py > build/readme_example.py
 	cd build && wheel-test/bin/python readme_example.py
 
 clean: ## remove the virtual environments and everything that was generated

@@ -21,7 +21,7 @@ from tests.cell_cases import IN_FEATURES as IN_FEATURES
 from tests.cell_cases import MAX_STEPS as MAX_STEPS
 from tests.cell_cases import CellCase as CellCase
 from tests.cell_cases import rows as rows
-from tests.skeletons import load
+from tests.tools.skeletons import load
 
 PUBLIC = {name: getattr(space, name) for space in (jn, jn.weight_norms, jn.zoo) for name in space.__all__}
 """All that users can import, by its name."""
@@ -58,7 +58,7 @@ class NormCase(NamedTuple):
     epsilon_may_be_zero: bool = True
     """Whether a row of zeros has finite values, and gradient zero, without epsilon too."""
     oracle: Any = None
-    """The paper's equation in NumPy, ``oracle(spec, params, x, where)``; None: one of ``tests/norms/*oracles.py``."""
+    """The paper's equation in NumPy, ``oracle(spec, params, x, where)``; None: one of ``tests/**/*oracles.py``."""
 
     def __str__(self) -> str:
         return self.name

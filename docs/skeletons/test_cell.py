@@ -1,4 +1,4 @@
-"""A skeleton to copy to ``tests/cells/test_<name>.py``: only what is peculiar to the item.
+"""A skeleton to copy to ``tests/zoo/cells/<family>/test_<name>.py``: only what is peculiar to the item.
 
 Masks, lengths, resets, splits, directions, gradients, dtypes and the rest are the contract of all cells; the row in
 ``tests/cell_cases.py`` brings them.

@@ -1,4 +1,4 @@
-"""A skeleton to copy to ``tests/norms/test_<name>.py``: only what is peculiar to the item.
+"""A skeleton to copy to ``tests/zoo/norms/<family>/test_<name>.py``: only what is peculiar to the item.
 
 Dtypes, masks, gradients, invariances, hashing and the rest are the contract of all normalizers; the row in
 ``tests/cases.py`` brings them.

@@ -11,7 +11,7 @@ from jax.nn import sigmoid
 import jaxnorm as jn
 from jaxnorm.cells import gru_derivative, lstm_derivative
 from tests import cases
-from tests.derivatives import agree
+from tests.tools.derivatives import agree
 
 SCALE = np.array([[0.0, 1.0, 0.3, 2.0]] * 3)
 FORMULAS = {

@@ -10,7 +10,7 @@ import pytest
 
 import jaxnorm as jn
 from jaxnorm.cells.initializers import Chrono, Scaled, Uniform, eye, orthogonal
-from tests.oracles import by_gate
+from tests.cells.oracles import by_gate
 
 T = 50
 HIDDEN = 400

@@ -14,7 +14,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.oracles import by_gate, flat, sigmoid
+from tests.cells.oracles import by_gate, flat, sigmoid
 
 pytestmark = pytest.mark.long
 

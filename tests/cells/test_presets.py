@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from tests import cases, oracles
+from tests import cases
+from tests.cells import oracles
 
 pytestmark = pytest.mark.long
 

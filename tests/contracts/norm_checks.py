@@ -1,7 +1,7 @@
 """What every normalizer promises, one plain function a promise, over a row of ``tests/cases.py``.
 
 The functions raise AssertionError where the promise is broken. ``test_norm.py`` runs them over the whole table,
-``tests/test_meta_norms.py`` proves that they fail when a fault is planted.
+``test_meta_norms.py`` proves that they fail when a fault is planted.
 """
 
 import dataclasses

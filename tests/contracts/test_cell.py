@@ -1,4 +1,4 @@
-"""The contract of all cells, over every row of the table. The checks themselves are in ``tests/cell_checks.py``."""
+"""The contract of all cells, over every row of the table. The checks themselves are in ``cell_checks.py``."""
 
 import dataclasses
 import pickle
@@ -12,8 +12,8 @@ from jax.test_util import check_grads
 
 import jaxnorm as jn
 from jaxnorm.cells.wrappers.base import unwrap
-from tests import cases, cell_checks
-from tests.contracts import verb_checks
+from tests import cases
+from tests.contracts import cell_checks, verb_checks
 
 pytestmark = pytest.mark.long
 

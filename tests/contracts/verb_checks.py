@@ -14,7 +14,7 @@ from jaxnorm._base.paths import paths
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.hooks import hooks
 from tests import cases
-from tests.cell_checks import assert_close, peel, random_carry
+from tests.contracts.cell_checks import assert_close, peel, random_carry
 
 STEPS = 3
 FACTORS = (0.7, -1.9)

@@ -16,7 +16,7 @@ import jaxnorm as jn
 from tests import cases
 from tests.cases import WeightCase
 from tests.contracts.norm_checks import TOLERANCE, assert_close, assert_finite, numpy_tree
-from tests.weights import oracles
+from tests.weight_norms import oracles
 
 INVARIANCES = ("kernel_scale", "unit_scale", "unit_shift")
 

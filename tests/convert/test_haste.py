@@ -8,9 +8,9 @@ import pytest
 
 import jaxnorm as jn
 from jaxnorm import convert
+from tests.cells.oracles import sigmoid
 from tests.convert import tools
 from tests.convert.tools import BATCH, FEATURES, HIDDEN
-from tests.oracles import sigmoid
 
 pytestmark = pytest.mark.long
 

@@ -7,7 +7,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.cell_checks import assert_close
+from tests.contracts.cell_checks import assert_close
 
 pytestmark = pytest.mark.long
 

@@ -15,7 +15,7 @@ import jaxnorm as jn
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.sites import SiteInput
 from jaxnorm.norms.base import TrainsByMeasuring
-from tests.cell_checks import equations
+from tests.contracts.cell_checks import equations
 
 pytestmark = pytest.mark.long
 

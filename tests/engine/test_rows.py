@@ -13,7 +13,7 @@ import pytest
 import jaxnorm as jn
 from jaxnorm.engine.rows import examples_of_age, lay_by_age
 from tests import cases
-from tests.cell_checks import assert_close, merged
+from tests.contracts.cell_checks import assert_close, merged
 
 STEPS, BATCH, HIDDEN, IN = 6, 16, 3, cases.IN_FEATURES
 BN = jn.BatchNorm(momentum=0.0)

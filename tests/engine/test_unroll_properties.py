@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import jaxnorm as jn
-from tests import cases, oracles
+from tests import cases
+from tests.cells import oracles
 
 pytestmark = pytest.mark.long
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import jaxnorm as jn
-from tests.norms import row_oracles
+from tests.zoo.norms import row_oracles
 
 Row = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -126,7 +126,7 @@ def norm_prop(x, scale=None, bias=None, *, activation, where=None):
 
 def of_spec(spec: Any, params: Any, x: np.ndarray, where: np.ndarray | None = None, running: Any = None) -> np.ndarray:
     """What a spec must give in training, from the equation of its paper."""
-    from tests.norms import batch_oracles  # it is built upon this file
+    from tests.zoo.norms import batch_oracles  # it is built upon this file
 
     x = np.asarray(x, np.float64)
     if type(spec) in row_oracles.ORACLES:
@@ -153,7 +153,7 @@ def of_spec(spec: Any, params: Any, x: np.ndarray, where: np.ndarray | None = No
 
 def measured(spec: Any, x: np.ndarray, where: np.ndarray | None = None, running: Any = None) -> tuple[np.ndarray, ...]:
     """The statistics that a spec must measure, the count last; for most: mean, what stands for the variance, count."""
-    from tests.norms import batch_oracles
+    from tests.zoo.norms import batch_oracles
 
     if type(spec) in row_oracles.MEASURED:
         return row_oracles.MEASURED[type(spec)](spec, np.asarray(x, np.float64), where)

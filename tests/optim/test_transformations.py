@@ -12,7 +12,7 @@ from flax import nnx
 import jaxnorm as jn
 from jaxnorm import optim
 from tests import cases
-from tests.weights import oracles
+from tests.weight_norms import oracles
 
 
 def as_float32(tree):
