@@ -6,7 +6,8 @@ VENV ?= .venv
 CONSTRAINTS ?=
 JOBS ?= auto
 SELECT ?=
-# Further words for `make bench`, for example ARGS="cells --shapes 32x128x128x128"; OLD and NEW are folders of results.
+# Further words for `make bench` and `make test`, for example ARGS="cells --shapes 32x128x128x128" or ARGS=tests/norms;
+# OLD and NEW are folders of results.
 ARGS ?=
 OLD ?=
 NEW ?=
@@ -45,7 +46,7 @@ accuracy: $(VENV)/.installed-bench ## write the table of errors beside other lib
 	$(PY) -m benchmarks.accuracy $(ARGS)
 
 test: $(VENV)/.installed-test ## run the tests
-	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(if $(SELECT),-m '$(SELECT)')
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal $(if $(SELECT),-m '$(SELECT)') $(ARGS)
 
 lint: $(VENV)/.installed-dev ## check style with ruff
 	$(VENV)/bin/ruff check .

@@ -12,6 +12,7 @@ import jaxnorm as jn
 from jaxnorm import analysis
 from jaxnorm.analysis.recording import Recording
 from tests import cases
+from tests.tools.marks import mostly_heavy
 
 STEPS, BATCH = 6, 3
 LEVELS = (0.0, 10.0, 50.0, 85.0, 100.0)
@@ -61,7 +62,7 @@ def setting(name, rng, masked):
 
 
 @some_cells
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("masked", mostly_heavy([True, False]), ids=["masked", "whole"])
 def test_percentiles_and_gradients_are_those_of_a_slow_loop(name, rng, masked):
     cell, params, xs, where, weights = setting(name, rng, masked)
     loss = loss_of(weights)
@@ -137,6 +138,7 @@ def test_lengths_direction_layout_resets_and_no_loss(rng):
     np.testing.assert_allclose(time_first.carry.c, batch_first.carry.c, rtol=1e-5)
 
 
+@pytest.mark.heavy
 def test_no_batch_axes_running_statistics_keys_and_half_precision(rng):
     cell, params, xs, _, _ = setting("bn_lstm", rng, False)
     stats = cases.random_stats(cell.initial_stats(), rng)

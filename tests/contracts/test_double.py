@@ -13,6 +13,7 @@ from jaxnorm.cells.wrappers.base import unwrap
 from jaxnorm.norms.core.rows import lay_in_order
 from tests import cases
 from tests.contracts import double_checks as checks
+from tests.tools.marks import mostly_heavy
 
 norms = pytest.mark.parametrize("case", [case for case in cases.NORMS if case.batch_statistics], ids=str)
 cells = pytest.mark.parametrize("case", cases.rows(c for c in cases.CELLS if c.batch_statistics), ids=str)
@@ -24,7 +25,7 @@ def test_norm(case, rng, x64):
 
 
 @cells
-@pytest.mark.parametrize("momentum", [0.9, None])
+@pytest.mark.parametrize("momentum", mostly_heavy([0.9, None]))
 def test_cell(case, momentum, rng, x64):
     def with_momentum(site):
         is_batch_norm = isinstance(site, jn.BatchNorm)

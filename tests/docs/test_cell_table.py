@@ -12,7 +12,7 @@ import jaxnorm as jn
 from tests import cases
 
 ROOT = Path(__file__).parents[2]
-ADVICE = "add one line for each to docs/_ext/cell_entries.py and run: python docs/_ext/cell_table.py"
+ADVICE = "add one line for each to docs/_ext/cell_entries.py and run: make tables"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_every_public_cell_and_preset_has_an_entry(table):
 
 def test_the_page_is_what_the_cells_say(table):
     text = table.PAGE.read_text(encoding="utf-8")
-    assert text == table.page(text), "docs/cells.md is stale; run: python docs/_ext/cell_table.py"
+    assert text == table.page(text), "docs/cells.md is stale; run: make tables"
 
 
 def test_every_entry_is_what_its_name_makes(table):

@@ -11,7 +11,7 @@ import pytest
 import jaxnorm as jn
 
 ROOT = Path(__file__).parents[2]
-ADVICE = "add one line for each to docs/_ext/normalizer_entries.py and run: python docs/_ext/normalizer_table.py"
+ADVICE = "add one line for each to docs/_ext/normalizer_entries.py and run: make tables"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_every_public_spec_has_an_entry(table):
 
 def test_the_page_is_what_the_specs_say(table):
     text = table.PAGE.read_text(encoding="utf-8")
-    assert text == table.page(text), "docs/normalizers.md is stale; run: python docs/_ext/normalizer_table.py"
+    assert text == table.page(text), "docs/normalizers.md is stale; run: make tables"
 
 
 def test_rows_are_derived(table):

@@ -12,6 +12,7 @@ import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from tests import cases
+from tests.tools.marks import mostly_heavy
 
 CELL = jn.ln_gru(cases.HIDDEN)
 PARAMS = cases.random_cell_params(CELL, np.random.default_rng(5))
@@ -91,7 +92,7 @@ REVERSE = {
 }
 
 
-@pytest.mark.parametrize("name", REVERSE)
+@pytest.mark.parametrize("name", mostly_heavy(REVERSE, kept=4))
 def test_reverse_mode_and_what_is_done_with_it_are_those_of_the_plain_loop(name, x64):
     xs = XS.astype(jnp.float64)
     ours, plain = (REVERSE[name](lambda xs, s=s: loss(xs, s))(xs) for s in ("chunked", "scan"))

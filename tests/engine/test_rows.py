@@ -14,6 +14,7 @@ import jaxnorm as jn
 from jaxnorm.engine.rows import examples_of_age, lay_by_age
 from tests import cases
 from tests.contracts.cell_checks import assert_close, merged
+from tests.tools.marks import mostly_heavy
 
 STEPS, BATCH, HIDDEN, IN = 6, 16, 3, cases.IN_FEATURES
 BN = jn.BatchNorm(momentum=0.0)
@@ -65,10 +66,12 @@ SCENES = {
 }
 
 
+OTHERS = [(name, scene) for name in CELLS if name != "bn_lstm" for scene in (*list(SCENES)[:1], *list(SCENES)[6:7])]
+
+
 @pytest.mark.parametrize(
     ("name", "scene"),
-    [("bn_lstm", scene) for scene in SCENES]
-    + [(name, scene) for name in CELLS if name != "bn_lstm" for scene in list(SCENES)[:1] + list(SCENES)[6:7]],
+    [("bn_lstm", scene) for scene in SCENES] + mostly_heavy(OTHERS, kept=2),
 )
 def test_inference_repeats_training_where_each_age_comes_at_one_step(name, scene, x64, rng):
     """With momentum 0, to the last digits: statistics are exactly those of training. The piece reaches the last row."""
@@ -222,6 +225,7 @@ def test_steps_in_order_need_neither_table_nor_product(rng):
     assert_close(masked.moments, whole.moments, 1e-6)
 
 
+@pytest.mark.heavy
 def test_memory_of_the_table_is_that_of_integers(rng):
     """With 256 steps, rows and examples the pairs of two of them are cheap, and all triples would be 64 MiB."""
     size = 256

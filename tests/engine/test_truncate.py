@@ -12,6 +12,7 @@ import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from tests import cases
+from tests.tools.marks import mostly_heavy
 
 STEPS, BATCH, HIDDEN, EVERY = 7, 3, 3, 2
 LEARNED = {
@@ -42,7 +43,7 @@ def drawn(cell, rng):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", mostly_heavy([False, True]))
 @pytest.mark.parametrize("name", LEARNED)
 def test_an_initial_carry_gets_the_gradient_of_the_first_stretch(name, reverse, method, x64, rng):
     if method != "scan" and name != "ln_lstm":

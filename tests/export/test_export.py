@@ -27,22 +27,12 @@ def unhooked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-FAST = ("layer_norm", "batch_norm", "ln_gru")
-"""The rows that are checked in the fast suite too; the others have the mark ``long``."""
+FAST = ("layer_norm", "batch_norm", "ln_gru", "bn_lstm")
+"""The rows that are checked in the fast suite too; the others have the mark ``heavy``."""
 
 
 def rows(chosen):
-    return [case if case.name in FAST else pytest.param(case, marks=pytest.mark.long) for case in chosen]
-
-
-def cell_rows(chosen):
-    long = pytest.mark.long
-    return [
-        (row if row.name in FAST else pytest.param(row, marks=long))
-        if isinstance(row, cases.CellCase)
-        else pytest.param(*row.values, marks=[*row.marks, long])
-        for row in cases.rows(chosen)
-    ]
+    return [case if case.name in FAST else pytest.param(case, marks=pytest.mark.heavy) for case in chosen]
 
 
 @pytest.mark.parametrize("case", rows(cases.NORMS), ids=str)
@@ -78,7 +68,7 @@ def test_normalizers(case, rng):
     export.export(jax.jit(masked))(shapes(params), free, shapes(running), where)
 
 
-@pytest.mark.parametrize("case", cell_rows(cases.CELLS), ids=str)
+@pytest.mark.parametrize("case", rows(cases.CELLS), ids=str)
 def test_cells(case, rng):
     """A training step with a free batch; with free time, too, the forward pass and a gradient.
 

@@ -71,6 +71,7 @@ def test_gradients_are_orthogonal_to_v_and_leave_the_bound_alone(x64, rng):
         assert not any(leaf.any() for leaf in jax.tree.leaves(gradient.state))
 
 
+@pytest.mark.heavy
 def test_it_keeps_the_contract_of_cells(x64):
     cell = jn.Reparametrized(jn.ln_gru(HIDDEN), {"recurrent": jn.WeightNorm()})
     cell_checks.check_loop(cell)

@@ -9,6 +9,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
+from tests.tools.marks import mostly_heavy
 
 BATCH, HIDDEN = (2, 5), 6
 
@@ -37,8 +38,8 @@ def program(steps, axis, lengths=False, gradient=True):
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["outputs", "gradient"])
-@pytest.mark.parametrize("lengths", [False, True], ids=["", "lengths"])
-@pytest.mark.parametrize("steps", [32, 35])
+@pytest.mark.parametrize("lengths", mostly_heavy([False, True]), ids=["", "lengths"])
+@pytest.mark.parametrize("steps", mostly_heavy([35, 32]))
 def test_no_sequence_is_transposed(steps, lengths, gradient):
     """What is transposed belongs to one chunk; a transposed copy of inputs or outputs would show in the memory."""
     time_first = program(steps, 0, lengths, gradient)
@@ -50,8 +51,8 @@ def test_no_sequence_is_transposed(steps, lengths, gradient):
         assert compiled.memory_analysis().temp_size_in_bytes < time_first.memory_analysis().temp_size_in_bytes + least
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("axis", mostly_heavy([2, 0, 1]))
+@pytest.mark.parametrize("reverse", mostly_heavy([True, False]))
 def test_second_derivatives_where_time_is_not_first(axis, reverse, rng, x64):
     cell = jn.ln_gru(3)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)

@@ -10,6 +10,7 @@ import pytest
 import jaxnorm as jn
 from jaxnorm.norms.core import standardize
 from tests.tools.derivatives import agree
+from tests.tools.marks import mostly_heavy
 
 AFFINE = {
     "layer_norm": jn.layer_norm,
@@ -91,7 +92,7 @@ def test_large_data_have_the_same_derivatives(name, monkeypatch, rng, x64):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
+@pytest.mark.parametrize("masked", mostly_heavy([True, False]), ids=["masked", "whole"])
 @pytest.mark.parametrize("name", AFFINE)
 def test_derivatives_are_those_of_each_operation(name, masked, rng, x64):
     norm, *affine = norm_of(name, rng, 6, jnp.float64)

@@ -64,6 +64,7 @@ def test_masks_on_the_input_and_before_every_product_for_the_whole_sequence(meth
     check_equation(cell, lambda p, c, x: step(p, c, x, ln, x_mask, s_mask), rng, key=key, method=method, **options)
 
 
+@pytest.mark.heavy
 def test_masks_do_not_depend_on_chunks_nor_do_gradients(x64, rng, key):
     cell = jn.zoo.RecurrentHighway(HIDDEN, 2, norm=jn.BatchNorm(scale_init=0.5), rate=0.5, input_rate=0.5)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)

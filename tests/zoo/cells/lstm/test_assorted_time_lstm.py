@@ -62,6 +62,7 @@ def test_one_step_is_layer_normalization(x64, rng):
     )
 
 
+@pytest.mark.heavy
 def test_gradients_flow_into_the_steps_of_the_window(x64, rng):
     """With a shut forget gate and U = 0 an input reaches later outputs through the statistics only.
 
