@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import jaxnorm as jn
-from tests.tools.skeletons import load
+from tests.tools.docs import load
 
 
 class CellCase(NamedTuple):
