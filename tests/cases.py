@@ -21,7 +21,7 @@ from tests.cell_cases import IN_FEATURES as IN_FEATURES
 from tests.cell_cases import MAX_STEPS as MAX_STEPS
 from tests.cell_cases import CellCase as CellCase
 from tests.cell_cases import rows as rows
-from tests.tools.skeletons import load
+from tests.tools.docs import load
 
 PUBLIC = {name: getattr(space, name) for space in (jn, jn.weight_norms, jn.zoo) for name in space.__all__}
 """All that users can import, by its name."""

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 import jaxnorm as jn
-from tests.tools.skeletons import load
+from tests.tools.docs import load
 
 GATED = {"kernel": (0, 2), "recurrent": (0, 2)}
 UNGATED = {"kernel": (0, 1), "recurrent": (0, 1)}

@@ -28,6 +28,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from jaxnorm._base import single_cpu
+from tests.tools.annotations import no_annotation_checks
+from tests.tools.peers import import_peer
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -80,3 +82,23 @@ def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unhooked():
+    """Without the checks of annotations, as users run the library."""
+    with no_annotation_checks():
+        yield
+
+
+@pytest.fixture
+def torch():
+    return import_peer("torch")
+
+
+@pytest.fixture
+def keras():
+    module = import_peer("keras")
+    if module.backend.backend() != "jax":
+        pytest.skip("keras runs on another backend: the comparison needs KERAS_BACKEND=jax")
+    return module

@@ -1,8 +1,8 @@
 """Fisher metrics in closed form, against the second derivative of the Kullback-Leibler divergence in float64."""
 
+import chex
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -186,16 +186,8 @@ def test_no_spread_is_finite(norm):
     xs = jnp.ones((2, INPUTS))
     results = [analysis.normalized_glm_fisher(params, xs, norm=norm), analysis.gain_metric(params, xs, norm=norm)]
     results.append(analysis.layer_norm_glm_fisher(params, xs))
-    assert all(np.isfinite(result).all() for result in results)
+    chex.assert_tree_all_finite(results)
     assert not results[1].any()
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_errors(rng, unhooked):

@@ -4,7 +4,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -130,14 +129,6 @@ def test_it_prints_as_a_table():
         "| weight vector re-scaling | yes | 2.0e-07 |",
     ]
     assert len(lines) == 2 + len(TITLES)
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,5 +92,4 @@ def test_centered_kernels_change_nothing(name, rng, x64):
     means = [np.abs(each.prepare(params).recurrent.matrix.mean(axis=-1)) for each in (cell, plain)]
     assert means[0].max() < 1e-12, "not centered at all"
     assert means[1].min() > 0.5, "centered both times"
-    for got, expected in zip(jax.tree.leaves(results(cell)), jax.tree.leaves(results(plain)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-11)
+    chex.assert_trees_all_close(results(cell), results(plain), rtol=1e-9, atol=1e-11)

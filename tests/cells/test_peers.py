@@ -3,40 +3,22 @@
 The imports are inside: PyTorch and Keras are extras, and the tests say so when they are missing.
 """
 
-import contextlib
 import importlib
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen, nnx
 
 import jaxnorm as jn
 from tests import cases
 from tests.cells.oracles import by_gate, flat, sigmoid
+from tests.tools.peers import import_peer, lenient
 
 pytestmark = pytest.mark.long
 
 STEPS, BATCH, FEATURES, HIDDEN = 3, 2, cases.IN_FEATURES, 4
-
-
-def peer(name):
-    """Imports a peer, or skips with a word on how to get it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            pytest.skip(f"{name} is not installed: pip install jaxnorm[peers]")
-
-
-@contextlib.contextmanager
-def its_own_rules():
-    """Peers mix dtypes and ranks, and warn about their own affairs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def ours(cell, seed=5):
@@ -62,7 +44,7 @@ def fill(module, **values):
 
 
 def test_torch_lstm():
-    torch = peer("torch")
+    torch = import_peer("torch")
     params, xs, carry, out = ours(jn.lstm(HIDDEN))
     module = torch.nn.LSTM(FEATURES, HIDDEN)
     rest = np.linspace(-1, 1, 4 * HIDDEN, dtype=np.float32)
@@ -81,7 +63,7 @@ def test_torch_lstm():
 
 
 def test_torch_gru():
-    torch = peer("torch")
+    torch = import_peer("torch")
     params, xs, carry, out = ours(jn.gru(HIDDEN))
     module = torch.nn.GRU(FEATURES, HIDDEN)
     fill(
@@ -96,7 +78,7 @@ def test_torch_gru():
 
 
 def test_torch_rnn():
-    torch = peer("torch")
+    torch = import_peer("torch")
     params, xs, carry, out = ours(jn.elman(HIDDEN))
     module = torch.nn.RNN(FEATURES, HIDDEN)
     fill(
@@ -112,7 +94,7 @@ def test_torch_rnn():
 
 def test_torch_ln_lstm():
     """The cell of its benchmarks, put together from its own layer norms."""
-    torch = peer("torch")
+    torch = import_peer("torch")
     params, xs, carry, out = ours(jn.zoo.fastrnns_ln_lstm(HIDDEN))
     kernel, recurrent = (torch.tensor(flat(w)) for w in (params.kernel, params.recurrent))
     norms = [torch.nn.LayerNorm(size) for size in (4 * HIDDEN, 4 * HIDDEN, HIDDEN)]
@@ -130,7 +112,7 @@ def test_torch_ln_lstm():
 
 def test_torch_ln_gru_of_haste():
     """The reference that Haste runs where there is no GPU: one layer norm over all gates for each product."""
-    torch = peer("torch")
+    torch = import_peer("torch")
     params, xs, carry, out = ours(jn.zoo.haste_ln_gru(HIDDEN))
     places = (1, 0, 2)  # its z r g is our r z n
 
@@ -163,20 +145,20 @@ def run_keras(layer, weights, xs, state):
 
 
 def test_keras_lstm():
-    keras = peer("keras")
+    keras = import_peer("keras")
     params, xs, carry, out = ours(jn.lstm(HIDDEN))
     places = (0, 1, 2, 3)  # its i f c o is our i f g o
-    with its_own_rules():
+    with lenient():
         weights = [order(w, places) for w in (params.kernel, params.recurrent, params.bias)]
         agree(run_keras(keras.layers.LSTM(HIDDEN, return_sequences=True), weights, xs, (carry.h, carry.c)), out.outputs)
 
 
 def test_keras_gru():
-    keras = peer("keras")
+    keras = import_peer("keras")
     params, xs, carry, out = ours(jn.gru(HIDDEN))
     places = (1, 0, 2)  # its z r h is our r z n
     biases = np.stack([order(params.bias, places), order(params.recurrent_bias, places)])
-    with its_own_rules():
+    with lenient():
         weights = [order(params.kernel, places), order(params.recurrent, places), biases]
         layer = keras.layers.GRU(HIDDEN, return_sequences=True, reset_after=True)
         agree(run_keras(layer, weights, xs, (carry.h,)), out.outputs)
@@ -184,9 +166,9 @@ def test_keras_gru():
 
 def test_keras_ln_lstm_of_tensorflow_addons():
     """Its layers in the wiring of the Addons, whose gates i f c o are our i f g o."""
-    keras = peer("keras")
+    keras = import_peer("keras")
     params, xs, carry, out = ours(jn.zoo.tfa_ln_lstm(HIDDEN))
-    with its_own_rules():
+    with lenient():
         norms = [keras.layers.LayerNormalization(epsilon=1e-3) for _ in range(3)]
         for norm, affine in zip(norms, (params.norm.input, params.norm.recurrent, params.norm.cell), strict=True):
             norm.build((BATCH, affine.scale.size))
@@ -201,9 +183,9 @@ def test_keras_ln_lstm_of_tensorflow_addons():
 
 
 def test_keras_simple_rnn():
-    keras = peer("keras")
+    keras = import_peer("keras")
     params, xs, carry, out = ours(jn.elman(HIDDEN))
-    with its_own_rules():
+    with lenient():
         weights = [params.kernel, params.recurrent, params.bias]
         agree(run_keras(keras.layers.SimpleRNN(HIDDEN, return_sequences=True), weights, xs, (carry.h,)), out.outputs)
 
@@ -217,19 +199,17 @@ def run_linen(cell, weights, xs, carry):
 
 
 def test_linen_lstm():
-    linen = peer("flax.linen")
     params, xs, carry, out = ours(jn.lstm(HIDDEN))
     weights = {}
     for gate, letter in enumerate("ifgo"):
         weights["i" + letter] = {"kernel": params.kernel[:, gate]}
         weights["h" + letter] = {"kernel": params.recurrent[:, gate], "bias": by_gate(params.bias, 4)[gate]}
-    with its_own_rules():
+    with lenient():
         agree(run_linen(linen.LSTMCell(HIDDEN), weights, xs, tuple(carry)), out.outputs)
 
 
 def test_linen_gru():
     """It has a recurrent bias at the candidate only."""
-    linen = peer("flax.linen")
     params, xs, carry, _ = ours(jn.gru(HIDDEN))
     params = params._replace(recurrent_bias=params.recurrent_bias * np.repeat(np.float32([0, 0, 1]), HIDDEN))
     weights = {}
@@ -238,21 +218,19 @@ def test_linen_gru():
         weights["h" + letter] = {"kernel": params.recurrent[:, gate]}
     weights["hn"]["bias"] = by_gate(params.recurrent_bias, 3)[2]
     expected = jn.unroll(jn.gru(HIDDEN), jax.tree.map(jnp.asarray, params), jnp.asarray(xs), carry=carry).outputs
-    with its_own_rules():
+    with lenient():
         agree(run_linen(linen.GRUCell(HIDDEN), weights, xs, carry.h), expected)
 
 
 def test_linen_simple_cell():
-    linen = peer("flax.linen")
     params, xs, carry, out = ours(jn.elman(HIDDEN))
     weights = {"i": {"kernel": params.kernel, "bias": params.bias}, "h": {"kernel": params.recurrent}}
-    with its_own_rules():
+    with lenient():
         agree(run_linen(linen.SimpleCell(HIDDEN), weights, xs, carry.h), out.outputs)
 
 
 def run_nnx(cell, weights, xs, carry):
     """``weights`` maps the dotted name of each parameter to its value."""
-    nnx = importlib.import_module("flax.nnx")
     for name, value in weights.items():
         layer, leaf = name.split(".")
         assert getattr(getattr(cell, layer), leaf).shape == value.shape
@@ -265,21 +243,19 @@ def run_nnx(cell, weights, xs, carry):
 
 
 def test_nnx_lstm():
-    nnx = peer("flax.nnx")
     params, xs, carry, out = ours(jn.lstm(HIDDEN))
     weights = {
         "dense_i.kernel": flat(params.kernel),
         "dense_h.kernel": flat(params.recurrent),
         "dense_h.bias": params.bias,
     }
-    with its_own_rules():
+    with lenient():
         cell = nnx.OptimizedLSTMCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0))
         agree(run_nnx(cell, weights, xs, tuple(carry)), out.outputs)
 
 
 def test_nnx_gru():
     """It has no recurrent bias."""
-    nnx = peer("flax.nnx")
     params, xs, carry, _ = ours(jn.gru(HIDDEN))
     params = params._replace(recurrent_bias=np.zeros_like(params.recurrent_bias))
     weights = {
@@ -288,13 +264,12 @@ def test_nnx_gru():
         "dense_h.kernel": flat(params.recurrent),
     }
     expected = jn.unroll(jn.gru(HIDDEN), jax.tree.map(jnp.asarray, params), jnp.asarray(xs), carry=carry).outputs
-    with its_own_rules():
+    with lenient():
         agree(run_nnx(nnx.GRUCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0)), weights, xs, carry.h), expected)
 
 
 def test_nnx_simple_cell():
-    nnx = peer("flax.nnx")
     params, xs, carry, out = ours(jn.elman(HIDDEN))
     weights = {"dense_i.kernel": params.kernel, "dense_i.bias": params.bias, "dense_h.kernel": params.recurrent}
-    with its_own_rules():
+    with lenient():
         agree(run_nnx(nnx.SimpleCell(FEATURES, HIDDEN, rngs=nnx.Rngs(0)), weights, xs, carry.h), out.outputs)

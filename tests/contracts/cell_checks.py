@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,16 +25,8 @@ TOLERANCE = 1e-9
 
 
 def assert_close(got: Any, expected: Any, tolerance: float = TOLERANCE, note: str = "") -> None:
-    """Equal structures, shapes and dtypes, and values up to rounding; names the leaf that differs."""
-    assert jax.tree.structure(got) == jax.tree.structure(expected), note
-
-    def leaf(path: Any, a: Any, b: Any) -> None:
-        name = note + jax.tree_util.keystr(path)
-        assert a.shape == b.shape, f"{name}: {a.shape} is not {b.shape}"
-        assert a.dtype == b.dtype, f"{name}: {a.dtype} is not {b.dtype}"
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=tolerance, atol=tolerance, err_msg=name)
-
-    jax.tree_util.tree_map_with_path(leaf, got, expected)
+    """Equal structures, shapes and dtypes, and values up to rounding."""
+    chex.assert_trees_all_close(got, expected, rtol=tolerance, atol=tolerance, strict=True, custom_message=note)
 
 
 class Example(NamedTuple):
@@ -203,8 +196,7 @@ def check_padding(cell: Any, unroll: Callable = jn.unroll) -> None:
         note="masked carry",
     )
     assert_close(out.moments, alone.moments, note="moments")
-    for leaf in jax.tree.leaves((by_params, by_xs, by_carry)):
-        assert np.all(np.isfinite(leaf)), "NaN in padding reaches a gradient"
+    chex.assert_tree_all_finite((by_params, by_xs, by_carry), custom_message="NaN in padding reaches a gradient")
     assert not np.any(np.where(real[..., None], 0.0, by_xs)), "padding has a gradient"
     _, gradients = engine(unroll, cell, data._replace(xs=np.where(real[..., None], data.xs, 0.0)))
     assert_close((by_params, by_xs, by_carry), gradients, note="gradients with zeros in the padding")
@@ -285,6 +277,16 @@ def check_reverse_and_layout(cell: Any, unroll: Callable = jn.unroll, stats: Any
     assert_close(got.carry, jax.tree.map(lambda a: square(a, 0), expected.carry), note="carry")
     if stats is None:
         assert_close(got.moments, expected.moments, note="moments")
+
+
+def check_method(cell: Any, unroll: Callable, *, batch_statistics: bool = False) -> None:
+    """What a method of running promises beside the others."""
+    check_loop(cell, unroll)
+    check_padding(cell, unroll)
+    check_reset(cell, unroll)
+    check_rows(cell, unroll, batch_statistics=batch_statistics)
+    check_split(cell, unroll)
+    check_reverse_and_layout(cell, unroll)
 
 
 def check_lengths_reversed(cell: Any, unroll: Callable = jn.unroll) -> None:

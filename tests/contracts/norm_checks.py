@@ -9,6 +9,7 @@ import functools
 import pickle
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,12 +36,6 @@ def assert_close(got: Any, want: Any, tolerance: float = 2e-5) -> None:
         np.testing.assert_allclose(
             np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=tolerance, atol=tolerance, equal_nan=False
         )
-
-
-def assert_finite(tree: Any) -> None:
-    """No NaN and no infinity anywhere."""
-    for leaf in jax.tree.leaves(tree):
-        assert np.isfinite(np.asarray(leaf, np.float64)).all(), leaf
 
 
 def draw(case: NormCase, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
@@ -203,7 +198,7 @@ def check_gradients_of_hostile_data(case: NormCase, rng: np.random.Generator) ->
 
     gradients = jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), in_axes=(None, 0, 0)))
     results = gradients(params, np.stack(data).astype(np.float32), stacked_masks)
-    assert_finite(results)
+    chex.assert_tree_all_finite(results)
     for i, mask in enumerate(masks):
         several = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[4 * i : 4 * i + 4]), results)
         for leaf in jax.tree.leaves(several):
@@ -233,7 +228,7 @@ def check_nothing_to_measure(case: NormCase, rng: np.random.Generator) -> None:
 
     gradients = jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), in_axes=(None, 0)))
     (_, y), (_, x_gradient) = results = gradients(params, data)
-    assert_finite(results)
+    chex.assert_tree_all_finite(results)
     if spec is not case.spec:
         assert_close(y[0], case.spec(params, jnp.zeros(case.shape))[0], 1e-6)
         assert not np.asarray(x_gradient[0]).any()
@@ -294,8 +289,12 @@ def check_invariances(case: NormCase, rng: np.random.Generator) -> None:
 
 def check_spec_is_a_value(case: NormCase) -> None:
     """A spec hashes, compares, pickles and prints like the value it is, and fits the protocol."""
-    spec = case.spec
-    assert isinstance(spec, jn.Normalizer)
+    assert isinstance(case.spec, jn.Normalizer)
+    check_value(case.spec, [other.spec for other in cases.NORMS])
+
+
+def check_value(spec: Any, others: list[Any]) -> None:
+    """A copy of any kind is the spec again, it cannot be changed, and it is none of the others."""
     for copy in (
         pickle.loads(pickle.dumps(spec)),
         eval(repr(spec), cases.PUBLIC | {type(spec).__name__: type(spec)}),
@@ -310,8 +309,7 @@ def check_spec_is_a_value(case: NormCase) -> None:
         except dataclasses.FrozenInstanceError:
             continue
         raise AssertionError(f"{spec!r} can be changed after it was made")
-    different = [other.spec for other in cases.NORMS if repr(other.spec) != repr(spec)]
-    assert spec not in different
+    assert spec not in [other for other in others if repr(other) != repr(spec)]
 
 
 def check_fresh_weights(case: NormCase, rng: np.random.Generator) -> None:

@@ -4,7 +4,6 @@ import re
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import pytest
 
 import jaxnorm as jn
@@ -83,14 +82,6 @@ def test_every_exported_normalizer_has_a_row():
         value for value in cases.PUBLIC.values() if isinstance(value, type) and issubclass(value, jn.Normalizer)
     } - {jn.Normalizer}
     assert specs == {type(case.spec) for case in cases.NORMS if case.name != "skeleton"}
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("case", [case for case in cases.NORMS if not isinstance(case.spec, jn.Identity)], ids=str)

@@ -4,7 +4,6 @@ import importlib
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import pytest
 
 import jaxnorm as jn
@@ -105,14 +104,6 @@ def test_a_lost_scale_is_caught(monkeypatch, rng):
 
 
 # ---- errors
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @every_weight

@@ -6,6 +6,7 @@ Data are float64, so that a difference is an error and not rounding; call under 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,7 +162,7 @@ def check_batch_shapes(cell: Any, key: Any = None) -> None:
         if key is None:
             assert_close(got, expected, note=note)
         else:
-            assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, expected), note
+            chex.assert_trees_all_equal_shapes(got, expected, custom_message=note)
 
     def alone(leaf: Any, axis: int) -> Any:
         return leaf.take(1, axis)
@@ -172,4 +173,4 @@ def check_batch_shapes(cell: Any, key: Any = None) -> None:
         single, one = call(alone, given), view(whole, alone)
         if given is not None:
             same(single, one, "no batch axis")
-        assert jax.tree.map(jnp.shape, single) == jax.tree.map(jnp.shape, one), "no batch axis"
+        chex.assert_trees_all_equal_shapes(single, one, custom_message="no batch axis")

@@ -9,14 +9,15 @@ import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
 from tests.convert.tools import FEATURES, HIDDEN
+from tests.tools.peers import import_peer, lenient
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def eqx():
-    module = tools.peer("equinox")
-    with tools.its_own_rules():
+    module = import_peer("equinox", "bench")
+    with lenient():
         yield module
 
 

@@ -12,6 +12,7 @@ import pytest
 import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import file_tools, tools
+from tests.tools.peers import import_peer
 
 SPECS = {"first": None, "row": jn.LayerNorm(epsilon=1e-3), "batch": jn.BatchNorm(momentum=0.9, epsilon=1e-3)}
 TRIES = 20
@@ -19,7 +20,7 @@ TRIES = 20
 
 @pytest.fixture
 def h5py():
-    return tools.peer("h5py")
+    return import_peer("h5py", "convert")
 
 
 def bits(found):
@@ -57,7 +58,7 @@ KINDS = {
 @pytest.mark.parametrize("damage", file_tools.DAMAGES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_give_one_error_or_the_right_values(kind, damage, h5py, rng, tmp_path):
-    tools.peer("safetensors")
+    import_peer("safetensors", "convert")
     data, places, loads = KINDS[kind](h5py, rng)
     path = tmp_path / f"model{kind}"
     path.write_bytes(data)
@@ -117,7 +118,7 @@ FOREIGN = {
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".safetensors"])
 @pytest.mark.parametrize("name", FOREIGN)
 def test_another_kind_under_this_name_is_named(name, suffix, h5py, tmp_path):
-    tools.peer("safetensors")
+    import_peer("safetensors", "convert")
     make, message = FOREIGN[name]
     path = tmp_path / f"model{suffix}"
     path.write_bytes(make(h5py))
@@ -223,7 +224,7 @@ def test_numbers_in_other_files_are_not_read(h5py, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".safetensors"])
 def test_files_that_are_not_there_are_named(suffix, h5py, tmp_path, monkeypatch):
-    tools.peer("safetensors")
+    import_peer("safetensors", "convert")
     path = tmp_path / f"model{suffix}"
     with pytest.raises(FileNotFoundError, match=r"model.* does not exist; paths begin at"):
         load_path(path)

@@ -1,5 +1,7 @@
 """Weights from and to Flax linen and NNX: the same outputs with random weights, both directions, what is refused."""
 
+import flax.linen
+import flax.nnx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,22 +11,21 @@ import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
 from tests.convert.tools import FEATURES, HIDDEN
+from tests.tools.peers import lenient
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def linen():
-    module = tools.peer("flax.linen")
-    with tools.its_own_rules():
-        yield module
+    with lenient():
+        yield flax.linen
 
 
 @pytest.fixture
 def nnx():
-    module = tools.peer("flax.nnx")
-    with tools.its_own_rules():
-        yield module
+    with lenient():
+        yield flax.nnx
 
 
 LINEN_CELLS = {

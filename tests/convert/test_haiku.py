@@ -9,14 +9,15 @@ import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
 from tests.convert.tools import BATCH, FEATURES, HIDDEN
+from tests.tools.peers import import_peer, lenient
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
 def hk():
-    module = tools.peer("haiku")
-    with tools.its_own_rules():
+    module = import_peer("haiku", "bench")
+    with lenient():
         yield module
 
 

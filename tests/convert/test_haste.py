@@ -11,6 +11,7 @@ from jaxnorm import convert
 from tests.cells.oracles import sigmoid
 from tests.convert import tools
 from tests.convert.tools import BATCH, FEATURES, HIDDEN
+from tests.tools.peers import import_peer
 
 pytestmark = pytest.mark.long
 
@@ -132,7 +133,7 @@ def test_what_does_not_fit_is_refused(rng, key):
 
 
 def test_arrays_of_torch_are_taken_as_they_are(rng):
-    torch = tools.peer("torch")
+    torch = import_peer("torch")
     arrays = random_arrays(GRU, rng)
     found = convert.haste.load({name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()})
     tools.same(found.params, jax.tree.map(jnp.asarray, convert.haste.load(arrays).params))

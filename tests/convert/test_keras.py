@@ -9,17 +9,15 @@ import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
 from tests.convert.tools import BATCH, FEATURES, HIDDEN, STEPS
+from tests.tools.peers import lenient
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def keras():
-    module = tools.peer("keras")
-    if module.backend.backend() != "jax":
-        pytest.skip("keras runs on another backend: the comparison needs KERAS_BACKEND=jax")
-    with tools.its_own_rules():
-        yield module
+def keras(keras):
+    with lenient():
+        yield keras
 
 
 def scrambled(layer, rng, shape=(BATCH, STEPS, FEATURES)):

@@ -5,7 +5,7 @@ import pytest
 
 import jaxnorm as jn
 from jaxnorm import convert
-from tests.messages.message_cases import no_annotation_checks
+from tests.tools.annotations import no_annotation_checks
 
 SOURCES = {
     "torch": (convert.torch.load, "source must be a module, a state dict or a path"),

@@ -14,13 +14,9 @@ import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
 from tests.convert.tools import FEATURES, HIDDEN
+from tests.tools.peers import import_peer, lenient
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def torch():
-    return tools.peer("torch")
 
 
 def scrambled(torch, module, rng):
@@ -37,7 +33,7 @@ def scrambled(torch, module, rng):
 
 
 def outputs_of(torch, module, xs):
-    with torch.no_grad(), tools.its_own_rules():
+    with torch.no_grad(), lenient():
         ys = module(torch.tensor(np.asarray(xs)))
     return (ys[0] if isinstance(ys, tuple) else ys).numpy()
 
@@ -292,7 +288,7 @@ def test_layers_of_different_kinds_are_refused(key):
 
 
 def test_a_safetensors_file(torch, rng, tmp_path):
-    safetensors = tools.peer("safetensors.numpy")
+    safetensors = import_peer("safetensors.numpy", "convert")
     module = scrambled(torch, torch.nn.GRU(FEATURES, HIDDEN), rng)
     arrays = {f"rnn.{name}": tensor.numpy() for name, tensor in module.state_dict().items()}
     safetensors.save_file(arrays | {"head": np.ones(2, np.float32)}, tmp_path / "model.safetensors")

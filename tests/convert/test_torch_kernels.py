@@ -8,18 +8,14 @@ import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
 from tests.convert.tools import FEATURES, HIDDEN
+from tests.tools.peers import lenient
 
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture
-def torch():
-    return tools.peer("torch")
-
-
 def normalized(torch, layer, kind, hook, name="weight", **options):
     """A layer with one normalized weight, random g and v."""
-    with tools.its_own_rules():
+    with lenient():
         utils = torch.nn.utils if hook else torch.nn.utils.parametrizations
         layer = getattr(utils, kind)(layer, name, **options)
     with torch.no_grad():
@@ -47,7 +43,7 @@ def ours(kernel):
 def test_there_and_back(torch, make, options, shape, kind, hook):
     torch.manual_seed(3)
     layer = normalized(torch, make(torch.nn), kind, hook, **options)
-    with torch.no_grad(), tools.its_own_rules():
+    with torch.no_grad(), lenient():
         layer(torch.ones(shape))  # the old hooks make the weight when they are called
     found = convert.torch.load_kernel(layer)
     assert isinstance(found.spec, jn.WeightNorm if kind == "weight_norm" else jn.SpectralNorm)
@@ -83,7 +79,7 @@ def test_a_recurrent_layer_has_the_kernel_that_is_made(torch, rng, hook):
     torch.manual_seed(3)
     module = normalized(torch, torch.nn.LSTM(FEATURES, HIDDEN), "weight_norm", hook, "weight_hh_l0")
     xs = tools.random_inputs(rng)
-    with torch.no_grad(), tools.its_own_rules():
+    with torch.no_grad(), lenient():
         expected = module(torch.tensor(xs))[0].numpy()
     found = convert.torch.load(module)
     assert "weight_hh_l0 is what WeightNorm makes" in found.notes[-1]

@@ -1,33 +1,10 @@
-"""What the tests of all converters share: random weights, peers that may be missing, and the largest difference."""
-
-import contextlib
-import importlib
-import warnings
+"""What the tests of all converters share: random weights, and the largest difference."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 STEPS, BATCH, FEATURES, HIDDEN = 4, 2, 3, 5
-
-
-def peer(name):
-    """Imports a peer, or skips with a word on how to get it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            pytest.skip(f"{name} is not installed: its converter is not compared with it")
-
-
-@contextlib.contextmanager
-def its_own_rules():
-    """Peers mix dtypes and ranks, and warn about their own affairs."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def random_like(tree, rng):

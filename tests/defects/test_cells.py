@@ -3,6 +3,7 @@
 The numbers are the rows of the project's survey of peers.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +33,7 @@ def test_defect_06_nan_in_padding_reaches_no_gradient(cell, rng):
         return jnp.sum(jnp.where(real[..., None], jn.unroll(cell, params, xs, lengths=lengths).outputs, 0.0))
 
     value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(params, jnp.where(real[..., None], xs, jnp.nan))
-    assert np.isfinite(value)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+    chex.assert_tree_all_finite((value, gradients))
     assert not np.any(np.where(real[..., None], 0.0, gradients[1]))
 
 

@@ -3,6 +3,9 @@
 ``row_NN`` counts the defects found in other libraries.
 """
 
+from functools import partial
+
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,7 +50,7 @@ def test_row_06_nan_in_masked_elements_reaches_no_gradient(rng):
 
         return jax.grad(lambda x: layer(x, mask=mask).sum())(x), jax.grad(run, argnums=(0, 1))(variables, xs)
 
-    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradients(x, variables, xs)))
+    chex.assert_tree_all_finite(gradients(x, variables, xs))
 
 
 def test_row_07_running_statistics_stay_in_float32():
@@ -81,7 +84,7 @@ def test_row_15_and_16_length_zero_and_several_batch_axes(rng, key):
     np.testing.assert_allclose(carry.h[1, 0], alone.h, atol=1e-5)
     variables = {"params": nnx.to_pure_dict(nnx.state(rnn))}
     linen, _ = jl.RNN(cell, return_carry=True).apply(variables, xs, seq_lengths=lengths)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), tuple(linen), tuple(carry))
+    chex.assert_trees_all_close(tuple(linen), tuple(carry), rtol=1e-7, atol=1e-6)
 
 
 def test_row_17_and_18_and_19_bfloat16(rng, key):
@@ -165,8 +168,7 @@ def test_row_21_batch_norm_in_stock_rnns_has_statistics_for_each_step(rng, key):
     check(updates["batch_stats"], tree["batch_stats"])
 
 
-def check(got, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), got, expected)
+check = partial(chex.assert_trees_all_close, rtol=2e-4, atol=2e-5)
 
 
 def test_row_23_group_norm_takes_a_mask_that_broadcasts(rng):

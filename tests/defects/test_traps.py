@@ -4,6 +4,7 @@ The numbers are those of the project's list of traps; traps that concern a norma
 they are tested inside a cell.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,8 +96,7 @@ def test_trap_04_epsilon_is_inside_the_root_and_constant_products_are_finite(rng
     dead = params._replace(kernel=jnp.zeros_like(params.kernel), recurrent=jnp.zeros_like(params.recurrent))
     xs = cases.random_inputs(rng, 3)
     value, gradient = jax.jit(jax.value_and_grad(lambda p: jn.unroll(LN_LSTM, p, xs).outputs.sum()))(dead)
-    assert np.isfinite(value)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+    chex.assert_tree_all_finite((value, gradient))
 
 
 def test_trap_05_the_variance_is_biased(rng):

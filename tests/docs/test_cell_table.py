@@ -1,27 +1,20 @@
 """The table of docs/cells.md: complete, up to date, derived from the cells; docs/ln_lstm.md says what presets are."""
 
-import importlib
 import re
-import sys
-from pathlib import Path
 
 import jax
 import pytest
 
 import jaxnorm as jn
 from tests import cases
+from tests.tools.docs import DOCS, EXTENSIONS, load
 
-ROOT = Path(__file__).parents[2]
 ADVICE = "add one line for each to docs/_ext/cell_entries.py and run: make tables"
 
 
 @pytest.fixture(scope="module")
 def table():
-    sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-    try:
-        yield importlib.import_module("cell_table")
-    finally:
-        sys.path.remove(str(ROOT / "docs" / "_ext"))
+    return load("cell_table", EXTENSIONS)
 
 
 def test_every_public_cell_and_preset_has_an_entry(table):
@@ -65,7 +58,7 @@ def test_rows_are_derived(table):
 
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for line in (ROOT / "docs" / "ln_lstm.md").read_text(encoding="utf-8").splitlines()
+    for line in (DOCS / "ln_lstm.md").read_text(encoding="utf-8").splitlines()
     if re.match(r"\| `\w+(lstm|gru)`", line)
 ]
 

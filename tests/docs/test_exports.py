@@ -1,26 +1,18 @@
 """The exports of the zoo are those of its modules, and the pages of the API describe every public name once."""
 
-import importlib
 import inspect
 import re
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 import jaxnorm as jn
-
-ROOT = Path(__file__).parents[2]
+from tests.tools.docs import DOCS, EXTENSIONS, load
 
 
 @pytest.fixture(scope="module")
 def exports():
-    sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-    try:
-        yield importlib.import_module("zoo_exports")
-    finally:
-        sys.path.remove(str(ROOT / "docs" / "_ext"))
+    return load("zoo_exports", EXTENSIONS)
 
 
 def test_the_zoo_exports_what_its_modules_do(exports):
@@ -50,7 +42,7 @@ def is_item(module, name):
 
 
 def test_the_pages_of_the_api_describe_every_public_name_once():
-    text = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "api").glob("*.md"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
     found = r"^\.\. auto(?:function|class):: jaxnorm\.((?:zoo\.|weight_norms\.)?\w+)$"
     described = re.findall(found, text, re.MULTILINE)
     for kind, packages in re.findall(r"^\.\. zoo:: (\w+) (.+)$", text, re.MULTILINE):

@@ -1,26 +1,19 @@
 """The table of docs/normalizers.md: complete, up to date, and derived from the specs."""
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import pytest
 
 import jaxnorm as jn
+from tests.tools.docs import EXTENSIONS, load
 
-ROOT = Path(__file__).parents[2]
 ADVICE = "add one line for each to docs/_ext/normalizer_entries.py and run: make tables"
 
 
 @pytest.fixture(scope="module")
 def table():
-    sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-    try:
-        yield importlib.import_module("normalizer_table")
-    finally:
-        sys.path.remove(str(ROOT / "docs" / "_ext"))
+    return load("normalizer_table", EXTENSIONS)
 
 
 def test_every_public_spec_has_an_entry(table):

@@ -5,7 +5,7 @@ import doctest
 import pytest
 
 from tests import cases
-from tests.tools.skeletons import SKELETONS, load
+from tests.tools.docs import SKELETONS, load
 
 
 def collect(name):

@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -157,7 +158,7 @@ def values_and_gradients(run, data):
 
 
 def assert_same(got, expected, tolerance=1e-12):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, expected)
+    chex.assert_trees_all_close(got, expected, rtol=tolerance, atol=tolerance)
 
 
 METHODS = {
@@ -212,7 +213,7 @@ def test_nan_at_masked_steps_reaches_nothing(data):
         return jn.unroll(Grid(), params, xs, carry=carry, where=data.where, chunk=2)[:2]
 
     got = values_and_gradients(run, data._replace(xs=xs))
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(got))
+    chex.assert_tree_all_finite(got)
 
 
 def test_layers(data):

@@ -4,9 +4,9 @@ import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -167,8 +167,7 @@ def loss(cell, params, xs, **options):
     return jnp.sum(jnp.sin(out.outputs)) + sum(jnp.sum(mean**3) for mean in measured)
 
 
-def assert_same(got, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), got, expected)
+assert_same = partial(chex.assert_trees_all_close, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("options", [{"chunk": 2}, {"chunk": 2, "save": "chunks"}, {}], ids=str)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +22,7 @@ LEARNED = {
     "bn_lstm": jn.bn_lstm(HIDDEN, max_steps=3, learn_carry=True),
     "zoneout": jn.deterministic(jn.Zoneout(jn.ln_gru(HIDDEN, learn_carry=True), rate=0.3)),
 }
+close = partial(chex.assert_trees_all_close, rtol=1e-9, atol=1e-9)
 METHODS = {"scan": {"method": "scan"}, "chunked": {"chunk": 3}, "few carries": {"chunk": 3, "save": "chunks"}}
 
 
@@ -30,10 +32,6 @@ def loss(cell, params, xs, **options):
 
 def carry_gradient(cell, params, xs, **options):
     return jax.jit(jax.grad(lambda params: loss(cell, params, xs, **options)))(params).carry
-
-
-def close(got, expected, tolerance=1e-9):
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), got, expected)
 
 
 def drawn(cell, rng):

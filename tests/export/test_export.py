@@ -5,7 +5,6 @@ import pkgutil
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -18,13 +17,8 @@ from jaxnorm.engine.loops.chunks import chunk_length
 from tests import cases
 from tests.export.export_checks import begin, check_reloaded, shapes, training
 
-
-@pytest.fixture(autouse=True)
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: a symbol in the place of a size is no int."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+# A symbol in the place of a size is no int, and the checks of annotations would say so.
+pytestmark = pytest.mark.usefixtures("unhooked")
 
 
 FAST = ("layer_norm", "batch_norm", "ln_gru", "bn_lstm")

@@ -2,12 +2,12 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
 import jaxnorm as jn
 from tests import cases
+from tests.tools.annotations import no_annotation_checks
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 
@@ -19,10 +19,8 @@ if jax.__version_info__ >= (0, 11):
 @pytest.fixture(autouse=True)
 def ordinary_settings():
     """Those that users have: jax2onnx mixes dtypes itself, and a symbol in the place of a size is no int."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    with no_annotation_checks(), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
-    jaxtyping.config.update("jaxtyping_disable", False)
     jax.clear_caches()  # while it traces, jax2onnx puts operations of its own in the place of those of jax
 
 

@@ -1,12 +1,14 @@
 """What the tests of the Flax modules share: modules with given weights, and comparison of trees."""
 
+from functools import partial
+
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 LENGTHS = jnp.asarray([5, 2, 3])
-close = jax.tree_util.Partial(jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5))
+close = partial(chex.assert_trees_all_close, rtol=2e-4, atol=2e-5)
 
 
 def nnx_parts(build):

@@ -2,6 +2,7 @@
 
 import warnings
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -299,7 +300,7 @@ def test_save_and_restore(tmp_path, rng):
             checkpointer.save(tmp_path / name, tree)
             checkpointer.wait_until_finished()
             restored = checkpointer.restore(tmp_path / name, jax.tree.map(np.zeros_like, tree))
-        jax.tree.map(np.testing.assert_array_equal, tree, restored)
+        chex.assert_trees_all_equal(tree, restored)
     fresh = nnx_with(parts, jax.tree.map(np.zeros_like, params), stats)
     nnx.update(fresh, restored)
     np.testing.assert_array_equal(fresh(xs), rnn(xs))

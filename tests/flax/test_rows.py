@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -77,7 +78,7 @@ def test_single_steps_of_linen_know_the_age_of_their_examples(rng):
     assert expected.input.count.tolist() == [0, 12, 12, 0, 0, 4, 4, 0]
     template = {"norm": CELL.initial_stats()}
     for got in (from_names(template, found["batch_stats"])["norm"], variables.running(module)):
-        jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), got, expected)
+        chex.assert_trees_all_close(got, expected, rtol=1e-7, atol=1e-6)
 
 
 @pytest.mark.parametrize("driver", ["linen", "nnx"])
@@ -143,14 +144,14 @@ def test_population_of_a_linen_model(steps_apart, ddof, rng):
     got = jl.population(model, start, iter(batches), ddof=ddof, train=True)
     params = from_names(cell_template(CELL, 3), start["params"]["rnn"])
     norm, sites = population_of_moments(batches, params, ddof)
-    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    jax.tree.map(close, jn.Moments(**got["batch_stats"]["norm"]), norm)
+    close = partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-5)
+    close(jn.Moments(**got["batch_stats"]["norm"]), norm)
     seen = np.asarray(sites.input.count) > 0
     assert seen.tolist() == [True] * STEPS + [False] * 2
-    jax.tree.map(close, from_names({"norm": CELL.initial_stats()}, got["batch_stats"]["rnn"])["norm"], sites)
+    close(from_names({"norm": CELL.initial_stats()}, got["batch_stats"]["rnn"])["norm"], sites)
     for other in ("white", "renorm"):  # no means and variances; or training looks at them
-        jax.tree.map(np.testing.assert_array_equal, got["batch_stats"][other], start["batch_stats"][other])
-    jax.tree.map(np.testing.assert_array_equal, got["params"], start["params"])
+        chex.assert_trees_all_equal(got["batch_stats"][other], start["batch_stats"][other])
+    chex.assert_trees_all_equal(got["params"], start["params"])
 
 
 def test_population_goes_through_a_compiled_part_of_a_model(rng):
@@ -169,7 +170,7 @@ def test_population_goes_through_a_compiled_part_of_a_model(rng):
     moments = [jn.unroll(CELL, params, x, time_axis=1).moments for x in (xs, 2.0 * xs)]
     np.testing.assert_allclose(changed["mean"], jn.population(moments, ddof=0).input.mean, rtol=1e-4, atol=1e-5)
     _, later = model.apply(start, xs, mutable=["batch_stats"])
-    jax.tree.map(np.testing.assert_array_equal, later, updates)
+    chex.assert_trees_all_equal(later, updates)
 
 
 class Pair(nnx.Module):
@@ -191,12 +192,12 @@ def test_population_of_an_nnx_model(steps_apart, rng):
     before = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(model)))
     assert jx.population(model, iter(batches), ddof=1) is None
     norm, sites = population_of_moments(batches, variables.weights(rnn), 1)
-    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    jax.tree.map(close, variables.statistics(model.norm), norm)
-    jax.tree.map(close, variables.running(rnn), sites)
+    close = partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-5)
+    close(variables.statistics(model.norm), norm)
+    close(variables.running(rnn), sites)
     after = nnx.to_pure_dict(nnx.state(model))
     for other in ("white", "renorm"):
-        jax.tree.map(np.testing.assert_array_equal, after[other], before[other])
+        chex.assert_trees_all_equal(after[other], before[other])
     assert rnn.cell == CELL
     assert model.norm.use_running_average, "it is still in evaluation"
 

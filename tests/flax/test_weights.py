@@ -5,6 +5,7 @@
 
 import dataclasses
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -190,7 +191,7 @@ def test_row_14_wrapped_cells_run_inside_the_drivers_of_flax(spec, rng):
         np.testing.assert_allclose(driver.apply(variables, xs), outputs, rtol=1e-6)
         np.testing.assert_allclose(outside.apply(moved_variables, xs), outputs, rtol=1e-4, atol=5e-5)
         grads = jax.grad(lambda p: jnp.sum(driver.apply({**variables, "params": p}, xs)))(variables["params"])
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+        chex.assert_tree_all_finite(grads)
 
 
 @every_spec

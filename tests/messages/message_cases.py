@@ -1,6 +1,5 @@
 """Objects that users put in place of a spec, of weights or of a key, each with the words that a message has for it."""
 
-import contextlib
 import functools
 import re
 
@@ -9,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import config
 
 import jaxnorm as jn
 import jaxnorm.linen as jl
@@ -157,14 +155,3 @@ def weights(spec_init, params, made):
         ),
         "a class": (lambda: jn.LSTMParams, says("got the class LSTMParams.")),
     }
-
-
-@contextlib.contextmanager
-def no_annotation_checks():
-    """The suite's run-time annotation checks would speak first; a user does not have them."""
-    before = config.jaxtyping_disable
-    config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        config.update("jaxtyping_disable", before)

@@ -10,7 +10,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.messages.message_cases import no_annotation_checks
+from tests.tools.annotations import no_annotation_checks
 
 XS = jnp.ones((5, 2, 3))
 KEY = jax.random.key(0)

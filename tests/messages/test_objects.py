@@ -15,6 +15,7 @@ import jaxnorm.nnx as jx
 from jaxnorm import analysis, convert
 from tests import cases
 from tests.messages import message_cases as came
+from tests.tools.annotations import no_annotation_checks
 
 XS = jnp.ones((5, 2, 3))
 CELL, BN = jn.LSTM(4), jn.zoo.laurent_bn_lstm(4, max_steps=1)
@@ -158,7 +159,7 @@ TABLE = [
 @pytest.mark.parametrize(("entrance", "message", "make"), TABLE)
 def test_the_wrong_object_is_named_with_the_line_to_write(entrance, message, make):
     wrong = make()
-    with came.no_annotation_checks(), pytest.raises(TypeError) as caught:
+    with no_annotation_checks(), pytest.raises(TypeError) as caught:
         entrance(wrong)
     assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
 
@@ -203,7 +204,7 @@ TYPED = {  # XS is (batch, time, features) to modules of Flax: 5 examples of 2 s
 @pytest.mark.parametrize("name", TYPED)
 def test_modules_of_flax_speak_of_their_own_keywords(name, library):
     kind, options, message = TYPED[name]
-    with came.no_annotation_checks(), pytest.raises(kind, match=message):
+    with no_annotation_checks(), pytest.raises(kind, match=message):
         RNN[library](**options)
 
 
@@ -211,12 +212,12 @@ def test_modules_of_flax_speak_of_their_own_keywords(name, library):
 def test_norms_of_flax_speak_of_their_own_keywords(norm):
     call = norm if isinstance(norm, jx.Norm) else lambda x, **o: norm.init(KEY, x, **o)
     with (
-        came.no_annotation_checks(),
+        no_annotation_checks(),
         pytest.raises(ValueError, match=r"Norm: mask must broadcast to the shape of x = \(5, 2, 3\)"),
     ):
         call(XS, mask=jnp.ones((2, 5), bool))
     with (
-        came.no_annotation_checks(),
+        no_annotation_checks(),
         pytest.raises(TypeError, match=r"Norm: x must be an array, got a list with 2"),
     ):
         call([1.0, 2.0])
@@ -354,7 +355,7 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_things_are_named_too(name):
     call, message = OTHERS[name]
-    with came.no_annotation_checks(), pytest.raises((TypeError, ValueError)) as caught:
+    with no_annotation_checks(), pytest.raises((TypeError, ValueError)) as caught:
         call()
     assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
 
@@ -363,7 +364,7 @@ def test_a_checkpoint_goes_back_by_the_line_of_the_message():
     from flax import serialization
 
     named = serialization.to_state_dict(P)
-    with came.no_annotation_checks(), pytest.raises(TypeError, match="from_state_dict"):
+    with no_annotation_checks(), pytest.raises(TypeError, match="from_state_dict"):
         jn.unroll(CELL, named, XS)
     again = serialization.from_state_dict(CELL.init(KEY, 3), named)
     np.testing.assert_array_equal(jn.unroll(CELL, again, XS).outputs, jn.unroll(CELL, P, XS).outputs)

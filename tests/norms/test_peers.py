@@ -1,53 +1,15 @@
 """Agreement with other libraries where they compute the same: values, input gradients, running statistics."""
 
-import contextlib
-import importlib
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 import jaxnorm as jn
+from tests.tools.peers import import_peer, lenient
 
 FEATURES = 6
-
-
-def import_peer(name, extra="peers"):
-    """The module, or a skipped test that says what is missing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            pytest.skip(f"{name} is not installed: the comparison with it needs `pip install jaxnorm[{extra}]`")
-
-
-@pytest.fixture
-def torch():
-    return import_peer("torch")
-
-
-@pytest.fixture
-def linen():
-    return import_peer("flax.linen")
-
-
-@pytest.fixture
-def keras():
-    module = import_peer("keras")
-    if module.backend.backend() != "jax":
-        pytest.skip("keras runs on another backend: the comparison needs KERAS_BACKEND=jax")
-    return module
-
-
-@contextlib.contextmanager
-def lenient():
-    """The defaults of JAX, and no word about warnings, around the code of others."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 class Data:
@@ -102,7 +64,7 @@ def assert_agree(ours, theirs, tolerance=3e-5):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-def test_flax_row_norms(linen, rng):
+def test_flax_row_norms(rng):
     data = Data(rng, (2, 5, FEATURES))
     weights = {"params": {"scale": data.scale, "bias": data.bias}}
     pairs = [
@@ -117,7 +79,7 @@ def test_flax_row_norms(linen, rng):
         assert_agree(data.ours(spec, data.affine(bias)), theirs)
 
 
-def test_flax_batch_norm_in_training_and_inference(linen, rng):
+def test_flax_batch_norm_in_training_and_inference(rng):
     data = Data(rng, (4, 3, FEATURES))
     spec = jn.BatchNorm(momentum=0.9)
     variables = {
@@ -140,7 +102,7 @@ def test_flax_batch_norm_in_training_and_inference(linen, rng):
     np.testing.assert_allclose(folded.var, updated["batch_stats"]["var"], atol=1e-5)
 
 
-def test_flax_masks(linen, rng):
+def test_flax_masks(rng):
     data = Data(rng, (4, 3, FEATURES))
     mask = jnp.asarray(rng.random((4, 3, 1)) < 0.6)
     module = linen.BatchNorm(use_running_average=False, use_bias=False, use_scale=False, use_fast_variance=False)

@@ -3,6 +3,7 @@
 The lengths are those of a loop in NumPy at float64, over units that each test names by hand.
 """
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from jaxnorm import optim
 from tests import cases
-from tests.norms.test_peers import lenient
 from tests.optim.unit_vectors import close, normalized, project, unit_vectors
+from tests.tools.peers import lenient
 
 INPUTS = 5
 SEQUENCE, IMAGE, VOLUME = (2, 7, INPUTS), (2, 6, 7, INPUTS), (1, 4, 5, 3, INPUTS)
@@ -193,12 +194,12 @@ def test_every_weight_normalizer_follows_the_layers(spec, rng, key):
     for module in (nn.Conv(4, (3,)), nn.Sequential([nn.Conv(4, (3,), use_bias=False)])):
         with lenient():
             outputs = [jl.Reparametrized(module, s).init_with_output(key, x) for s in (spec, told)]
-        jax.tree.map(np.testing.assert_array_equal, *outputs)
+        chex.assert_trees_all_equal(*outputs)
     with lenient():
         layers = [
             jx.Reparametrized(nnx.Conv(INPUTS, 4, (3,), rngs=nnx.Rngs(0)), s, rngs=nnx.Rngs(1)) for s in (spec, told)
         ]
-        jax.tree.map(np.testing.assert_array_equal, *(nnx.to_pure_dict(nnx.state(layer)) for layer in layers))
+        chex.assert_trees_all_equal(*(nnx.to_pure_dict(nnx.state(layer)) for layer in layers))
         np.testing.assert_array_equal(*(layer(x) for layer in layers))
 
 

@@ -1,9 +1,9 @@
 """Over which axes the inputs of a unit lie in whole models: in Flax, in plain trees under a mask, by rule; refusals."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -14,9 +14,9 @@ import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from jaxnorm import optim
 from tests import cases
-from tests.norms.test_peers import lenient
 from tests.optim.test_kernel_axes import INPUTS, SEQUENCE
 from tests.optim.unit_vectors import close, normalized, project, unit_vectors
+from tests.tools.peers import lenient
 
 
 class Model(nn.Module):
@@ -88,14 +88,14 @@ def test_scales_named_by_their_kernels_are_no_kernels(rng, key):
     for cell in (jn.Reparametrized(jn.lstm(4), jn.WeightNorm()), jn.zoo.NormPropLSTM(4)):
         params = cases.randomize(cell.init(key, in_features=3), rng)
         made = project(params)
-        jax.tree.map(np.testing.assert_array_equal, made.scale, params.scale)
+        chex.assert_trees_all_equal(made.scale, params.scale)
         inside = made.cell if hasattr(made, "cell") else made
         close(np.sqrt((np.asarray(inside.recurrent, np.float64) ** 2).sum(0)), np.ones((4, 4)))
     x = jnp.asarray(rng.standard_normal(SEQUENCE), jnp.float32)
     with lenient():
         params = cases.randomize(jl.Reparametrized(Model(), jn.WeightNorm()).init(key, x)["params"], rng)
     made = project(params)
-    jax.tree.map(np.testing.assert_array_equal, made["scale"], params["scale"])
+    chex.assert_trees_all_equal(made["scale"], params["scale"])
     close(made["module"], normalized(params["module"], AXES))
 
 
@@ -134,14 +134,6 @@ def test_axes_by_name_and_by_function(rng, key):
     assert not np.asarray(update["cell"]["kernel"]).any()
     with pytest.raises(ValueError, match=r"schedule_norms: norms must have the structure of the chosen weights"):
         optim.schedule_norms(norms).update(params, optim.schedule_norms(norms).init(params), params)
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_axes_in_nnx(rng, unhooked):

@@ -14,7 +14,8 @@ import jaxnorm.nnx as jx
 from jaxnorm import optim
 from jaxnorm._base.paths import paths
 from tests import cases
-from tests.norms.test_peers import lenient
+from tests.optim.unit_vectors import places
+from tests.tools.peers import lenient
 
 CELLS = {case.name: case.cell for case in cases.CELLS}
 KERNELS = {case.name: case.kernels for case in cases.CELLS}
@@ -129,16 +130,6 @@ def orthogonal(matrix):
     return x
 
 
-def matrices(shape, inputs, outputs):
-    """The places of each matrix in a kernel, rows first."""
-    others = [a for a in range(len(shape)) if a not in (*inputs, *outputs)]
-    for index in np.ndindex(*[shape[a] for a in others]):
-        place = [slice(None)] * len(shape)
-        for axis, at in zip(others, index, strict=True):
-            place[axis] = at
-        yield tuple(place)
-
-
 def oracle_of_muon(gradients, inputs, outputs):
     """The update of one kernel after several steps, each matrix by itself."""
     momentum = np.zeros_like(gradients[0])
@@ -147,7 +138,7 @@ def oracle_of_muon(gradients, inputs, outputs):
     count = len(gradients)
     ahead = 0.95 * momentum / (1 - 0.95 ** (count + 1)) + 0.05 * gradients[-1] / (1 - 0.95**count)
     made = np.empty_like(ahead)
-    for place in matrices(ahead.shape, inputs, outputs):
+    for place in places(ahead.shape, (*inputs, *outputs)):
         block = ahead[place]  # inputs stand before outputs
         rows = np.prod([ahead.shape[a] for a in inputs])
         flat = orthogonal(block.reshape(rows, -1))
@@ -235,12 +226,7 @@ def test_muon_with_axes_that_a_model_says(rng):
 
 def oracle_of_clipping(weights, gradient, axes, clipping, epsilon):
     made = np.empty_like(gradient)
-    along = [a for a in range(gradient.ndim) if a not in axes]
-    for unit in np.ndindex(*[gradient.shape[a] for a in along]):
-        place = [slice(None)] * gradient.ndim
-        for axis, at in zip(along, unit, strict=True):
-            place[axis] = at
-        place = tuple(place)
+    for place in places(gradient.shape, axes):
         most = clipping * max(np.sqrt(np.sum(weights[place] ** 2)), epsilon)
         made[place] = gradient[place] * min(1.0, most / np.sqrt(np.sum(gradient[place] ** 2)))
     return made

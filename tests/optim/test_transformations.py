@@ -1,5 +1,6 @@
 """The optax transformations against NumPy, in chains, by groups, jitted, and through checkpoints."""
 
+import chex
 import flax.serialization
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def run(optimizer, params, gradients):
 
 
 def assert_trees(got, want, tolerance=1e-5):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
+    chex.assert_trees_all_close(got, want, rtol=tolerance, atol=tolerance)
 
 
 # ---- projection-based weight normalization
@@ -282,27 +283,26 @@ def test_state_goes_through_checkpoints(rng, tmp_path):
     update = jax.jit(optimizer.update)
     want = update(gradients[1], state, params)
     for restored in (from_bytes, from_disk):
-        assert jax.tree.structure(restored) == jax.tree.structure(state)
+        chex.assert_trees_all_equal_structs(restored, state)
         assert_trees(update(gradients[1], restored, params), want, 0)
     counts = [leaf for leaf in jax.tree.leaves(from_bytes) if leaf.ndim == 0]
     assert sum(int(count) == 1 for count in counts) >= 4
 
 
 def test_one_trace_serves_all_steps(rng):
-    params, traces = as_float32(weights_of(rng)), []
+    params = as_float32(weights_of(rng))
     optimizer = everything(params)
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def step(gradient, state, params):
-        traces.append(None)
         return optimizer.update(gradient, state, params)
 
     state = optimizer.init(params)
     for _ in range(4):
         updates, state = step(as_float32(weights_of(rng)), state, params)
         params = optax.apply_updates(params, updates)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
-    assert len(traces) == 1
+        chex.assert_tree_all_finite(params)
     np.testing.assert_allclose(lengths(params["dense"]["kernel"]), 1.0, rtol=1e-5)
 
 

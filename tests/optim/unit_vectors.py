@@ -1,5 +1,8 @@
 """Kernels with unit vectors by a loop in NumPy at float64, and an optimizer that makes them."""
 
+from functools import partial
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,17 +10,25 @@ import optax
 
 from jaxnorm import optim
 
+close = partial(chex.assert_trees_all_close, rtol=2e-5, atol=2e-5)
+
+
+def places(shape, spanned):
+    """The places of all parts of a kernel that span the given axes: its units, or its matrices."""
+    along = [a for a in range(len(shape)) if a not in spanned]
+    for at in np.ndindex(*[shape[a] for a in along]):
+        place = [slice(None)] * len(shape)
+        for a, index in zip(along, at, strict=True):
+            place[a] = index
+        yield tuple(place)
+
 
 def unit_vectors(kernel, inputs):
     """The kernel with the weights of each unit divided by their length, one unit after the other."""
     kernel = np.asarray(kernel, np.float64)
     made = np.empty_like(kernel)
-    along = [a for a in range(kernel.ndim) if a not in inputs]
-    for unit in np.ndindex(*[kernel.shape[a] for a in along]):
-        place = [slice(None)] * kernel.ndim
-        for a, index in zip(along, unit, strict=True):
-            place[a] = index
-        made[tuple(place)] = kernel[tuple(place)] / np.sqrt((kernel[tuple(place)] ** 2).sum())
+    for place in places(kernel.shape, inputs):
+        made[place] = kernel[place] / np.sqrt((kernel[place] ** 2).sum())
     return made
 
 
@@ -30,11 +41,6 @@ def normalized(tree, axes):
         return jnp.asarray(unit_vectors(leaf, found[0]), leaf.dtype) if found else leaf
 
     return jax.tree_util.tree_map_with_path(of_leaf, tree)
-
-
-def close(got, want, tolerance=2e-5):
-    with jax.numpy_rank_promotion("allow"):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want)
 
 
 def project(params, **options):

@@ -1,5 +1,6 @@
 """A derivative written by hand beside that of the same function operation by operation."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,5 +27,4 @@ def agree(ours, reference, arguments, rng):
             ),
         )
 
-    for got, expected in zip(jax.tree.leaves(both(ours)), jax.tree.leaves(both(reference)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10)
+    chex.assert_trees_all_close(both(ours), both(reference), rtol=1e-8, atol=1e-10)

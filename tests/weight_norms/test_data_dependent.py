@@ -1,5 +1,6 @@
 """Data-dependent initialization over whole models: NumPy layer by layer, and what comes out is standardized."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,8 +83,7 @@ def test_padding_reaches_nothing(rng):
     real = jnp.arange(8) < 5
     padded = jn.weight_norms.data_dependent_init(layers, jnp.where(real[:, None], x, jnp.nan), where=real)
     alone = jn.weight_norms.data_dependent_init(layers, x[:5])
-    for a, b in zip(jax.tree.leaves(padded), jax.tree.leaves(alone), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(padded, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_a_mapped_batch_counts_as_one(rng):

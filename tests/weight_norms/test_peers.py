@@ -1,22 +1,14 @@
 """Agreement with other libraries where they compute the same, and what they get wrong about weights at zero."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 import jaxnorm as jn
-from tests.norms.test_peers import import_peer, lenient
-
-
-@pytest.fixture
-def torch():
-    return import_peer("torch")
-
-
-@pytest.fixture
-def linen():
-    return import_peer("flax.linen")
+from tests.tools.peers import import_peer, lenient
 
 
 def tensors(torch, *arrays):
@@ -76,7 +68,7 @@ def test_weight_standardization_is_that_of_the_authors_pytorch_code(rng, torch, 
     np.testing.assert_allclose(gradient.transpose(3, 2, 0, 1), weight.grad, rtol=1e-9, atol=1e-10)
 
 
-def test_weight_norm_is_that_of_flax(rng, linen):
+def test_weight_norm_is_that_of_flax(rng):
     x = jnp.asarray(rng.standard_normal((4, 5)), jnp.float32)
     v, g, b = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((5, 3), 3, 3))
     with lenient():
@@ -98,7 +90,7 @@ def test_weight_norm_is_that_of_equinox(rng):
     np.testing.assert_allclose(x @ jn.weight_norm(v, g) + b, want, rtol=1e-4, atol=1e-5)
 
 
-def test_spectral_norm_is_that_of_flax_haiku_and_keras(rng, linen):
+def test_spectral_norm_is_that_of_flax_haiku_and_keras(rng):
     """All three in the order of the paper, v before u: the kernel and its gradient after the same two iterations."""
     haiku, keras = import_peer("haiku", "bench"), import_peer("keras")
     w, x = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((5, 3), (4, 5)))
@@ -148,5 +140,5 @@ def test_row_12_zero_weights_have_finite_gradients():
     made, pull_back = jax.vjp(lambda v, g: jn.weight_norm(v, g), kernel, jnp.ones(2))
     gradients = pull_back(jnp.ones((4, 2)))
     np.testing.assert_array_equal(made[:, 0], np.zeros(4))
-    assert all(np.isfinite(leaf).all() for leaf in gradients)
+    chex.assert_tree_all_finite(gradients)
     assert float(jnp.abs(gradients[0]).max()) < 10

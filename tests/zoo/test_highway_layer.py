@@ -3,6 +3,7 @@
 import dataclasses
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from jax.test_util import check_grads
 import jaxnorm as jn
 from tests import cases
 from tests.cells.oracles import by_gate, sigmoid, to_numpy
-from tests.engine.arguments.test_errors import _no_shape_checks
+from tests.tools.annotations import no_annotation_checks
 from tests.zoo.cells.relative_tools import bn, features_of, ln, part
 
 F = 4
@@ -78,7 +79,7 @@ def test_masked_rows_are_inert(x64, rng):
     np.testing.assert_allclose(y[real], alone, rtol=1e-10)
     assert not jnp.any(y[~real])
     np.testing.assert_allclose(measured.mean, moments.mean, rtol=1e-10)
-    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradients))
+    chex.assert_tree_all_finite(gradients)
     assert not jnp.any(gradients[1][~real])
 
 
@@ -116,17 +117,17 @@ def test_layers_are_values():
 
 def test_errors(rng):
     params, x = random(jn.zoo.Highway(), rng)
-    with pytest.raises(TypeError, match="Highway: norm must be a normalizer"), _no_shape_checks():
+    with pytest.raises(TypeError, match="Highway: norm must be a normalizer"), no_annotation_checks():
         jn.zoo.Highway(norm=jn.zoo.Highway())
     message = r"kernel must have shape \(F, 2, F\) = \(3, 2, 3\), got \(4, 2, 4\)"
-    with pytest.raises(ValueError, match="highway: " + message), _no_shape_checks():
+    with pytest.raises(ValueError, match="highway: " + message), no_annotation_checks():
         jn.zoo.highway(x[:, :3], params.kernel)
-    with pytest.raises(ValueError, match="Highway: " + message), _no_shape_checks():
+    with pytest.raises(ValueError, match="Highway: " + message), no_annotation_checks():
         jn.zoo.Highway()(params, x[:, :3])
     with (
         pytest.raises(ValueError, match=r"highway: bias must have shape \(2F,\) = \(8,\), got \(4,\)"),
-        _no_shape_checks(),
+        no_annotation_checks(),
     ):
         jn.zoo.highway(x, params.kernel, params.bias[:F])
-    with pytest.raises(TypeError, match="highway: x must have a real floating-point dtype"), _no_shape_checks():
+    with pytest.raises(TypeError, match="highway: x must have a real floating-point dtype"), no_annotation_checks():
         jn.zoo.highway(x.astype(int), params.kernel)

@@ -4,7 +4,6 @@ import pickle
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -121,14 +120,6 @@ def test_it_runs_in_a_flax_module(key):
     inside = jn.LSTMParams(**{**params["cell"], "norm": jn.CellNorms()})
     same = jn.ReparametrizedParams(inside, params["scale"], {})
     np.testing.assert_allclose(ys, jn.unroll(cell, same, xs, time_axis=1).outputs, atol=1e-6)
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +72,7 @@ def test_weights_are_those_of_the_cell_inside(name, rng, key):
     cell = WRAPPED[name]
     inner = base.unwrap(cell)
     shapes = jax.eval_shape(lambda key: (cell.init(key, 3), inner.init(key, 3)), key)
-    assert jax.tree.structure(shapes[0]) == jax.tree.structure(shapes[1])
+    chex.assert_trees_all_equal_structs(*shapes)
     assert (cell.hidden_features, cell.out_features, cell.max_steps) == (HIDDEN, HIDDEN, inner.max_steps)
     assert_close(cell.initial_stats(), inner.initial_stats())
     assert cell.needs_key
@@ -134,7 +135,7 @@ def test_padding_and_resets_with_masks(rng, key):
     short = jn.unroll(cell, params, xs[:2], key=key)
     np.testing.assert_allclose(out.carry.c[1], short.carry.c[1], atol=1e-6)
     assert not np.any(out.outputs[2:, 1])
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+    chex.assert_tree_all_finite(gradients)
     assert_close(values_and_gradients(cell, params, xs, key, lengths=lengths)[1], gradients, 1e-6)
 
 
@@ -156,7 +157,7 @@ def test_every_cell_can_be_wrapped(case, key):
         return jax.grad(lambda params: jnp.sum(jn.unroll(cell, params, xs, key=key, chunk=2).outputs))(params)
 
     got = jax.eval_shape(lambda params, xs: slope(cell, params, xs), params, xs)
-    assert jax.tree.structure(got) == jax.tree.structure(params)
+    chex.assert_trees_all_equal_structs(got, params)
     if not recurrent:
         for one in (jn.DropConnect(inner, rate=0.5), jn.VariationalDropout(inner, rate=0.5)):
             with pytest.raises(ValueError, match="has no"):

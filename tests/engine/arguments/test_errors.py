@@ -1,16 +1,15 @@
 """Every error of the entrances says where, which argument, what was expected and what came."""
 
-import contextlib
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import config
 
 import jaxnorm as jn
 from tests import cases
+from tests.tools.annotations import no_annotation_checks
 
 CELL = jn.ln_lstm(4)
 BN = jn.bn_lstm(4, max_steps=2)
@@ -108,19 +107,8 @@ def test_unroll_says_what_is_wrong(name):
     arguments = {"cell": CELL, "xs": XS} | change
     cell, xs = arguments.pop("cell"), arguments.pop("xs")
     params = arguments.pop("params", None) or (params_of(cell) if isinstance(cell, jn.LSTM) else None)
-    with _no_shape_checks(), pytest.raises(kind, match=message):
+    with no_annotation_checks(), pytest.raises(kind, match=message):
         jn.unroll(cell, params, xs, **arguments)
-
-
-@contextlib.contextmanager
-def _no_shape_checks():
-    """The suite's run-time annotation checks would speak first; a user does not have them."""
-    before = config.jaxtyping_disable
-    config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        config.update("jaxtyping_disable", before)
 
 
 SPECS = {
@@ -210,7 +198,7 @@ SPECS = {
 @pytest.mark.parametrize("name", SPECS)
 def test_specs_say_what_is_wrong(name):
     kind, message, make = SPECS[name]
-    with _no_shape_checks(), pytest.raises(kind, match=message):
+    with no_annotation_checks(), pytest.raises(kind, match=message):
         make()
 
 

@@ -3,6 +3,7 @@
 import re
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +43,7 @@ def data_for(cell, axis, rng):
     return params, xs, weights, masks
 
 
-def compare(got, want):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), got, want)
+compare = partial(chex.assert_trees_all_close, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", rows(CELLS), ids=str)

@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,7 +94,7 @@ def test_truncation_is_that_of_separate_calls(rng):
         return jnp.sum(first.outputs**2) + jnp.sum(rest.outputs**2)
 
     got, expected = jax.jit(jax.grad(together))(params), jax.jit(jax.grad(apart))(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
+    chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_mapped_examples_with_a_named_axis(rng):
@@ -107,7 +108,7 @@ def test_mapped_examples_with_a_named_axis(rng):
         return jnp.sum((run(xs) if axis is None else jax.vmap(run, 1, 1, axis_name=axis)(xs)) ** 2)
 
     batched, mapped = (jax.jit(jax.grad(loss), static_argnums=1)(params, axis) for axis in (None, "examples"))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), mapped, batched)
+    chex.assert_trees_all_close(mapped, batched, rtol=1e-4, atol=1e-5)
 
 
 def test_second_derivatives(rng, x64):

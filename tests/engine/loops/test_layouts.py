@@ -2,6 +2,7 @@
 
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +72,7 @@ def test_second_derivatives_where_time_is_not_first(axis, reverse, rng, x64):
         return jax.jit(jax.grad(steepness, (0, 1)))(params, xs)
 
     got, want = of_gradient(chunk=3), of_gradient(method="scan")
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), got, want)
+    chex.assert_trees_all_close(got, want, rtol=1e-9, atol=1e-9)
 
 
 def test_second_derivatives_add_no_whole_sequence_for_each_chunk():

@@ -20,12 +20,7 @@ parallel = partial(jn.unroll, method="associative")
 @pytest.mark.parametrize("name", ["min_gru", "min_lstm_batch_norm"])
 def test_it_keeps_the_contract(name, x64):
     (case,) = (case for case in cases.CELLS if case.name == name)
-    cell_checks.check_loop(case.cell, parallel)
-    cell_checks.check_padding(case.cell, parallel)
-    cell_checks.check_reset(case.cell, parallel)
-    cell_checks.check_rows(case.cell, parallel, batch_statistics=case.batch_statistics)
-    cell_checks.check_split(case.cell, parallel)
-    cell_checks.check_reverse_and_layout(case.cell, parallel)
+    cell_checks.check_method(case.cell, parallel, batch_statistics=case.batch_statistics)
     cell_checks.check_lengths_reversed(case.cell, parallel)
     cell_checks.check_short(case.cell, parallel)
 

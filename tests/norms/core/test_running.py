@@ -1,5 +1,6 @@
 """Statistics that outlive a batch: rows, running averages, Algorithm 2 of batch normalization."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +69,7 @@ def test_fold_leaves_what_nobody_measured():
             assert got.mean[1] != running.mean[1]
             assert (got.var[1] == running.var[1]) == (ddof == 1 and momentum is not None)
             np.testing.assert_array_equal(got.count, [7.0, 6.0, 5.0])
-            assert all(np.isfinite(np.asarray(leaf)).all() for leaf in got)
+            chex.assert_tree_all_finite(got)
     half = update_running(running, measured, momentum=0.5, ddof=1)
     np.testing.assert_allclose(half.var[0], 0.5 * 0.5 + 0.5 * 4.0 * 2.0, rtol=1e-6)
 

@@ -1,5 +1,6 @@
 """BN-LSTMs of Sonnet 1 and of Laurent et al. in NumPy float64, frame-wise and sequence-wise; Cooijmans' identity."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,7 +95,7 @@ def test_laurent_bn_lstm_over_whole_sequences_of_different_length(x64, rng):
         return jnp.sum(jnp.where(real[..., None], run(params, xs)[0], 0.0))
 
     gradient = jax.jit(jax.grad(loss))(params)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    chex.assert_tree_all_finite(gradient)
     # The statistics are differentiated too: the size of W does not matter, up to epsilon.
     along = float(jnp.sum(gradient.kernel * params.kernel))
     assert abs(along) < 1e-3 * float(jnp.linalg.norm(gradient.kernel) * jnp.linalg.norm(params.kernel))

@@ -1,5 +1,6 @@
 """The GRUs of DreamerV3 in NumPy float64, written from its code: [x, h] normalized together, and blocks."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,7 +114,7 @@ def test_nothing_in_gives_the_bias_and_finite_gradients(rng):
     value, gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, jnp.zeros((1, BATCH, 3)))
     reset, update, candidate = by_gate(np.asarray(params.bias, np.float64), 3)
     np.testing.assert_allclose(value, BATCH * gates(0.0, reset, update, candidate).sum(), rtol=1e-5)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    chex.assert_tree_all_finite(gradients)
 
 
 @pytest.mark.parametrize(

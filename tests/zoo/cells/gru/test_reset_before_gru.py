@@ -8,7 +8,8 @@ import pytest
 import jaxnorm as jn
 from tests import cases
 from tests.cells.oracles import flat, sigmoid
-from tests.cells.test_peers import agree, its_own_rules, order, ours, peer, run_keras
+from tests.cells.test_peers import agree, order, ours, run_keras
+from tests.tools.peers import import_peer, lenient
 from tests.zoo.cells.relative_tools import BATCH, HIDDEN, bn, check_equation, features_of, ln, part
 
 LN, BN = jn.LayerNorm(), jn.BatchNorm()
@@ -79,10 +80,10 @@ def test_it_is_another_model_than_with_the_reset_after(rng):
 @pytest.mark.long
 def test_keras_gru_with_the_reset_before():
     """It has one bias then."""
-    keras = peer("keras")
+    keras = import_peer("keras")
     params, xs, carry, out = ours(jn.zoo.ResetBeforeGRU(HIDDEN))
     places = (1, 0, 2)  # its z r h is our r z n
-    with its_own_rules():
+    with lenient():
         weights = [order(leaf, places) for leaf in (params.kernel, params.recurrent, params.bias)]
         layer = keras.layers.GRU(HIDDEN, return_sequences=True, reset_after=False)
         agree(run_keras(layer, weights, xs, (carry.h,)), out.outputs)
@@ -90,7 +91,7 @@ def test_keras_gru_with_the_reset_before():
 
 @pytest.mark.long
 def test_haiku_gru():
-    haiku = peer("haiku")
+    haiku = import_peer("haiku", "bench")
     params, xs, carry, out = ours(jn.zoo.ResetBeforeGRU(HIDDEN, update_gate="renew"))
     places = (1, 0, 2)  # its z r a is our r z n
     weights = {
@@ -98,7 +99,7 @@ def test_haiku_gru():
         "w_h": order(params.recurrent, places),
         "b": order(params.bias, places),
     }
-    with its_own_rules():
+    with lenient():
         run = haiku.without_apply_rng(haiku.transform(lambda x, h: haiku.GRU(HIDDEN)(x, h)))
         h, outputs = carry.h, []
         for x in xs:

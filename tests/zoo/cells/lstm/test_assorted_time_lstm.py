@@ -1,5 +1,6 @@
 """The assorted-time LSTM against one that keeps all activations of the window, as the published code does."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,7 +119,7 @@ def test_windows_without_spread_give_finite_gradients():
     cell = jn.zoo.assorted_time_lstm(HIDDEN, steps=3, epsilon=0.0)
     params = jax.tree.map(jnp.ones_like, cell.init(jax.random.key(0), 3))
     gradients = jax.jit(jax.grad(lambda p: jn.unroll(cell, p, jnp.ones((4, 2, 3))).outputs.sum()))(params)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    chex.assert_tree_all_finite(gradients)
 
 
 def test_errors():

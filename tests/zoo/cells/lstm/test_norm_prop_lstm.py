@@ -1,5 +1,6 @@
 """The normalized LSTM in NumPy float64, and the variance that it propagates."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,7 +68,7 @@ def test_units_without_weights_give_their_bias_and_finite_gradients(rng):
     params = params._replace(kernel=0.0 * params.kernel, recurrent=0.0 * params.recurrent)
     xs = cases.random_inputs(rng, 2)
     gradients = jax.jit(jax.grad(lambda p: jn.unroll(cell, p, xs).outputs.sum()))(params)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+    chex.assert_tree_all_finite(gradients)
 
 
 def test_errors():

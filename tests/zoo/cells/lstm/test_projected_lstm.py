@@ -7,7 +7,8 @@ import pytest
 
 import jaxnorm as jn
 from tests.cells.oracles import flat, sigmoid
-from tests.cells.test_peers import agree, fill, its_own_rules, ours, peer
+from tests.cells.test_peers import agree, fill, ours
+from tests.tools.peers import import_peer, lenient
 from tests.zoo.cells.relative_tools import FEATURES, HIDDEN, check_equation, ln
 
 P = 3
@@ -42,7 +43,7 @@ def test_one_normalizer_stands_at_all_sites_but_those_that_are_named():
 
 @pytest.mark.long
 def test_torch_lstm_with_projection():
-    torch = peer("torch")
+    torch = import_peer("torch")
     params, xs, carry, out = ours(jn.zoo.ProjectedLSTM(HIDDEN, P))
     module = torch.nn.LSTM(FEATURES, HIDDEN, proj_size=P)
     rest = np.linspace(-1, 1, 4 * HIDDEN, dtype=np.float32)
@@ -54,7 +55,7 @@ def test_torch_lstm_with_projection():
         bias_ih=params.bias - rest,
         bias_hh=rest,
     )
-    with its_own_rules():
+    with lenient():
         ys, (h, c) = module(torch.tensor(xs), (torch.tensor(carry.h)[None], torch.tensor(carry.c)[None]))
     agree(ys.detach(), out.outputs)
     agree(h[0].detach(), out.carry.h)

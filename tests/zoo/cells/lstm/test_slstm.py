@@ -1,5 +1,6 @@
 """What is peculiar to the sLSTM: exponential gates and their stabilizer, heads, and the first step."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,7 +123,7 @@ def test_gates_of_any_size_are_finite_with_masks_and_resets(size, rng):
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, xs)
 
     gradients, out = run(params, xs)
-    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves((gradients, out)))
+    chex.assert_tree_all_finite((gradients, out))
     assert np.all(out.carry.n[:2] >= 1.0)
     assert not np.any(out.carry.n[2])
     bias = oracles.by_gate(params.bias, 4)

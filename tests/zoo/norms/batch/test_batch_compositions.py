@@ -1,5 +1,6 @@
 """What is peculiar to ghost, virtual, mean-only and frozen batch normalization."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,10 +107,8 @@ def test_virtual_under_masks_and_its_gradients(rng):
 
     run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
     results = [run(array(np.where(mask, x, filling)), reference.mean) for filling in (0.0, np.nan, np.inf)]
-    for leaves in zip(*map(jax.tree.leaves, results), strict=True):
-        assert np.isfinite(np.asarray(leaves[0])).all()
-        for leaf in leaves[1:]:
-            np.testing.assert_array_equal(leaf, leaves[0])
+    chex.assert_tree_all_finite(results[0])
+    chex.assert_trees_all_equal(*results)
     (_, y), (dx, dmean) = results[0]
     assert not np.asarray(y)[~np.broadcast_to(mask, y.shape)].any()
     assert not np.asarray(dx)[~np.broadcast_to(mask, y.shape)].any()

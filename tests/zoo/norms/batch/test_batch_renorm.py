@@ -1,5 +1,6 @@
 """What is peculiar to batch renormalization: limits and their schedule, its derivative, averages of the deviation."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 import jaxnorm as jn
 from tests.norms import oracles
-from tests.norms.test_peers import import_peer, lenient
+from tests.tools.peers import import_peer, lenient
 from tests.zoo.norms import batch_oracles
 
 
@@ -70,16 +71,15 @@ def test_schedule_of_the_paper():
 
 def test_limits_may_be_traced_and_one_program_serves_all_steps(rng):
     x, scale, bias, running = drawn(rng)
-    norm, traces = jn.zoo.BatchRenorm(), []
+    norm = jn.zoo.BatchRenorm()
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def step(number):
-        traces.append(number)
         r_max, d_max = jn.zoo.renorm_limits(number)
         return norm.train(jn.Affine(scale, bias), x, running, r_max=r_max, d_max=d_max)[0]
 
     early, late = step(10), step(100_000)
-    assert len(traces) == 1
     np.testing.assert_allclose(early, jn.batch_norm(x, scale, bias, epsilon=1e-3)[0], atol=2e-5)
     np.testing.assert_allclose(late, norm.train(jn.Affine(scale, bias), x, running)[0], atol=1e-6)
 

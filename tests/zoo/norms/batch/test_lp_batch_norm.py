@@ -1,5 +1,6 @@
 """What is peculiar to batch norms by absolute deviations and by the range: constants, ties, devices, statistics."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,8 +146,7 @@ def test_two_named_axes_with_an_empty_member(rng, spec):
 
     both = jax.jit(lambda x: [jax.value_and_grad(f, has_aux=True)(x) for f in (whole, mapped)])
     want, got = both(x)
-    for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5)
+    chex.assert_trees_all_close(want, got, rtol=1e-7, atol=2e-5)
 
 
 def test_running_and_population_statistics_are_those_of_the_square(rng):
@@ -175,7 +175,7 @@ def test_in_a_cell(rng):
     xs = jnp.asarray(rng.standard_normal((4, 5, 2)), jnp.float32)
     out = jn.unroll(cell, params, xs, lengths=jnp.array([4, 2, 0, 3, 4]))
     folded = cell.update_running(cell.initial_stats(), out.moments)
-    assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((out.outputs, folded)))
+    chex.assert_tree_all_finite((out.outputs, folded))
 
 
 def test_errors():

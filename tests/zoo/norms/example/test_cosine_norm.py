@@ -2,6 +2,7 @@
 
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,8 +64,7 @@ def test_what_has_no_direction_has_finite_gradients(epsilon, rng):
     (_, y), slopes = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(x.at[2].set(jnp.nan), kernel)
     assert not np.asarray(y)[1:].any()
     assert not np.asarray(y)[:, 1].any()
-    for slope in slopes:
-        assert np.isfinite(np.asarray(slope)).all()
+    chex.assert_tree_all_finite(slopes)
     assert not np.asarray(slopes[0])[2].any()
 
 

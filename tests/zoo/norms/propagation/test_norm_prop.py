@@ -5,7 +5,6 @@ import pickle
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -177,11 +176,3 @@ def test_specs_with_functions_of_ones_own(rng):
 def test_errors(make, message, unhooked):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)

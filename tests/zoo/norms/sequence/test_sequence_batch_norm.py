@@ -1,5 +1,6 @@
 """What is peculiar to statistics of sequences, of classes, and of moving averages."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -90,8 +91,7 @@ def test_frame_wise_over_a_named_axis(rng):
     got = jax.vmap(
         lambda x, w: norm(jn.Affine(None, None), x, None, w), in_axes=1, out_axes=(1, None), axis_name="batch"
     )(x, where)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+    chex.assert_trees_all_close(got, want, rtol=1e-7, atol=1e-5)
 
 
 # ---- classes
@@ -127,8 +127,7 @@ def test_classes_under_masks_and_gradients_of_the_tables(rng):
     clean, poisoned = (
         jax.grad(loss, argnums=(0, 1))(params, array(np.where(mask, x, value))) for value in (0.0, np.nan)
     )
-    for a, b in zip(jax.tree.leaves(clean), jax.tree.leaves(poisoned), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(clean, poisoned)
     normalized = oracles.batch_norm(x, where=np.asarray(mask))
     for label in range(3):
         here = np.asarray(mask) & (np.minimum(labels, 2) == label)[..., None]

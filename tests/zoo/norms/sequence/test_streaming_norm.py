@@ -2,9 +2,9 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from jax import lax
@@ -163,7 +163,7 @@ def test_time_steps_share_statistics(rng):
     for x, dy, y in zip(xs, dys, ys, strict=True):
         want, _, _, running = train(params, running, x, dy)
         np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
-    jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5), after, running)
+    chex.assert_trees_all_close(after, running, rtol=1e-4, atol=1e-5)
     assert np.ptp(np.asarray(ys), axis=0).min() > 1e-2
     # Measurements of several steps on a leading axis are those of all of them.
     again = norm.accumulate(norm.initial_stats((3,)), jax.vmap(jn.moments)(xs))
@@ -190,20 +190,11 @@ def test_padding_reaches_nothing(rng):
     dx, after = run(jnp.where(mask, x, jnp.nan), mask, dy)
     want_dx, want_after = run(x[real], None, dy[real])
     assert not np.asarray(dx)[1].any()
-    same = lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)  # noqa: E731
-    jax.tree.map(same, (dx[real], after), (want_dx, want_after))
+    chex.assert_trees_all_close((dx[real], after), (want_dx, want_after), rtol=1e-4, atol=1e-5)
     # Padding alone leaves everything but the last weight update as it was; a second update has nothing to move.
     _, untouched = run(jnp.full((4, 3), jnp.nan), jnp.zeros((4, 1), bool), dy)
-    jax.tree.map(np.testing.assert_array_equal, untouched, norm.update(running))
-    jax.tree.map(np.testing.assert_array_equal, norm.update(untouched), untouched)
-
-
-@pytest.fixture
-def unhooked():
-    """Without the run-time checks of annotations that pytest adds: users have only our own messages."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    chex.assert_trees_all_equal(untouched, norm.update(running))
+    chex.assert_trees_all_equal(norm.update(untouched), untouched)
 
 
 def test_errors(unhooked):
