@@ -48,7 +48,7 @@ CELLS = (
     CellCase("bn_lstm", jn.bn_lstm(HIDDEN, max_steps=MAX_STEPS), True),
     CellCase("bn_gru_pooled", jn.GRU(HIDDEN, norm=jn.BatchNorm(scale_init=0.1)), True),
     CellCase("ln_lstm_per_gate_learned_carry", jn.ln_lstm(HIDDEN, gate_groups=(1, 1, 1, 1), learn_carry=True)),
-    CellCase("elman_everywhere", jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation=jax.nn.relu), kernels=UNGATED),
+    CellCase("elman_everywhere", jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation_fn=jax.nn.relu), kernels=UNGATED),
     CellCase(
         "lstm_summed_per_gate",
         jn.LSTM(

@@ -92,8 +92,8 @@ class Leaky(UngatedCellBase):
         return LeakyParams(
             kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
             recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
-            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
-            norm=self.fresh_norms(),
+            bias=self.fresh_bias(key) if self.use_bias else None,
+            norm=self.fresh_norms(key),
             carry=self.fresh_carry(),
         )
 

@@ -56,7 +56,7 @@ class UpdateGated(GatedCellBase):
       hidden_features: H.
       norm: one normalizer for both sites, or CellNorms(...) with one for each site that you name.
       gate_groups: sizes of the groups of consecutive gates (order z n) that share statistics.
-      update_bias: initial value of b for the gate z, a number or an initializer.
+      update_bias: initial value of b for the gate z, a number or an initializer. None leaves it to ``bias_init``.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
     The other fields are those of all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
@@ -78,7 +78,7 @@ class UpdateGated(GatedCellBase):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (1, 1)  # 3: which gates share statistics, unless the user says otherwise
-    update_bias: float | Initializer = 0.0
+    update_bias: float | Initializer | None = None
 
     gate_count: ClassVar[int] = GATES  # 4: the number of gates, and where normalizers stand
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")

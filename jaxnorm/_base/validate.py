@@ -61,8 +61,8 @@ def start_value(caller: str, name: str, value: Any) -> Any:
     if not callable(value) and not isinstance(value, str):
         return value
     raise TypeError(
-        f"{caller}: {name} must be a number, got {objects.describe(value)}. A normalizer draws nothing and has no "
-        f"key: draw the weights after init, params._replace({name.removesuffix('_init')}=initializer(key, shape))."
+        f"{caller}: {name} must be a number, got {objects.describe(value)}. Nothing is drawn "
+        f"here: draw the weights after init, params._replace({name.removesuffix('_init')}=initializer(key, shape))."
     )
 
 
@@ -90,13 +90,13 @@ def shape(caller: str, name: str, got: Sequence[int], expected: Sequence[int], s
         raise ValueError(f"{caller}: {name} must have shape {symbols} = {tuple(expected)}, got {tuple(got)}. {hint}")
 
 
-def broadcastable(caller: str, name: str, got: Sequence[int], target: Sequence[int]) -> None:
-    """Raises ValueError unless ``got`` broadcasts to ``target`` by NumPy's rule."""
+def broadcastable(caller: str, name: str, got: Sequence[int], target: Sequence[int], hint: str = "") -> None:
+    """Raises ValueError unless ``got`` broadcasts to ``target`` by NumPy's rule; ``hint`` says what to do instead."""
     padded = (1,) * (len(target) - len(got)) + tuple(got)
     if len(padded) != len(target) or any(g not in (1, t) for g, t in zip(padded, target, strict=True)):
         raise ValueError(
             f"{caller}: {name} must broadcast to the shape of x = {tuple(target)}, got {tuple(got)}. "
-            f"Add axes of size 1 where {name} does not vary, for example {name}[..., None]."
+            + (hint or f"Add axes of size 1 where {name} does not vary, for example {name}[..., None].")
         )
 
 
@@ -149,7 +149,7 @@ def epsilon(caller: str, value: float) -> None:
         raise ValueError(f"{caller}: epsilon must be finite, got {value!r}.")
 
 
-def choice(caller: str, name: str, value: Any, options: Sequence[str]) -> None:
+def choice(caller: str, name: str, value: Any, options: Sequence[str | None]) -> None:
     """Raises ValueError unless ``value`` is one of the options."""
     if value not in options:
         raise ValueError(f"{caller}: {name} must be one of {', '.join(map(repr, options))}; got {value!r}.")

@@ -14,16 +14,25 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, DTypeLike
+from jaxnorm._base.starts import check_start, filled
+from jaxnorm._base.typing import Array, Axis, DTypeLike, Initializer
 from jaxnorm.cells import carries, initializers, sites
+from jaxnorm.cells.activation import check_functions
 from jaxnorm.cells.base import Key, StepInput, Weights
 from jaxnorm.cells.hooks import CellHooks
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.no_module import NoModule
+from jaxnorm.cells.preactivation.layout import with_gate
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.base import Normalizer, Stats
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.identity import Identity
+
+BIAS, RECURRENT_BIAS, NORMS = 1001, 1002, 1003
+"""What is folded into the key of ``init`` for biases and norms; kernels split it, and initial gates fold in 2."""
+
+STARTS = ("forget_bias", "update_bias", "transform_bias")
+"""The fields that start the bias of one gate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +43,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
       hidden_features: H.
       norm: one normalizer for all sites of the cell, or CellNorms(...) with one for each site that you name.
       use_bias: whether there are biases.
+      bias_init: initial value of all biases, a number or an initializer, which draws each gate (H,) separately.
       kernel_init: initializer of the input kernels. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       learn_carry: whether the initial carry is a parameter (zero at first).
@@ -49,6 +59,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
     _: dataclasses.KW_ONLY
     norm: Normalizer | CellNorms = Identity()
     use_bias: bool = True
+    bias_init: float | Initializer = 0.0
     kernel_init: GatesInitializer = initializers.lecun_normal
     learn_carry: bool = False
     initial_noise: float = 0.0
@@ -75,8 +86,20 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         for name in ("dtype", "param_dtype", "carry_dtype"):  # jnp.float32 and "float32" make equal specs
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else jnp.dtype(value))
+        check_functions(self)
         norm = sites.resolve_sites(caller, self.norm, self.default_sites, self.optional_sites)
         object.__setattr__(self, "norm", norm)
+
+    def _check_starts(self, caller: str) -> None:
+        """Checks the initial values of biases: those that the cell has as fields."""
+        for name in ("bias_init", *STARTS):
+            if getattr(self, name, None) is not None:
+                check_start(caller, name, getattr(self, name))
+        if not self.use_bias and (callable(self.bias_init) or self.bias_init != 0.0):
+            raise ValueError(
+                f"{caller}: bias_init is where biases start, but use_bias is False. Leave it out, or pass it to the "
+                "normalizer: LayerNorm(bias_init=...)."
+            )
 
     @property
     def sites(self) -> CellNorms:
@@ -101,6 +124,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         """Makes fresh weights for inputs with ``in_features`` features."""
         caller = f"{type(self).__name__}.init"
         validate.key(caller, "key", key)
+        self._check_starts(caller)
         return _init_params(self, key, validate.positive_int(caller, "in_features", in_features))
 
     @abc.abstractmethod
@@ -128,9 +152,30 @@ class CellBase(CellHooks, NoModule, abc.ABC):
             self.init_gates("recurrent_init", recurrent_init, recurrent_key, (state, hidden)),
         )
 
-    def fresh_norms(self) -> CellNorms:
-        """Makes weights for the normalizers at all sites."""
-        return sites.init_sites(self.sites, self.site_shapes(), self.param_dtype)
+    def fresh_bias(self, key: Key, stream: int = BIAS) -> Array:
+        """Draws a bias (G*H,) from ``bias_init``."""
+        key = jax.random.fold_in(key, stream)
+        return initializers.vector(self.bias_init, key, self.gate_count, self.hidden_features, self.param_dtype)
+
+    def start_bias(self, key: Key, gate: int, start: float | Initializer | None) -> Array:
+        """Draws a bias (G*H,) from ``bias_init``; the given gate from ``start``, unless that is None."""
+        bias = self.fresh_bias(key)
+        if start is None:
+            return bias
+        own = filled(start, jax.random.fold_in(key, 2), (self.hidden_features,), self.param_dtype)
+        return with_gate(bias, gate, own)
+
+    def second_bias(self, key: Key, *gates: int) -> Array:
+        """Draws a bias (G*H,) that is added to another; zero at gates that a field of their own starts."""
+        bias, zeros = self.fresh_bias(key, RECURRENT_BIAS), jnp.zeros((self.hidden_features,), self.param_dtype)
+        for gate in gates:
+            bias = with_gate(bias, gate, zeros)
+        return bias
+
+    def fresh_norms(self, key: Key | None = None) -> CellNorms:
+        """Makes weights for the normalizers at all sites; those that draw take part in ``key``, the key of ``init``."""
+        key = jax.random.fold_in(jax.random.key(0) if key is None else key, NORMS)
+        return sites.init_sites(self.sites, self.site_shapes(), self.param_dtype, key)
 
     def fresh_carry(self) -> Any:
         """Makes the parameters of the initial carry; None if it is not learned."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.activation import NamedFunctions
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
@@ -35,7 +35,7 @@ class ElmanParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Elman(NamedActivation, UngatedCellBase):
+class Elman(NamedFunctions, UngatedCellBase):
     r"""Simple recurrent network with normalizers.
 
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(h_{t-1} U)) + b\bigr)
@@ -46,8 +46,9 @@ class Elman(NamedActivation, UngatedCellBase):
     Attributes:
       hidden_features: H.
       norm: one normalizer for all three sites, or CellNorms(input=..., recurrent=..., cell=...).
-      activation: the nonlinearity :math:`\phi`.
+      activation_fn: the nonlinearity :math:`\phi`.
       use_bias: whether there is a bias b.
+      bias_init: initial value of b, a number or an initializer.
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of U (H, H).
       learn_carry: whether the initial carry is a parameter (zero at first).
@@ -72,7 +73,7 @@ class Elman(NamedActivation, UngatedCellBase):
     """
 
     _: dataclasses.KW_ONLY
-    activation: Callable[[Array], Array] = jnp.tanh
+    activation_fn: Callable[[Array], Array] = jnp.tanh
     recurrent_init: Initializer = initializers.orthogonal
 
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
@@ -85,8 +86,8 @@ class Elman(NamedActivation, UngatedCellBase):
         return ElmanParams(
             kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
             recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
-            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
-            norm=self.fresh_norms(),
+            bias=self.fresh_bias(key) if self.use_bias else None,
+            norm=self.fresh_norms(key),
             carry=self.fresh_carry(),
         )
 
@@ -95,5 +96,5 @@ class Elman(NamedActivation, UngatedCellBase):
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the sum, the nonlinearity and the output of one step."""
         (a,), measured = self.gates(weights, t)
-        h = self.activation(a)
+        h = self.activation_fn(a)
         return ElmanCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured

@@ -3,15 +3,14 @@
 import dataclasses
 from typing import ClassVar, Literal, final
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
-from jaxnorm.cells import initializers
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.gru_derivative import new_state
+from jaxnorm.cells.gate_functions import gru_functions
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
@@ -41,7 +40,7 @@ class GRUParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class GRU(GatedCellBase):
+class GRU(Gated, GatedCellBase):
     r"""Gated recurrent unit with normalizers; the reset gate acts after the recurrent product.
 
     .. math::
@@ -65,6 +64,8 @@ class GRU(GatedCellBase):
     Attributes:
       hidden_features: H.
       norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each site that you name.
+      gate_fn: the function :math:`\sigma` of the gates, see :class:`LSTM`.
+      activation_fn: the function of the candidate n, for which the equations have tanh.
       gate_groups: sizes of the groups of consecutive gates (order r z n) that share statistics: (2, 1) as in the LN
         paper, (3,) pools all, (1, 1, 1) normalizes each gate alone.
       update_gate: whether z keeps the old state (Cho et al. 2014, Flax, PyTorch, Keras) or renews it (Chung et al.
@@ -72,10 +73,12 @@ class GRU(GatedCellBase):
       reset: whether r multiplies the recurrent part of the candidate (``"recurrent"``) or all of it
         (``"candidate"``; b_h is omitted, since b would be redundant with it).
       use_bias: whether there are biases b and b_h.
+      bias_init: initial value of b, and of b_h, a number or an initializer, which draws each gate (H,) separately.
       bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
         the norm of the sum), :math:`N_x(x_t W + b)`, which also omits b_h.
-      update_bias: initial value of b for the update gate z, a number or an initializer. It is part of the parameter
-        and not added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that
+      update_bias: initial value of b for the update gate z, a number or an initializer, in place of that of
+        ``bias_init``; b_h is zero there then. None leaves both to ``bias_init``. It is part of the parameter and not
+        added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that
         has one.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
@@ -90,6 +93,7 @@ class GRU(GatedCellBase):
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site.
+      TypeError: ``gate_fn`` or ``activation_fn`` is no function of one array.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -107,7 +111,7 @@ class GRU(GatedCellBase):
     update_gate: Literal["keep", "renew"] = "keep"
     reset: Literal["recurrent", "candidate"] = "recurrent"
     bias_at: Literal["end", "input"] = "end"
-    update_bias: float | Initializer = 0.0
+    update_bias: float | Initializer | None = None
 
     gate_count: ClassVar[int] = GATES
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
@@ -136,15 +140,14 @@ class GRU(GatedCellBase):
     def init_params(self, key: Key, in_features: int) -> GRUParams:
         """Draws the weights; ``init`` compiles this."""
         kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
-        update_key = jax.random.fold_in(key, 2)
-        update = initializers.filled(self.update_bias, update_key, (self.hidden_features,), self.param_dtype)
-        bias, norm = self.start_bias(UPDATE, update), self.fresh_norms()
+        bias, norm = self.start_bias(key, UPDATE, self.update_bias), self.fresh_norms(key)
+        set_apart = () if self.update_bias is None else (UPDATE,)
         each_side = self.use_bias and self.reset == "recurrent" and self.bias_at == "end"
         return GRUParams(
             kernel=kernel,
             recurrent=recurrent,
             bias=bias if self.use_bias else None,
-            recurrent_bias=jnp.zeros_like(bias) if each_side else None,
+            recurrent_bias=self.second_bias(key, *set_apart) if each_side else None,
             norm=norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             carry=self.fresh_carry(),
         )
@@ -170,6 +173,6 @@ class GRU(GatedCellBase):
         else:
             (r, z, n_h), measured = self.gates(weights, t)
             n_x = jnp.zeros_like(n_h)  # r then multiplies the whole candidate
-        z = z if self.update_gate == "keep" else -z
-        h = new_state(r, z, n_x, n_h, carry.h, t.candidate_scale)
+        parts = gru_functions(self.gate_fn, self.activation_fn, self.update_gate)
+        h = parts.new_state(r, z, n_x, n_h, carry.h, t.candidate_scale)
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured

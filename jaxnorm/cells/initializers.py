@@ -6,12 +6,13 @@ You can use any ``jax.nn.initializers`` callable instead.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._base import objects, validate
+from jaxnorm._base import validate
+from jaxnorm._base.starts import check_initializer, filled
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms.core.moments import statistics_dtype
 
@@ -245,21 +246,10 @@ class Chrono:
         return (-b if self.opposite else b).astype(dtype)
 
 
-def filled(init: float | Initializer, key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Float[Array, "..."]:
-    """Draws from an initializer, or fills an array with a number."""
-    return init(key, shape, dtype) if callable(init) else jnp.full(shape, init, dtype)
-
-
-def check_initializer(caller: str, name: str, init: Any) -> None:
-    """Raises TypeError unless ``init`` is an initializer; most functions in JAX return one only when called."""
-    own = getattr(init, "__name__", "")
-    makes_one = callable(init) and getattr(jax.nn.initializers, own, None) is init and own not in ("zeros", "ones")
-    if makes_one or not callable(init):
-        line = f"jax.nn.initializers.{own if makes_one else init if isinstance(init, str) else 'lecun_normal'}()"
-        raise TypeError(
-            f"{caller}: {name} must be an initializer, a function of key, shape and dtype, got "
-            f"{objects.describe(init)}{', which makes one' * makes_one}. Write {line}."
-        )
+def vector(init: float | Initializer, key: Array, gates: int, size: int, dtype: DTypeLike) -> Float[Array, " GH"]:
+    """Draws a flat vector (G*H,), each gate (H,) separately, or fills it with a number."""
+    keys = jax.random.split(key, gates)
+    return jnp.concatenate([filled(init, each, (size,), dtype) for each in keys])
 
 
 def check_gates_initializer(caller: str, name: str, init: GatesInitializer, gates: int) -> None:

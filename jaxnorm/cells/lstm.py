@@ -3,16 +3,16 @@
 import dataclasses
 from typing import ClassVar, Literal, final
 
-import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
-from jaxnorm.cells import initializers
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.lstm_derivative import cell_state, output
+from jaxnorm.cells.gate_functions import lstm_functions
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
+from jaxnorm.cells.preactivation.layout import gate_slice, with_gate
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms
 
@@ -41,7 +41,7 @@ class LSTMParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class LSTM(GatedCellBase):
+class LSTM(Gated, GatedCellBase):
     r"""Long short-term memory with normalizers.
 
     .. math::
@@ -57,16 +57,22 @@ class LSTM(GatedCellBase):
     Attributes:
       hidden_features: H.
       norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
+      gate_fn: the function :math:`\sigma` of the gates: any function of one array that acts on each element, such as
+        ``jax.nn.hard_sigmoid``. Compared by identity: define yours once, since each new lambda compiles anew.
+      activation_fn: the function for which the equations have tanh, of the candidate g and of the output.
       gate_groups: sizes of the groups of consecutive gates (order i f g o) that share statistics at the sites input,
         recurrent and summed: (4,) pools all of them, (1, 1, 1, 1) normalizes each gate alone.
       use_bias: whether there is a bias b.
+      bias_init: initial value of b, a number or an initializer, which draws each gate (H,) separately.
       bias_at: where b enters: ``"end"`` after all norms, as above; ``"input"`` before the input norm (and so before
         the norm of the sum), :math:`N_x(x_t W + b)`; ``"both"`` adds the same b at both places; ``"each"`` has one b
         before the input norm and another before the recurrent norm.
-      forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
-        added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
-      input_bias: initial value of b for the input gate: ``"zero"``, or ``"opposite"`` for minus the value of the
-        forget gate, as :class:`jaxnorm.initializers.Chrono` needs it.
+      forget_bias: initial value of b for the forget gate, a number or an initializer, in place of that of
+        ``bias_init``, as with Keras' ``unit_forget_bias``; None leaves it to ``bias_init``, as in Flax. It is part of
+        the parameter, not added at run time. If use_bias is False, it initializes the bias of the last norm before the
+        gates that has one.
+      input_bias: ``"opposite"`` starts b for the input gate at minus the value of the forget gate, as
+        :class:`jaxnorm.initializers.Chrono` needs it; None leaves it to ``bias_init``.
       carried_cell: whether the next step gets the raw c (``"raw"``) or :math:`N_c(c)` (``"normalized"``).
       cell_clip: clips c to [-cell_clip, cell_clip]; None does not clip.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
@@ -82,6 +88,7 @@ class LSTM(GatedCellBase):
 
     Raises:
       ValueError: a size is not positive, a word is unknown, or a normalizer does not fit a site.
+      TypeError: ``gate_fn`` or ``activation_fn`` is no function of one array.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -89,6 +96,10 @@ class LSTM(GatedCellBase):
       >>> params = cell.init(jax.random.key(0), in_features=3)
       >>> jaxnorm.unroll(cell, params, jnp.ones((5, 1, 3))).outputs.shape  # T, B, H
       (5, 1, 2)
+
+    Notes:
+      With ``jax.nn.sigmoid`` and ``jnp.tanh`` a step has derivatives by hand, which keep the least for the backward
+      pass; JAX differentiates other functions.
 
     Reference:
       S. Hochreiter, J. Schmidhuber, "Long Short-Term Memory", 1997; F. Gers et al., 2000 (forget gate). The
@@ -98,8 +109,8 @@ class LSTM(GatedCellBase):
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
     bias_at: Literal["end", "input", "both", "each"] = "end"
-    forget_bias: float | Initializer = 1.0
-    input_bias: Literal["zero", "opposite"] = "zero"
+    forget_bias: float | Initializer | None = 1.0
+    input_bias: Literal["opposite"] | None = None
     carried_cell: Literal["raw", "normalized"] = "raw"
     cell_clip: float | None = None
 
@@ -113,7 +124,7 @@ class LSTM(GatedCellBase):
     def __post_init__(self) -> None:
         super().__post_init__()
         validate.choice("LSTM", "bias_at", self.bias_at, ("end", "input", "both", "each"))
-        validate.choice("LSTM", "input_bias", self.input_bias, ("zero", "opposite"))
+        validate.choice("LSTM", "input_bias", self.input_bias, (None, "opposite"))
         validate.choice("LSTM", "carried_cell", self.carried_cell, ("raw", "normalized"))
         if self.cell_clip is not None:
             validate.positive("LSTM", "cell_clip", self.cell_clip)
@@ -125,19 +136,18 @@ class LSTM(GatedCellBase):
     def init_params(self, key: Key, in_features: int) -> LSTMParams:
         """Draws the weights; ``init`` compiles this."""
         kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
-        forget_key = jax.random.fold_in(key, 2)
-        forget = initializers.filled(self.forget_bias, forget_key, (self.hidden_features,), self.param_dtype)
-        bias = self.start_bias(FORGET, forget)
+        bias, norm = self.start_bias(key, FORGET, self.forget_bias), self.fresh_norms(key)
+        set_apart = () if self.forget_bias is None else (FORGET,)
         if self.input_bias == "opposite":
-            bias = bias + self.start_bias(INPUT, -forget)
-        norm = self.fresh_norms()
+            bias = with_gate(bias, INPUT, -bias[gate_slice(FORGET, self.hidden_features)])
+            set_apart = (INPUT, FORGET)
         return LSTMParams(
             kernel=kernel,
             recurrent=recurrent,
             bias=bias if self.use_bias else None,
             norm=norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             carry=self.fresh_carry(),
-            recurrent_bias=jnp.zeros_like(bias) if self.bias_at == "each" else None,
+            recurrent_bias=self.second_bias(key, *set_apart) if self.bias_at == "each" else None,
         )
 
     def biases(self, params: LSTMParams) -> Biases:
@@ -152,10 +162,11 @@ class LSTM(GatedCellBase):
         self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the cell state and the output of one step."""
+        parts = lstm_functions(self.gate_fn, self.activation_fn)
         (i, f, g, o), measured = self.gates(weights, t)
-        c = clip_state(cell_state(i, f, g, carry.c, t.candidate_scale), self.cell_clip)
+        c = clip_state(parts.cell_state(i, f, g, carry.c, t.candidate_scale), self.cell_clip)
         c_hat, m_cell = self.normalize_site("cell", weights, c, t)
-        h = output(o, c_hat).astype(carry.h.dtype)
+        h = parts.output(o, c_hat).astype(carry.h.dtype)
         c = c if self.carried_cell == "raw" else c_hat
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)
 

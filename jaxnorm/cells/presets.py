@@ -1,16 +1,19 @@
 """Published models by name: each is one of the three cells with normalizers at its sites.
 
-You can pass every keyword of the cell; it overrides the preset.
+You can pass every keyword of the cell, also ``max_steps``; it overrides the preset. Only :func:`bn_lstm` needs
+``max_steps``, since batch statistics differ from step to step. A ``norm`` replaces the normalizers of the preset whole.
 """
 
 import dataclasses
 from typing import Any
 
+from jaxnorm._base.typing import Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -101,7 +104,7 @@ def gru(hidden_features: int, **options: Any) -> GRU:
     return GRU(hidden_features, **options)
 
 
-def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> Elman:
+def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> Elman:
     r"""The layer-normalized RNN: it normalizes the summed input once.
 
     .. math::
@@ -115,7 +118,8 @@ def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> El
     Args:
       hidden_features: H.
       epsilon: added to the variance, inside the root.
-      **options: further fields of :class:`Elman`.
+      scale: initial value of all gains, a number or an initializer.
+      **options: further fields of :class:`Elman`; ``norm`` replaces the normalizers whole, their epsilon too.
 
     Returns:
       The cell.
@@ -129,11 +133,11 @@ def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> El
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eq. 4.
     """
-    defaults: dict[str, Any] = {"norm": CellNorms(cell=LayerNorm(epsilon=epsilon)), "use_bias": False}
-    return Elman(hidden_features, **(defaults | options))
+    defaults: dict[str, Any] = {"norm": CellNorms(cell=LayerNorm(epsilon=epsilon, scale_init=scale)), "use_bias": False}
+    return Elman(hidden_features, **overridden(ln_rnn, defaults, options, epsilon=epsilon, scale=scale))
 
 
-def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
+def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> LSTM:
     r"""The layer-normalized LSTM of the paper: three norms, and the carried c stays raw.
 
     .. math::
@@ -149,7 +153,8 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> L
     Args:
       hidden_features: H.
       epsilon: added to the variance, inside the root.
-      **options: further fields of :class:`LSTM`.
+      scale: initial value of all gains, a number or an initializer.
+      **options: further fields of :class:`LSTM`; ``norm`` replaces the normalizers whole, their epsilon too.
 
     Returns:
       The cell.
@@ -167,11 +172,11 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> L
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, supplement, eqs. 20 to 22.
     """
-    defaults: dict[str, Any] = {"norm": LayerNorm(epsilon=epsilon), "forget_bias": 0.0}
-    return LSTM(hidden_features, **(defaults | options))
+    defaults: dict[str, Any] = {"norm": LayerNorm(epsilon=epsilon, scale_init=scale), "forget_bias": None}
+    return LSTM(hidden_features, **overridden(ln_lstm, defaults, options, epsilon=epsilon, scale=scale))
 
 
-def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
+def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> GRU:
     r"""The layer-normalized GRU of the paper: four norms, and a reset gate that acts on a normalized term.
 
     .. math::
@@ -187,7 +192,8 @@ def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GR
     Args:
       hidden_features: H.
       epsilon: added to the variance, inside the root.
-      **options: further fields of :class:`GRU`.
+      scale: initial value of all gains, a number or an initializer.
+      **options: further fields of :class:`GRU`; ``norm`` replaces the normalizers whole, their epsilon too.
 
     Returns:
       The cell.
@@ -200,11 +206,11 @@ def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GR
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, supplement, eqs. 26 to 28.
     """
-    defaults: dict[str, Any] = {"norm": LayerNorm(epsilon=epsilon), "update_gate": "renew"}
-    return GRU(hidden_features, **(defaults | options))
+    defaults: dict[str, Any] = {"norm": LayerNorm(epsilon=epsilon, scale_init=scale), "update_gate": "renew"}
+    return GRU(hidden_features, **overridden(ln_gru, defaults, options, epsilon=epsilon, scale=scale))
 
 
-def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
+def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> LSTM:
     r"""The LN-LSTM with each layer normalization replaced by a root-mean-square normalization.
 
     .. math::
@@ -218,7 +224,8 @@ def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> 
     Args:
       hidden_features: H.
       epsilon: added to the mean square, inside the root.
-      **options: further fields of :class:`LSTM`.
+      scale: initial value of all gains, a number or an initializer.
+      **options: further fields of :class:`LSTM`; ``norm`` replaces the normalizers whole, their epsilon too.
 
     Returns:
       The cell.
@@ -232,11 +239,11 @@ def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> 
       B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eq. 4, in the wiring of
       the LN-LSTM.
     """
-    defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "forget_bias": 0.0}
-    return LSTM(hidden_features, **(defaults | options))
+    defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon, scale_init=scale), "forget_bias": None}
+    return LSTM(hidden_features, **overridden(rms_lstm, defaults, options, epsilon=epsilon, scale=scale))
 
 
-def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
+def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> GRU:
     r"""The LN-GRU with each layer normalization replaced by a root-mean-square normalization.
 
     .. math::
@@ -250,7 +257,8 @@ def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> G
     Args:
       hidden_features: H.
       epsilon: added to the mean square, inside the root.
-      **options: further fields of :class:`GRU`.
+      scale: initial value of all gains, a number or an initializer.
+      **options: further fields of :class:`GRU`; ``norm`` replaces the normalizers whole, their epsilon too.
 
     Returns:
       The cell.
@@ -264,8 +272,8 @@ def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> G
       B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eq. 4, in the wiring of
       the LN-GRU.
     """
-    defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "update_gate": "renew"}
-    return GRU(hidden_features, **(defaults | options))
+    defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon, scale_init=scale), "update_gate": "renew"}
+    return GRU(hidden_features, **overridden(rms_gru, defaults, options, epsilon=epsilon, scale=scale))
 
 
 def bn_lstm(
@@ -275,7 +283,7 @@ def bn_lstm(
     epsilon: float = 1e-5,
     momentum: float | None = 0.9,
     debias: bool = True,
-    scale: float = 0.1,
+    scale: float | Initializer = 0.1,
     axis_name: str | tuple[str, ...] | None = None,
     **options: Any,
 ) -> LSTM:
@@ -302,7 +310,7 @@ def bn_lstm(
         ``ddof=0``.
       debias: whether new values weigh at least their share of all data seen so far, see
         :func:`jaxnorm.update_running`. A row with few updates, such as one of late steps, is then their plain average.
-      scale: initial value of all scales. With 1, tanh saturates and gradients vanish.
+      scale: initial value of all scales, a number or an initializer. With 1, tanh saturates and gradients vanish.
       axis_name: name or names of mapped axes that the batch spans.
       **options: further fields of :class:`LSTM`; ``initial_noise=0.1`` is the paper's remedy for inputs that are
         constant over the batch at the first steps.
@@ -329,4 +337,5 @@ def bn_lstm(
         "recurrent_init": Joint(initializers.orthogonal),
         "max_steps": max_steps,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    settings = {"epsilon": epsilon, "momentum": momentum, "debias": debias, "scale": scale, "axis_name": axis_name}
+    return LSTM(hidden_features, **overridden(bn_lstm, defaults, options, **settings))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from jaxnorm._base import objects
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
-from jaxnorm.norms.base import Normalizer, Params, ReusesMoments, Stats, check_normalizer
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PRNGKeyArray
+from jaxnorm.norms.base import Normalizer, Params, ReusesMoments, Stats, check_normalizer, fresh
 from jaxnorm.norms.identity import Identity
 
 
@@ -76,9 +76,10 @@ def resolve_sites(
     return filled
 
 
-def init_sites(norm: CellNorms, shapes: CellNorms, dtype: DTypeLike) -> CellNorms:
-    """Makes fresh weights for all sites."""
-    return CellNorms(*(spec.init(shape, dtype) for spec, shape in zip(norm, shapes, strict=True)))
+def init_sites(norm: CellNorms, shapes: CellNorms, dtype: DTypeLike, key: PRNGKeyArray) -> CellNorms:
+    """Makes fresh weights for all sites, each from a key of its own."""
+    keys = jax.random.split(key, len(norm))
+    return CellNorms(*(fresh(spec, shape, dtype, key=k) for spec, shape, k in zip(norm, shapes, keys, strict=True)))
 
 
 def site_stats(norm: CellNorms, shapes: CellNorms, rows: int, dtype: DTypeLike) -> CellNorms:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxnorm.cells.elman import Elman
+from jaxnorm.convert.shared import cells
 from jaxnorm.convert.shared.base import refuse
-from jaxnorm.convert.shared.cells import activation_named
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.group_norm import GroupNorm
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -16,10 +16,6 @@ def notes_of(caller: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Refuses options that change the function of a recurrent layer, and notes those that act only in training."""
     if not config:
         return ()
-    units = "recurrent_activation" in config
-    for name, only in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
-        if units and config.get(name, only) != only:
-            refuse(caller, f"{name}={config[name]!r}", f"the gates here know {only!r} only.")
     if config.get("go_backwards"):
         refuse(caller, "go_backwards=True", "set it to False, run with reverse=True, and flip the outputs along time.")
     notes = ["sequences are batch first: pass time_axis=1"] if "return_sequences" in config else []
@@ -57,16 +53,24 @@ def wrapped(caller: str, config: Mapping[str, Any], name: str) -> tuple[str | No
     return inner["class_name"], options, notes
 
 
+def functions_of(caller: str, config: Mapping[str, Any], spec: Any) -> Mapping[str, Callable[..., Any]]:
+    """Returns the nonlinearities of a layer with gates: its own if it tells them, else those of the spec."""
+    if "recurrent_activation" not in config:
+        return cells.functions_of(spec)
+    names = {"gate_fn": "recurrent_activation", "activation_fn": "activation"}
+    return {field: cells.activation_named(caller, str(config[name])) for field, name in names.items()}
+
+
 def activation_of(caller: str, config: Mapping[str, Any], spec: Any, hidden: int) -> Callable[..., Any]:
     """Returns the nonlinearity of a SimpleRNN."""
     if config:
-        return activation_named(caller, str(config["activation"]))
+        return cells.activation_named(caller, str(config["activation"]))
     if not isinstance(spec, Elman):
         raise ValueError(
             f"{caller}: the names of arrays do not tell the nonlinearity of a SimpleRNN. Pass "
-            f"spec=jaxnorm.Elman({hidden}, activation=jnp.tanh), or another, or the live layer."
+            f"spec=jaxnorm.Elman({hidden}, activation_fn=jnp.tanh), or another, or the live layer."
         )
-    return spec.activation
+    return spec.activation_fn
 
 
 def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:

@@ -164,7 +164,7 @@ def export(
             }
         }, {}
     if isinstance(spec, Elman):
-        cells.name_of(where, spec.activation, ("relu",))
+        cells.check_named(where, spec, ("relu",))
         parts = cells.parts_of(where, spec, params)
         bias = cells.zeros_for_none(parts.bias, parts.kernel)
         name = name or _CLASSES[Elman]

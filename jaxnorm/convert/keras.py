@@ -14,7 +14,7 @@ from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert._keras_files import KerasLayer, read_keras
-from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, notes_of, wrapped
+from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, functions_of, notes_of, wrapped
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, check_spec, refuse, settle
@@ -28,7 +28,6 @@ GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 CELL = ("kernel", "recurrent_kernel", "bias")
 NORM = norms.Names("gamma", "beta", "moving_mean", "moving_variance")
 RMS = norms.Names("scale", "")
-ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "softplus")
 
 
 def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported:
@@ -41,7 +40,8 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
         ``forward_layer/`` and ``backward_layer/`` for two directions; ``gamma, beta, moving_mean, moving_variance``;
         ``scale``).
       spec: options that the source lacks. A ``.keras`` file and a live layer have all of them; for other sources, pass
-        the spec of a normalizer, and for ``SimpleRNN`` an ``Elman`` with its activation.
+        the spec of a normalizer, for ``SimpleRNN`` an ``Elman`` with its ``activation_fn``, and the cell for an LSTM or
+        GRU with other functions than the logistic one and tanh.
       layer: the name of the layer in the model, or its path in the file.
 
     Returns:
@@ -107,7 +107,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       stats: the running statistics of a ``BatchNorm``.
 
     Returns:
-      Arrays in the order of the layer: ``layer.set_weights(list(arrays.values()))``.
+      Arrays in the order of the layer: ``layer.set_weights(list(arrays.values()))``. Give the layer the functions of
+      the cell: ``recurrent_activation`` is ``gate_fn`` here, ``activation`` is ``activation_fn``.
 
     Raises:
       TypeError: params or stats do not match spec.
@@ -153,9 +154,8 @@ def _refuse_prefixes(arrays: Arrays) -> None:
 
 
 def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
-    kernel, recurrent, bias, recurrent_bias, _ = cells.parts_of(caller, cell, params)
-    if isinstance(cell, Elman):
-        cells.name_of(caller, cell.activation, ACTIVATIONS)
+    kernel, recurrent, bias, recurrent_bias, _ = cells.parts_of(caller, cell, params, any_functions=True)
+    cells.check_named(caller, cell)
     order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
     found = {
         "kernel": layouts.kernel_to_columns(kernel, order),
@@ -213,26 +213,26 @@ def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
         )
     )
     parts = cells.Parts(kernel, recurrent)
-    notes = notes_of(where, config)
+    notes, functions = notes_of(where, config), functions_of(where, config, spec)
     if gates == 3:
         if _resets_before(arrays, config, spec):
             if "bias" in arrays:
                 vector = arrays.take("bias", (columns,), "(3 H,)")
                 parts = parts._replace(bias=layouts.vector_from_order(vector, order))
             arrays.finish()
-            return Imported(*cells.reset_before_gru(where, parts, spec), (), notes)
+            return Imported(*cells.reset_before_gru(where, parts, spec, functions=functions), (), notes)
         if "bias" in arrays:
             both = arrays.take("bias", (2, columns), "(2, 3 H)")
             bias, recurrent_bias = (layouts.vector_from_order(each, order) for each in both)
             parts = parts._replace(bias=bias, recurrent_bias=recurrent_bias)
         arrays.finish()
-        return Imported(*cells.gru(where, parts, spec), (), notes)
+        return Imported(*cells.gru(where, parts, spec, functions), (), notes)
     if "bias" in arrays:
         vector = arrays.take("bias", (columns,), f"({gates} H,)")
         parts = parts._replace(bias=layouts.vector_from_order(vector, order))
     arrays.finish()
     if gates == 4:
-        return Imported(*cells.lstm(where, parts, spec), (), notes)
+        return Imported(*cells.lstm(where, parts, spec, functions), (), notes)
     activation = activation_of(where, config, spec, hidden)
     return Imported(*cells.elman(where, parts, activation, spec), (), notes)
 

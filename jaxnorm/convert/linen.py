@@ -71,7 +71,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
     """Exports the variables of the Flax linen module that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer.
+      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer. The module needs the same ``gate_fn`` and
+        ``activation_fn``.
       params: its weights.
       stats: the running statistics of a ``BatchNorm``.
 

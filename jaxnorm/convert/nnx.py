@@ -64,7 +64,8 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
     """Fills a module of Flax NNX with the weights of a cell or normalizer that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer.
+      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer. The module needs the same ``gate_fn`` and
+        ``activation_fn``.
       params: its weights.
       stats: the running statistics of a ``BatchNorm``.
       into: the module, of the right kind, sizes and options; export replaces its variables.
@@ -95,6 +96,7 @@ def export(spec: Any, params: Any, stats: Any = (), *, into: Any) -> Any:
     if isinstance(spec, LSTM | GRU | Elman):
         if CELLS.get(type(into).__name__) is not type(spec):
             refuse(where, repr(spec), f"{type(into).__name__} is another kind of cell.")
+        flax.check_functions(where, spec, into)
         flat = flax.export_cell(where, spec, params, dense=type(into).__name__ != "LSTMCell")
     else:
         flat = flax.export_norm(where, spec, params, stats)

@@ -257,15 +257,15 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
     if not isinstance(spec, Elman):
         raise ValueError(
             f"{where}: the names of arrays do not tell the nonlinearity of an RNN. Pass "
-            f"spec=jaxnorm.Elman({hidden}, activation=jnp.tanh), or jax.nn.relu, or the live module."
+            f"spec=jaxnorm.Elman({hidden}, activation_fn=jnp.tanh), or jax.nn.relu, or the live module."
         )
-    return cells.elman(where, parts, spec.activation, spec)
+    return cells.elman(where, parts, spec.activation_fn, spec)
 
 
 def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
     kernel, recurrent, bias, recurrent_bias, projection = cells.parts_of(caller, cell, params)
     if isinstance(cell, Elman):
-        cells.name_of(caller, cell.activation, ("tanh", "relu"))
+        cells.check_named(caller, cell, ("tanh", "relu"))
     order = ORDER[1 if isinstance(cell, Elman) else kernel.shape[1]]
     found = {
         "weight_ih": np.ascontiguousarray(layouts.kernel_to_rows(kernel, order)),
@@ -284,7 +284,7 @@ def _check_layers(caller: str, layers: tuple[Any, ...]) -> None:
     """Checks that all layers have one kind of cell, one size and one number of directions."""
     flat = [cell for layer in layers for cell in (layer if isinstance(layer, Directions) else (layer,))]
     kinds = {
-        (type(cell), cell.hidden_features, cell.out_features, cell.use_bias, getattr(cell, "activation", None))
+        (type(cell), cell.hidden_features, cell.out_features, cell.use_bias, getattr(cell, "activation_fn", None))
         for cell in flat
         if isinstance(cell, LSTM | ProjectedLSTM | GRU | Elman)
     }

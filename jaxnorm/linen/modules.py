@@ -19,7 +19,7 @@ from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.linen.population_statistics import rule
-from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
+from jaxnorm.norms.base import Normalizer, check_data, check_normalizer, fresh
 from jaxnorm.norms.core.moments import statistics_dtype
 
 Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
@@ -82,7 +82,7 @@ class Norm(nn.Module):
         shape = self.spec.param_shape(x.shape)
         dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
         wide = {name: statistics_dtype(value) for name, value in dtype.items()}
-        params = _weights(self, norm_template(self.spec, shape), lambda _: self.spec.init(shape, **dtype))
+        params = _weights(self, norm_template(self.spec, shape), lambda key: fresh(self.spec, shape, key=key, **dtype))
         stats = _Statistics(self, self.spec.initial_stats(shape, **wide))
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average

@@ -18,7 +18,7 @@ from jaxnorm.engine.arguments.lengths import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.nnx import variables
 from jaxnorm.nnx.variables import SITES, Metadata
-from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
+from jaxnorm.norms.base import Normalizer, check_data, check_normalizer, fresh
 from jaxnorm.norms.core.moments import statistics_dtype
 
 Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
@@ -45,6 +45,7 @@ class Norm(variables.OfNorm, nnx.Module):
         *,
         use_running_average: bool | None = False,
         param_dtype: DTypeLike | None = None,
+        rngs: Randomness | None = None,
         **metadata: Metadata,
     ) -> None:
         """Declares the variables.
@@ -57,6 +58,8 @@ class Norm(variables.OfNorm, nnx.Module):
             ignore it.
           param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves
             both to the normalizer.
+          rngs: randomness for initializers, from the stream ``params``; a normalizer that starts with numbers needs
+            none.
           **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
         """
         check_normalizer("Norm", "spec", spec)
@@ -65,7 +68,9 @@ class Norm(variables.OfNorm, nnx.Module):
         self.use_running_average = use_running_average
         dtype = {} if param_dtype is None else {"dtype": param_dtype}
         wide = {name: statistics_dtype(value) for name, value in dtype.items()}
-        params, running = spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape, **wide)
+        key = jax.random.key(0) if rngs is None else variables.key("Norm", rngs, "params")
+        params = fresh(spec, self.param_shape, key=key, **dtype)
+        running = spec.initial_stats(self.param_shape, **wide)
         variables.declare(self, params, running, metadata)
 
     def __call__(
@@ -93,7 +98,8 @@ class Norm(variables.OfNorm, nnx.Module):
         if shape != self.param_shape:
             raise ValueError(
                 f"Norm: x with shape {x.shape} has features of shape {shape}, but the module was made for "
-                f"{self.param_shape}. Pass num_features={shape} to the constructor."
+                f"{self.param_shape}. Pass num_features={shape} to the constructor, or another axis to the normalizer: "
+                f"that of batch statistics names what is averaged, so leave it out for features on the last axis."
             )
         params = variables.read(self, norm_template(self.spec, shape))
         running = variables.statistics(self)

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float
-from jaxnorm.norms.base import Affine, Normalizer, Params, Stateless, Stats, weights_of
+from jaxnorm._base.starts import check_start, filled
+from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float, Initializer
+from jaxnorm.norms.base import Affine, Key, Normalizer, Params, Stateless, Stats, weights_of
 from jaxnorm.norms.core import axes
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of, parameters
 
@@ -36,20 +38,31 @@ class NormSpec(Spec, abstract=True):
             if field.name in _CHECKS:
                 value = _CHECKS[field.name](name, field.name, getattr(self, field.name))
                 object.__setattr__(self, field.name, value)
+            elif field.name.endswith("_init") and (start := getattr(self, field.name)) is not None:
+                check_start(name, field.name, start)
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """Fresh weights for features of the given shape, each None if the spec does not use it."""
-        return self.params_type(*(self._fresh(name, shape, dtype) for name in self.params_type._fields))
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, *, key: Key | None = None) -> Params:
+        """Fresh weights for features of the given shape, each None if the spec does not use it.
 
-    def _fresh(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array | None:
+        Initializers draw from ``key``; without one, from ``jax.random.key(0)``. Pass a key to normalizers that draw,
+        so that no two of them start with the same numbers. Cells and Flax modules do.
+        """
+        if key is not None:
+            validate.key(f"{type(self).__name__}.init", "key", key)
+        names = self.params_type._fields
+        return self.params_type(*(self._fresh(name, shape, dtype, key, k) for k, name in enumerate(names)))
+
+    def _fresh(self, name: str, shape: tuple[int, ...], dtype: DTypeLike, key: Key | None, stream: int) -> Array | None:
         if not getattr(self, f"use_{name}", hasattr(self, f"{name}_init")):
             return None
-        value = validate.start_value(type(self).__name__, f"{name}_init", self.initial_value(name, shape))
-        return jnp.full(() if name in self.scalars else shape, value, dtype)
+        value, shape = self.initial_value(name, shape), () if name in self.scalars else shape
+        if not callable(value):
+            return jnp.full(shape, value, dtype)
+        return filled(value, jax.random.fold_in(jax.random.key(0) if key is None else key, stream), shape, dtype)
 
-    def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
+    def initial_value(self, name: str, shape: tuple[int, ...]) -> float | Initializer:
         """The initial value of a weight for features of the given shape: the field with ``_init`` in its name."""
-        value: float = getattr(self, f"{name}_init")
+        value: float | Initializer = getattr(self, f"{name}_init")
         return value
 
     def __call__(
@@ -108,14 +121,14 @@ class HasAffine(NormSpec, abstract=True):
     Attributes:
       use_scale: whether there is a scale.
       use_bias: whether there is a bias.
-      scale_init: initial value of the scale.
-      bias_init: initial value of the bias.
+      scale_init: initial value of the scale, a number or an initializer, such as ``jax.nn.initializers.normal()``.
+      bias_init: initial value of the bias, a number or an initializer.
     """
 
     use_scale: bool = True
     use_bias: bool = True
-    scale_init: float = 1.0
-    bias_init: float = 0.0
+    scale_init: float | Initializer = 1.0
+    bias_init: float | Initializer = 0.0
 
 
 class HasEpsilon(NormSpec, abstract=True):

@@ -4,16 +4,19 @@ A normalizer is a frozen, hashable dataclass of hyper-parameters. Its parameters
 methods are pure, and call a plain function of arrays.
 """
 
+import inspect
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PyTree
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
 
 Params: TypeAlias = PyTree
 """The parameters of a normalizer: :class:`Affine`, or ``()`` if it has none."""
+
+Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 
 Stats: TypeAlias = PyTree
 """Statistics that outlive a call: :class:`Moments` for batch statistics, ``()`` if there are none."""
@@ -39,7 +42,10 @@ class Normalizer(Protocol):
         ...
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
-        """Fresh parameters for features of the given shape (see :meth:`param_shape`)."""
+        """Fresh parameters for features of the given shape (see :meth:`param_shape`).
+
+        A normalizer that draws them has the keyword ``key``, with a default; :func:`fresh` then passes one.
+        """
         ...
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
@@ -127,6 +133,13 @@ class ReusesMoments(Protocol):
         ...
 
 
+def fresh(norm: Normalizer, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, *, key: Key) -> Params:
+    """Makes the weights of any normalizer, and passes the key to one that takes it."""
+    if "key" in inspect.signature(norm.init).parameters:
+        return norm.init(shape, dtype, key=key)  # type: ignore[call-arg]  # beyond the protocol
+    return norm.init(shape, dtype)
+
+
 def check_normalizer(caller: str, name: str, value: Any) -> None:
     """Raises TypeError, and says what it got, unless ``value`` is a normalizer."""
     objects.require(caller, name, value, Normalizer, objects.NORMALIZER)
@@ -145,15 +158,13 @@ def init_affine(
     dtype: DTypeLike,
     scale_init: float | None,
     bias_init: float | None,
-    *,
-    caller: str = "init",
 ) -> Affine:
     """Fills affine parameters with the given values; None omits one."""
 
-    def full(name: str, value: float | None) -> Array | None:
-        return None if value is None else jnp.full(shape, validate.start_value(caller, name, value), dtype)
+    def full(value: float | None) -> Array | None:
+        return None if value is None else jnp.full(shape, value, dtype)
 
-    return Affine(full("scale_init", scale_init), full("bias_init", bias_init))
+    return Affine(full(scale_init), full(bias_init))
 
 
 Weights = TypeVar("Weights")

@@ -41,7 +41,8 @@ def batch_norm(
         of them), or with as many axes as ``x`` (conditional normalization). None means one.
       bias: summand, shaped like ``scale``. None means zero.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes to reduce; None means all but the last.
+      axis: the axes to reduce; None means all but the last. Flax and Keras name the axis of the features there, so
+        leave their ``axis=-1`` out.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.

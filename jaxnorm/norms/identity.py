@@ -6,7 +6,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import Key, Params, Stateless, Stats
 
 
 @final
@@ -24,7 +24,7 @@ class Identity(Stateless):
         """No parameters: ``()``."""
         return ()
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, *, key: Key | None = None) -> Params:
         """No parameters: ``()``."""
         return ()
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import final
 
+import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
@@ -11,14 +12,14 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.activation import NamedFunctions, check_functions
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.preactivation.groups import normalize_groups
-from jaxnorm.cells.preactivation.layout import filled_gate, flat_kernel
+from jaxnorm.cells.preactivation.layout import flat_kernel, with_gate
 from jaxnorm.cells.preactivation.matmul import matmul
 from jaxnorm.cells.preactivation.vectors import add_bias
 from jaxnorm.cells.sites import SiteInput
-from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer
+from jaxnorm.norms.base import Normalizer, Params, Stats, check_normalizer, fresh
 from jaxnorm.norms.core.moments import masked, statistics_dtype
 from jaxnorm.norms.identity import Identity
 
@@ -34,7 +35,7 @@ def highway(
     kernel: Float[Array, "F 2 F"],
     bias: Float[Array, "2*F"] | None = None,
     *,
-    activation: Callable[[Array], Array] = jnp.tanh,
+    activation_fn: Callable[[Array], Array] = jnp.tanh,
 ) -> Float[Array, "*B F"]:
     r"""Applies a highway layer.
 
@@ -46,7 +47,7 @@ def highway(
       x: inputs.
       kernel: W; gates in the order h t.
       bias: b, gate after gate, or None.
-      activation: the nonlinearity :math:`\phi`.
+      activation_fn: the nonlinearity :math:`\phi`.
 
     Returns:
       y in the dtype of ``x``. The gate is computed in at least float32.
@@ -71,7 +72,7 @@ def highway(
         validate.floating("highway", "bias", bias)
         size = GATES * kernel.shape[-1]
         validate.shape("highway", "bias", bias.shape, (size,), "(2F,)", "F numbers for h, then F for the gate t.")
-    return _between(x, add_bias(matmul(x, flat_kernel(kernel)), bias), activation)
+    return _between(x, add_bias(matmul(x, flat_kernel(kernel)), bias), activation_fn)
 
 
 class HighwayParams(NamedTuple):
@@ -84,7 +85,7 @@ class HighwayParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Highway(NamedActivation):
+class Highway(NamedFunctions):
     r"""A highway layer with a normalizer.
 
     .. math:: h, t = N(x W) + b, \qquad y = \phi(h) \odot \sigma(t) + x \odot (1 - \sigma(t))
@@ -93,7 +94,7 @@ class Highway(NamedActivation):
 
     Attributes:
       norm: the normalizer N.
-      activation: the nonlinearity :math:`\phi`.
+      activation_fn: the nonlinearity :math:`\phi`.
       transform_bias: initial value of b for the gate t. A negative bias lets the input pass; the papers use -1 to -3,
         lower for deeper networks. If use_bias is False, it initializes the bias of the normalizer, if that has one.
       use_bias: whether there is a bias b.
@@ -118,7 +119,7 @@ class Highway(NamedActivation):
 
     _: dataclasses.KW_ONLY
     norm: Normalizer = Identity()
-    activation: Callable[[Array], Array] = jnp.tanh
+    activation_fn: Callable[[Array], Array] = jnp.tanh
     transform_bias: float = -1.0
     use_bias: bool = True
     kernel_init: Initializer | tuple[Initializer, ...] = initializers.lecun_normal
@@ -127,6 +128,7 @@ class Highway(NamedActivation):
     def __post_init__(self) -> None:
         check_normalizer("Highway", "norm", self.norm)
         self.norm.check_site("Highway: norm")
+        check_functions(self)
         object.__setattr__(self, "param_dtype", jnp.dtype(self.param_dtype))
 
     def init(self, key: Key, features: int) -> HighwayParams:
@@ -136,8 +138,8 @@ class Highway(NamedActivation):
         square, dtype = (features, features), self.param_dtype
         initializers.check_gates_initializer("Highway.init", "kernel_init", self.kernel_init, GATES)
         start = jnp.full((features,), self.transform_bias, dtype)
-        bias = filled_gate(GATES, features, TRANSFORM, start, dtype)
-        norm = self.norm.init(bias.shape, dtype)
+        bias = with_gate(jnp.zeros((GATES * features,), dtype), TRANSFORM, start)
+        norm = fresh(self.norm, bias.shape, dtype, key=jax.random.fold_in(key, GATES))
         if not self.use_bias and getattr(norm, "bias", None) is not None:
             norm = norm._replace(bias=norm.bias + bias)
         return HighwayParams(
@@ -166,19 +168,19 @@ class Highway(NamedActivation):
         x = masked(x, rows)
         total = matmul(x, flat_kernel(params.kernel))
         total, measured = normalize_groups(self.norm, (1, 1), params.norm, total, SiteInput(stats, where))
-        return masked(_between(x, add_bias(total, params.bias), self.activation), rows), measured
+        return masked(_between(x, add_bias(total, params.bias), self.activation_fn), rows), measured
 
     def update_running(self, stats: Stats, measured: Stats) -> Stats:
         """Folds the moments of a call into running statistics, by the rule of the normalizer."""
         return self.norm.update_running(stats, measured)
 
 
-def _between(x: Array, total: Array, activation: Callable[[Array], Array]) -> Array:
+def _between(x: Array, total: Array, activation_fn: Callable[[Array], Array]) -> Array:
     """Mixes the transformed input and the input by the gate."""
     # Avoid jnp.promote_types: strict promotion forbids it.
     wide = x.astype(max(total.dtype, statistics_dtype(x.dtype), key=lambda dtype: dtype.itemsize))
     h, t = jnp.split(total.astype(wide.dtype), GATES, axis=-1)
-    return (wide + sigmoid(t) * (activation(h) - wide)).astype(x.dtype)
+    return (wide + sigmoid(t) * (activation_fn(h) - wide)).astype(x.dtype)
 
 
 def _check(caller: str, x: Array, kernel: Array) -> None:

@@ -24,7 +24,7 @@ def test_shapes_and_values_of_fresh_weights(key):
 
 
 def test_norms_at_all_sites_and_another_nonlinearity(x64, rng):
-    cell = jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation=jax.nn.relu)
+    cell = jn.Elman(HIDDEN, norm=jn.LayerNorm(), activation_fn=jax.nn.relu)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, 1, (3,), jnp.float64)
     h = rng.standard_normal((3, HIDDEN))

@@ -80,7 +80,7 @@ def test_scaled(key):
     np.testing.assert_allclose(Scaled(eye, 0.01)(key, (2, 3)), [[0.01, 0, 0], [0, 0.01, 0]])
     np.testing.assert_allclose(Scaled(orthogonal, 1.1)(key, (3, 3)), 1.1 * orthogonal(key, (3, 3)), rtol=1e-6)
     assert Scaled(eye, 0.3)(key, (2, 2), jnp.bfloat16).dtype == jnp.bfloat16
-    irnn = jn.Elman(4, activation=jax.nn.relu, recurrent_init=Scaled(eye, 0.5)).init(key, 3)
+    irnn = jn.Elman(4, activation_fn=jax.nn.relu, recurrent_init=Scaled(eye, 0.5)).init(key, 3)
     np.testing.assert_allclose(irnn.recurrent, 0.5 * np.eye(4))
 
 

@@ -139,8 +139,8 @@ def test_a_file_of_weights_needs_specs_for_normalizers(keras, rng, tmp_path):
 def test_what_has_no_counterpart_is_refused(keras, rng):
     layers = keras.layers
     for layer, match in (
-        (layers.LSTM(HIDDEN, activation="relu"), "activation='relu' cannot be represented"),
-        (layers.LSTM(HIDDEN, recurrent_activation="hard_sigmoid"), "recurrent_activation='hard_sigmoid' cannot"),
+        (layers.LSTM(HIDDEN, activation="gelu"), "activation 'gelu' cannot be represented"),
+        (layers.LSTM(HIDDEN, recurrent_activation="softmax"), "activation 'softmax' cannot be represented"),
         (layers.LSTM(HIDDEN, go_backwards=True), "go_backwards=True cannot be represented"),
         (layers.SimpleRNN(HIDDEN, activation="gelu"), "activation 'gelu' cannot be represented"),
     ):
@@ -189,7 +189,7 @@ def test_wrong_arrays_are_named(change, match):
 
 
 def test_what_keras_does_not_have_is_refused(key):
-    for spec in (jn.ln_gru(2), jn.Elman(2, activation=jnp.sin), jn.Elman(2, norm=jn.LayerNorm())):
+    for spec in (jn.ln_gru(2), jn.Elman(2, activation_fn=jnp.sin), jn.Elman(2, norm=jn.LayerNorm())):
         with pytest.raises(ValueError, match="cannot be represented"):
             convert.keras.export(spec, spec.init(key, 3))
     with pytest.raises(ValueError, match="several layers cannot be represented"):
@@ -206,4 +206,4 @@ def test_what_keras_does_not_have_is_refused(key):
 
 def test_the_relu_of_a_simple_rnn_is_ours(keras, rng):
     layer = scrambled(keras.layers.SimpleRNN(HIDDEN, activation="relu"), rng)
-    assert convert.keras.load(layer).spec.activation is jax.nn.relu
+    assert convert.keras.load(layer).spec.activation_fn is jax.nn.relu

@@ -228,9 +228,8 @@ def test_what_names_do_not_tell_is_asked_for():
     rnn = {name: array[:HIDDEN] for name, array in STATE.items()}
     with pytest.raises(ValueError, match=r"nonlinearity of an RNN. Pass spec=jaxnorm.Elman\(5"):
         convert.torch.load(rnn)
-    assert (
-        convert.torch.load(rnn, jn.Elman(HIDDEN, activation=jax.nn.relu, use_bias=False)).spec.activation is jax.nn.relu
-    )
+    relu = jn.Elman(HIDDEN, activation_fn=jax.nn.relu, use_bias=False)
+    assert convert.torch.load(rnn, relu).spec.activation_fn is jax.nn.relu
     with pytest.raises(ValueError, match=r"do not tell epsilon. Pass spec=LayerNorm"):
         convert.torch.load({"weight": np.ones(3, np.float32), "bias": np.ones(3, np.float32)})
     with pytest.raises(ValueError, match=r"GRU.*weights are those of LSTM"):
@@ -257,7 +256,7 @@ def test_what_has_no_counterpart_is_refused(torch, key):
         (jn.ln_lstm(2), "norm=CellNorms.*cannot be represented"),
         (jn.lstm(2, learn_carry=True), "learn_carry=True cannot be represented"),
         (jn.lstm(2, initial_noise=0.1), "initial_noise=0.1 cannot be represented"),
-        (jn.Elman(2, activation=jnp.sin), "activation=.*cannot be represented.*tanh, relu only"),
+        (jn.Elman(2, activation_fn=jnp.sin), "activation_fn=.*cannot be represented.*tanh, relu only"),
     ],
 )
 def test_cells_that_torch_does_not_have_are_refused(spec, match, key):

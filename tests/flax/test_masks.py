@@ -102,7 +102,7 @@ def line(xs):
     return xs
 
 
-SHOWS_INPUT = jn.VariationalDropout(jn.Elman(3, activation=line), input_rate=0.5)
+SHOWS_INPUT = jn.VariationalDropout(jn.Elman(3, activation_fn=line), input_rate=0.5)
 """With the identity as its kernel and no recurrent one the outputs are the masked inputs."""
 EYE = {
     "kernel": np.eye(3, dtype=np.float32),

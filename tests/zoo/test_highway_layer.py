@@ -44,7 +44,7 @@ def test_highway_is_its_equation(norms, x64, rng):
     np.testing.assert_allclose(y, oracle(np.asarray(x), to_numpy(params), norm), rtol=1e-10, atol=1e-12)
     if norms == "plain":
         np.testing.assert_allclose(jn.zoo.highway(x, params.kernel, params.bias), y, rtol=1e-12)
-        relu = jn.zoo.highway(x, params.kernel, params.bias, activation=jax.nn.relu)
+        relu = jn.zoo.highway(x, params.kernel, params.bias, activation_fn=jax.nn.relu)
         expected = oracle(np.asarray(x), to_numpy(params), phi=lambda v: np.maximum(v, 0))
         np.testing.assert_allclose(relu, expected, rtol=1e-10, atol=1e-12)
     if norms == "bn":
@@ -109,7 +109,7 @@ def test_fresh_weights(key):
 
 
 def test_layers_are_values():
-    layer = jn.zoo.Highway(norm=jn.LayerNorm(), activation=jax.nn.relu)
+    layer = jn.zoo.Highway(norm=jn.LayerNorm(), activation_fn=jax.nn.relu)
     assert pickle.loads(pickle.dumps(layer)) == layer
     assert hash(dataclasses.replace(layer)) == hash(layer)
     assert dataclasses.replace(layer, transform_bias=-2.0) != layer

@@ -10,7 +10,6 @@ from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.preactivation.layout import filled_gate
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
 from jaxnorm.cells.sites import CellNorms
@@ -40,11 +39,12 @@ class GatedCellBase(PreActivationVerbs, CellBase):
         """The pre-activation object of all gates."""
         return PreActivation(self.sites, self.gate_groups, caller=type(self).__name__)
 
-    def init_gated(self, key: Key, in_features: int, gate: int = 0, start: float | Initializer = 0.0) -> dict[str, Any]:
+    def init_gated(
+        self, key: Key, in_features: int, gate: int = 0, start: float | Initializer | None = None
+    ) -> dict[str, Any]:
         """Draws the weights, keyed by name; ``start`` (number or initializer) sets the initial bias of one gate."""
         kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
-        first = initializers.filled(start, jax.random.fold_in(key, 2), (self.hidden_features,), self.param_dtype)
-        bias, norm = self.start_bias(gate, first), self.fresh_norms()
+        bias, norm = self.start_bias(key, gate, start), self.fresh_norms(key)
         return {
             "kernel": kernel,
             "recurrent": recurrent,
@@ -52,10 +52,6 @@ class GatedCellBase(PreActivationVerbs, CellBase):
             "norm": norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             "carry": self.fresh_carry(),
         }
-
-    def start_bias(self, gate: int, values: Array) -> Array:
-        """Makes a bias of zeros (G*H,) with the given values at one gate."""
-        return filled_gate(self.gate_count, self.hidden_features, gate, values, self.param_dtype)
 
 
 def shift_last_norm(norms: CellNorms, weights: CellNorms, bias: Array) -> CellNorms:

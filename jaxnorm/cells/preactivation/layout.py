@@ -1,8 +1,6 @@
 """How the vectors of gates lie in memory: flat, (G*H,), gate after gate."""
 
-import jax.numpy as jnp
-
-from jaxnorm._base.typing import Array, DTypeLike, Float
+from jaxnorm._base.typing import Array, Float
 
 
 def gate_slice(gate: int, hidden: int) -> slice:
@@ -26,6 +24,6 @@ def flat_kernel(kernel: Float[Array, "..."]) -> Float[Array, "*N I GH"]:
     return kernel if kernel.ndim == 2 else kernel.reshape(*kernel.shape[:-2], -1)
 
 
-def filled_gate(gates: int, hidden: int, gate: int, values: Array, dtype: DTypeLike) -> Float[Array, " GH"]:
-    """Makes a flat vector of zeros with the given values at one gate."""
-    return jnp.zeros((gates * hidden,), dtype).at[gate_slice(gate, hidden)].set(values)
+def with_gate(vector: Float[Array, " GH"], gate: int, values: Float[Array, " H"]) -> Float[Array, " GH"]:
+    """Returns a flat vector with the given values at one gate."""
+    return vector.at[gate_slice(gate, values.size)].set(values)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jax
@@ -34,13 +35,19 @@ class Parts(NamedTuple):
     projection: Host | None = None
 
 
+Functions: TypeAlias = Mapping[str, Callable[..., Any]]
+"""The nonlinearities of a cell, by the names of its fields."""
+
+USUAL: Functions = MappingProxyType({})
+FUNCTIONS = ("gate_fn", "activation_fn")
+
 CellSpec: TypeAlias = LSTM | ProjectedLSTM | GRU | ResetBeforeGRU | Elman
 
 
-def lstm(caller: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:
+def lstm(caller: str, parts: Parts, spec: Any = None, functions: Functions = USUAL) -> tuple[LSTM, LSTMParams]:
     """Builds a plain LSTM."""
     kernel, recurrent, bias = parts[:3]
-    made = LSTM(recurrent.shape[-1], use_bias=bias is not None, param_dtype=kernel.dtype)
+    made = LSTM(recurrent.shape[-1], use_bias=bias is not None, param_dtype=kernel.dtype, **functions)
     cell = settle(caller, made, spec, PLAIN)
     return cell, LSTMParams(to_device(kernel), to_device(recurrent), _maybe(bias), CellNorms())
 
@@ -57,9 +64,10 @@ def projected_lstm(
     return cell, ProjectedLSTMParams(*arrays, CellNorms())
 
 
-def gru(caller: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
+def gru(caller: str, parts: Parts, spec: Any = None, functions: Functions = USUAL) -> tuple[GRU, GRUParams]:
     """Builds a plain GRU with the reset gate after the product."""
-    made = GRU(parts.recurrent.shape[-1], use_bias=parts.bias is not None, param_dtype=parts.kernel.dtype)
+    use_bias, dtype = parts.bias is not None, parts.kernel.dtype
+    made = GRU(parts.recurrent.shape[-1], use_bias=use_bias, param_dtype=dtype, **functions)
     cell = settle(caller, made, spec, PLAIN)
     if cell.update_gate == "renew":
         parts = turned(parts)
@@ -68,11 +76,11 @@ def gru(caller: str, parts: Parts, spec: Any = None) -> tuple[GRU, GRUParams]:
 
 
 def reset_before_gru(
-    caller: str, parts: Parts, spec: Any = None, update_gate: Any = "keep"
+    caller: str, parts: Parts, spec: Any = None, update_gate: Any = "keep", functions: Functions = USUAL
 ) -> tuple[ResetBeforeGRU, ResetBeforeGRUParams]:
     """Builds a plain GRU with the reset gate before the product; the parts follow the given convention for z."""
-    use_bias, dtype = parts.bias is not None, parts.kernel.dtype
-    made = ResetBeforeGRU(parts.recurrent.shape[-1], update_gate=update_gate, use_bias=use_bias, param_dtype=dtype)
+    options: dict[str, Any] = {"use_bias": parts.bias is not None, "param_dtype": parts.kernel.dtype, **functions}
+    made = ResetBeforeGRU(parts.recurrent.shape[-1], update_gate=update_gate, **options)
     cell = settle(caller, made, spec, PLAIN)
     if cell.update_gate != update_gate:
         parts = turned(parts)
@@ -83,14 +91,19 @@ def reset_before_gru(
 def elman(caller: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
     """Builds a plain Elman cell."""
     kernel, recurrent, bias = parts[:3]
-    made = Elman(recurrent.shape[-1], activation=activation, use_bias=bias is not None, param_dtype=kernel.dtype)
+    made = Elman(recurrent.shape[-1], activation_fn=activation, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(caller, made, spec, PLAIN)
     return cell, ElmanParams(to_device(kernel), to_device(recurrent), _maybe(bias), CellNorms())
 
 
-def parts_of(caller: str, cell: CellSpec, params: Any) -> Parts:
-    """Extracts the arrays of a plain cell; refuses any feature that plain cells of other libraries lack."""
-    same = {name: getattr(cell, name) for name in ("activation", "projected_features") if hasattr(cell, name)}
+def parts_of(caller: str, cell: CellSpec, params: Any, *, any_functions: bool = False) -> Parts:
+    """Extracts the arrays of a plain cell; refuses any feature that plain cells of other libraries lack.
+
+    ``any_functions`` allows any nonlinearities, for libraries whose cells have them as options.
+    """
+    same = {"projected_features": cell.projected_features} if isinstance(cell, ProjectedLSTM) else {}
+    if any_functions or isinstance(cell, Elman):
+        same |= functions_of(cell)
     plain = type(cell)(hidden_features=cell.hidden_features, use_bias=cell.use_bias, **same)
     for field in dataclasses.fields(cell):
         value = getattr(cell, field.name)
@@ -153,23 +166,47 @@ def _maybe(part: Host | None) -> Any:
     return None if part is None else to_device(part)
 
 
+def functions_of(spec: Any) -> dict[str, Callable[..., Any]]:
+    """Returns the nonlinearities of a spec; arrays alone do not tell them, so the spec of the caller does."""
+    return {name: getattr(spec, name) for name in FUNCTIONS if hasattr(spec, name)}
+
+
+ACTIVATIONS: Functions = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "elu": jax.nn.elu,
+    "softplus": jax.nn.softplus,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+    "softsign": jax.nn.soft_sign,
+    "linear": jnp.positive,
+    "celu": jax.nn.celu,
+    "exponential": jnp.exp,
+    "hard_silu": jax.nn.hard_silu,
+    "hard_tanh": jax.nn.hard_tanh,
+    "log_sigmoid": jax.nn.log_sigmoid,
+    "mish": jax.nn.mish,
+    "relu6": jax.nn.relu6,
+    "selu": jax.nn.selu,
+    "silu": jax.nn.silu,
+}
+"""Nonlinearities by their names in other libraries; only those that compute the same there with their defaults."""
+
+
 def activation_named(caller: str, name: str) -> Callable[..., Any]:
-    """Returns the nonlinearity of an Elman cell by its name in other libraries."""
-    known: dict[str, Callable[..., Any]] = {
-        "tanh": jnp.tanh,
-        "relu": jax.nn.relu,
-        "sigmoid": jax.nn.sigmoid,
-        "elu": jax.nn.elu,
-        "softplus": jax.nn.softplus,
-    }
-    if name not in known:
-        refuse(caller, f"the activation {name!r}", f"known by name are {', '.join(known)}.")
-    return known[name]
+    """Returns a nonlinearity by its name in other libraries."""
+    if name not in ACTIVATIONS:
+        refuse(caller, f"the activation {name!r}", f"known by name are {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]
 
 
-def name_of(caller: str, activation: Callable[..., Any], names: tuple[str, ...]) -> str:
-    """Returns the name of an Elman cell's nonlinearity, among those of the other library."""
-    for name in names:
-        if activation_named(caller, name) is activation:
-            return name
-    refuse(caller, f"activation={activation!r}", f"the layer there has {', '.join(names)} only.")
+def shown(function: Callable[..., Any]) -> str:
+    """Returns the name of a function, for messages."""
+    return getattr(function, "__name__", repr(function))
+
+
+def check_named(caller: str, cell: CellSpec, names: Iterable[str] = ACTIVATIONS) -> None:
+    """Refuses a nonlinearity of a cell that is not among those of the other library."""
+    for field, function in functions_of(cell).items():
+        if all(activation_named(caller, name) is not function for name in names):
+            refuse(caller, f"{field}={shown(function)}", f"the layer there has {', '.join(names)} only.")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnorm.cells.activation import check_function
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
@@ -22,8 +23,6 @@ LAYERS: dict[Any, tuple[str, ...]] = {
     Elman: ("i", "h"),
 }
 """Layers that only one kind of cell has; the last of them locates a cell in a model."""
-TANH = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
-SIGMOID = (jax.nn.sigmoid, jax.lax.logistic)
 
 
 def cell_kind(arrays: Arrays) -> Any:
@@ -46,37 +45,40 @@ def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
     where, notes = arrays.where, _check_cell(arrays.where, module)
     parts = _dense(arrays, kind) if "dense_h/kernel" in arrays else _gates(arrays, ORDER[kind])
     arrays.finish()
+    functions = cells.functions_of(spec if module is None else module)
     if kind is LSTM:
-        return Imported(*cells.lstm(where, parts, spec), (), notes)
+        return Imported(*cells.lstm(where, parts, spec, functions), (), notes)
     if kind is GRU:
         if parts.recurrent_bias is None:
             parts = parts._replace(recurrent_bias=np.zeros_like(parts.bias))
-        return Imported(*cells.gru(where, parts, spec), (), notes)
+        return Imported(*cells.gru(where, parts, spec, functions), (), notes)
     if module is None and not isinstance(spec, Elman):
         hidden = parts.recurrent.shape[-1]
         raise ValueError(
             f"{where}: the names of arrays do not tell the nonlinearity of a SimpleCell. Pass the module, or "
-            f"spec=jaxnorm.Elman({hidden}, activation=jnp.tanh)."
+            f"spec=jaxnorm.Elman({hidden}, activation_fn=jnp.tanh)."
         )
-    activation = spec.activation if module is None else module.activation_fn
-    activation = jnp.tanh if activation in TANH else activation
-    return Imported(*cells.elman(where, parts, activation, spec), (), notes)
+    return Imported(*cells.elman(where, parts, functions["activation_fn"], spec), (), notes)
 
 
 def _check_cell(caller: str, module: Any) -> tuple[str, ...]:
     if module is None:
         return ()
-    name = type(module).__name__
-    if name != "SimpleCell":
-        for attribute, known in (("gate_fn", SIGMOID), ("activation_fn", TANH)):
-            if getattr(module, attribute) not in known:
-                refuse(caller, f"{name} with another {attribute}", "the gates here are sigmoids, the rest is tanh.")
-    elif module.residual:
+    if type(module).__name__ == "SimpleCell" and module.residual:
         refuse(caller, "SimpleCell with residual=True", "an Elman cell adds no old state before its nonlinearity.")
     notes = computed_in(module)
     if module.carry_init is not jax.nn.initializers.zeros:
         notes += ("carry_init: the cell there does not begin with zeros; pass carry=...",)
     return notes
+
+
+def check_functions(caller: str, cell: Any, module: Any) -> None:
+    """Refuses a cell whose nonlinearities are not those of the module that gets its weights."""
+    for name, function in cells.functions_of(cell).items():
+        found = check_function(caller, name, getattr(module, name))
+        if found is not function:
+            there = f"the module has {cells.shown(found)}. Make it with {name}=... of the cell."
+            refuse(caller, f"{name}={cells.shown(function)}", there)
 
 
 def computed_in(module: Any) -> tuple[str, ...]:
@@ -129,7 +131,7 @@ def _gates(arrays: Arrays, order: str) -> Parts:
 
 def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
     """Exports the arrays of a plain cell, keyed by name; ``dense`` puts all gates into one kernel."""
-    parts = cells.parts_of(caller, cell, params)
+    parts = cells.parts_of(caller, cell, params, any_functions=True)
     order = ORDER[type(cell)]
     if isinstance(cell, GRU):
         parts = cells.candidate_bias_only(caller, parts)

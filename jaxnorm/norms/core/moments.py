@@ -246,8 +246,16 @@ def aligned_param(
     """Checks a parameter along ``axes`` and reshapes it so that it broadcasts against data of this shape."""
     validate.floating(name, label, param)
     aligned = align(param, len(shape), axes).astype(dtype)
-    validate.broadcastable(name, label, aligned.shape, shape)
+    validate.broadcastable(name, label, aligned.shape, shape, _place(label, shape, axes))
     return aligned
+
+
+def _place(label: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> str:
+    """Says which axes of the data a parameter or a statistic has, and which argument chose them."""
+    return (
+        f"Here {label} lies along the axes {axes} of x, of shape {tuple(shape[a] for a in axes)}. That follows from "
+        "axis, which in batch statistics names what is averaged: leave it out there for features on the last axis."
+    )
 
 
 def aligned_affine(
@@ -315,7 +323,7 @@ def normalize(
         kept = tuple(a for a in range(x.ndim) if a not in reduced)
     dtype = statistics_dtype(x.dtype)
     mean, var = (align(m, x.ndim, kept).astype(dtype) for m in (moments.mean, moments.var))
-    validate.broadcastable("normalize", "moments.mean", mean.shape, x.shape)
+    validate.broadcastable("normalize", "moments.mean", mean.shape, x.shape, _place("moments.mean", x.shape, kept))
     y = (x.astype(dtype) - mean) * lax.rsqrt(var + jnp.asarray(epsilon, dtype))
     return apply_affine("normalize", y, scale, bias, kept).astype(x.dtype)
 

@@ -12,7 +12,7 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.activation import NamedFunctions
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
@@ -42,7 +42,7 @@ class IndRNNParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class IndRNN(NamedActivation, UngatedCellBase):
+class IndRNN(NamedFunctions, UngatedCellBase):
     r"""Independently recurrent network with normalizers.
 
     .. math:: h_t = \phi\bigl(N_c(N_x(x_t W) + N_h(u \odot h_{t-1})) + b\bigr)
@@ -55,7 +55,7 @@ class IndRNN(NamedActivation, UngatedCellBase):
     Attributes:
       hidden_features: H.
       norm: the normalizer of the site input, or CellNorms(...) with one for each site you name.
-      activation: the nonlinearity :math:`\phi`.
+      activation_fn: the nonlinearity :math:`\phi`.
       use_bias: whether there is a bias b.
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of u (H,).
@@ -78,7 +78,7 @@ class IndRNN(NamedActivation, UngatedCellBase):
 
     Notes:
       With ReLU h grows like :math:`u^T` over T steps: keep u within the bound of :func:`clip_indrnn`. The fused
-      implementation of haste equals ``IndRNN(H, activation=jnp.tanh, kernel_init=glorot_normal,
+      implementation of haste equals ``IndRNN(H, activation_fn=jnp.tanh, kernel_init=glorot_normal,
       recurrent_init=initializers.Uniform(-0.5, 0.5))``. We quote the range of the default initializer, U(0, 1), and
       the bound from memory of the paper.
 
@@ -88,7 +88,7 @@ class IndRNN(NamedActivation, UngatedCellBase):
     """
 
     _: dataclasses.KW_ONLY
-    activation: Callable[[Array], Array] = jax.nn.relu
+    activation_fn: Callable[[Array], Array] = jax.nn.relu
     recurrent_init: Initializer = initializers.Uniform(0.0, 1.0)
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0})  # each unit has one recurrent weight
@@ -109,8 +109,8 @@ class IndRNN(NamedActivation, UngatedCellBase):
         return IndRNNParams(
             kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
             recurrent=self.recurrent_init(recurrent_key, (hidden,), dtype),
-            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
-            norm=self.fresh_norms(),
+            bias=self.fresh_bias(key) if self.use_bias else None,
+            norm=self.fresh_norms(key),
             carry=self.fresh_carry(),
         )
 
@@ -130,7 +130,7 @@ class IndRNN(NamedActivation, UngatedCellBase):
     ) -> tuple[IndRNNCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the sum, the nonlinearity and the output of one step."""
         (a,), measured = self.gates(weights, t)
-        h = self.activation(a)
+        h = self.activation_fn(a)
         return IndRNNCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured
 
 

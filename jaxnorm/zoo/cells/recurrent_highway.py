@@ -10,12 +10,11 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, DTypeLike, Float
+from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, Initializer
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
 from jaxnorm.cells.preactivation.groups import cut, join_moments
-from jaxnorm.cells.preactivation.layout import filled_gate
 from jaxnorm.cells.preactivation.matmul import scaled
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import Biases, GateParams, GateWeights
@@ -85,7 +84,7 @@ class RecurrentHighway(GatedCellBase):
       gate_groups: sizes of consecutive groups of gates (order h t) that share statistics: (2,) both, (1, 1) each alone.
       transform_bias: initial value of b for the gate t of every micro-step, part of the parameter: -2 in the published
         word models, -4 in the character models. If use_bias is False, it initializes the bias of the recurrent norms,
-        if they have one.
+        if they have one. None leaves it to ``bias_init``.
       recurrent_init: initializer of U. It draws each micro-step and gate (H, H) separately; a tuple gives one per gate.
       rate: :math:`p_s`, the probability of dropping a unit of the state, in [0, 1).
       input_rate: :math:`p_x`, the probability of dropping an input.
@@ -117,7 +116,7 @@ class RecurrentHighway(GatedCellBase):
     depth: int
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    transform_bias: float = -2.0
+    transform_bias: float | Initializer | None = -2.0
     rate: float = 0.0
     input_rate: float = 0.0
     deterministic: bool = False
@@ -161,12 +160,11 @@ class RecurrentHighway(GatedCellBase):
 
     def init_params(self, key: Key, in_features: int) -> RecurrentHighwayParams:
         """Draws the weights; ``init`` compiles this."""
-        hidden, dtype = self.hidden_features, self.param_dtype
+        hidden = self.hidden_features
         input_key, *keys = jax.random.split(key, 1 + self.depth)
-        start = jnp.full((hidden,), self.transform_bias, dtype)
-        bias = jnp.tile(filled_gate(GATES, hidden, TRANSFORM, start, dtype), self.depth)
+        bias = jnp.concatenate([self.start_bias(key, TRANSFORM, self.transform_bias) for key in keys])
         recurrent = [self.init_gates("recurrent_init", self.recurrent_init, key, (hidden, hidden)) for key in keys]
-        norm, recurrent_norms = self.fresh_norms(), self.sites._replace(input=Identity())
+        norm, recurrent_norms = self.fresh_norms(key), self.sites._replace(input=Identity())
         return RecurrentHighwayParams(
             kernel=self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
             recurrent=jnp.stack(recurrent),

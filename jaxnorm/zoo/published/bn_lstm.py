@@ -1,6 +1,7 @@
 """BN-LSTMs named by their source. :func:`jaxnorm.bn_lstm` is the one of Cooijmans et al.
 
-You can pass every keyword of :class:`LSTM`; it overrides the preset.
+You can pass every keyword of :class:`LSTM`; it overrides the preset. A ``norm`` replaces the
+normalizers of the preset whole, their epsilon too.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ from typing import Any
 from jaxnorm._base import validate
 from jaxnorm.cells import initializers
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.batch_norm import BatchNorm
 
@@ -78,7 +80,8 @@ def sonnet_bn_lstm(
         "kernel_init": initializers.truncated_fan_in,
         "recurrent_init": None,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    settings = {"epsilon": epsilon, "momentum": momentum, "debias": debias, "axis_name": axis_name}
+    return LSTM(hidden_features, **overridden(sonnet_bn_lstm, defaults, options, **settings))
 
 
 def laurent_bn_lstm(
@@ -138,4 +141,5 @@ def laurent_bn_lstm(
         "kernel_init": initializers.glorot_uniform,
         "recurrent_init": initializers.glorot_uniform,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    settings = {"epsilon": epsilon, "momentum": momentum, "debias": debias, "axis_name": axis_name}
+    return LSTM(hidden_features, **overridden(laurent_bn_lstm, defaults, options, **settings))

@@ -1,7 +1,7 @@
 """LN-GRUs named by their source, as settings of the one :class:`GRU`.
 
 Compare them on the page "What LN-LSTM means" of the documentation. You can pass every keyword of the cell; it
-overrides the preset.
+overrides the preset. A ``norm`` replaces the normalizers of the preset whole, their epsilon too.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from jaxnorm.cells import initializers
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
+from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
@@ -52,7 +53,7 @@ def kiros_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
         "bias_at": "input",
         "kernel_init": initializers.uniform_or_orthogonal,
     }
-    return GRU(hidden_features, **(defaults | options))
+    return GRU(hidden_features, **overridden(kiros_ln_gru, defaults, options, epsilon=epsilon))
 
 
 def haste_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
@@ -90,7 +91,7 @@ def haste_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
         "gate_groups": (3,),
         "kernel_init": initializers.glorot_uniform,
     }
-    return GRU(hidden_features, **(defaults | options))
+    return GRU(hidden_features, **overridden(haste_ln_gru, defaults, options, epsilon=epsilon))
 
 
 def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> GRU:
@@ -136,4 +137,4 @@ def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
         "kernel_init": Joint(initializers.glorot_uniform),
         "recurrent_init": None,
     }
-    return GRU(hidden_features, **(defaults | options))
+    return GRU(hidden_features, **overridden(dreamer_gru, defaults, options, epsilon=epsilon))

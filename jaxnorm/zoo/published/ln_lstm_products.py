@@ -1,7 +1,7 @@
 """LN-LSTMs, named by their source, that normalize the products of x and h separately; and the DRAW cell.
 
 Compare them on the page "What LN-LSTM means" of the documentation. You can pass every keyword of :class:`LSTM`; it
-overrides the preset.
+overrides the preset. A ``norm`` replaces the normalizers of the preset whole, their epsilon too.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from jaxnorm.cells import initializers
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
@@ -53,7 +54,7 @@ def kiros_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
         "forget_bias": 0.0,
         "kernel_init": initializers.uniform_or_orthogonal,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(kiros_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def haste_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
@@ -92,7 +93,7 @@ def haste_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
         "norm": CellNorms(input=products, recurrent=products, cell=LayerNorm(epsilon=epsilon)),
         "kernel_init": initializers.glorot_uniform,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(haste_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def tfa_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> LSTM:
@@ -133,7 +134,7 @@ def tfa_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
         "kernel_init": Joint(initializers.glorot_uniform),
         "recurrent_init": Joint(initializers.orthogonal),
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(tfa_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def fastrnns_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
@@ -172,7 +173,7 @@ def fastrnns_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: 
         "kernel_init": initializers.standard_normal,
         "recurrent_init": initializers.standard_normal,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(fastrnns_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
@@ -215,4 +216,4 @@ def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
         "kernel_init": initializers.uniform_fan_in,
         "recurrent_init": initializers.uniform_fan_in,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(draw_ln_lstm, defaults, options, epsilon=epsilon))

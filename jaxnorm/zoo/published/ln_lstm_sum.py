@@ -2,7 +2,8 @@
 
 The norm of the sum is in the loop, and the hoisted input product stays unnormalized: one norm a step instead of two.
 The price is that the relative sizes of W and U matter. Compare the cells on the page "What LN-LSTM means" of the
-documentation. You can pass every keyword of :class:`LSTM`; it overrides the preset.
+documentation. You can pass every keyword of :class:`LSTM`; it overrides the preset. A ``norm`` replaces the
+normalizers of the preset whole, their epsilon too.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from jaxnorm.cells import initializers
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
+from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.layer_norm import LayerNorm
 
@@ -60,7 +62,7 @@ def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: 
         "kernel_init": Joint(initializers.glorot_uniform),
         "recurrent_init": None,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(contrib_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def sketch_rnn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> LSTM:
@@ -104,7 +106,7 @@ def sketch_rnn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options
         "use_bias": False,
         "kernel_init": Joint(initializers.glorot_uniform),
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(sketch_rnn_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
@@ -144,7 +146,7 @@ def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: An
         "kernel_init": initializers.truncated_fan_in,
         "recurrent_init": None,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(sonnet_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: Any) -> LSTM:
@@ -183,7 +185,7 @@ def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: An
         "kernel_init": Joint(initializers.glorot_uniform),
         "recurrent_init": None,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(praxis_ln_lstm, defaults, options, epsilon=epsilon))
 
 
 def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: Any) -> LSTM:
@@ -226,4 +228,4 @@ def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: A
         "kernel_init": Joint(initializers.glorot_uniform),
         "recurrent_init": None,
     }
-    return LSTM(hidden_features, **(defaults | options))
+    return LSTM(hidden_features, **overridden(axlearn_ln_lstm, defaults, options, epsilon=epsilon))

@@ -117,7 +117,7 @@ SPECS = {
     "rows": (ValueError, r"LSTM: max_steps must be a positive integer, got 0", lambda: jn.bn_lstm(4, max_steps=0)),
     "input bias": (
         ValueError,
-        r"LSTM: input_bias must be one of 'zero', 'opposite'; got 'minus'",
+        r"LSTM: input_bias must be one of None, 'opposite'; got 'minus'",
         lambda: jn.LSTM(4, input_bias="minus"),
     ),
     "candidate": (

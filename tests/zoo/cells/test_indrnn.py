@@ -45,7 +45,7 @@ def test_cell_is_the_equation_of_the_paper(name, x64, rng):
 
 def test_units_know_nothing_of_each_other(rng):
     """What one unit held before reaches that unit alone, also with a norm over the batch of what it gets."""
-    cell = jn.zoo.IndRNN(HIDDEN, norm=jn.CellNorms(recurrent=jn.BatchNorm()), activation=jnp.tanh)
+    cell = jn.zoo.IndRNN(HIDDEN, norm=jn.CellNorms(recurrent=jn.BatchNorm()), activation_fn=jnp.tanh)
     params = cases.random_cell_params(cell, rng)
     xs, h = cases.random_inputs(rng), rng.standard_normal((3, HIDDEN)).astype(np.float32)
     before = jn.unroll(cell, params, xs, carry=jn.zoo.IndRNNCarry(jnp.asarray(h))).outputs
@@ -60,7 +60,7 @@ def test_shapes_and_values_of_fresh_weights(key):
     assert params.kernel.shape == (3, 64)
     assert params.recurrent.shape == (64,)
     assert 0.0 <= float(params.recurrent.min()) < 0.2 < 0.8 < float(params.recurrent.max()) <= 1.0
-    haste = jn.zoo.IndRNN(64, activation=jnp.tanh, recurrent_init=jn.initializers.Uniform(-0.5, 0.5)).init(key, 3)
+    haste = jn.zoo.IndRNN(64, activation_fn=jnp.tanh, recurrent_init=jn.initializers.Uniform(-0.5, 0.5)).init(key, 3)
     assert -0.5 <= float(haste.recurrent.min()) < -0.3 < 0.3 < float(haste.recurrent.max()) <= 0.5
 
 

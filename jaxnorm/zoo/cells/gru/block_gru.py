@@ -10,16 +10,17 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.starts import filled
 from jaxnorm._base.typing import Array, Axis, Bool, DType, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.activation import NamedFunctions
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.cell_base import CellBase
+from jaxnorm.cells.cell_base import RECURRENT_BIAS, CellBase
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.gru_derivative import new_state
-from jaxnorm.cells.preactivation.layout import filled_gate
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel, block_matmul, check_features, matmul
 from jaxnorm.cells.preactivation.vectors import add_bias
+from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.rms_norm import RMSNorm
 
@@ -81,7 +82,7 @@ class BlockProducts(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class BlockGRU(NamedActivation, CellBase):
+class BlockGRU(NamedFunctions, CellBase):
     r"""Gated recurrent unit with a state in blocks.
 
     .. math::
@@ -102,7 +103,7 @@ class BlockGRU(NamedActivation, CellBase):
       activation: :math:`\phi`.
       use_bias: whether there are biases.
       update_bias: initial value of :math:`b_g` for the update gate z, a number or an initializer. It is part of the
-        parameter, not added at run time.
+        parameter, not added at run time. None leaves it to ``bias_init``.
       kernel_init: initializer of all kernels. It draws the kernels of the blocks in one matrix, stacked vertically, as
         the published code does: an initializer that scales by the number of inputs makes each block :math:`\sqrt K`
         times smaller than it would alone.
@@ -129,7 +130,7 @@ class BlockGRU(NamedActivation, CellBase):
     blocks: int = 8
     embedding_features: int | None = None
     activation: Callable[[Array], Array] = jax.nn.gelu
-    update_bias: float | Initializer = 0.0
+    update_bias: float | Initializer | None = None
     kernel_init: Initializer = initializers.lecun_normal
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType(
@@ -146,7 +147,7 @@ class BlockGRU(NamedActivation, CellBase):
             raise ValueError(f"BlockGRU: {self.blocks} blocks do not divide {self.hidden_features} hidden features.")
         if self.embedding_features is not None:
             validate.positive_int("BlockGRU", "embedding_features", self.embedding_features)
-        if self.update_bias != 0.0 and not self.use_bias:
+        if self.update_bias not in (None, 0.0) and not self.use_bias:
             raise ValueError(f"BlockGRU: update_bias={self.update_bias} is where a bias starts, but use_bias is False.")
 
     @property
@@ -172,18 +173,17 @@ class BlockGRU(NamedActivation, CellBase):
 
         layer = all_blocks(hidden_key, size + embedding + in_features, size)
         block, mix, kernel = jnp.split(layer, [size, size + embedding], axis=1)
-        update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
-        gates_bias = filled_gate(GATES, hidden, UPDATE, update, dtype)
+        of_dense, of_hidden = jax.random.split(jax.random.fold_in(key, RECURRENT_BIAS))
         return BlockGRUParams(
             kernel=jnp.moveaxis(kernel, 0, 1).reshape(in_features, hidden),
             recurrent=self.kernel_init(dense_key, (hidden, embedding), dtype),
             block=block,
             mix=jnp.moveaxis(mix, 0, 1).reshape(embedding, hidden),
             gates=all_blocks(gates_key, size, GATES * size).reshape(blocks, size, GATES, size),
-            recurrent_bias=jnp.zeros((embedding,), dtype) if self.use_bias else None,
-            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
-            gates_bias=gates_bias if self.use_bias else None,
-            norm=self.fresh_norms(),
+            recurrent_bias=filled(self.bias_init, of_dense, (embedding,), dtype) if self.use_bias else None,
+            bias=filled(self.bias_init, of_hidden, (hidden,), dtype) if self.use_bias else None,
+            gates_bias=self.start_bias(key, UPDATE, self.update_bias) if self.use_bias else None,
+            norm=self.fresh_norms(key),
             carry=self.fresh_carry(),
         )
 
@@ -300,4 +300,4 @@ def dreamer_v3_block_gru(hidden_features: int, *, blocks: int = 8, epsilon: floa
       ``Initializer`` of ``embodied/jax/nets.py`` and the sizes of ``dreamerv3/configs.yaml``.
     """
     defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "blocks": blocks, "update_bias": -1.0}
-    return BlockGRU(hidden_features, **(defaults | options))
+    return BlockGRU(hidden_features, **overridden(dreamer_v3_block_gru, defaults, options, epsilon=epsilon))

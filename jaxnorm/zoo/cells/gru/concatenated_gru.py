@@ -10,18 +10,19 @@ from jax import lax
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, Float, Initializer
-from jaxnorm.cells import initializers
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.cell_base import CellBase
+from jaxnorm.cells.cell_base import NORMS, CellBase
+from jaxnorm.cells.gate_functions import gru_functions
 from jaxnorm.cells.gru import GRUCarry
-from jaxnorm.cells.gru_derivative import new_state
 from jaxnorm.cells.initializers import GatesInitializer
-from jaxnorm.cells.preactivation.layout import filled_gate, flat_kernel
+from jaxnorm.cells.preactivation.layout import flat_kernel
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.vectors import add_bias, sum_biases
 from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
 from jaxnorm.cells.preactivation.weights import GateWeights
-from jaxnorm.cells.sites import CellNorms
+from jaxnorm.cells.preset_options import overridden
+from jaxnorm.cells.sites import CellNorms, init_sites
 from jaxnorm.norms.base import affine_of
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.identity import Identity
@@ -58,7 +59,7 @@ class ConcatenatedInput(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ConcatenatedGRU(PreActivationVerbs, CellBase):
+class ConcatenatedGRU(Gated, PreActivationVerbs, CellBase):
     r"""Gated recurrent unit of the normalized concatenation of input and state.
 
     .. math::
@@ -78,13 +79,14 @@ class ConcatenatedGRU(PreActivationVerbs, CellBase):
       norm: RMSNorm, or CellNorms(input=...).
       use_bias: whether there is a bias b.
       update_bias: initial value of b for the update gate z, a number or an initializer. It is part of the parameter,
-        not added at run time.
+        not added at run time. None leaves it to ``bias_init``.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
         kernel of [x, h] (I + H, H).
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
+    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.GRU`; the other fields are common to all cells
+    (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, the normalizer is another one, or ``update_bias`` needs a bias and there is
@@ -107,7 +109,7 @@ class ConcatenatedGRU(PreActivationVerbs, CellBase):
     """
 
     _: dataclasses.KW_ONLY
-    update_bias: float | Initializer = 0.0
+    update_bias: float | Initializer | None = None
     recurrent_init: GatesInitializer | None = None
 
     gate_count: ClassVar[int] = GATES
@@ -124,7 +126,7 @@ class ConcatenatedGRU(PreActivationVerbs, CellBase):
                 f"ConcatenatedGRU: norm must be RMSNorm() with fraction=1 and no axis_name, got {norm!r}. It acts on "
                 "[x, h] before the product, which only a sum of squares lets one take apart."
             )
-        if self.update_bias != 0.0 and not self.use_bias:
+        if self.update_bias not in (None, 0.0) and not self.use_bias:
             raise ValueError(
                 f"ConcatenatedGRU: update_bias={self.update_bias} is where a bias starts, but use_bias is False."
             )
@@ -136,14 +138,13 @@ class ConcatenatedGRU(PreActivationVerbs, CellBase):
 
     def init_params(self, key: Key, in_features: int) -> ConcatenatedGRUParams:
         """Draws the weights; ``init`` compiles this."""
-        hidden, dtype = self.hidden_features, self.param_dtype
         kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
-        update = initializers.filled(self.update_bias, jax.random.fold_in(key, 2), (hidden,), dtype)
+        shapes = CellNorms(input=(in_features + self.hidden_features,))
         return ConcatenatedGRUParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=filled_gate(GATES, hidden, UPDATE, update, dtype) if self.use_bias else None,
-            norm=CellNorms(input=self.sites.input.init((in_features + hidden,), dtype)),
+            bias=self.start_bias(key, UPDATE, self.update_bias) if self.use_bias else None,
+            norm=init_sites(self.sites, shapes, self.param_dtype, jax.random.fold_in(key, NORMS)),
             carry=self.fresh_carry(),
         )
 
@@ -183,7 +184,8 @@ class ConcatenatedGRU(PreActivationVerbs, CellBase):
         squares = x.squares + jnp.sum(jnp.square(h), axis=-1, keepdims=True)
         v = self._normalize(x.products + t.h_proj, squares / (weights.in_features + self.hidden_features))
         r, z, n = jnp.split(add_bias(v, weights.bias), GATES, axis=-1)
-        h = new_state(r, -z, jnp.zeros_like(n), n, h)
+        parts = gru_functions(self.gate_fn, self.activation_fn, "renew")
+        h = parts.new_state(r, z, jnp.zeros_like(n), n, h)
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), CellNorms()
 
     def _normalize(self, products: Float[Array, "*B GH"], mean_square: Float[Array, "*B 1"]) -> Float[Array, "*B GH"]:
@@ -233,4 +235,4 @@ def dreamer_v3_gru(hidden_features: int, *, epsilon: float = 1e-4, **options: An
     """
     validate.epsilon("dreamer_v3_gru", epsilon)
     defaults: dict[str, Any] = {"norm": RMSNorm(epsilon=epsilon), "update_bias": -1.0}
-    return ConcatenatedGRU(hidden_features, **(defaults | options))
+    return ConcatenatedGRU(hidden_features, **overridden(dreamer_v3_gru, defaults, options, epsilon=epsilon))

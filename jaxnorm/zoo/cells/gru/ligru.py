@@ -5,15 +5,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import jax
-from jax.nn import sigmoid
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
+from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.batch_norm import BatchNorm
 
@@ -42,7 +42,7 @@ class LiGRUParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class LiGRU(NamedActivation, GatedCellBase):
+class LiGRU(Gated, GatedCellBase):
     r"""Light gated recurrent unit with normalizers.
 
     .. math::
@@ -55,11 +55,12 @@ class LiGRU(NamedActivation, GatedCellBase):
     Attributes:
       hidden_features: H.
       norm: the normalizer of the site input, or CellNorms(...) with one for each site you name.
-      activation: the nonlinearity :math:`\phi` of the candidate.
+      gate_fn: the function of the gate z.
+      activation_fn: the nonlinearity :math:`\phi` of the candidate.
       gate_groups: sizes of consecutive groups of gates (order z n) that share statistics: (1, 1) each alone, (2,) both.
       use_bias: whether there is a bias b, added after all norms.
       update_bias: initial value of b for the update gate z, a number or an initializer. If use_bias is False, it is
-        added to the initial bias of the last norm before the gates that has one.
+        added to the initial bias of the last norm before the gates that has one. None leaves it to ``bias_init``.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
@@ -87,9 +88,9 @@ class LiGRU(NamedActivation, GatedCellBase):
     """
 
     _: dataclasses.KW_ONLY
-    activation: Callable[[Array], Array] = jax.nn.relu
+    activation_fn: Callable[[Array], Array] = jax.nn.relu
     gate_groups: tuple[int, ...] = (1, 1)
-    update_bias: float | Initializer = 0.0
+    update_bias: float | Initializer | None = None
 
     gate_count: ClassVar[int] = GATES
     default_sites: ClassVar[tuple[str, ...]] = ("input",)
@@ -105,8 +106,8 @@ class LiGRU(NamedActivation, GatedCellBase):
     ) -> tuple[LiGRUCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gate, the candidate and the output of one step."""
         (z, n), measured = self.gates(weights, t)
-        n = self.activation(n)
-        h = n + sigmoid(z) * (carry.h.astype(n.dtype) - n)
+        n = self.activation_fn(n)
+        h = n + self.gate_fn(z) * (carry.h.astype(n.dtype) - n)
         return LiGRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured
 
 
@@ -158,4 +159,5 @@ def ligru(
     """
     norm = CellNorms(input=BatchNorm(epsilon=epsilon, momentum=momentum, debias=debias, axis_name=axis_name))
     defaults: dict[str, Any] = {"norm": norm, "use_bias": False, "kernel_init": initializers.uniform_fan_in}
-    return LiGRU(hidden_features, **(defaults | options))
+    settings = {"epsilon": epsilon, "momentum": momentum, "debias": debias, "axis_name": axis_name}
+    return LiGRU(hidden_features, **overridden(ligru, defaults, options, **settings))

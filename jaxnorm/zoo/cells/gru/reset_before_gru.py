@@ -3,14 +3,13 @@
 import dataclasses
 from typing import Any, ClassVar, Literal, final
 
-from jax.nn import sigmoid
-
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gate_functions import gru_functions
 from jaxnorm.cells.gru import GRUCarry
-from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.groups import join_moments
 from jaxnorm.cells.preactivation.preactivation import PreActivation
@@ -37,7 +36,7 @@ class ResetBeforeGRUParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ResetBeforeGRU(GatedCellBase):
+class ResetBeforeGRU(Gated, GatedCellBase):
     r"""Gated recurrent unit with normalizers; the reset gate acts before the recurrent product.
 
     .. math::
@@ -64,10 +63,11 @@ class ResetBeforeGRU(GatedCellBase):
       update_gate: whether z keeps the old state or renews it, as for :class:`GRU`.
       update_bias: initial value of b for the update gate z, a number or an initializer. It is part of the parameter,
         not added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has
-        one.
+        one. None leaves it to ``bias_init``.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
+    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.GRU`; the other fields are common to all cells
+    (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, n shares statistics, or a normalizer does not fit a site.
@@ -89,7 +89,7 @@ class ResetBeforeGRU(GatedCellBase):
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (2, 1)
     update_gate: Literal["keep", "renew"] = "keep"
-    update_bias: float | Initializer = 0.0
+    update_bias: float | Initializer | None = None
 
     gate_count: ClassVar[int] = GATES
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
@@ -124,8 +124,8 @@ class ResetBeforeGRU(GatedCellBase):
         gates, candidate = self.stages
         t_rz, t_n = two_stages.split_input(t, 2 * self.hidden_features)
         (r, z), m_rz = gates(weights, t_rz)
-        h_proj = candidate.project_state(weights.extra, sigmoid(r) * carry.h.astype(r.dtype))
+        h_proj = candidate.project_state(weights.extra, self.gate_fn(r) * carry.h.astype(r.dtype))
         (n,), m_n = candidate(weights.extra, t_n._replace(h_proj=h_proj))
-        z = z if self.update_gate == "keep" else -z
-        h = mixed_state(z, n, carry.h, t.candidate_scale)
+        parts = gru_functions(self.gate_fn, self.activation_fn, self.update_gate)
+        h = parts.mixed_state(z, n, carry.h, t.candidate_scale)
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(m_rz, m_n)

@@ -10,18 +10,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 from jax.nn import sigmoid
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float
-from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.preactivation.gated_base import check_groups, check_vectors, shift_last_norm
-from jaxnorm.cells.preactivation.layout import filled_gate
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import Biases, GateParams, GateWeights
 from jaxnorm.cells.sites import CellNorms
@@ -74,11 +71,9 @@ class LinearCellBase(CellBase, abc.ABC):
 
     def init_linear(self, key: Key, in_features: int, gate: int, start: Any) -> dict[str, Any]:
         """Draws the weights, keyed by name; ``start`` (number or initializer) sets the initial bias of one gate."""
-        hidden, dtype = self.hidden_features, self.param_dtype
-        first = initializers.filled(start, jax.random.fold_in(key, 2), (hidden,), dtype)
-        bias, norm = filled_gate(self.gate_count, hidden, gate, first, dtype), self.fresh_norms()
+        bias, norm = self.start_bias(key, gate, start), self.fresh_norms(key)
         return {
-            "kernel": self.init_gates("kernel_init", self.kernel_init, key, (in_features, hidden)),
+            "kernel": self.init_gates("kernel_init", self.kernel_init, key, (in_features, self.hidden_features)),
             "bias": bias if self.use_bias else None,
             "norm": norm if self.use_bias else shift_last_norm(self.sites, norm, bias),
             "carry": self.fresh_carry(),

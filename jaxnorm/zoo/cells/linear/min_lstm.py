@@ -55,8 +55,8 @@ class MinLSTM(LinearCellBase):
       gate_groups: sizes of consecutive groups of gates (order i f n) that share statistics: (1, 1, 1) each alone, (3,)
         all.
       use_bias: whether there is a bias b.
-      forget_bias: initial value of b for the forget gate f, a number or an initializer. If use_bias
-        is False, it is added to the initial bias of the norm, if that has one.
+      forget_bias: initial value of b for the forget gate f, a number or an initializer. If use_bias is False, it is
+        added to the initial bias of the norm, if that has one. None leaves it to ``bias_init``.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       learn_carry: whether the initial carry is a parameter (zero at first).
@@ -91,7 +91,7 @@ class MinLSTM(LinearCellBase):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (1, 1, 1)
-    forget_bias: float | Initializer = 0.0
+    forget_bias: float | Initializer | None = None
 
     gate_count: ClassVar[int] = GATES
     carry_type: ClassVar[type[MinLSTMCarry]] = MinLSTMCarry

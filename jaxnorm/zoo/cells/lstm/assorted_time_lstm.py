@@ -158,8 +158,8 @@ class AssortedTimeLSTM(PreActivationVerbs, CellBase):
         return AssortedTimeLSTMParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=jnp.zeros(gates, dtype) if self.use_bias else None,
-            recurrent_bias=jnp.zeros(gates, dtype) if self.use_bias else None,
+            bias=self.fresh_bias(key) if self.use_bias else None,
+            recurrent_bias=self.second_bias(key) if self.use_bias else None,
             norm=CellNorms(
                 input=init_affine(gates, dtype, 1.0, 0.0),
                 recurrent=init_affine(gates, dtype, 1.0, 0.0),

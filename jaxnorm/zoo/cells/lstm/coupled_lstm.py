@@ -4,11 +4,12 @@ import dataclasses
 from typing import ClassVar, final
 
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.starts import filled
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
-from jaxnorm.cells import initializers
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gate_functions import lstm_functions
 from jaxnorm.cells.lstm import LSTMCarry
-from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
@@ -32,7 +33,7 @@ class CoupledLSTMParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class CoupledLSTM(GatedCellBase):
+class CoupledLSTM(Gated, GatedCellBase):
     r"""LSTM with coupled input and forget gate (CIFG), and normalizers.
 
     .. math::
@@ -51,11 +52,13 @@ class CoupledLSTM(GatedCellBase):
       gate_groups: sizes of consecutive groups of gates (order i g o) that share statistics: (3,) all, (1, 1, 1) each
         alone.
       forget_bias: initial bias of the forget gate, a number or an initializer: b of the input gate starts at its
-        negative. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
+        negative; None leaves it to ``bias_init``. If use_bias is False, it initializes the bias of the last norm before
+        the gates that has one.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
+    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.LSTM`; the other fields are common to all cells
+    (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -74,7 +77,7 @@ class CoupledLSTM(GatedCellBase):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float | Initializer = 1.0
+    forget_bias: float | Initializer | None = 1.0
 
     gate_count: ClassVar[int] = GATES
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
@@ -85,19 +88,20 @@ class CoupledLSTM(GatedCellBase):
 
     def init_params(self, key: Key, in_features: int) -> CoupledLSTMParams:
         """Draws the weights; ``init`` compiles this."""
+        start = self.forget_bias
 
         def opposite(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-            return -initializers.filled(self.forget_bias, key, shape, dtype)
+            return -filled(start, key, shape, dtype)
 
-        return CoupledLSTMParams(**self.init_gated(key, in_features, INPUT, opposite))
+        return CoupledLSTMParams(**self.init_gated(key, in_features, INPUT, None if start is None else opposite))
 
     def step(
         self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates, the cell state and the output of one step."""
+        parts = lstm_functions(self.gate_fn, self.activation_fn)
         (i, g, o), measured = self.gates(weights, t)
-        # The forget gate is 1 - sigmoid(i) = sigmoid(-i).
-        c = cell_state(i, -i, g, carry.c, t.candidate_scale)
+        c = parts.coupled_state(i, g, carry.c, t.candidate_scale)
         c_hat, m_cell = self.normalize_site("cell", weights, c, t)
-        h = output(o, c_hat).astype(carry.h.dtype)
+        h = parts.output(o, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

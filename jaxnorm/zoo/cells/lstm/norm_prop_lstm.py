@@ -132,7 +132,7 @@ class NormPropLSTM(PreActivationVerbs, CellBase):
         return NormPropLSTMParams(
             kernel=kernel,
             recurrent=recurrent,
-            bias=jnp.zeros((GATES * hidden,), dtype) if self.use_bias else None,
+            bias=self.fresh_bias(key) if self.use_bias else None,
             scale=NormPropScales(
                 input=jnp.full((GATES * hidden,), self.input_scale, dtype),
                 recurrent=jnp.full((GATES * hidden,), self.recurrent_scale, dtype),

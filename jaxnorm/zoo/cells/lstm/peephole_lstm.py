@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gate_functions import lstm_functions
 from jaxnorm.cells.lstm import FORGET, GATES, LSTMCarry
-from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.vectors import align
 from jaxnorm.cells.preactivation.weights import GateWeights
@@ -39,7 +40,7 @@ class PeepholeLSTMParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class PeepholeLSTM(GatedCellBase):
+class PeepholeLSTM(Gated, GatedCellBase):
     r"""LSTM with diagonal peepholes from the cell state to the gates, and normalizers.
 
     .. math::
@@ -60,11 +61,13 @@ class PeepholeLSTM(GatedCellBase):
         each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
         added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
+        None leaves it to ``bias_init``.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       peephole_init: initializer of the peepholes, one row each, (3, H). With zeros a fresh cell equals a plain LSTM.
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
+    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.LSTM`; the other fields are common to all cells
+    (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -83,7 +86,7 @@ class PeepholeLSTM(GatedCellBase):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float | Initializer = 1.0
+    forget_bias: float | Initializer | None = 1.0
     peephole_init: Initializer = jax.nn.initializers.zeros
 
     gate_count: ClassVar[int] = GATES
@@ -109,10 +112,11 @@ class PeepholeLSTM(GatedCellBase):
         self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the gates with their peepholes, the cell state and the output of one step."""
+        parts = lstm_functions(self.gate_fn, self.activation_fn)
         (i, f, g, o), measured = self.gates(weights, t)
         p_i, p_f, p_o = (align(p, o) for p in jnp.split(weights.extra, PEEPHOLES))
         before = carry.c.astype(o.dtype)
-        c = cell_state(i + p_i * before, f + p_f * before, g, before, t.candidate_scale)
+        c = parts.cell_state(i + p_i * before, f + p_f * before, g, before, t.candidate_scale)
         c_hat, m_cell = self.normalize_site("cell", weights, c, t)
-        h = output(o + p_o * c, c_hat).astype(carry.h.dtype)
+        h = parts.output(o + p_o * c, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

@@ -11,9 +11,10 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gate_functions import lstm_functions
 from jaxnorm.cells.lstm import FORGET, GATES
-from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.centering import after_centering, center, subtracts_mean
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel, matmul
@@ -43,7 +44,7 @@ class ProjectedLSTMParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ProjectedLSTM(GatedCellBase):
+class ProjectedLSTM(Gated, GatedCellBase):
     r"""LSTM with a recurrent projection (LSTMP), and normalizers.
 
     .. math::
@@ -64,11 +65,13 @@ class ProjectedLSTM(GatedCellBase):
         each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
         added at run time. If use_bias is False, it initializes the bias of the last norm before the gates that has one.
+        None leaves it to ``bias_init``.
       recurrent_init: initializer of U. It draws each gate (P, H) separately; a tuple gives one initializer per gate.
       projection_init: initializer of the projection (H, P).
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
+    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.LSTM`; the other fields are common to all cells
+    (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -93,7 +96,7 @@ class ProjectedLSTM(GatedCellBase):
     projected_features: int
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float | Initializer = 1.0
+    forget_bias: float | Initializer | None = 1.0
     projection_init: Initializer = initializers.lecun_normal
 
     kernel_axes: ClassVar[Mapping[str, Axis]] = MappingProxyType({"kernel": 0, "recurrent": 0, "projection": 0})
@@ -140,10 +143,11 @@ class ProjectedLSTM(GatedCellBase):
         self, weights: GateWeights, carry: ProjectedLSTMCarry, t: StepInput
     ) -> tuple[ProjectedLSTMCarry, Float[Array, "*B P"], CellNorms]:
         """Computes the gates, the cell state and the projected output of one step."""
+        parts = lstm_functions(self.gate_fn, self.activation_fn)
         (i, f, g, o), measured = self.gates(weights, t)
-        c = cell_state(i, f, g, carry.c, t.candidate_scale)
+        c = parts.cell_state(i, f, g, carry.c, t.candidate_scale)
         c_hat, m_cell = self.normalize_site("cell", weights, c, t)
-        projected = matmul(output(o, c_hat), weights.extra)
+        projected = matmul(parts.output(o, c_hat), weights.extra)
         norm = after_centering(self.sites.projection)
         h, m_projection = normalize(norm, weights.norm.projection, projected, t.at("projection"))
         h = h.astype(carry.h.dtype)

@@ -11,12 +11,13 @@ from jax.nn import log_sigmoid, sigmoid
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.starts import filled
 from jaxnorm._base.typing import Array, Axis, Float, Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
-from jaxnorm.cells.preactivation.layout import by_gate
+from jaxnorm.cells.preactivation.layout import by_gate, with_gate
 from jaxnorm.cells.preactivation.matmul import block_matmul
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import GateWeights
@@ -78,7 +79,8 @@ class SLSTM(GatedCellBase):
         them, over all heads; (1, 1, 1, 1) normalizes each gate alone.
       use_bias: whether there is a bias b, added after all norms.
       forget_bias: initial value of b for the forget gate, a number or an initializer, which gets the shape (N, S). If
-        use_bias is False, it is added to the initial bias of the last norm before the gates that has one.
+        use_bias is False, it is added to the initial bias of the last norm before the gates that has one. None leaves
+        it to ``bias_init``.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside
         :class:`jaxnorm.initializers.Joint`; a tuple gives one initializer per gate.
       recurrent_init: initializer of R (S, S), used in the same way, separately for each head.
@@ -116,7 +118,7 @@ class SLSTM(GatedCellBase):
     _: dataclasses.KW_ONLY
     heads: int = 1
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float | Initializer = initializers.PowerLaw()
+    forget_bias: float | Initializer | None = initializers.PowerLaw()
     kernel_init: GatesInitializer = initializers.small_normal
     recurrent_init: GatesInitializer = jax.nn.initializers.zeros
 
@@ -147,8 +149,10 @@ class SLSTM(GatedCellBase):
         hidden, heads, dtype = self.hidden_features, self.heads, self.param_dtype
         size = hidden // heads
         input_key, recurrent_key = jax.random.split(key)
-        forget = initializers.filled(self.forget_bias, jax.random.fold_in(key, 2), (heads, size), dtype).reshape(hidden)
-        bias, norm = self.start_bias(FORGET, forget), self.fresh_norms()
+        bias, norm = self.fresh_bias(key), self.fresh_norms(key)
+        if self.forget_bias is not None:
+            forget = filled(self.forget_bias, jax.random.fold_in(key, 2), (heads, size), dtype)
+            bias = with_gate(bias, FORGET, forget.reshape(hidden))
 
         def head(key: Key) -> Array:
             return self.init_gates("recurrent_init", self.recurrent_init, key, (size, size))

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any, ClassVar, Literal, final
 
 import jax.numpy as jnp
-from jax.nn import sigmoid
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, DTypeLike, Float
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gate_functions import gru_functions
 from jaxnorm.cells.gru import GATES, GRUCarry
-from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.groups import cut, join_moments
 from jaxnorm.cells.preactivation.preactivation import PreActivation
@@ -51,7 +51,7 @@ class Parts(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MIGRU(GatedCellBase):
+class MIGRU(Gated, GatedCellBase):
     r"""Gated recurrent unit with multiplicative integration, and normalizers; the reset gate acts before the product.
 
     With :math:`M(w, u) = \alpha \odot w \odot u + \beta_1 \odot u + \beta_2 \odot w + b`, where each gate has its
@@ -83,7 +83,8 @@ class MIGRU(GatedCellBase):
         MI-simple.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
+    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.GRU`; the other fields are common to all cells
+    (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, n shares statistics, or a normalizer does not fit a site.
@@ -166,9 +167,9 @@ class MIGRU(GatedCellBase):
         x, u, m_rz = gates.sides(weights, t_rz)
         r, z = jnp.split(integrate(x, u, vectors), 2, axis=-1)
         h = carry.h.astype(r.dtype)
-        h_proj = candidate.project_state(weights_n, sigmoid(r) * h)
+        h_proj = candidate.project_state(weights_n, self.gate_fn(r) * h)
         x, u, m_n = candidate.sides(weights_n, t_n._replace(h_proj=h_proj))
         n = integrate(x, u, weights_n.extra)
-        z = z if self.update_gate == "keep" else -z
-        h = mixed_state(z, n, h, t.candidate_scale)
+        parts = gru_functions(self.gate_fn, self.activation_fn, self.update_gate)
+        h = parts.mixed_state(z, n, h, t.candidate_scale)
         return GRUCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), join_moments(m_rz, m_n)

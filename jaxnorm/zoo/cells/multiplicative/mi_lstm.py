@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
+from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gate_functions import lstm_functions
 from jaxnorm.cells.lstm import FORGET, GATES, LSTMCarry
-from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
@@ -38,7 +39,7 @@ class MILSTMParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MILSTM(GatedCellBase):
+class MILSTM(Gated, GatedCellBase):
     r"""LSTM with multiplicative integration, and normalizers.
 
     .. math::
@@ -56,7 +57,7 @@ class MILSTM(GatedCellBase):
       gate_groups: sizes of consecutive groups of gates (order i f g o) that share statistics: (4,) all, (1, 1, 1, 1)
         each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
-        added at run time.
+        added at run time. None leaves it to ``bias_init``.
       alpha_init: initial value of :math:`\alpha`.
       beta1_init: initial value of :math:`\beta_1`; None omits the term.
       beta2_init: initial value of :math:`\beta_2`; None omits the term. Without both terms this is the paper's
@@ -64,7 +65,8 @@ class MILSTM(GatedCellBase):
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       carry_dtype: dtype of c; None means at least float32.
 
-    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
+    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.LSTM`; the other fields are common to all cells
+    (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, there is a forget bias without b, or a normalizer does not fit a site.
@@ -86,7 +88,7 @@ class MILSTM(GatedCellBase):
 
     _: dataclasses.KW_ONLY
     gate_groups: tuple[int, ...] = (GATES,)
-    forget_bias: float | Initializer = 1.0
+    forget_bias: float | Initializer | None = 1.0
     alpha_init: float = 1.0
     beta1_init: float | None = 0.5
     beta2_init: float | None = 0.5
@@ -99,7 +101,7 @@ class MILSTM(GatedCellBase):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.forget_bias != 0.0 and not self.use_bias:
+        if self.forget_bias not in (None, 0.0) and not self.use_bias:
             raise ValueError(
                 f"MILSTM: forget_bias={self.forget_bias} is a value of b, but use_bias is False. Pass forget_bias=0.0."
             )
@@ -129,9 +131,10 @@ class MILSTM(GatedCellBase):
         self, weights: GateWeights, carry: LSTMCarry, t: StepInput
     ) -> tuple[LSTMCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the integration, the gates, the cell state and the output of one step."""
+        parts = lstm_functions(self.gate_fn, self.activation_fn)
         x, u, measured = self.gates.sides(weights, t)
         i, f, g, o = jnp.split(integrate(x, u, weights.extra), GATES, axis=-1)
-        c = cell_state(i, f, g, carry.c, t.candidate_scale)
+        c = parts.cell_state(i, f, g, carry.c, t.candidate_scale)
         c_hat, m_cell = self.normalize_site("cell", weights, c, t)
-        h = output(o, c_hat).astype(carry.h.dtype)
+        h = parts.output(o, c_hat).astype(carry.h.dtype)
         return LSTMCarry(c.astype(carry.c.dtype), h), h, measured._replace(cell=m_cell)

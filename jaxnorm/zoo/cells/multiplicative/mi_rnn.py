@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedActivation
+from jaxnorm.cells.activation import NamedFunctions
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.elman import ElmanCarry
 from jaxnorm.cells.preactivation.preactivation import PreActivation
@@ -41,7 +41,7 @@ class MIRNNParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class MIRNN(NamedActivation, UngatedCellBase):
+class MIRNN(NamedFunctions, UngatedCellBase):
     r"""Simple recurrent network with multiplicative integration, and normalizers.
 
     .. math::
@@ -54,7 +54,7 @@ class MIRNN(NamedActivation, UngatedCellBase):
     Attributes:
       hidden_features: H.
       norm: one normalizer for both sites, or CellNorms(input=..., recurrent=...).
-      activation: the nonlinearity :math:`\phi`.
+      activation_fn: the nonlinearity :math:`\phi`.
       alpha_init: initial value of :math:`\alpha`.
       beta1_init: initial value of :math:`\beta_1`; None omits the term.
       beta2_init: initial value of :math:`\beta_2`; None omits the term. Without both terms this is the paper's
@@ -84,7 +84,7 @@ class MIRNN(NamedActivation, UngatedCellBase):
     """
 
     _: dataclasses.KW_ONLY
-    activation: Callable[[Array], Array] = jnp.tanh
+    activation_fn: Callable[[Array], Array] = jnp.tanh
     alpha_init: float = 1.0
     beta1_init: float | None = 0.5
     beta2_init: float | None = 0.5
@@ -106,8 +106,8 @@ class MIRNN(NamedActivation, UngatedCellBase):
             kernel=self.kernel_init(input_key, (in_features, hidden), dtype),
             recurrent=self.recurrent_init(recurrent_key, (hidden, hidden), dtype),
             integration=init_integration(hidden, self.alpha_init, self.beta1_init, self.beta2_init, dtype),
-            bias=jnp.zeros((hidden,), dtype) if self.use_bias else None,
-            norm=self.fresh_norms(),
+            bias=self.fresh_bias(key) if self.use_bias else None,
+            norm=self.fresh_norms(key),
             carry=self.fresh_carry(),
         )
 
@@ -124,5 +124,5 @@ class MIRNN(NamedActivation, UngatedCellBase):
     ) -> tuple[ElmanCarry, Float[Array, "*B H"], CellNorms]:
         """Computes the integration, the nonlinearity and the output of one step."""
         x, u, measured = self.gates.sides(weights, t)
-        h = self.activation(integrate(x, u, weights.extra))
+        h = self.activation_fn(integrate(x, u, weights.extra))
         return ElmanCarry(h.astype(carry.h.dtype)), h.astype(weights.dtype), measured

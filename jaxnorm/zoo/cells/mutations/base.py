@@ -114,8 +114,8 @@ class MutationBase(CellBase):
         return MUTParams(
             kernel=draw("kernel_init", self.kernel_init, input_key, in_features, len(self.input_gates)),
             recurrent=draw("recurrent_init", self.recurrent_init, recurrent_key, hidden, len(self.recurrent_gates)),
-            bias=jnp.zeros((len(GATES) * hidden,), dtype) if self.use_bias else None,
-            norm=self.fresh_norms(),
+            bias=self.fresh_bias(key) if self.use_bias else None,
+            norm=self.fresh_norms(key),
             carry=self.fresh_carry(),
         )
 

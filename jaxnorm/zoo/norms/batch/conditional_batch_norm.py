@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Integer
 from jaxnorm.norms import base
-from jaxnorm.norms.base import Params, Stats
+from jaxnorm.norms.base import Key, Params, Stats
 from jaxnorm.norms.batch_norm import BatchNorm, batch_norm
 from jaxnorm.norms.core.moments import Moments, feature_last_axes
 from jaxnorm.norms.core.spec import keywords_of
@@ -140,9 +140,9 @@ class ConditionalBatchNorm:
     def __post_init__(self) -> None:
         validate.positive_int("ConditionalBatchNorm", "num_classes", self.num_classes)
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, *, key: Key | None = None) -> Params:
         """``Affine(scale, bias)``: tables with a row of the given shape for each class."""
-        one = self.norm.init(shape, dtype)
+        one = self.norm.init(shape, dtype, key=key)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.num_classes, *leaf.shape)), one)
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:

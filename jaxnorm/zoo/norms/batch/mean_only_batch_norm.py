@@ -6,7 +6,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchStatistics
 from jaxnorm.norms.core.moments import (
@@ -108,4 +108,4 @@ class MeanOnlyBatchNorm(BatchStatistics, HasAxisName):
     momentum: float | None = 0.9
     debias: bool = DEFAULT
     use_bias: bool = True
-    bias_init: float = 0.0
+    bias_init: float | Initializer = 0.0

@@ -12,7 +12,7 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.affine_norm import HasAxisName, HasEpsilon
-from jaxnorm.norms.base import Params, Stateless, Stats
+from jaxnorm.norms.base import Key, Params, Stateless, Stats
 from jaxnorm.norms.core.moments import aligned_param, full_mask, masked, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.layer_norm import layer_norm
@@ -199,7 +199,7 @@ class AdaLayerNorm(HasEpsilon, HasAxisName, Stateless):
         validate.positive_int("AdaLayerNorm", "condition_features", self.condition_features)
         super().__post_init__()
 
-    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Params:
+    def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, *, key: Key | None = None) -> Params:
         """``AdaLayerNormParams(kernel, bias)``, all zero, for features of the given shape."""
         outputs = (3 if self.use_gate else 2, *shape)
         return AdaLayerNormParams(jnp.zeros((self.condition_features, *outputs), dtype), jnp.zeros(outputs, dtype))

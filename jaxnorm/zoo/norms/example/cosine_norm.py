@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.starts import check_start, filled
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms import base
 from jaxnorm.norms.core.moments import count_over, full_mask, masked, statistics_dtype
@@ -119,7 +120,7 @@ class CosineNorm(Spec):
     Attributes:
       features: F, the number of outputs.
       use_scale: whether to multiply all outputs by one learned number.
-      scale_init: initial value of the scale.
+      scale_init: initial value of the scale, a number or an initializer.
       kernel_init: initializer of the kernel (I, F); only the directions of the columns matter, not their lengths.
 
     Example:
@@ -137,23 +138,20 @@ class CosineNorm(Spec):
     centered: bool = DEFAULT
     epsilon: float = DEFAULT
     use_scale: bool = False
-    scale_init: float = 1.0
+    scale_init: float | Initializer = 1.0
     kernel_init: Initializer = lecun_normal
 
     def __post_init__(self) -> None:
         validate.positive_int("CosineNorm", "features", self.features)
         validate.epsilon("CosineNorm", self.epsilon)
+        check_start("CosineNorm", "scale_init", self.scale_init)
 
     def init(
         self, key: PRNGKeyArray | Shaped[Array, "2"], in_features: int, dtype: DTypeLike = jnp.float32
     ) -> CosineParams:
         """Fresh parameters for inputs with ``in_features`` features."""
         size = validate.positive_int("CosineNorm.init", "in_features", in_features)
-        scale = (
-            jnp.asarray(validate.start_value("CosineNorm", "scale_init", self.scale_init), dtype)
-            if self.use_scale
-            else None
-        )
+        scale = filled(self.scale_init, jax.random.fold_in(key, 1), (), dtype) if self.use_scale else None
         return CosineParams(self.kernel_init(key, (size, self.features), dtype), scale)
 
     def __call__(

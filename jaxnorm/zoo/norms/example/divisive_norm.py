@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, Bool, Float
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Initializer
 from jaxnorm.norms import base
 from jaxnorm.norms.affine_norm import HasAffine, HasFeatureAxis
 from jaxnorm.norms.base import Params, Stateless, Stats
@@ -224,7 +224,7 @@ class DivisiveNorm(HasFeatureAxis, HasAffine, Stateless):
                 validate.positive_int("DivisiveNorm", name, length)
         _check_sigma("DivisiveNorm", self.sigma)
 
-    def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
+    def initial_value(self, name: str, shape: tuple[int, ...]) -> float | Initializer:
         """A learned sigma starts as the field ``sigma``."""
         return self.sigma if name == "learned_sigma" else super().initial_value(name, shape)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, Bool, Float
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import HasAffine
 from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
@@ -97,7 +97,7 @@ class DynamicTanh(HasAffine, Stateless):
     params_type = DynamicTanhParams
     scalars = ("alpha",)
     axis: Axis = field(default=DEFAULT, kw_only=False)
-    alpha_init: float = 0.5
+    alpha_init: float | Initializer = 0.5
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: the parameters of a site have a value per gate and feature, but alpha is one number."""

@@ -6,7 +6,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import HasAxisName, refuse_positions
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.batch_base import BatchSpec
@@ -133,8 +133,8 @@ class EvoNormB0(BatchSpec, HasAxisName):
     epsilon: float = DEFAULT
     momentum: float | None = 0.9
     ddof: int = 1
-    bias_init: float = DEFAULT
-    slope_init: float = 1.0
+    bias_init: float | Initializer = DEFAULT
+    slope_init: float | Initializer = 1.0
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: one step has no positions."""

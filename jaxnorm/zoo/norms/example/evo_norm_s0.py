@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
@@ -117,5 +117,5 @@ class EvoNormS0(HasFeatureAxis, AffineNorm):
     params_type = EvoNormParams
     num_groups: int = field(default=DEFAULT, kw_only=False)
     axis: Axis | None = DEFAULT
-    bias_init: float = DEFAULT
-    slope_init: float = 1.0
+    bias_init: float | Initializer = DEFAULT
+    slope_init: float | Initializer = 1.0

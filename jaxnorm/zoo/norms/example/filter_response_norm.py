@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import (
@@ -154,9 +154,9 @@ class FilterResponseNorm(HasFeatureAxis, AffineNorm):
     use_bias: bool = DEFAULT
     use_threshold: bool = True
     use_learned_epsilon: bool = False
-    bias_init: float = DEFAULT
-    threshold_init: float = 0.0
-    learned_epsilon_init: float = 1e-4
+    bias_init: float | Initializer = DEFAULT
+    threshold_init: float | Initializer = 0.0
+    learned_epsilon_init: float | Initializer = 1e-4
 
     def check_site(self, caller: str) -> None:
         """Rejects every site: one step has no positions to reduce."""

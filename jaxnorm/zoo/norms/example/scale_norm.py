@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
 from jaxnorm.norms.core.spec import DEFAULT
@@ -106,9 +106,9 @@ class ScaleNorm(AffineNorm):
     scalars = ("scale",)
     axis: Axis = field(default=DEFAULT, kw_only=False)
     use_bias: bool = False
-    scale_init: float | None = None  # type: ignore[assignment]  # None for the default of this normalizer
+    scale_init: float | Initializer | None = None  # type: ignore[assignment]  # None for the default of this normalizer
 
-    def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
+    def initial_value(self, name: str, shape: tuple[int, ...]) -> float | Initializer:
         """The root of the number of features, for the scale without ``scale_init``."""
         paper = name == "scale" and self.scale_init is None
         return math.sqrt(math.prod(shape)) if paper else super().initial_value(name, shape)

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, Float
+from jaxnorm._base.typing import Array, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import HasAffine
 from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
@@ -91,9 +91,10 @@ class NormProp(HasAffine, Stateless):
 
     function = staticmethod(norm_prop)
     activation: Activation = field(default=DEFAULT, kw_only=False)
-    scale_init: float | None = None  # type: ignore[assignment]  # None for the default of this normalizer
+    scale_init: float | Initializer | None = None  # type: ignore[assignment]  # None for the default of this normalizer
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_activation("NormProp", self.activation)
 
     @property
@@ -101,7 +102,7 @@ class NormProp(HasAffine, Stateless):
         """The feature axis, which is the axis of scale and bias; nothing is reduced."""
         return -1
 
-    def initial_value(self, name: str, shape: tuple[int, ...]) -> float:
+    def initial_value(self, name: str, shape: tuple[int, ...]) -> float | Initializer:
         """One over the slope of the activation, for the scale without ``scale_init``."""
         paper = name == "scale" and self.scale_init is None
         return 1.0 / activation_moments(self.activation).jacobian if paper else super().initial_value(name, shape)

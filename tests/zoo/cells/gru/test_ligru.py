@@ -58,7 +58,7 @@ def test_cell_is_the_equation_of_the_paper(name, x64, rng):
 
 
 def test_another_nonlinearity(x64, rng):
-    cell = jn.zoo.LiGRU(HIDDEN, activation=jnp.tanh)
+    cell = jn.zoo.LiGRU(HIDDEN, activation_fn=jnp.tanh)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
     xs = cases.random_inputs(rng, dtype=jnp.float64)
     expected = oracle(oracles.to_numpy(params), np.asarray(xs), np.zeros((3, HIDDEN)), lambda v, gate: v, act=np.tanh)
