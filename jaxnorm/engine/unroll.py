@@ -15,6 +15,7 @@ from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
 from jaxnorm.cells.carries import compute_dtype
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.sites import CellNorms, combine_sites
+from jaxnorm.engine.arguments.carry_forms import fit_carry
 from jaxnorm.engine.arguments.checks import (
     check_arrays,
     check_inputs,
@@ -22,7 +23,6 @@ from jaxnorm.engine.arguments.checks import (
     check_mask,
     check_params,
     check_stats,
-    fit_carry,
     layout_shape,
 )
 from jaxnorm.engine.arguments.keys import Keys, split_key

@@ -13,7 +13,8 @@ from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Int
 from jaxnorm._shared.names import norm_template
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.checks import check_inputs, check_steps
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.checks import check_inputs, check_steps, layout_shape
 from jaxnorm.engine.arguments.lengths import flip_steps
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.nnx import variables
@@ -231,7 +232,7 @@ class RNN(variables.OfCell, nnx.Module):
         running = variables.running(self)
         use_running = variables.use_running(self, running, use_running_average)
         cell = variables.switched(self, deterministic)
-        outputs, carry, moments = unroll(
+        out = unroll(
             cell,
             variables.weights(self),
             inputs,
@@ -246,10 +247,11 @@ class RNN(variables.OfCell, nnx.Module):
             **self.engine,
         )
         if not use_running:
-            variables.fold_cell(self, running, moments)
+            variables.fold_cell(self, running, out.moments)
+        outputs = out.outputs
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
-        return (carry, outputs) if return_carry else outputs
+        return (give_back(out.carry, initial_carry), outputs) if return_carry else outputs
 
     def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
         """Sets the attributes that ``nnx.view`` passes, unless None."""
@@ -313,11 +315,12 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         variables.keep_stream(self, rngs)
 
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
-        """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
+        """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
+        check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)
         cell = variables.switched(self, None)
-        outputs, new, moments = unroll(
+        out = unroll(
             cell,
             variables.weights(self),
             inputs[None],
@@ -327,8 +330,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             method="scan",
         )
         if not use_running:
-            variables.fold_cell(self, running, moments)
-        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+            variables.fold_cell(self, running, out.moments)
+        return give_back(out.carry, carry, cast=True), out.outputs[0]
 
     def initialize_carry(
         self,
