@@ -92,7 +92,10 @@ def unroll(
       xs: inputs (T, \*B, I): time first, then any number of batch axes (even none), then features. Pass ``time_axis``
         if time is another axis.
       carry: the state before the first step, as an earlier call returned it; None starts from ``cell.initial_carry``.
-        It is cast to the dtypes of the cell.
+        It may have the form of another library, too: a tuple or list of the entries in the order of the fields, (c, h)
+        of an LSTM; a dict or NamedTuple with their names, where ``hidden`` means h and ``cell`` means c; the array
+        itself if there is one entry. A carry without the count of a :class:`CountedCarry` begins a sequence. It is cast
+        to the dtypes of the cell.
       lengths: number of real steps of each example (\*B). All later steps are masked, and resets there are ignored. An
         example of length zero returns its carry unchanged. Lengths above T count as T.
       where: True on real steps, laid out like ``xs`` without the features. A masked step keeps the carry, outputs zeros

@@ -159,7 +159,8 @@ class RNN(nn.Module):
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
-          initial_carry: the state before the first step, as an earlier call returned it; None starts from the cell's
+          initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
+            (c, h) for an LSTM, an array for a GRU. The carry comes back in the same form. None starts from the cell's
             initial carry.
           init_key: randomness for noise on the initial state, if the cell has any. Masks use the stream ``"dropout"``;
             so does the noise if a cell has both and you pass no ``init_key``.

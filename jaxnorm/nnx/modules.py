@@ -197,7 +197,8 @@ class RNN(variables.OfCell, nnx.Module):
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
-          initial_carry: the state before the first step, as an earlier call returned it; None starts from the cell's
+          initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
+            (c, h) for an LSTM, an array for a GRU. The carry comes back in the same form. None starts from the cell's
             initial carry.
           seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
             length zero returns its carry unchanged.
