@@ -18,6 +18,7 @@ from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
 from jaxnorm.engine.arguments.checks import check_inputs, check_steps, layout_shape
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import flip_steps
+from jaxnorm.engine.arguments.options import check_engine
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.linen.population_statistics import rule
 from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
@@ -109,7 +110,8 @@ class RNN(nn.Module):
         then update the running ones. Pass it here or in the call; other cells need neither.
       deterministic: whether cells that draw masks compute expectations instead (True), as in evaluation, or draw masks
         (False). Pass it here or in the call; otherwise the spec decides.
-      engine: options of the loop: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+      engine: options of the loop: ``method``, ``chunk``, ``save``, ``truncate`` and ``masked_outputs`` of
+        :func:`jaxnorm.unroll`.
       partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. Name a variable by its path
         (``norm_cell_scale``) or by the end of its path (``scale`` for all sites).
 
@@ -135,6 +137,7 @@ class RNN(nn.Module):
 
     def __post_init__(self) -> None:
         check_cell("RNN", "cell", self.cell)
+        check_engine("RNN", self.engine)
         super().__post_init__()
 
     @nn.compact

@@ -16,6 +16,7 @@ from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
 from jaxnorm.engine.arguments.checks import check_inputs, check_steps, layout_shape
 from jaxnorm.engine.arguments.lengths import flip_steps
+from jaxnorm.engine.arguments.options import check_engine
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.nnx import variables
 from jaxnorm.nnx.variables import SITES, Metadata
@@ -152,13 +153,15 @@ class RNN(variables.OfCell, nnx.Module):
             it.
           deterministic: whether cells that draw masks compute expectations instead (True), as in evaluation, or draw
             masks (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
-          engine: options of the loop: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+          engine: options of the loop: ``method``, ``chunk``, ``save``, ``truncate`` and ``masked_outputs`` of
+            :func:`jaxnorm.unroll`.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. Name a
             variable by its path (``norm_cell_scale_metadata``) or by the end of its path (``scale_metadata`` for all
             sites). The recurrent kernel also has Flax's name, ``recurrent_kernel_metadata``.
         """
         check_cell("RNN", "cell", cell)
+        check_engine("RNN", engine)
         self.cell = cell
         self.in_features = in_features
         self.time_major = time_major
