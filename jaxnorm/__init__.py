@@ -76,6 +76,7 @@ from jaxnorm.cells.wrappers.base import deterministic as deterministic
 
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.unroll import Unrolled as Unrolled
+from jaxnorm.engine.step import step as step
 from jaxnorm.engine.stacks import stack as stack
 from jaxnorm.engine.stacks import bidirectional as bidirectional
 from jaxnorm.engine.stacks import Directions as Directions
@@ -155,6 +156,7 @@ __all__ = [
     "skip_stack",
     "spectral_norm",
     "stack",
+    "step",
     "unroll",
     "weight_norm",
     "weight_norms",

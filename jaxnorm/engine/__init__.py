@@ -6,6 +6,7 @@ from jaxnorm.engine.sequence_statistics import sequence_statistics as sequence_s
 from jaxnorm.engine.stacks import Directions as Directions
 from jaxnorm.engine.stacks import bidirectional as bidirectional
 from jaxnorm.engine.stacks import stack as stack
+from jaxnorm.engine.step import step as step
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 
@@ -17,5 +18,6 @@ __all__ = [
     "sequence_statistics",
     "skip_stack",
     "stack",
+    "step",
     "unroll",
 ]

@@ -9,6 +9,7 @@ from jaxnorm._base.typing import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
+from jaxnorm.engine.masked_outputs import hold
 from jaxnorm.engine.stacks import Layers, check_cells, run_layers
 from jaxnorm.engine.unroll import Unrolled
 
@@ -55,7 +56,8 @@ def residual_stack(
       (5, 1, 4)
 
     Notes:
-      Outputs at masked steps are zero. The sum is in the dtype of the outputs.
+      Outputs at masked steps are zero, or repeated with ``masked_outputs="hold"``. The sum is in the dtype of
+      the outputs.
 
     Reference:
       Y. Wu et al., "Google's Neural Machine Translation System", 2016, arXiv:1609.08144, section 3.1.
@@ -75,7 +77,7 @@ def residual_stack(
         return outputs + xs.astype(outputs.dtype)
 
     if first == 0 and cells:  # later layers get zeros at masked steps from the layer before
-        xs = _without_padding(xs, hooks(cells[0]).feature_axes, options)
+        xs = _masked(xs, hooks(cells[0]).feature_axes, options)
     return run_layers("residual_stack", Layers(cells, params, carry, stats, key), xs, add, options)
 
 
@@ -123,7 +125,7 @@ def skip_stack(
       (5, 1, 6)
 
     Notes:
-      Outputs at masked steps are zero.
+      Outputs at masked steps are zero, or repeated with ``masked_outputs="hold"``.
 
     Reference:
       A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013, arXiv:1308.0850, section 2.
@@ -145,15 +147,21 @@ def skip_stack(
     return result
 
 
-def _without_padding(xs: Array, feature_axes: int, options: dict[str, Any]) -> Array:
-    """Replaces masked inputs, which may hold anything, by zeros; ``unroll`` checks the masks."""
-    time, lengths, where = options.get("time_axis", 0), options.get("lengths"), options.get("where")
+def _masked(xs: Array, feature_axes: int, options: dict[str, Any]) -> Array:
+    """Replaces masked inputs, which may hold anything, as masked outputs are replaced; ``unroll`` checks the masks."""
+    time, lengths = options.get("time_axis", 0), options.get("lengths")
     steps = jnp.moveaxis(xs, time, 0)
-    real = None if where is None else jnp.moveaxis(jnp.asarray(where), time % xs.ndim, 0)
+    real, reset = (
+        None if options.get(name) is None else jnp.moveaxis(jnp.asarray(options[name]), time % xs.ndim, 0)
+        for name in ("where", "reset")
+    )
     if lengths is not None:
         within = real_steps(clip_lengths(jnp.asarray(lengths), steps.shape[0]), steps.shape[0])
         real = within if real is None else real & within
+        reset = None if reset is None else reset & within
     if real is None:
         return xs
+    if options.get("masked_outputs") == "hold":
+        return hold(xs, real, reset, time, reverse=options.get("reverse", False))
     real = jnp.expand_dims(real, tuple(range(-feature_axes, 0)))
     return jnp.moveaxis(jnp.where(real, steps, jnp.zeros((), xs.dtype)), 0, time)

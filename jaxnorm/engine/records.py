@@ -49,6 +49,8 @@ class LoopOutputs(NamedTuple):
     """The moments of the input site at each step."""
     step_moments: Any
     """The moments of the other sites at each step."""
+    carries: Any = ()
+    """The carry after each step, time first; empty unless asked for."""
 
 
 class Chunk(NamedTuple):
@@ -82,3 +84,5 @@ class ChunkPlan(NamedTuple):
     """What to save for the backward pass, if there is one."""
     keep: Save = "nothing"
     """What to save in this call: ``save`` if it is differentiated."""
+    carries: bool = False
+    """Whether to return the carry after each step."""

@@ -66,8 +66,8 @@ def stack(
       carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
       key: randomness; each cell gets a key of its own.
-      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis`` and the options of the method, as for
-        :func:`unroll`.
+      **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis``, what to return and the options of the
+        method, as for :func:`unroll`.
 
     Returns:
       Unrolled with the outputs of the last cell, and tuples of all carries and moments.
@@ -117,13 +117,18 @@ def run_layers(
         (None,) * count if key is None else jax.random.split(key, count),
         strict=True,
     )
-    carries, moments = [], []
+    results = []
     for layer, (cell, cell_params, cell_carry, running, cell_key) in enumerate(per_cell):
         out = unroll(cell, cell_params, xs, carry=cell_carry, stats=running, key=cell_key, **options)
         xs = connect(layer, xs, out.outputs)
-        carries.append(out.carry)
-        moments.append(out.moments)
-    return Unrolled(xs, tuple(carries), tuple(moments))
+        results.append(out)
+    return together(xs, results, tuple)
+
+
+def together(outputs: Array, results: Sequence[Unrolled], several: Callable[[Any], Any]) -> Unrolled:
+    """Joins the results of several cells; ``several`` makes the container of their carries and moments."""
+    carries = several(r.carries for r in results) if any(r.carries is not None for r in results) else None
+    return Unrolled(outputs, several(r.carry for r in results), several(r.moments for r in results), carries)
 
 
 class Directions(NamedTuple):
@@ -164,7 +169,7 @@ def bidirectional(
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
       merge: merges the two outputs; by default it concatenates features.
-      **options: ``lengths``, ``where`` and the options of the method, as for :func:`unroll`.
+      **options: ``lengths``, ``where``, what to return and the options of the method, as for :func:`unroll`.
 
     Returns:
       Unrolled with merged outputs, and Directions of carries and moments.
@@ -210,11 +215,8 @@ def bidirectional(
             for k in range(2)
         )
     )
-    return Unrolled(
-        merge(results.forward.outputs, results.backward.outputs),
-        Directions(*(r.carry for r in results)),
-        Directions(*(r.moments for r in results)),
-    )
+    outputs = merge(results.forward.outputs, results.backward.outputs)
+    return together(outputs, results, lambda both: Directions(*both))
 
 
 def _sequence_ends(reset: Array, time_axis: int) -> Array:

@@ -15,6 +15,7 @@ from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
 from jaxnorm.cells.carries import compute_dtype
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.sites import CellNorms, combine_sites
+from jaxnorm.engine.arguments.carry_forms import fit_carry
 from jaxnorm.engine.arguments.checks import (
     check_arrays,
     check_inputs,
@@ -22,7 +23,6 @@ from jaxnorm.engine.arguments.checks import (
     check_mask,
     check_params,
     check_stats,
-    fit_carry,
     layout_shape,
 )
 from jaxnorm.engine.arguments.keys import Keys, split_key
@@ -35,7 +35,9 @@ from jaxnorm.engine.loops.associative_scan import associative
 from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.chunks import chunk_length
 from jaxnorm.engine.loops.scan import scan_steps
+from jaxnorm.engine.masked_outputs import hold
 from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.returned_carries import lay_carries
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
 
 
@@ -53,11 +55,13 @@ class Unrolled(NamedTuple):
         examples contributed: the rows share the measured counts, so pieces and devices weigh as much as they measured,
         and a row without examples has count zero. If each age occurs at one step, the row is that step, with the count
         that ``ddof=1`` corrects by. If ages mix within steps, ``ddof=1`` corrects rows with few examples too much.
+      carries: with ``return_carries`` the carry after each step, laid out like the outputs; else None.
     """
 
     outputs: Float[Array, "..."]
     carry: PyTree
     moments: PyTree
+    carries: PyTree = None
 
 
 def unroll(
@@ -77,6 +81,8 @@ def unroll(
     chunk: int | None = None,
     save: str = "carries",
     truncate: int | None = None,
+    masked_outputs: str = "zero",
+    return_carries: bool = False,
 ) -> Unrolled:
     r"""Runs a cell over sequences.
 
@@ -92,11 +98,14 @@ def unroll(
       xs: inputs (T, \*B, I): time first, then any number of batch axes (even none), then features. Pass ``time_axis``
         if time is another axis.
       carry: the state before the first step, as an earlier call returned it; None starts from ``cell.initial_carry``.
-        It is cast to the dtypes of the cell.
+        It may have the form of another library, too: a tuple or list of the entries in the order of the fields, (c, h)
+        of an LSTM; a dict or NamedTuple with their names, where ``hidden`` means h and ``cell`` means c; the array
+        itself if there is one entry. A carry without the count of a :class:`CountedCarry` begins a sequence. It is cast
+        to the dtypes of the cell.
       lengths: number of real steps of each example (\*B). All later steps are masked, and resets there are ignored. An
         example of length zero returns its carry unchanged. Lengths above T count as T.
       where: True on real steps, laid out like ``xs`` without the features. A masked step keeps the carry, outputs zeros
-        and does not enter statistics; its inputs may hold anything, even NaN.
+        (see ``masked_outputs``) and does not enter statistics; its inputs may hold anything, even NaN.
       reset: True at t replaces the carry by the initial one before step t (masked or not); laid out like ``where``.
       stats: running statistics to normalize with (inference); None measures each batch (training).
       key: randomness for cells that need it: for noise on the initial state, and for masks.
@@ -116,9 +125,13 @@ def unroll(
       truncate: stops the gradient from passing to the previous step at every ``truncate``-th step, counted in
         processing order from the first (truncated back-propagation). A carry that you pass in then gets no gradient; a
         learned initial carry gets the gradient of the steps up to the first cut after it.
+      masked_outputs: what masked steps put out: zeros (``"zero"``), or the output of the last real step before them in
+        processing order (``"hold"``), and zeros before the first real step of the call or after a reset. The gradient
+        of a repeated output goes to the step that made it.
+      return_carries: whether to return the carry after each step, too; a masked step has the carry that it kept.
 
     Returns:
-      Unrolled(outputs, carry, moments). Outputs have the compute dtype of the cell.
+      Unrolled(outputs, carry, moments, carries). Outputs have the compute dtype of the cell.
 
     Raises:
       TypeError: an array has the wrong kind of dtype, ``carry`` has the wrong structure, you differentiate the chunked
@@ -159,7 +172,8 @@ def unroll(
         check_arrays("unroll", name, tree)
     if key is not None and not isinstance(key, Keys):
         validate.key("unroll", "key", key)
-    options = Options(reverse, time, method, chunk, cast(Any, save), truncate)  # check_options sees to the words
+    words: Any = (save, masked_outputs)  # check_options sees to them
+    options = Options(reverse, time, method, chunk, words[0], truncate, words[1], return_carries)
     check_options(cell, options)
     # Initializers made in place never compare equal; without them equal cells share one compilation.
     arguments = _Arguments(params, xs, carry, lengths, where, reset, stats, key)
@@ -190,7 +204,7 @@ _FORWARD_MODE = (
 def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
     """Converts the arguments to a common form (one time-major mask, one carry) and calls the loop."""
     params, xs, carry, lengths, where, reset, stats, key = arguments
-    reverse, time, method, chunk, save, truncate = options
+    reverse, time, method, chunk, save, truncate, masked_outputs, return_carries = options
     check_params(cell, params)
     if stats is not None:
         check_stats(cell, stats)
@@ -202,23 +216,24 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
     batch = batch_sharding(xs, time, axes)
     where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
     lengths, (where, reset) = shard_alike(xs, batch, lengths), shard_alike(xs, batch, (where, reset), lead=1)
-    order: Array | None = None
     if lengths is not None:
         lengths = clip_lengths(lengths, steps)
         real = real_steps(lengths, steps)
         where = real if where is None else where & real
         reset = None if reset is None else reset & real
-        if reverse:
-            # Reverse the real steps and leave padding at the end, so that every example starts at step 0.
-            order = reversed_steps(lengths, steps)
-            xs, where = take_steps(xs, order, time), take_steps(where, order)
-            reset = None if reset is None else take_steps(reset, order)
-            reverse = False
+    in_place, padding = (where, reset, reverse), None
+    if lengths is not None and reverse:
+        # Reverse the real steps and leave padding at the end, so that every example starts at step 0.
+        order = reversed_steps(lengths, steps)
+        xs, where = take_steps(xs, order, time), take_steps(where, order)
+        reset = None if reset is None else take_steps(reset, order)
+        reverse, padding = False, (order, lengths)
 
     dtype = compute_dtype(cell, params, xs.dtype)
     carry_key, step_key, sequence_key = split_key(key)
     begin = partial(cell.initial_carry, batch_shape, params=params, dtype=dtype)
     carry, initial = shard_alike(xs, batch, _first_carries(begin, carry, carry_key, resets=reset is not None))
+    start = carry
     carry, clock = (carry.carry, carry.step) if isinstance(carry, CountedCarry) else (carry, None)
     age = None
     if clock is not None or count_rows(cell, stats) > 1:
@@ -238,19 +253,24 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         """Runs all steps as a single chunk, time first."""
         inputs = inputs._replace(xs=jnp.moveaxis(inputs.xs, time, 0))
         if method == "associative":
-            return associative(cast(LinearCell, cell), inputs, per_step, reverse=reverse)
+            return associative(cast(LinearCell, cell), inputs, per_step, reverse=reverse, carries=return_carries)
         chunk = Chunk(inputs.xs, per_step, ())
-        last, results = scan_steps(cell, inputs, inputs.carry, chunk, reverse=reverse, save="nothing")
-        return LoopOutputs(last, results.in_layout, *results.time_major[:2])
+        last, results = scan_steps(
+            cell, inputs, inputs.carry, chunk, reverse=reverse, save="nothing", carries=return_carries
+        )
+        input_moments, step_moments, _, after = results.time_major
+        return LoopOutputs(last, results.in_layout, input_moments, step_moments, after)
 
     if method == "chunked":
         # Only the shape and dtype of the outputs: the loop needs a buffer.
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
-        plan = ChunkPlan(cell, length, time, axes, outputs.shape[len(layout) :], outputs.dtype, reverse, save)
-        last, ys, *moments = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
+        plan = ChunkPlan(
+            cell, length, time, axes, outputs.shape[len(layout) :], outputs.dtype, reverse, save, carries=return_carries
+        )
+        last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:
-        last, ys, *moments = at_once(inputs, per_step)
+        last, ys, *moments, carries = at_once(inputs, per_step)
         ys = jnp.moveaxis(ys, 0, time)
     rows = CellNorms()  # with given statistics there is nothing to measure
     if stats is None:
@@ -258,9 +278,12 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         if reverse and examples is None:
             moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
         rows = lay_rows(cell, combine_sites(*moments), examples)
-    if order is not None:
-        ys = take_steps(ys, order, time)
-    return Unrolled(ys, last if clock is None else CountedCarry(last, clock), rows)
+    if padding is not None:
+        ys = take_steps(ys, padding[0], time)
+    if masked_outputs == "hold" and in_place[0] is not None:
+        ys = hold(ys, in_place[0], in_place[1], time, reverse=in_place[2])
+    every = lay_carries(carries, start, age, where, padding, time) if return_carries else None
+    return Unrolled(ys, last if clock is None else CountedCarry(last, clock), rows, every)
 
 
 def _first_carries(begin: Any, carry: Carry | None, key: Any, *, resets: bool) -> tuple[Carry, Carry | None]:

@@ -14,9 +14,11 @@ from jaxnorm._shared.names import cell_template, check_mesh_axes, from_names, no
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
-from jaxnorm.engine.arguments.checks import check_inputs, check_steps
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.checks import check_inputs, check_steps, layout_shape
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import flip_steps
+from jaxnorm.engine.arguments.options import check_engine
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.linen.population_statistics import rule
 from jaxnorm.norms.base import Normalizer, check_data, check_normalizer, fresh
@@ -108,7 +110,8 @@ class RNN(nn.Module):
         then update the running ones. Pass it here or in the call; other cells need neither.
       deterministic: whether cells that draw masks compute expectations instead (True), as in evaluation, or draw masks
         (False). Pass it here or in the call; otherwise the spec decides.
-      engine: options of the loop: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+      engine: options of the loop: ``method``, ``chunk``, ``save``, ``truncate`` and ``masked_outputs`` of
+        :func:`jaxnorm.unroll`.
       partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. Name a variable by its path
         (``norm_cell_scale``) or by the end of its path (``scale`` for all sites).
 
@@ -134,6 +137,7 @@ class RNN(nn.Module):
 
     def __post_init__(self) -> None:
         check_cell("RNN", "cell", self.cell)
+        check_engine("RNN", self.engine)
         super().__post_init__()
 
     @nn.compact
@@ -158,7 +162,8 @@ class RNN(nn.Module):
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
-          initial_carry: the state before the first step, as an earlier call returned it; None starts from the cell's
+          initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
+            (c, h) for an LSTM, an array for a GRU. The carry comes back in the same form. None starts from the cell's
             initial carry.
           init_key: randomness for noise on the initial state, if the cell has any. Masks use the stream ``"dropout"``;
             so does the noise if a cell has both and you pass no ``init_key``.
@@ -198,7 +203,7 @@ class RNN(nn.Module):
             "use_running_average", self.use_running_average, use_running_average
         )
         cell, key = _cell_and_key(self, deterministic)
-        outputs, carry, moments = unroll(
+        out = unroll(
             cell,
             params,
             inputs,
@@ -213,10 +218,11 @@ class RNN(nn.Module):
             **self.engine,
         )
         if not use_running:
-            _fold_cell(self, stats, moments)
+            _fold_cell(self, stats, out.moments)
+        outputs = out.outputs
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
-        return (carry, outputs) if return_carry else outputs
+        return (give_back(out.carry, initial_carry), outputs) if return_carry else outputs
 
 
 class RNNCell(nn.RNNCellBase):
@@ -261,12 +267,13 @@ class RNNCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
-        """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
+        """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
+        check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         params = _cell_weights(self, inputs.shape[-1])
         stats = _Statistics(self, {SITES: self.cell.initial_stats()})
         use_running = stats.exist and nn.merge_param("use_running_average", self.use_running_average, None)
         cell, key = _cell_and_key(self, None)
-        outputs, new, moments = unroll(
+        out = unroll(
             cell,
             params,
             inputs[None],
@@ -276,8 +283,8 @@ class RNNCell(nn.RNNCellBase):
             method="scan",
         )
         if not use_running:
-            _fold_cell(self, stats, moments)
-        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+            _fold_cell(self, stats, out.moments)
+        return give_back(out.carry, carry, cast=True), out.outputs[0]
 
     @nn.nowrap
     def initialize_carry(self, rng: PRNGKeyArray | Shaped[Array, "2"] | None, input_shape: tuple[int, ...]) -> Carry:

@@ -13,8 +13,10 @@ from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Int
 from jaxnorm._shared.names import norm_template
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.checks import check_inputs, check_steps
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.checks import check_inputs, check_steps, layout_shape
 from jaxnorm.engine.arguments.lengths import flip_steps
+from jaxnorm.engine.arguments.options import check_engine
 from jaxnorm.engine.unroll import unroll
 from jaxnorm.nnx import variables
 from jaxnorm.nnx.variables import SITES, Metadata
@@ -157,13 +159,15 @@ class RNN(variables.OfCell, nnx.Module):
             it.
           deterministic: whether cells that draw masks compute expectations instead (True), as in evaluation, or draw
             masks (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
-          engine: options of the loop: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+          engine: options of the loop: ``method``, ``chunk``, ``save``, ``truncate`` and ``masked_outputs`` of
+            :func:`jaxnorm.unroll`.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. Name a
             variable by its path (``norm_cell_scale_metadata``) or by the end of its path (``scale_metadata`` for all
             sites). The recurrent kernel also has Flax's name, ``recurrent_kernel_metadata``.
         """
         check_cell("RNN", "cell", cell)
+        check_engine("RNN", engine)
         self.cell = cell
         self.in_features = in_features
         self.time_major = time_major
@@ -202,7 +206,8 @@ class RNN(variables.OfCell, nnx.Module):
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
-          initial_carry: the state before the first step, as an earlier call returned it; None starts from the cell's
+          initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
+            (c, h) for an LSTM, an array for a GRU. The carry comes back in the same form. None starts from the cell's
             initial carry.
           seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
             length zero returns its carry unchanged.
@@ -237,7 +242,7 @@ class RNN(variables.OfCell, nnx.Module):
         running = variables.running(self)
         use_running = variables.use_running(self, running, use_running_average)
         cell = variables.switched(self, deterministic)
-        outputs, carry, moments = unroll(
+        out = unroll(
             cell,
             variables.weights(self),
             inputs,
@@ -252,10 +257,11 @@ class RNN(variables.OfCell, nnx.Module):
             **self.engine,
         )
         if not use_running:
-            variables.fold_cell(self, running, moments)
+            variables.fold_cell(self, running, out.moments)
+        outputs = out.outputs
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
-        return (carry, outputs) if return_carry else outputs
+        return (give_back(out.carry, initial_carry), outputs) if return_carry else outputs
 
     def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
         """Sets the attributes that ``nnx.view`` passes, unless None."""
@@ -319,11 +325,12 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         variables.keep_stream(self, rngs)
 
     def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
-        """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
+        """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
+        check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)
         cell = variables.switched(self, None)
-        outputs, new, moments = unroll(
+        out = unroll(
             cell,
             variables.weights(self),
             inputs[None],
@@ -333,8 +340,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             method="scan",
         )
         if not use_running:
-            variables.fold_cell(self, running, moments)
-        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+            variables.fold_cell(self, running, out.moments)
+        return give_back(out.carry, carry, cast=True), out.outputs[0]
 
     def initialize_carry(
         self,

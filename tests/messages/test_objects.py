@@ -191,7 +191,12 @@ TYPED = {  # XS is (batch, time, features) to modules of Flax: 5 examples of 2 s
         r"RNN: seq_lengths must have shape \(\*B\) = \(5,\), got \(2,\)",
     ),
     "real lengths": (TypeError, {"seq_lengths": jnp.ones(5)}, r"RNN: seq_lengths must be integers, got float32"),
-    "carry": (TypeError, {"initial_carry": jnp.ones(5)}, r"RNN: initial_carry must have the structure"),
+    "carry": (TypeError, {"initial_carry": (jnp.ones((5, 4)),) * 2}, r"RNN: initial_carry must have the structure"),
+    "an array as carry": (
+        ValueError,
+        {"initial_carry": jnp.ones(5)},
+        r"RNN: initial_carry must have shape \(\*B, H\) = \(5, 4\), got \(5,\)",
+    ),
     "size of carry": (
         ValueError,
         {"initial_carry": jn.GRUCarry(jnp.zeros((2, 4)))},

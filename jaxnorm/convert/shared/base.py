@@ -8,7 +8,7 @@ from jaxnorm._base import objects
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, PyTree
 from jaxnorm.cells.base import Cell
-from jaxnorm.engine.stacks import Directions, bidirectional
+from jaxnorm.engine.stacks import Directions, bidirectional, together
 from jaxnorm.engine.unroll import Unrolled, unroll
 
 
@@ -65,7 +65,7 @@ def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | N
         for layer, weights, state in zip(spec, params, states, strict=True):
             results.append(run(layer, weights, xs, carry=state, **options))
             xs = results[-1].outputs
-        return Unrolled(xs, tuple(r.carry for r in results), tuple(r.moments for r in results))
+        return together(xs, results, tuple)
     if not objects.is_one(spec, Cell):
         raise TypeError(
             f"convert.run: spec must be a cell, Directions of cells or a tuple of them, got {objects.describe(spec)}. "

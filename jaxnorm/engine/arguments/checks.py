@@ -1,9 +1,8 @@
 """Checks the arguments of the engine: arrays by their shapes, trees against those that the cell would make."""
 
-import functools
 import math
-from collections.abc import Hashable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,9 @@ import numpy as np
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.typing import Array
-from jaxnorm.cells.base import Cell, CountedCarry
+from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
+from jaxnorm.engine.arguments.carry_forms import carry_template, check_carry
 
 
 def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1) -> None:
@@ -65,13 +65,7 @@ def check_steps(caller: str, cell: Cell, inputs: Array, time_axis: int, options:
         check_mask(caller, name, options[name], layout, f"inputs.shape[:-{axes}]")
     check_lengths(caller, "seq_lengths", options["seq_lengths"], batch_shape)
     if (carry := options["initial_carry"]) is not None:
-        fit_carry(caller, "initial_carry", carry, _carry_template(cast(Hashable, cell), batch_shape))
-
-
-@functools.cache
-def _carry_template(cell: Any, batch_shape: tuple[int, ...]) -> Any:
-    key = jax.eval_shape(jax.random.key, 0)
-    return jax.eval_shape(lambda key: cell.initial_carry(batch_shape, key=key), key)
+        check_carry(caller, "initial_carry", carry, carry_template(cell, batch_shape))
 
 
 def check_arrays(caller: str, name: str, tree: Any) -> None:
@@ -116,26 +110,6 @@ def check_stats(cell: Cell, stats: Any, caller: str = "unroll") -> None:
             f"{objects.restore(stats, 'stats', made, 'cell.initial_stats()')}"
         )
     _same_shapes(caller, "stats", stats, expected, optional=None, leading=1)
-
-
-def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
-    """Checks structure and shapes of a carry that the caller passed, and casts it to the dtypes of the cell."""
-    if isinstance(template, CountedCarry) and not isinstance(carry, CountedCarry):
-        carry = CountedCarry(carry, jnp.zeros(template.step.shape, jnp.int32))
-    got: Any = jax.tree.structure(carry)
-    expected: Any = jax.tree.structure(template)
-    if got != expected:
-        raise TypeError(
-            f"{caller}: {name} must have the structure that cell.initial_carry(batch_shape) gives, {expected}, "
-            f"got {got}."
-        )
-
-    def fit(path: Any, entry: Any, like: Any) -> Array:
-        hint = "Does it come from a batch of another size?"
-        validate.shape(caller, name + jax.tree_util.keystr(path), np.shape(entry), like.shape, "(*B, H)", hint)
-        return jnp.asarray(entry).astype(like.dtype)
-
-    return jax.tree_util.tree_map_with_path(fit, carry, template)
 
 
 def _same_shapes(caller: str, name: str, got: Any, expected: Any, *, optional: str | None, leading: int) -> None:

@@ -9,10 +9,13 @@ from jaxnorm._base.typing import Array
 
 
 class Keys(NamedTuple):
-    """Two keys: one for the noise on the initial state, one for the masks of steps and sequences."""
+    """Keys for the noise on the initial state and for masks, each of which may be None."""
 
     carry: Any
     masks: Any
+    """For the masks of steps, and for those of sequences if they have no key of their own."""
+    sequence: Any = None
+    """For the masks that all steps of a sequence share."""
 
 
 def split_key(key: Array | Keys | None) -> tuple[Any, Any, Any]:
@@ -20,7 +23,7 @@ def split_key(key: Array | Keys | None) -> tuple[Any, Any, Any]:
     if key is None:
         return None, None, None
     if isinstance(key, Keys):
-        step, sequence = jax.random.split(key.masks)
-        return key.carry, step, sequence
+        step, sequence = (None, None) if key.masks is None else jax.random.split(key.masks)
+        return key.carry, step, sequence if key.sequence is None else key.sequence
     carry, step, sequence = jax.random.split(key, 3)
     return carry, step, sequence

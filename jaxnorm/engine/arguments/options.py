@@ -1,6 +1,7 @@
 """The static options of a run over a sequence."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
@@ -16,13 +17,25 @@ class Options(NamedTuple):
     chunk: int | None
     save: Literal["carries", "chunks"]
     truncate: int | None
+    masked_outputs: Literal["zero", "hold"]
+    return_carries: bool
+
+
+def check_engine(caller: str, engine: Mapping[str, Any]) -> None:
+    """Raises TypeError if the options of a Flax module ask for a result that the module does not return."""
+    if "return_carries" in engine:
+        raise TypeError(
+            f"{caller}: engine must hold options of the loop, got return_carries={engine['return_carries']!r}, and a "
+            "module returns the last carry only. Call jaxnorm.unroll(cell, params, xs, return_carries=True)."
+        )
 
 
 def check_options(cell: Cell, options: Options) -> None:
     """Raises unless the options are known words and numbers that fit together and to the cell."""
-    _, _, method, chunk, save, truncate = options
+    _, _, method, chunk, save, truncate, masked_outputs, _ = options
     validate.choice("unroll", "method", method, ("chunked", "scan", "associative"))
     validate.choice("unroll", "save", save, ("carries", "chunks"))
+    validate.choice("unroll", "masked_outputs", masked_outputs, ("zero", "hold"))
     for name, size in (("chunk", chunk), ("truncate", truncate)):
         if size is not None:
             validate.positive_int("unroll", name, size)

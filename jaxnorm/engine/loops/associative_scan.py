@@ -20,7 +20,9 @@ from jaxnorm.engine.loops.scan import project, select, step_input
 from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep
 
 
-def associative(cell: LinearCell, inputs: LoopInputs, steps: PerStep, *, reverse: bool) -> LoopOutputs:
+def associative(
+    cell: LinearCell, inputs: LoopInputs, steps: PerStep, *, reverse: bool, carries: bool = False
+) -> LoopOutputs:
     """Runs a linear cell over time-major steps; values and moments are those of a loop over the steps."""
     weights, carry, _, xs, stats = inputs
     x_proj, input_moments = project(cell, weights, xs, stats, steps)
@@ -38,7 +40,7 @@ def associative(cell: LinearCell, inputs: LoopInputs, steps: PerStep, *, reverse
         ys = select(steps.where, ys, jnp.zeros_like(ys))
     end = 0 if reverse else -1
     last = jax.tree.map(lambda entry: entry[end], new) if xs.shape[0] != 0 else carry
-    return LoopOutputs(last, ys, input_moments, moments)
+    return LoopOutputs(last, ys, input_moments, moments, new if carries else ())
 
 
 def _carries(cell: LinearCell, inputs: LoopInputs, x_proj: PyTree, steps: PerStep, *, reverse: bool) -> Carry:

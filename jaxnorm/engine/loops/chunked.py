@@ -24,14 +24,14 @@ def _run_chunks(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> tuple[Lo
     """
     last, results = scan_chunks(
         plan,
-        partial(scan_steps, plan.cell, inputs, reverse=plan.reverse, save=plan.keep),
+        partial(scan_steps, plan.cell, inputs, reverse=plan.reverse, save=plan.keep, carries=plan.carries),
         inputs.carry,
         Chunk(inputs.xs, steps, ()),
         zeros_beside(inputs.xs, plan.feature_axes, plan.features, plan.dtype),
         reverse=plan.reverse,
     )
-    input_moments, step_moments, before = results.time_major
-    return LoopOutputs(last, results.in_layout, input_moments, step_moments), (before, results.per_chunk)
+    input_moments, step_moments, before, after = results.time_major
+    return LoopOutputs(last, results.in_layout, input_moments, step_moments, after), (before, results.per_chunk)
 
 
 run_chunks = jax.custom_vjp(_run_chunks, nondiff_argnums=(0,))

@@ -58,7 +58,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
     def chunk(state: tuple[Carry, _Sums], part: Chunk) -> tuple[tuple[Carry, _Sums], Chunk]:
         d_carry, sums = state
         xs, d_outputs = part.in_layout
-        steps, before, d_input_moments, d_step_moments = part.time_major
+        steps, before, d_input_moments, d_step_moments, d_carries = part.time_major
         if plan.save == "chunks":  # run the chunk again to recover the carries that were not saved
             again = partial(scan_steps, cell, inputs, reverse=plan.reverse, save="carries")
             before = again(part.per_chunk, Chunk(xs, steps, ()))[1].time_major[2]
@@ -77,7 +77,9 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
 
         def body(state: tuple[Carry, Carry], per_step: Any) -> tuple[tuple[Carry, Carry], Any]:
             d_after, d_initial = state
-            transpose, carry, d_y, d_moments, t = per_step
+            transpose, carry, d_y, d_moments, d_returned, t = per_step
+            if plan.carries:  # the carry after the step goes to the next step, and to the caller
+                d_after = jax.tree.map(jnp.add, d_after, d_returned)
             d_new, d_skip = d_after, None
             if t.where is not None:  # a masked step passes the cotangent of its carry on unchanged
                 nothing = jax.tree.map(jnp.zeros_like, d_after)
@@ -99,7 +101,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
             return (d_carry, d_initial), (d_x_proj, d_h_proj, d_new, d_y)
 
         (d_carry, d_initial), (d_x_proj, d_h_proj, d_new, d_y) = lax.scan(
-            body, (d_carry, sums.initial), (transposes, before, d_outputs, d_step_moments, steps),
+            body, (d_carry, sums.initial), (transposes, before, d_outputs, d_step_moments, d_carries, steps),
             reverse=not plan.reverse,
         )  # fmt: skip
 
@@ -125,7 +127,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
         (cotangents.last, start),
         Chunk(
             (inputs.xs, cotangents.outputs),
-            (steps, before, cotangents.input_moments, cotangents.step_moments),
+            (steps, before, cotangents.input_moments, cotangents.step_moments, cotangents.carries),
             first,
         ),
         zeros_beside(inputs.xs, plan.feature_axes, features, inputs.xs.dtype),

@@ -16,7 +16,7 @@ from jaxnorm.engine.records import Chunk, LoopInputs, PerStep, Save
 
 
 def scan_steps(
-    cell: Cell, inputs: LoopInputs, carry: Carry, chunk: Chunk, *, reverse: bool, save: Save
+    cell: Cell, inputs: LoopInputs, carry: Carry, chunk: Chunk, *, reverse: bool, save: Save, carries: bool = False
 ) -> tuple[Carry, Chunk]:
     """Runs a cell over the steps of a chunk.
 
@@ -26,19 +26,20 @@ def scan_steps(
       carry: the carry before the chunk.
       chunk: xs in ``in_layout`` and PerStep in ``time_major``, both with time first.
       reverse: whether to go from the last step to the first.
-      save: which carries to return with the results.
+      save: which carries to return with the results, for the backward pass.
+      carries: whether to return the carry after each step.
 
     Returns:
       The carry after the chunk, and a chunk of results: the outputs in ``in_layout``; the moments of the input site,
-      the moments of the other sites and the carries before each step in ``time_major``; the carry before the chunk in
-      ``per_chunk``.
+      the moments of the other sites, the carries before each step and those after it in ``time_major``; the carry
+      before the chunk in ``per_chunk``.
     """
     weights, _, initial, _, stats = inputs
     steps: PerStep = chunk.time_major
     x_proj, input_moments = project(cell, weights, chunk.in_layout, stats, steps)
     first = carry if save == "chunks" else ()
 
-    def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Array, Any, Any]]:
+    def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Array, Any, Any, Any]]:
         carry, x_proj_t = state
         x_proj_next, t = per_step
         if t.cut is not None:
@@ -50,11 +51,11 @@ def scan_steps(
         if t.where is not None:
             new = select(t.where, new, carry)
             y = select(t.where, y, jnp.zeros_like(y))
-        return (new, x_proj_next), (y, moments, carry if save == "carries" else ())
+        return (new, x_proj_next), (y, moments, carry if save == "carries" else (), new if carries else ())
 
     x_proj_first, x_proj_next = one_ahead(x_proj, reverse)
-    (last, _), (ys, moments, before) = lax.scan(body, (carry, x_proj_first), (x_proj_next, steps), reverse=reverse)
-    return last, Chunk(ys, (input_moments, moments, before), first)
+    (last, _), (ys, *per_step) = lax.scan(body, (carry, x_proj_first), (x_proj_next, steps), reverse=reverse)
+    return last, Chunk(ys, (input_moments, *per_step), first)
 
 
 def project(cell: Cell, weights: Weights, xs: Array, stats: Any, steps: PerStep) -> tuple[PyTree, Any]:
