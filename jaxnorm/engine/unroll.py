@@ -40,10 +40,10 @@ from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_r
 
 
 class Unrolled(NamedTuple):
-    """The result of :func:`unroll`.
+    r"""The result of :func:`unroll`.
 
     Attributes:
-      outputs: laid out like the input.
+      outputs: (T, \*B, H), laid out like the input; a tree of such arrays if a :class:`FunctionCell` returns one.
       carry: the carry after the last step; pass it to the next call to continue.
       moments: the moments that the normalizers measured, for ``cell.update_running`` and :func:`jaxnorm.population`, in
         the ``max_steps`` rows of the cell (leading axis); empty if you passed running statistics. Row r averages the
@@ -55,7 +55,7 @@ class Unrolled(NamedTuple):
         that ``ddof=1`` corrects by. If ages mix within steps, ``ddof=1`` corrects rows with few examples too much.
     """
 
-    outputs: Float[Array, "..."]
+    outputs: PyTree
     carry: PyTree
     moments: PyTree
 
@@ -63,7 +63,7 @@ class Unrolled(NamedTuple):
 def unroll(
     cell: Cell,
     params: PyTree,
-    xs: Float[Array, "..."],
+    xs: Shaped[Array, "..."],
     *,
     carry: PyTree | None = None,
     lengths: Integer[Array, "*B"] | None = None,
@@ -142,7 +142,7 @@ def unroll(
     """
     check_cell("unroll", "cell", cell)
     axes = hooks(cell).feature_axes
-    check_inputs("unroll", "xs", xs, axes)
+    check_inputs("unroll", "xs", xs, axes, any_dtype=not hooks(cell).fixes_params)
     (time,) = validate.axes("unroll", time_axis, xs.ndim)
     layout = layout_shape(xs, axes)
     if time >= len(layout):
@@ -247,11 +247,13 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         # Only the shape and dtype of the outputs: the loop needs a buffer.
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
-        plan = ChunkPlan(cell, length, time, axes, outputs.shape[len(layout) :], outputs.dtype, reverse, save)
+        leaves, tree = jax.tree.flatten(outputs)
+        features = tuple(jax.ShapeDtypeStruct(leaf.shape[len(layout) :], leaf.dtype) for leaf in leaves)
+        plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save)
         last, ys, *moments = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:
         last, ys, *moments = at_once(inputs, per_step)
-        ys = jnp.moveaxis(ys, 0, time)
+        ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), ys)
     rows = CellNorms()  # with given statistics there is nothing to measure
     if stats is None:
         examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
@@ -259,7 +261,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
             moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
         rows = lay_rows(cell, combine_sites(*moments), examples)
     if order is not None:
-        ys = take_steps(ys, order, time)
+        ys = jax.tree.map(lambda y: take_steps(y, order, time), ys)
     return Unrolled(ys, last if clock is None else CountedCarry(last, clock), rows)
 
 

@@ -104,6 +104,11 @@ class CellWrapper(CellHooks, NoModule):
         """Whether an inner cell needs a key for masks."""
         return hooks(self.cell).needs_key
 
+    @property
+    def fixes_params(self) -> bool:
+        """Whether ``init`` says which weights the cell takes."""
+        return hooks(self.cell).fixes_params
+
     def in_features(self, params: Params) -> int | None:
         """I, the number of inputs that the weights are made for."""
         return hooks(self.cell).in_features(params)

@@ -15,9 +15,9 @@ from jaxnorm.cells.base import Cell, CountedCarry
 from jaxnorm.cells.hooks import hooks
 
 
-def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1) -> None:
+def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1, *, any_dtype: bool = False) -> None:
     """Raises unless ``xs`` is a floating-point array with at least the axes time and features."""
-    validate.floating(caller, name, xs)
+    (validate.is_array if any_dtype else validate.floating)(caller, name, xs)
     if xs.ndim <= feature_axes:
         number = "two axes, time and features (T, *B, I)"
         if feature_axes != 1:
@@ -85,7 +85,9 @@ def check_arrays(caller: str, name: str, tree: Any) -> None:
 
 
 def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "params") -> None:
-    """Raises unless the weights have the type and shapes that ``cell.init`` would give."""
+    """Raises unless the weights have the type and shapes that ``cell.init`` would give, if the cell fixes them."""
+    if not hooks(cell).fixes_params:
+        return
     size = _in_features(cell, params)
     expected = jax.eval_shape(lambda key: cell.init(key, size), jax.eval_shape(jax.random.key, 0))
     if type(params) is not type(expected):
@@ -133,7 +135,8 @@ def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
     def fit(path: Any, entry: Any, like: Any) -> Array:
         hint = "Does it come from a batch of another size?"
         validate.shape(caller, name + jax.tree_util.keystr(path), np.shape(entry), like.shape, "(*B, H)", hint)
-        return jnp.asarray(entry).astype(like.dtype)
+        array = jnp.asarray(entry)
+        return array if array.dtype == like.dtype else array.astype(like.dtype)  # keys cannot be cast
 
     return jax.tree_util.tree_map_with_path(fit, carry, template)
 
