@@ -45,6 +45,11 @@ def counted(carry: Any, batch_shape: tuple[int, ...]) -> CountedCarry:
     return CountedCarry(carry, jnp.zeros(batch_shape, jnp.int32))
 
 
+def cast(entry: Array, dtype: Any) -> Array:
+    """Casts an entry of a carry; one that has the dtype stays as it is, since keys cannot be cast."""
+    return entry if entry.dtype == dtype else entry.astype(dtype)
+
+
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
     """Returns the dtype of products and outputs: the cell's, else the promotion of inputs and kernels.
 

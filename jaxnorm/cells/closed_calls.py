@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 
 
 def check_closure(caller: str, name: str, function: Any) -> None:
@@ -32,7 +33,8 @@ def call(caller: str, name: str, function: Callable[..., Any], *args: Any) -> An
     for constant in program.consts:
         if isinstance(constant, jax.core.Tracer):
             _refuse(caller, name, constant)
-    leaves = jaxpr_as_fun(program)(*jax.tree.leaves(args))
+    # A result that is a constant of the program comes back as NumPy's.
+    leaves = [jnp.asarray(leaf) for leaf in jaxpr_as_fun(program)(*jax.tree.leaves(args))]
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 

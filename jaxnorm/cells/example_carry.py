@@ -48,7 +48,8 @@ def example_carry(caller: str, name: str, tree: Any) -> ExampleCarry:
       TypeError: a leaf is something else, or a traced array.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    return ExampleCarry(structure, tuple(_entry(caller, name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves))
+    entries = (_entry(caller, name + jax.tree_util.keystr(path), leaf) for path, leaf in leaves)
+    return ExampleCarry(structure, tuple(entries))
 
 
 def _entry(caller: str, name: str, leaf: Any) -> Entry:
@@ -66,7 +67,8 @@ def _entry(caller: str, name: str, leaf: Any) -> Entry:
             f"{caller}: {name} must be an array, a number or jax.ShapeDtypeStruct(shape, dtype) of one example, or a "
             f"function (batch_shape) that returns the carry; got {objects.describe(leaf)}."
         )
-    array, impl = jnp.asarray(leaf), None
-    if objects.is_key_dtype(array.dtype):
-        array, impl = jax.random.key_data(array), jax.random.key_impl(array)
-    return Entry(array.shape, array.dtype, np.asarray(array).tobytes(), impl)
+    with jax.ensure_compile_time_eval():  # a spec may be made inside of jit, too
+        array, impl = jnp.asarray(leaf), None
+        if objects.is_key_dtype(array.dtype):
+            array, impl = jax.random.key_data(array), jax.random.key_impl(array)
+        return Entry(array.shape, array.dtype, np.asarray(array).tobytes(), impl)

@@ -12,6 +12,7 @@ from jaxnorm._base.paths import option_finder, paths
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm._shared.names import cell_template, check_mesh_axes, from_names, norm_template, to_names
 from jaxnorm.cells.base import Carry, Cell, check_cell
+from jaxnorm.cells.carries import cast
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 from jaxnorm.engine.arguments.checks import check_inputs, check_steps
@@ -277,7 +278,8 @@ class RNNCell(nn.RNNCellBase):
         )
         if not use_running:
             _fold_cell(self, stats, moments)
-        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+        output = jax.tree.map(lambda y: y[0], outputs)  # a tree, if a FunctionCell returns one
+        return jax.tree.map(lambda entry, old: cast(entry, old.dtype), new, carry), output
 
     @nn.nowrap
     def initialize_carry(self, rng: PRNGKeyArray | Shaped[Array, "2"] | None, input_shape: tuple[int, ...]) -> Carry:

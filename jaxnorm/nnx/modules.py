@@ -12,6 +12,7 @@ from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
 from jaxnorm._shared.names import norm_template
 from jaxnorm.cells.base import Carry, Cell, check_cell
+from jaxnorm.cells.carries import cast
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs, check_steps
 from jaxnorm.engine.arguments.lengths import flip_steps
@@ -328,7 +329,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         )
         if not use_running:
             variables.fold_cell(self, running, moments)
-        return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
+        output = jax.tree.map(lambda y: y[0], outputs)  # a tree, if a FunctionCell returns one
+        return jax.tree.map(lambda entry, old: cast(entry, old.dtype), new, carry), output
 
     def initialize_carry(
         self,

@@ -78,6 +78,12 @@ def declare(
     find = option_finder(
         type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]
     )
+    for name in {path[0]: None for path, _ in leaves if path}:
+        if hasattr(module, name):
+            raise ValueError(
+                f"{type(module).__name__}: a weight cannot have the name {name!r}, which is an attribute of the module. "
+                "Let params_init rename it."
+            )
     for path, leaf in leaves:
         own = find(path) or {}
         if cell is not None:

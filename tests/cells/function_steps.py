@@ -91,7 +91,7 @@ DECODER = jn.FunctionCell(decoder, decoder_start, params_init=decoder_params)
 def environment(params, carry, action):
     position = carry.position + action[..., 0] - 1
     done = jnp.abs(position) >= 3
-    new = carry._replace(position=jnp.where(done, 0, position), episodes=carry.episodes + done)
+    new = carry._replace(position=jnp.where(done, 0, position), episodes=carry.episodes + done.astype(jnp.int32))
     return new, (jax.nn.one_hot(position + 3, 7), done.astype(jnp.float32), done)
 
 

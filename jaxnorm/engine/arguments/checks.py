@@ -12,6 +12,7 @@ import numpy as np
 from jaxnorm._base import objects, validate
 from jaxnorm._base.typing import Array
 from jaxnorm.cells.base import Cell, CountedCarry
+from jaxnorm.cells.carries import cast as cast_entry
 from jaxnorm.cells.hooks import hooks
 
 
@@ -135,8 +136,7 @@ def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
     def fit(path: Any, entry: Any, like: Any) -> Array:
         hint = "Does it come from a batch of another size?"
         validate.shape(caller, name + jax.tree_util.keystr(path), np.shape(entry), like.shape, "(*B, H)", hint)
-        array = jnp.asarray(entry)
-        return array if array.dtype == like.dtype else array.astype(like.dtype)  # keys cannot be cast
+        return cast_entry(jnp.asarray(entry), like.dtype)
 
     return jax.tree_util.tree_map_with_path(fit, carry, template)
 

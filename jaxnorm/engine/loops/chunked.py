@@ -54,9 +54,7 @@ def _forward_rule(plan: ChunkPlan, inputs: Any, steps: Any) -> tuple[Any, Any]:
     outputs, carries = _run_chunks(plan._replace(keep=plan.save), inputs, steps)
     steps = steps._replace(measured=moments_to_reuse(plan.cell, inputs.stats, outputs))
     residuals = Residuals(inputs._replace(carry=()), steps, *carries)
-    closed, gradients = jax.make_jaxpr(partial(backward, plan), return_shape=True)(
-        residuals, differentiable(outputs)
-    )
+    closed, gradients = jax.make_jaxpr(partial(backward, plan), return_shape=True)(residuals, differentiable(outputs))
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, wanted, instantiate=True)
     program = _Program(jaxpr, closed.consts, wanted, jax.tree.structure(gradients))
     return (outputs, ((), ())), (program, residuals)
