@@ -37,6 +37,7 @@ class ExampleCarry:
     entries: tuple[Entry, ...]
 
     def __call__(self, batch_shape: tuple[int, ...]) -> Any:
+        """Repeats the carry for each example of a batch."""
         arrays = (entry.array() for entry in self.entries)
         return jax.tree.unflatten(self.tree, [jnp.broadcast_to(a, (*batch_shape, *a.shape)) for a in arrays])
 

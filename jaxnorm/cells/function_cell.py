@@ -8,7 +8,7 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._base import objects, validate
+from jaxnorm._base import foreign_keywords, objects, validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, ParamsInitializer, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Key, Products, StepInput, Weights
 from jaxnorm.cells.closed_calls import call, check_closure
@@ -37,8 +37,8 @@ class FunctionCell(CellHooks, NoModule):
         :func:`jaxnorm.unroll` returns a tree of sequences.
       carry_init: the carry before the first step. Either the carry of one example, a tree of arrays, numbers and
         ``jax.ShapeDtypeStruct`` (zeros), with which every example begins; or a function ``(batch_shape) -> carry``. If
-        it has parameters ``params``, ``key`` or ``dtype`` it gets the weights (for a learned carry), the key of the call
-        and the dtype of the inputs by these names. A carry may hold integers, booleans and keys besides floats.
+        it has parameters ``params``, ``key`` or ``dtype`` it gets the weights (for a learned carry), the key of the
+        call and the dtype of the inputs by these names. A carry may hold integers, booleans and keys besides floats.
       params_init: ``(key, in_features) -> params``, for ``init`` and the Flax modules; in these the weights need names
         (a dict or a NamedTuple). Params may be any tree; without this function you make them yourself.
       out_features: the size of the last axis of y, if you say it: for code that asks a cell, such as your next layer.
@@ -83,6 +83,8 @@ class FunctionCell(CellHooks, NoModule):
     params_init: ParamsInitializer | None = None
     out_features: int = 0
     feature_axes: int = 1
+
+    keyword_advice = foreign_keywords.FUNCTION_CELL
 
     def __post_init__(self) -> None:
         check_function("FunctionCell", self.function)

@@ -56,8 +56,7 @@ class CellHooks:
 
     @property
     def fixes_params(self) -> bool:
-        """Whether ``init`` says which weights the cell takes; otherwise any tree may be its weights, and any dtype its
-        inputs."""
+        """Whether ``init`` says which weights the cell takes; a cell that does not takes any tree, and any inputs."""
         return True
 
     def in_features(self, params: Params) -> int | None:

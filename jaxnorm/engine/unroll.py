@@ -7,10 +7,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
-from jaxnorm._base.typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
 from jaxnorm.cells.carries import compute_dtype
 from jaxnorm.cells.hooks import hooks
@@ -60,6 +61,7 @@ class Unrolled(NamedTuple):
     moments: PyTree
 
 
+@answers_keywords(foreign_keywords.UNROLL)
 def unroll(
     cell: Cell,
     params: PyTree,

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import AnswersKeywords, answers_keywords
 from jaxnorm._base.paths import option_finder, paths
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm._shared.names import cell_template, check_mesh_axes, from_names, norm_template, to_names
@@ -95,7 +96,7 @@ class Norm(nn.Module):
         return y
 
 
-class RNN(nn.Module):
+class RNN(AnswersKeywords, nn.Module):
     r"""Runs a cell over whole sequences, with the arguments and results of ``flax.linen.RNN``.
 
     Attributes:
@@ -133,10 +134,13 @@ class RNN(nn.Module):
     engine: Mapping[str, Any] = freeze({})
     partitioning: Partitioning = freeze({})
 
+    keyword_advice = foreign_keywords.FLAX
+
     def __post_init__(self) -> None:
         check_cell("RNN", "cell", self.cell)
         super().__post_init__()
 
+    @answers_keywords(foreign_keywords.FLAX)
     @nn.compact
     def __call__(
         self,
@@ -220,7 +224,7 @@ class RNN(nn.Module):
         return (carry, outputs) if return_carry else outputs
 
 
-class RNNCell(nn.RNNCellBase):
+class RNNCell(AnswersKeywords, nn.RNNCellBase):
     """One step of a cell, for ``flax.linen.RNN``, ``flax.linen.Bidirectional`` and ``flax.linen.scan``.
 
     Inside ``flax.linen.RNN`` a cell with batch statistics must carry its collection from step to step:
@@ -256,12 +260,14 @@ class RNNCell(nn.RNNCellBase):
     deterministic: bool | None = None
     partitioning: Partitioning = freeze({})
 
+    keyword_advice = foreign_keywords.FLAX
+
     def __post_init__(self) -> None:
         check_cell("RNNCell", "cell", self.cell)
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
         params = _cell_weights(self, inputs.shape[-1])
         stats = _Statistics(self, {SITES: self.cell.initial_stats()})

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.core import freeze
 
-from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm._shared.names import norm_template
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.carries import cast
@@ -176,6 +177,7 @@ class RNN(variables.OfCell, nnx.Module):
             cell,
         )
 
+    @answers_keywords(foreign_keywords.FLAX)
     def __call__(
         self,
         inputs: Float[Array, "..."],
@@ -313,7 +315,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         )
         variables.keep_stream(self, rngs)
 
-    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)

@@ -66,7 +66,7 @@ def test_a_linen_module_is_the_step():
     )
     rnn, theirs = jl.RNN(cell), nn.RNN(module)
     variables = rnn.init(jax.random.key(1), XS)
-    assert variables["params"].keys() == {"in", "hn", "hr", "hz", "in", "ir", "iz"}
+    assert variables["params"].keys() == {"in", "hn", "hr", "hz", "ir", "iz"}
     same(rnn.apply(variables, XS), theirs.apply({"params": {"cell": variables["params"]}}, XS))
 
 

@@ -98,6 +98,12 @@ def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "p
             f"{objects.restore(params, name, made, 'cell.init(key, in_features)')}"
         )
     _same_shapes(caller, name, params, expected, optional=".carry", leading=0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if jnp.iscomplexobj(leaf):
+            raise TypeError(
+                f"{caller}: {name}{jax.tree_util.keystr(path)} must be real, got {leaf.dtype}. A cell computes with "
+                "real numbers; write a complex step with jaxnorm.FunctionCell."
+            )
 
 
 def _in_features(cell: Cell, params: Any) -> int:

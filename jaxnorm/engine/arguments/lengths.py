@@ -31,15 +31,15 @@ def take_steps(array: Shaped[Array, "..."], order: Int[Array, "T *B"], axis: int
 def flip_steps(array: PyTree, lengths: Integer[Array, "*B"] | None = None, *, time_axis: int = 0) -> PyTree:
     """Reverses sequences, each within its length; padding stays at the end.
 
-        Args:
+    Args:
           array: any array with a time axis, or a tree of them; the first other axes must be those of ``lengths``.
           lengths: number of real steps of each example; None reverses the whole axis. Lengths above T count as T.
           time_axis: the axis of time.
 
-        Returns:
+    Returns:
           An array of the same shape, or a tree of them.
 
-        Example:
+    Example:
           >>> import jax
     import jax.numpy as jnp
           >>> flip_steps(jnp.array([[1, 2, 3], [4, 5, 0]]), jnp.array([3, 2]), time_axis=1).tolist()
