@@ -25,5 +25,8 @@ AxisName: TypeAlias = str | tuple[str, ...]
 Initializer: TypeAlias = Callable[..., jax.Array]
 """``(key, shape, dtype) -> array``, as in ``jax.nn.initializers``."""
 
+ParamsInitializer: TypeAlias = Callable[[Any, int], Any]
+"""``(key, in_features) -> params``: draws all weights of a cell."""
+
 PyTree: TypeAlias = Any
 """Any tree of arrays; we use it where another object defines the structure."""

@@ -17,10 +17,20 @@ from jaxnorm._base import objects
 from jaxnorm._base.typing import Axis
 
 
-def floating(caller: str, name: str, x: Array) -> None:
-    """Raises TypeError unless ``x`` is a real floating-point array."""
+def is_array(caller: str, name: str, x: Any) -> None:
+    """Raises TypeError unless ``x`` is an array."""
     if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
         raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Convert it with jnp.asarray.")
+
+
+def floating(caller: str, name: str, x: Array) -> None:
+    """Raises TypeError unless ``x`` is a real floating-point array."""
+    is_array(caller, name, x)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{caller}: {name} must be real, got {x.dtype}. Put both parts side by side: "
+            f"jnp.concatenate([{name}.real, {name}.imag], axis=-1)."
+        )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{caller}: {name} must have a real floating-point dtype, got {x.dtype}. "

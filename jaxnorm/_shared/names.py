@@ -30,6 +30,11 @@ def nest(leaves: Iterable[tuple[Path, Any]]) -> dict[str, Any]:
     """Builds nested dicts from leaves and their paths."""
     named: dict[str, Any] = {}
     for path, leaf in leaves:
+        if not path:
+            raise TypeError(
+                "RNN: the weights of a cell in a module of Flax need names, got a single array. Let params_init return "
+                "a dict or a NamedTuple."
+            )
         *branches, last = path
         place = functools.reduce(lambda place, name: place.setdefault(name, {}), branches, named)
         place[last] = leaf

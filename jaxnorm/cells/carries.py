@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxnorm._base import objects
 from jaxnorm._base.typing import Array, DType, DTypeLike
 from jaxnorm.cells.base import Cell, CountedCarry, Key
+from jaxnorm.cells.hooks import hooks
 from jaxnorm.norms.base import Params
 
 
@@ -44,10 +45,20 @@ def counted(carry: Any, batch_shape: tuple[int, ...]) -> CountedCarry:
     return CountedCarry(carry, jnp.zeros(batch_shape, jnp.int32))
 
 
+def cast(entry: Array, dtype: Any) -> Array:
+    """Casts an entry of a carry; one that has the dtype stays as it is, since keys cannot be cast."""
+    return entry if entry.dtype == dtype else entry.astype(dtype)
+
+
 def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
-    """Returns the dtype of products and outputs: the cell's, else the promotion of inputs and kernels."""
+    """Returns the dtype of products and outputs: the cell's, else the promotion of inputs and kernels.
+
+    Without a kernel it is that of the inputs, or the default one for inputs that are no floating-point numbers.
+    """
     if cell.dtype is not None:
         return jnp.dtype(cell.dtype)
+    if not hooks(cell).fixes_params:
+        return jnp.dtype(x_dtype) if jnp.issubdtype(x_dtype, jnp.inexact) else jnp.result_type(float)
     # dtype=None asks for promotion, so it must work in strict mode too, which refuses bfloat16 with float32.
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(x_dtype, params.kernel.dtype)

@@ -54,6 +54,11 @@ class CellHooks:
         """Whether the cell needs a key for masks."""
         return False
 
+    @property
+    def fixes_params(self) -> bool:
+        """Whether ``init`` says which weights the cell takes; a cell that does not takes any tree, and any inputs."""
+        return True
+
     def in_features(self, params: Params) -> int | None:
         """I, the number of inputs that the weights are made for; None if there is no weight ``kernel`` that tells."""
         kernel = getattr(params, "kernel", None)

@@ -2,13 +2,18 @@
 
 from typing import Any, NoReturn
 
+from jaxnorm._base import foreign_keywords
+from jaxnorm._base.keywords import AnswersKeywords
+
 
 class NotAModuleError(AttributeError, TypeError):
     """Raised for a spec in the place of a module; also an AttributeError, so that ``hasattr`` returns False."""
 
 
-class NoModule:
+class NoModule(AnswersKeywords):
     """The attributes that drivers such as ``flax.linen.RNN`` expect of a Flax cell; a spec refuses them."""
+
+    keyword_advice = foreign_keywords.CELLS
 
     @property
     def num_feature_axes(self) -> int:

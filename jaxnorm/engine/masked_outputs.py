@@ -1,24 +1,28 @@
 """What masked steps put out: zeros, or the output of the last real step."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base.typing import Array, Bool, Float
+from jaxnorm._base.typing import Array, Bool, PyTree
 from jaxnorm.engine.arguments.lengths import take_steps
+from jaxnorm.engine.loops.scan import select
 
 
 def hold(
-    outputs: Float[Array, "..."],
+    outputs: PyTree,
     where: Bool[Array, "T *B"],
     reset: Bool[Array, "T *B"] | None,
     axis: int,
     *,
     reverse: bool,
-) -> Float[Array, "..."]:
+) -> Any:
     """Repeats the output of the last real step at masked steps; zeros before the first one of a sequence.
 
     Args:
-      outputs: the outputs, with the time axis ``axis``.
+      outputs: the outputs, an array or a tree of arrays with the time axis ``axis``.
       where: True at real steps, time first.
       reset: True where a sequence begins; what it holds from then on is its own.
       axis: the time axis of ``outputs``.
@@ -38,6 +42,6 @@ def hold(
     if reset is not None:
         start = latest(reset)
         held = held & (source <= start if reverse else source >= start)
-    taken = take_steps(outputs, jnp.where(held, source, place), axis)
-    held = jnp.moveaxis(held, 0, axis)
-    return jnp.where(held.reshape(held.shape + (1,) * (taken.ndim - held.ndim)), taken, jnp.zeros_like(taken))
+    order, held = jnp.where(held, source, place), jnp.moveaxis(held, 0, axis)
+    taken = jax.tree.map(lambda output: take_steps(output, order, axis), outputs)
+    return select(held, taken, jax.tree.map(jnp.zeros_like, taken))

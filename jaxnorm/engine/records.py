@@ -3,7 +3,7 @@
 from typing import Any, Literal, TypeAlias
 
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, DType
+from jaxnorm._base.typing import Array
 from jaxnorm.cells.base import Carry, Cell, Weights
 
 Save: TypeAlias = Literal["nothing", "carries", "chunks"]
@@ -44,7 +44,7 @@ class LoopOutputs(NamedTuple):
 
     last: Carry
     """The carry after the last step."""
-    outputs: Array
+    outputs: Any
     input_moments: Any
     """The moments of the input site at each step."""
     step_moments: Any
@@ -75,10 +75,10 @@ class ChunkPlan(NamedTuple):
     """The time axis of inputs and outputs."""
     feature_axes: int
     """The number of trailing axes of the inputs, after the axes of steps and examples."""
-    features: tuple[int, ...]
-    """The trailing axes of the outputs, after the axes of steps and examples."""
-    dtype: DType
-    """The dtype of the outputs."""
+    outputs: Any
+    """The structure of the outputs: that of a single array, in all cells but those of users."""
+    output_features: tuple[Any, ...]
+    """Shape (after the axes of steps and examples) and dtype of each of their leaves."""
     reverse: bool
     save: Save
     """What to save for the backward pass, if there is one."""

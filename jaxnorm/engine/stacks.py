@@ -195,7 +195,7 @@ def bidirectional(
     running = _each("bidirectional", "stats", stats, 2)
     keys = (None, None) if key is None else jax.random.split(key)
     axes = hooks(both[0]).feature_axes
-    check_inputs("bidirectional", "xs", xs, axes)
+    check_inputs("bidirectional", "xs", xs, axes, any_dtype=not hooks(both[0]).fixes_params)
     reset = check_mask("bidirectional", "reset", reset, layout_shape(xs, axes), f"xs.shape[:-{axes}]")
     ends = None if reset is None else _sequence_ends(reset, time_axis)
     results = Directions(

@@ -28,7 +28,7 @@ def step(
     reset: Bool[Array, "*B"] | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     sequence_key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
-) -> tuple[PyTree, Float[Array, "..."]]:
+) -> tuple[PyTree, PyTree]:
     r"""Runs a cell for one step, where the next input is not known yet: actors, decoders, streams.
 
     .. math:: \text{carry}_t, y_t = \text{cell}(\text{carry}_{t-1}, x_t)
@@ -51,7 +51,7 @@ def step(
 
     Returns:
       The carry after the step, in the form and dtypes of the carry before it, so that a ``lax.scan`` of your own can
-      carry it; and the output (\*B, H), in the compute dtype of the cell.
+      carry it; and the output (\*B, H), in the compute dtype of the cell, or what a :class:`FunctionCell` puts out.
 
     Raises:
       TypeError: an argument has the wrong structure or kind of dtype, or a carry lacks the count of a cell that has
@@ -75,7 +75,7 @@ def step(
     """
     check_cell("step", "cell", cell)
     axes = hooks(cell).feature_axes
-    validate.floating("step", "x", x)
+    (validate.floating if hooks(cell).fixes_params else validate.is_array)("step", "x", x)
     if x.ndim < axes:
         raise ValueError(
             f"step: x must have at least {axes} axes, its features, got shape {x.shape}. A sequence of steps is for "
@@ -95,7 +95,7 @@ def step(
             validate.key("step", name, one)
     # Initializers made in place never compare equal; without them equal cells share one compilation.
     arguments = _Arguments(params, carry, x, stats, where, reset, key, sequence_key)
-    result: tuple[Any, Array] = _step(without_initializers(cell), arguments)
+    result: tuple[Any, Any] = _step(without_initializers(cell), arguments)
     return result
 
 
@@ -113,7 +113,7 @@ class _Arguments(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(cell: Cell, arguments: _Arguments) -> tuple[Any, Array]:
+def _step(cell: Cell, arguments: _Arguments) -> tuple[Any, Any]:
     """Checks the trees, so that errors name this function, and unrolls a sequence of one step."""
     params, carry, x, stats, where, reset, key, sequence_key = arguments
     check_params(cell, params, "step")
@@ -127,4 +127,4 @@ def _step(cell: Cell, arguments: _Arguments) -> tuple[Any, Array]:
     out = unroll(
         cell, params, x[None], carry=carry, stats=stats, where=where, reset=reset, key=key, method="scan",
     )  # fmt: skip
-    return give_back(out.carry, carry, cast=True), out.outputs[0]
+    return give_back(out.carry, carry, cast=True), jax.tree.map(lambda y: y[0], out.outputs)

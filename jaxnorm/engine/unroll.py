@@ -7,10 +7,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
-from jaxnorm._base.typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
 from jaxnorm.cells.carries import compute_dtype
 from jaxnorm.cells.hooks import hooks
@@ -42,10 +43,10 @@ from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_r
 
 
 class Unrolled(NamedTuple):
-    """The result of :func:`unroll`.
+    r"""The result of :func:`unroll`.
 
     Attributes:
-      outputs: laid out like the input.
+      outputs: (T, \*B, H), laid out like the input; a tree of such arrays if a :class:`FunctionCell` returns one.
       carry: the carry after the last step; pass it to the next call to continue.
       moments: the moments that the normalizers measured, for ``cell.update_running`` and :func:`jaxnorm.population`, in
         the ``max_steps`` rows of the cell (leading axis); empty if you passed running statistics. Row r averages the
@@ -58,16 +59,17 @@ class Unrolled(NamedTuple):
       carries: with ``return_carries`` the carry after each step, laid out like the outputs; else None.
     """
 
-    outputs: Float[Array, "..."]
+    outputs: PyTree
     carry: PyTree
     moments: PyTree
     carries: PyTree = None
 
 
+@answers_keywords(foreign_keywords.UNROLL)
 def unroll(
     cell: Cell,
     params: PyTree,
-    xs: Float[Array, "..."],
+    xs: Shaped[Array, "..."],
     *,
     carry: PyTree | None = None,
     lengths: Integer[Array, "*B"] | None = None,
@@ -155,7 +157,7 @@ def unroll(
     """
     check_cell("unroll", "cell", cell)
     axes = hooks(cell).feature_axes
-    check_inputs("unroll", "xs", xs, axes)
+    check_inputs("unroll", "xs", xs, axes, any_dtype=not hooks(cell).fixes_params)
     (time,) = validate.axes("unroll", time_axis, xs.ndim)
     layout = layout_shape(xs, axes)
     if time >= len(layout):
@@ -265,13 +267,13 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         # Only the shape and dtype of the outputs: the loop needs a buffer.
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
-        plan = ChunkPlan(
-            cell, length, time, axes, outputs.shape[len(layout) :], outputs.dtype, reverse, save, carries=return_carries
-        )
+        leaves, tree = jax.tree.flatten(outputs)
+        features = tuple(jax.ShapeDtypeStruct(leaf.shape[len(layout) :], leaf.dtype) for leaf in leaves)
+        plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save, carries=return_carries)
         last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:
         last, ys, *moments, carries = at_once(inputs, per_step)
-        ys = jnp.moveaxis(ys, 0, time)
+        ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), ys)
     rows = CellNorms()  # with given statistics there is nothing to measure
     if stats is None:
         examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
@@ -279,7 +281,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
             moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
         rows = lay_rows(cell, combine_sites(*moments), examples)
     if padding is not None:
-        ys = take_steps(ys, padding[0], time)
+        ys = jax.tree.map(partial(take_steps, order=padding[0], axis=time), ys)
     if masked_outputs == "hold" and in_place[0] is not None:
         ys = hold(ys, in_place[0], in_place[1], time, reverse=in_place[2])
     every = lay_carries(carries, start, age, where, padding, time) if return_carries else None

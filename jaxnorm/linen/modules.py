@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 from flax.core import freeze
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import AnswersKeywords, answers_keywords
 from jaxnorm._base.paths import option_finder, paths
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm._shared.names import cell_template, check_mesh_axes, from_names, norm_template, to_names
@@ -96,7 +97,7 @@ class Norm(nn.Module):
         return y
 
 
-class RNN(nn.Module):
+class RNN(AnswersKeywords, nn.Module):
     r"""Runs a cell over whole sequences, with the arguments and results of ``flax.linen.RNN``.
 
     Attributes:
@@ -135,11 +136,14 @@ class RNN(nn.Module):
     engine: Mapping[str, Any] = freeze({})
     partitioning: Partitioning = freeze({})
 
+    keyword_advice = foreign_keywords.FLAX
+
     def __post_init__(self) -> None:
         check_cell("RNN", "cell", self.cell)
         check_engine("RNN", self.engine)
         super().__post_init__()
 
+    @answers_keywords(foreign_keywords.FLAX)
     @nn.compact
     def __call__(
         self,
@@ -225,7 +229,7 @@ class RNN(nn.Module):
         return (give_back(out.carry, initial_carry), outputs) if return_carry else outputs
 
 
-class RNNCell(nn.RNNCellBase):
+class RNNCell(AnswersKeywords, nn.RNNCellBase):
     """One step of a cell, for ``flax.linen.RNN``, ``flax.linen.Bidirectional`` and ``flax.linen.scan``.
 
     Inside ``flax.linen.RNN`` a cell with batch statistics must carry its collection from step to step:
@@ -261,12 +265,14 @@ class RNNCell(nn.RNNCellBase):
     deterministic: bool | None = None
     partitioning: Partitioning = freeze({})
 
+    keyword_advice = foreign_keywords.FLAX
+
     def __post_init__(self) -> None:
         check_cell("RNNCell", "cell", self.cell)
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         params = _cell_weights(self, inputs.shape[-1])
@@ -284,7 +290,8 @@ class RNNCell(nn.RNNCellBase):
         )
         if not use_running:
             _fold_cell(self, stats, out.moments)
-        return give_back(out.carry, carry, cast=True), out.outputs[0]
+        output = jax.tree.map(lambda y: y[0], out.outputs)  # a tree, if a FunctionCell returns one
+        return give_back(out.carry, carry, cast=True), output
 
     @nn.nowrap
     def initialize_carry(self, rng: PRNGKeyArray | Shaped[Array, "2"] | None, input_shape: tuple[int, ...]) -> Carry:

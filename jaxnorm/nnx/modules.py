@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.core import freeze
 
-from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm._shared.names import norm_template
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
@@ -185,6 +186,7 @@ class RNN(variables.OfCell, nnx.Module):
             cell,
         )
 
+    @answers_keywords(foreign_keywords.FLAX)
     def __call__(
         self,
         inputs: Float[Array, "..."],
@@ -324,7 +326,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         )
         variables.keep_stream(self, rngs)
 
-    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         running = variables.running(self)
@@ -341,7 +343,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         )
         if not use_running:
             variables.fold_cell(self, running, out.moments)
-        return give_back(out.carry, carry, cast=True), out.outputs[0]
+        output = jax.tree.map(lambda y: y[0], out.outputs)  # a tree, if a FunctionCell returns one
+        return give_back(out.carry, carry, cast=True), output
 
     def initialize_carry(
         self,

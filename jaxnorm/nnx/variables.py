@@ -1,12 +1,14 @@
 """Variables of NNX modules: declares trees of weights and statistics by name, reads them and writes them back."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import jax
 from flax import nnx
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import refuse_keyword
 from jaxnorm._base.paths import option_finder, paths
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm._shared.names import cell_template, check_mesh_axes, fill
@@ -72,12 +74,19 @@ def declare(
     alias = {"recurrent_kernel": "recurrent"}
     unknown = [name for name in metadata if not name.endswith(suffix)]
     if unknown:
-        raise TypeError(f"{type(module).__name__}: unexpected argument {unknown[0]!r}.")
+        known = inspect.signature(type(module).__init__).parameters
+        refuse_keyword(type(module).__name__, unknown, known, foreign_keywords.FLAX)
     named = {name.removesuffix(suffix): value for name, value in metadata.items()}
     leaves = paths(params)
     find = option_finder(
         type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]
     )
+    for name in {path[0]: None for path, _ in leaves if path}:
+        if hasattr(module, name):
+            raise ValueError(
+                f"{type(module).__name__}: a weight cannot have the name {name!r}, which is an attribute of the "
+                "module. Let params_init rename it."
+            )
     for path, leaf in leaves:
         own = find(path) or {}
         if cell is not None:

@@ -5,6 +5,7 @@ from typing import final
 
 import jax.numpy as jnp
 
+from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Key, Params, Stateless, Stats
 
@@ -36,6 +37,7 @@ class Identity(Stateless):
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Returns ``x``, with zeros where the mask is False."""
+        validate.floating("Identity", "x", x)
         return (x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))), ()
 
     def check_site(self, caller: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import jaxnorm as jn
 from tests import cases
-from tests.contracts.message_cases import no_annotation_checks
+from tests.tools.annotations import no_annotation_checks
 
 HIDDEN = 4
 NORMAL = jax.nn.initializers.normal(1.0)

@@ -12,7 +12,7 @@ import pytest
 import jaxnorm as jn
 from jaxnorm import convert
 from jaxnorm.engine.unroll import _unroll
-from tests.contracts.message_cases import no_annotation_checks
+from tests.tools.annotations import no_annotation_checks
 
 T, B, F, H = 4, 2, 3, 5
 

@@ -11,7 +11,7 @@ import pytest
 import jaxnorm as jn
 from jaxnorm.cells.wrappers.randomness import key_pair
 from tests import cases
-from tests.contracts.message_cases import no_annotation_checks
+from tests.tools.annotations import no_annotation_checks
 
 H, STEPS = cases.HIDDEN, 3
 BN = jn.bn_lstm(H, max_steps=3)

@@ -14,7 +14,7 @@ import jaxnorm.nnx as jx
 from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.engine.unroll import _unroll
 from tests import cases
-from tests.contracts.message_cases import no_annotation_checks
+from tests.tools.annotations import no_annotation_checks
 
 NORMAL = jax.nn.initializers.normal(1.0)
 KEY = jax.random.key(3)
@@ -143,7 +143,9 @@ def test_a_key_must_be_a_key():
 def test_an_axis_of_features_is_told_from_an_axis_that_is_averaged():
     """``axis=-1`` in Flax and Keras names the features."""
     spec, x = jn.BatchNorm(-1), jnp.ones((2, 5, 4))
-    message = r"scale lies along the axes \(0, 1\) of x, of shape \(2, 5\).* leave it out there for features on the last"
+    message = (
+        r"scale lies along the axes \(0, 1\) of x, of shape \(2, 5\).* leave it out there for features on the last"
+    )
     with pytest.raises(ValueError, match=message):
         spec(spec.init((4,)), x)
     with pytest.raises(ValueError, match=r"normalize: moments.mean must broadcast .*moments.mean lies along the axes"):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import jax
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, Key, Products, StepInput, Weights, check_cell
@@ -40,6 +40,8 @@ class CellWrapper(CellHooks, NoModule):
     """
 
     cell: Cell
+
+    keyword_advice = foreign_keywords.WRAPPERS
 
     def __post_init__(self) -> None:
         check_cell(type(self).__name__, "cell", self.cell)
@@ -104,6 +106,11 @@ class CellWrapper(CellHooks, NoModule):
         """Whether an inner cell needs a key for masks."""
         return hooks(self.cell).needs_key
 
+    @property
+    def fixes_params(self) -> bool:
+        """Whether ``init`` says which weights the cell takes."""
+        return hooks(self.cell).fixes_params
+
     def in_features(self, params: Params) -> int | None:
         """I, the number of inputs that the weights are made for."""
         return hooks(self.cell).in_features(params)
@@ -164,7 +171,7 @@ class CellWrapper(CellHooks, NoModule):
         """Computes the recurrent products."""
         return self.cell.project_state(self.inner_weights(weights), carry)
 
-    def step(self, weights: Weights, carry: Carry, t: StepInput) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+    def step(self, weights: Weights, carry: Carry, t: StepInput) -> tuple[Carry, PyTree, Stats]:
         """Does the rest of a step."""
         return self.cell.step(self.inner_weights(weights), carry, t)
 
@@ -243,7 +250,7 @@ class StochasticWrapper(CellWrapper):
         """Returns the weights of the inner cell, as its own ``prepare`` made them."""
         return weights.weights
 
-    def step(self, weights: WithMasks, carry: Carry, t: StepInput) -> tuple[Carry, Float[Array, "*B H"], Stats]:
+    def step(self, weights: WithMasks, carry: Carry, t: StepInput) -> tuple[Carry, PyTree, Stats]:
         """Does the rest of a step, with the inner cell's key."""
         return super().step(weights, carry, t._replace(key=key_pair(t.key)[1]))
 

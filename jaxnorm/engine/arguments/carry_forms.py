@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnorm._base import objects, validate
+from jaxnorm.cells import carries
 from jaxnorm.cells.base import Cell, CountedCarry
 
 ALIASES = {"hidden": "h", "cell": "c"}
@@ -73,7 +74,7 @@ def check_step_carry(caller: str, name: str, carry: Any, cell: Cell, batch_shape
 def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
     """Checks a carry as :func:`check_carry` does, and casts it to the dtypes of the cell."""
     arranged = check_carry(caller, name, carry, template)
-    return jax.tree.map(lambda entry, like: jnp.asarray(entry).astype(like.dtype), arranged, template)
+    return jax.tree.map(lambda entry, like: carries.cast(jnp.asarray(entry), like.dtype), arranged, template)
 
 
 def arrange(carry: Any, template: Any) -> Any:
@@ -114,8 +115,14 @@ def give_back(carry: Any, given: Any, *, cast: bool = False) -> Any:
     if len(leaves) != len(entries):
         return carry
     for place, entry in zip(_places(given, carry), jax.tree.leaves(carry), strict=True):
-        entries[place] = entry.astype(jax.dtypes.canonicalize_dtype(leaves[place].dtype)) if cast else entry
+        entries[place] = carries.cast(entry, _dtype(leaves[place])) if cast else entry
     return jax.tree.unflatten(structure, entries)
+
+
+def _dtype(leaf: Any) -> Any:
+    """Returns the dtype that a leaf has as an array of JAX; that of keys has no other."""
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf.dtype if is_key else jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
 def _places(given: Any, template: Any) -> list[int]:

@@ -15,9 +15,9 @@ from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.carry_forms import carry_template, check_carry
 
 
-def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1) -> None:
+def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1, *, any_dtype: bool = False) -> None:
     """Raises unless ``xs`` is a floating-point array with at least the axes time and features."""
-    validate.floating(caller, name, xs)
+    (validate.is_array if any_dtype else validate.floating)(caller, name, xs)
     if xs.ndim <= feature_axes:
         number = "two axes, time and features (T, *B, I)"
         if feature_axes != 1:
@@ -79,7 +79,9 @@ def check_arrays(caller: str, name: str, tree: Any) -> None:
 
 
 def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "params") -> None:
-    """Raises unless the weights have the type and shapes that ``cell.init`` would give."""
+    """Raises unless the weights have the type and shapes that ``cell.init`` would give, if the cell fixes them."""
+    if not hooks(cell).fixes_params:
+        return
     size = _in_features(cell, params)
     expected = jax.eval_shape(lambda key: cell.init(key, size), jax.eval_shape(jax.random.key, 0))
     if type(params) is not type(expected):
@@ -89,6 +91,12 @@ def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "p
             f"{objects.restore(params, name, made, 'cell.init(key, in_features)')}"
         )
     _same_shapes(caller, name, params, expected, optional=".carry", leading=0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if jnp.iscomplexobj(leaf):
+            raise TypeError(
+                f"{caller}: {name}{jax.tree_util.keystr(path)} must be real, got {leaf.dtype}. A cell computes with "
+                "real numbers; write a complex step with jaxnorm.FunctionCell."
+            )
 
 
 def _in_features(cell: Cell, params: Any) -> int:

@@ -1,9 +1,10 @@
 """The order of steps: marks the real ones, and reverses sequences of different lengths."""
 
+import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, Int, Integer, Shaped
+from jaxnorm._base.typing import Array, Bool, Int, Integer, PyTree, Shaped
 
 
 def real_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "T *B"]:
@@ -27,29 +28,32 @@ def take_steps(array: Shaped[Array, "..."], order: Int[Array, "T *B"], axis: int
     return jnp.take_along_axis(array, index, axis=axis)
 
 
-def flip_steps(
-    array: Shaped[Array, "..."], lengths: Integer[Array, "*B"] | None = None, *, time_axis: int = 0
-) -> Shaped[Array, "..."]:
+def flip_steps(array: PyTree, lengths: Integer[Array, "*B"] | None = None, *, time_axis: int = 0) -> PyTree:
     """Reverses sequences, each within its length; padding stays at the end.
 
     Args:
-      array: any array with a time axis; its first other axes must be those of ``lengths``.
-      lengths: number of real steps of each example; None reverses the whole axis. Lengths above T count as T.
-      time_axis: the axis of time.
+          array: any array with a time axis, or a tree of them; the first other axes must be those of ``lengths``.
+          lengths: number of real steps of each example; None reverses the whole axis. Lengths above T count as T.
+          time_axis: the axis of time.
 
     Returns:
-      An array of the same shape.
+          An array of the same shape, or a tree of them.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> flip_steps(jnp.array([[1, 2, 3], [4, 5, 0]]), jnp.array([3, 2]), time_axis=1).tolist()
-      [[3, 2, 1], [5, 4, 0]]
+          >>> import jax
+    import jax.numpy as jnp
+          >>> flip_steps(jnp.array([[1, 2, 3], [4, 5, 0]]), jnp.array([3, 2]), time_axis=1).tolist()
+          [[3, 2, 1], [5, 4, 0]]
     """
-    (time,) = validate.axes("flip_steps", time_axis, array.ndim)
-    if lengths is None:
-        return jnp.flip(array, axis=time)
-    steps = array.shape[time]
-    return take_steps(array, reversed_steps(clip_lengths(jnp.asarray(lengths), steps), steps), time)
+
+    def flip(array: Array) -> Array:
+        (time,) = validate.axes("flip_steps", time_axis, array.ndim)
+        if lengths is None:
+            return jnp.flip(array, axis=time)
+        steps = array.shape[time]
+        return take_steps(array, reversed_steps(clip_lengths(jnp.asarray(lengths), steps), steps), time)
+
+    return jax.tree.map(flip, array)
 
 
 def clip_lengths(lengths: Integer[Array, "*B"], steps: int) -> Int[Array, "*B"]:

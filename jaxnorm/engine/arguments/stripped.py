@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import jax
 
-from jaxnorm._base.typing import Initializer
+from jaxnorm._base.typing import Initializer, ParamsInitializer
 
 S = TypeVar("S")
 
@@ -59,6 +59,6 @@ def initializer_defaults(kind: Any) -> dict[str, Any]:
 def _admits_initializer(annotation: Any) -> bool:
     if isinstance(annotation, str):  # postponed annotations in the module of a user's cell
         return "Initializer" in annotation
-    if annotation in (Initializer, jax.nn.initializers.Initializer):
+    if annotation in (Initializer, ParamsInitializer, jax.nn.initializers.Initializer):
         return True
     return any(_admits_initializer(part) for part in get_args(annotation) if part is not ...)

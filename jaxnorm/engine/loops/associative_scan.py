@@ -37,7 +37,7 @@ def associative(
     new, ys, moments = jax.vmap(step)(before, x_proj, cell.project_state(weights, before), steps)
     if steps.where is not None:
         new = select(steps.where, new, before)
-        ys = select(steps.where, ys, jnp.zeros_like(ys))
+        ys = select(steps.where, ys, jax.tree.map(jnp.zeros_like, ys))
     end = 0 if reverse else -1
     last = jax.tree.map(lambda entry: entry[end], new) if xs.shape[0] != 0 else carry
     return LoopOutputs(last, ys, input_moments, moments, new if carries else ())

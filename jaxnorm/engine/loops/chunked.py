@@ -5,12 +5,14 @@ from typing import Any
 
 import jax
 from jax.custom_derivatives import SymbolicZero
+from jax.dtypes import float0
 from jax.interpreters import ad, partial_eval
 
 from jaxnorm._base.typing import Array
 from jaxnorm.engine.arguments.sharding import zeros_beside
 from jaxnorm.engine.loops.chunked_vjp import Residuals, backward
 from jaxnorm.engine.loops.chunks import scan_chunks
+from jaxnorm.engine.loops.differentiable import differentiable, is_differentiable
 from jaxnorm.engine.loops.scan import scan_steps
 from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.reuse import moments_to_reuse
@@ -27,7 +29,10 @@ def _run_chunks(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> tuple[Lo
         partial(scan_steps, plan.cell, inputs, reverse=plan.reverse, save=plan.keep, carries=plan.carries),
         inputs.carry,
         Chunk(inputs.xs, steps, ()),
-        zeros_beside(inputs.xs, plan.feature_axes, plan.features, plan.dtype),
+        jax.tree.unflatten(
+            plan.outputs,
+            [zeros_beside(inputs.xs, plan.feature_axes, each.shape, each.dtype) for each in plan.output_features],
+        ),
         reverse=plan.reverse,
     )
     input_moments, step_moments, before, after = results.time_major
@@ -43,12 +48,13 @@ def _forward_rule(plan: ChunkPlan, inputs: Any, steps: Any) -> tuple[Any, Any]:
     JAX traces a VJP rule later, where the names of mapped axes are no longer bound. So we trace the backward pass here,
     and remove from it the gradients that nobody asks for, such as that of the inputs of the first layer.
     """
-    wanted = [leaf.perturbed for leaf in jax.tree.leaves(inputs)]  # with symbolic zeros each leaf says so
+    # With symbolic zeros each leaf says whether a gradient is wanted; leaves without derivatives have no gradient.
+    wanted = [leaf.perturbed for leaf in jax.tree.leaves(inputs) if is_differentiable(leaf.value)]
     inputs, steps = jax.tree.map(lambda leaf: leaf.value, (inputs, steps))
     outputs, carries = _run_chunks(plan._replace(keep=plan.save), inputs, steps)
     steps = steps._replace(measured=moments_to_reuse(plan.cell, inputs.stats, outputs))
     residuals = Residuals(inputs._replace(carry=()), steps, *carries)
-    closed, gradients = jax.make_jaxpr(partial(backward, plan), return_shape=True)(residuals, outputs)
+    closed, gradients = jax.make_jaxpr(partial(backward, plan), return_shape=True)(residuals, differentiable(outputs))
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, wanted, instantiate=True)
     program = _Program(jaxpr, closed.consts, wanted, jax.tree.structure(gradients))
     return (outputs, ((), ())), (program, residuals)
@@ -76,8 +82,13 @@ class _Program:
         self.jaxpr, self.consts, self.wanted, self.tree = jaxpr, consts, wanted, tree
 
 
-def _instantiate(cotangent: Array | SymbolicZero) -> Array:
-    """Makes an array of zeros, of the same type on a mesh, for an output that a loss does not depend on."""
+def _instantiate(cotangent: Array | SymbolicZero) -> Array | None:
+    """Makes an array of zeros, of the same type on a mesh, for an output that a loss does not depend on.
+
+    None stands for an output without derivative.
+    """
+    if cotangent.dtype == float0:
+        return None
     if not isinstance(cotangent, SymbolicZero):
         return cotangent
     zeros: Array = ad.instantiate_zeros(ad.Zero(cotangent.aval))  # type: ignore[no-untyped-call]

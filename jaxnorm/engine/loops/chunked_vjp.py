@@ -21,6 +21,7 @@ from jaxnorm.cells.base import Carry, Products, Weights
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel
 from jaxnorm.engine.arguments.sharding import zeros_beside
 from jaxnorm.engine.loops.chunks import scan_chunks
+from jaxnorm.engine.loops.differentiable import differentiable, join, vjp
 from jaxnorm.engine.loops.hoisted_vmap import vmap_hoisting_constants
 from jaxnorm.engine.loops.scan import project, scan_steps, select, step_input
 from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
@@ -47,7 +48,7 @@ class _Sums(NamedTuple):
 
 
 def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> LoopInputs:
-    """Computes the cotangents of the inputs of the forward pass."""
+    """Computes the cotangents of the inputs of the forward pass; None for leaves without derivatives."""
     inputs, steps, before, first = residuals
     weights, stats, cell = inputs.weights, inputs.stats, plan.cell
     transposed = _transpose_kernels(weights)
@@ -63,15 +64,15 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
             again = partial(scan_steps, cell, inputs, reverse=plan.reverse, save="carries")
             before = again(part.per_chunk, Chunk(xs, steps, ()))[1].time_major[2]
 
-        (x_proj, _), transpose_inputs = jax.vjp(
+        (x_proj, _), transpose_inputs = vjp(
             lambda weights, xs, stats: project(cell, weights, xs, stats, steps), weights, xs, stats
         )
-        h_proj, transpose_state = jax.vjp(lambda weights: cell.project_state(weights, before), weights)
+        h_proj, transpose_state = vjp(lambda weights: cell.project_state(weights, before), weights)
         projections = (x_proj, h_proj)
 
         # The factors of the derivative depend on no cotangent: compute them for all steps at once, before the loop.
         def transpose_step(carry: Carry, projections: tuple[PyTree, Products], t: PerStep) -> Any:
-            return jax.vjp(lambda c, p: step(weights, stats, c, p, t), carry, projections)[1]
+            return vjp(lambda c, p: step(weights, stats, c, p, t), carry, projections)[1]
 
         transposes, rebuild = vmap_hoisting_constants(transpose_step, before, projections, steps)
 
@@ -84,11 +85,13 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
             if t.where is not None:  # a masked step passes the cotangent of its carry on unchanged
                 nothing = jax.tree.map(jnp.zeros_like, d_after)
                 d_new, d_skip = select(t.where, d_after, nothing), select(t.where, nothing, d_after)
-                d_y = select(t.where, d_y, jnp.zeros_like(d_y))
+                d_y = select(t.where, d_y, jax.tree.map(jnp.zeros_like, d_y))
 
             d_carry, (d_x_proj, d_h_proj) = rebuild(transpose)((d_new, d_y, d_moments))
             # project_state is linear in the carry, so its transpose needs no forward product.
-            (d_projected,) = jax.linear_transpose(partial(cell.project_state, transposed), carry)(d_h_proj)
+            (d_projected,) = jax.linear_transpose(
+                lambda part: cell.project_state(transposed, join(part, carry)), differentiable(carry)
+            )(d_h_proj)
             d_carry = jax.tree.map(jnp.add, d_carry, d_projected)
             if d_skip is not None:
                 d_carry = jax.tree.map(jnp.add, d_carry, d_skip)
@@ -106,7 +109,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
         )  # fmt: skip
 
         # The weights enter in three places (inputs, state, step), so their cotangents are sums of three.
-        _, transpose_steps = jax.vjp(
+        _, transpose_steps = vjp(
             lambda weights, stats: jax.vmap(partial(step, weights, stats))(before, projections, steps), weights, stats
         )
         d_weights_inputs, d_xs, d_stats_inputs = transpose_inputs((d_x_proj, d_input_moments))
@@ -119,23 +122,23 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
         )
         return (d_carry, sums), Chunk(d_xs, (), ())
 
-    start = _Sums(*(jax.tree.map(_zeros, tree) for tree in (weights, inputs.initial, stats)))
+    summed = differentiable((weights, inputs.initial, stats))
     features = inputs.xs.shape[inputs.xs.ndim - plan.feature_axes :]
     (d_carry, sums), results = scan_chunks(
         plan,
         chunk,
-        (cotangents.last, start),
+        (cotangents.last, _Sums(*jax.tree.map(_zeros, summed))),
         Chunk(
             (inputs.xs, cotangents.outputs),
             (steps, before, cotangents.input_moments, cotangents.step_moments, cotangents.carries),
             first,
         ),
-        zeros_beside(inputs.xs, plan.feature_axes, features, inputs.xs.dtype),
+        jax.tree.map(lambda xs: zeros_beside(xs, plan.feature_axes, features, xs.dtype), differentiable(inputs.xs)),
         reverse=not plan.reverse,
     )
     d_weights, d_initial, d_stats = (
         jax.tree.map(lambda total, leaf: total.astype(leaf.dtype), totals, tree)
-        for totals, tree in zip(sums, (weights, inputs.initial, stats), strict=True)
+        for totals, tree in zip(sums, summed, strict=True)
     )
     return LoopInputs(d_weights, d_carry, d_initial, results.in_layout, d_stats)
 

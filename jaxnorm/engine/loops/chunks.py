@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base.sizes import divides, known
-from jaxnorm._base.typing import Array
+from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry
 from jaxnorm.engine.records import Chunk, ChunkPlan
 
@@ -48,7 +48,7 @@ def scan_chunks(
     function: Callable[[Carry, Chunk], tuple[Carry, Chunk]],
     carry: Carry,
     sequences: Chunk,
-    out: Array,
+    out: PyTree,
     *,
     reverse: bool,
 ) -> tuple[Carry, Chunk]:
@@ -61,7 +61,7 @@ def scan_chunks(
       function: runs one chunk.
       carry: the carry of the first chunk.
       sequences: the sequences to cut into chunks.
-      out: a buffer of zeros for the results in the layout; the loop writes every step of it once.
+      out: buffers of zeros for the results in the layout; the loop writes every step of them once.
       reverse: whether to go from the last chunk to the first.
     """
     length, axis, in_layout = plan.length, plan.axis, sequences.in_layout
@@ -72,11 +72,11 @@ def scan_chunks(
     def time_first(start: int, end: int) -> Any:
         return jax.tree.map(lambda a: jnp.moveaxis(lax.slice_in_dim(a, start, end, axis=axis), axis, 0), in_layout)
 
-    def remainder(carry: Carry, out: Array) -> tuple[Carry, Array, Chunk]:
+    def remainder(carry: Carry, out: PyTree) -> tuple[Carry, PyTree, Chunk]:
         time_major = jax.tree.map(lambda a: a[whole:], sequences.time_major)
         per_chunk = jax.tree.map(lambda a: a[-1], sequences.per_chunk)
         carry, results = function(carry, Chunk(time_first(whole, steps), time_major, per_chunk))
-        out = _write(axis, whole, out, results.in_layout)
+        out = jax.tree.map(partial(_write, axis, whole), out, results.in_layout)
         return carry, out, Chunk((), results.time_major, jax.tree.map(lambda a: a[None], results.per_chunk))
 
     if count == 0:
@@ -86,12 +86,13 @@ def scan_chunks(
     if reverse and whole != steps:
         carry, out, late = remainder(carry, out)
 
-    def one(state: tuple[Carry, Array], part: tuple[Array, Chunk]) -> tuple[tuple[Carry, Array], Chunk]:
+    def one(state: tuple[Carry, PyTree], part: tuple[Array, Chunk]) -> tuple[tuple[Carry, PyTree], Chunk]:
         (carry, out), (start, chunk) = state, part
         # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read.
         in_chunk = jax.tree.map(partial(_read, axis, start), lax.stop_gradient(in_layout), chunk.in_layout)
         carry, results = function(carry, chunk._replace(in_layout=in_chunk))
-        return (carry, _write(axis, start, out, results.in_layout)), results._replace(in_layout=())
+        out = jax.tree.map(partial(_write, axis, start), out, results.in_layout)
+        return (carry, out), results._replace(in_layout=())
 
     def cut(a: Array) -> Array:
         return a[:whole].reshape(count, length, *a.shape[1:])

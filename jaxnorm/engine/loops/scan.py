@@ -39,7 +39,7 @@ def scan_steps(
     x_proj, input_moments = project(cell, weights, chunk.in_layout, stats, steps)
     first = carry if save == "chunks" else ()
 
-    def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Array, Any, Any, Any]]:
+    def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Any, Any, Any, Any]]:
         carry, x_proj_t = state
         x_proj_next, t = per_step
         if t.cut is not None:
@@ -50,7 +50,7 @@ def scan_steps(
         new, y, moments = cell.step(weights, carry, step_input(x_proj_t, h_proj, stats, t))
         if t.where is not None:
             new = select(t.where, new, carry)
-            y = select(t.where, y, jnp.zeros_like(y))
+            y = select(t.where, y, jax.tree.map(jnp.zeros_like, y))
         return (new, x_proj_next), (y, moments, carry if save == "carries" else (), new if carries else ())
 
     x_proj_first, x_proj_next = one_ahead(x_proj, reverse)

@@ -1,0 +1,174 @@
+"""Keywords of other libraries are answered with ours; signatures stay as they are."""
+
+import copy
+import inspect
+import pickle
+import re
+
+import flax.linen as nn
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import keras
+import pytest
+import torch
+from flax import nnx
+
+import jaxnorm as jn
+import jaxnorm.linen as jl
+import jaxnorm.nnx as jx
+from jaxnorm._base import foreign_keywords
+from jaxnorm._base.keywords import AnswersKeywords, answers_keywords
+from tests.tools.annotations import no_annotation_checks
+
+CELL, XS, KEY = jn.lstm(4), jnp.ones((5, 2, 3)), jax.random.key(0)
+P = CELL.init(KEY, 3)
+LINEN, NNX = jl.RNN(CELL), jx.RNN(CELL, 3, rngs=nnx.Rngs(0))
+
+ENTRANCES = {
+    "unroll": lambda **o: jn.unroll(CELL, P, XS, **o),
+    "stack": lambda **o: jn.stack([CELL], [P], XS, **o),
+    "bidirectional": lambda **o: jn.bidirectional([CELL, CELL], [P, P], XS, **o),
+    "LSTM": lambda **o: jn.LSTM(4, **o),
+    "GRU": lambda **o: jn.GRU(4, **o),
+    "ln_lstm": lambda **o: jn.ln_lstm(4, **o),
+    "Zoneout": lambda **o: jn.Zoneout(CELL, **o),
+    "FunctionCell": lambda **o: jn.FunctionCell(lambda params, carry, x: (carry, x), 0.0, **o),
+    "linen.RNN": lambda **o: jl.RNN(CELL, **o),
+    "linen.RNN call": lambda **o: LINEN.init(KEY, XS, **o),
+    "linen.RNNCell": lambda **o: jl.RNNCell(CELL, **o),
+    "nnx.RNN": lambda **o: jx.RNN(CELL, 3, rngs=nnx.Rngs(0), **o),
+    "nnx.RNN call": lambda **o: NNX(XS, **o),
+}
+
+ANSWERS = {
+    ("unroll", "unroll"): "The loop is not unrolled",
+    ("unroll", "length"): "lengths=... is that of each example",
+    ("unroll", "mask"): "Pass where=",
+    ("unroll", "seq_lengths"): "Pass lengths=",
+    ("unroll", "initial_carry"): "Pass carry=",
+    ("unroll", "initial_state"): "Pass carry=",
+    ("unroll", "time_major"): "Pass time_axis",
+    ("unroll", "batch_first"): "Pass time_axis",
+    ("unroll", "return_carry"): "unroll(...).carry",
+    ("unroll", "return_sequences"): "unroll(...).outputs",
+    ("unroll", "return_all_states"): "unroll(...).carry",
+    ("unroll", "go_backwards"): "Pass reverse=True",
+    ("unroll", "variable_axes"): "lifted scans of Flax",
+    ("unroll", "split_rngs"): "lifted scans of Flax",
+    ("unroll", "stateful"): "Pass carry=before.carry",
+    ("unroll", "zero_output_for_mask"): "masked steps are zeros",
+    ("unroll", "dropout"): "VariationalDropout(cell",
+    ("unroll", "num_layers"): "Call jaxnorm.stack",
+    ("unroll", "bidirectional"): "Call jaxnorm.bidirectional",
+    ("unroll", "training"): "jaxnorm.deterministic(cell)",
+    ("unroll", "lenghts"): "Did you mean lengths?",
+    ("unroll", "nonsense"): "It takes cell, params, xs, carry, lengths",
+    ("stack", "return_sequences"): "unroll(...).outputs",
+    ("bidirectional", "mask"): "Pass where=",
+    ("LSTM", "recurrent_dropout"): "RecurrentDropout(cell, rate=0.1)",
+    ("LSTM", "units"): "Pass hidden_features",
+    ("LSTM", "batch_first"): "Pass time_axis=1 to unroll",
+    ("LSTM", "unit_forget_bias"): "Pass forget_bias=1.0",
+    ("GRU", "reset_after"): 'Pass reset="recurrent"',
+    ("GRU", "kernel_initializer"): "Pass kernel_init",
+    ("ln_lstm", "num_layers"): "jaxnorm.stack(cells",
+    ("ln_lstm", "bidirectional"): "jaxnorm.bidirectional(cells",
+    ("ln_lstm", "eps"): "norm=LayerNorm(epsilon=",
+    ("Zoneout", "hidden_size"): "Pass it to the cell inside",
+    ("FunctionCell", "initial_carry"): "Pass carry_init",
+    ("FunctionCell", "init"): "Pass params_init",
+    ("linen.RNN", "unroll"): "The loop is not unrolled",
+    ("linen.RNN", "variable_axes"): "RNNCell in the RNN of Flax",
+    ("linen.RNN", "method"): 'engine={"method": "scan"}',
+    ("linen.RNN", "hidden_size"): "RNN(ln_lstm(128))",
+    ("linen.RNN call", "lengths"): "Pass seq_lengths=",
+    ("linen.RNN call", "where"): "Pass mask=",
+    ("linen.RNN call", "carry"): "Pass initial_carry=",
+    ("linen.RNNCell", "time_major"): "It takes cell, deterministic",
+    ("nnx.RNN", "split_rngs"): "RNNCell in the RNN of Flax",
+    ("nnx.RNN", "dropout"): "VariationalDropout(cell",
+    ("nnx.RNN call", "return_state"): "Pass return_carry=True",
+    ("nnx.RNN call", "time_axis"): "Pass time_major=True",
+}
+
+
+@pytest.mark.parametrize(("entrance", "keyword"), ANSWERS)
+def test_a_keyword_of_another_library_is_answered_with_ours(entrance, keyword):
+    answer = re.escape(ANSWERS[entrance, keyword])
+    with no_annotation_checks(), pytest.raises(TypeError, match=rf"there is no argument '{keyword}'\. .*{answer}"):
+        ENTRANCES[entrance](**{keyword: True})
+
+
+SAME = {"Mapping", "self", "args", "kwargs", "name", "parent", "dtype", "cell", "init", "reverse", "key", "xs", "carry"}
+"""Words with the same meaning on both sides, and those of constructors in general."""
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (nn.RNN.__call__, (jn.unroll, foreign_keywords.UNROLL)),
+        (nnx.RNN.__call__, (jn.unroll, foreign_keywords.UNROLL)),
+        (hk.dynamic_unroll, (jn.unroll, foreign_keywords.UNROLL)),
+        (jax.lax.scan, (jn.unroll, foreign_keywords.UNROLL)),
+        (nn.RNN, (jl.RNN, foreign_keywords.FLAX)),
+        (nn.RNN.__call__, (jl.RNN.__call__, foreign_keywords.FLAX)),
+        (nnx.RNN, (jx.RNN, foreign_keywords.FLAX)),
+        (nnx.RNN.__call__, (jx.RNN.__call__, foreign_keywords.FLAX)),
+        (keras.layers.RNN, (jn.unroll, foreign_keywords.UNROLL)),
+        (keras.layers.RNN, (jx.RNN, foreign_keywords.FLAX)),
+    ],
+    ids=str,
+)
+def test_every_keyword_of_a_driver_is_ours_or_is_answered(theirs, ours):
+    ours, advice = ours
+    names = set(inspect.signature(theirs).parameters) - SAME
+    known = set(inspect.signature(ours).parameters) | set(advice)
+    assert names - known - {"f", "_split_transpose", "cell_size"} == set()
+
+
+def test_every_keyword_of_the_recurrent_layers_of_torch_is_answered():
+    line = "input_size,hidden_size,num_layers=1,bias=True,batch_first=False,dropout=0.0,bidirectional=False"
+    words = set(re.findall(r"(\w+)(?:=|,|$)", line)) - {"1", "True", "False", "0", "0.0"}
+    assert line.split(",")[0] in inspect.getdoc(torch.nn.LSTM)
+    assert {word for word in words if word.isalpha() or "_" in word} <= set(foreign_keywords.CELLS)
+
+
+def test_no_answer_is_for_a_keyword_that_exists():
+    assert not set(foreign_keywords.UNROLL) & set(inspect.signature(jn.unroll).parameters)
+    for cell in (jn.LSTM, jn.GRU, jn.Elman, jn.zoo.BlockGRU, jn.zoo.SLSTM):
+        assert not set(foreign_keywords.CELLS) & set(inspect.signature(cell).parameters), cell
+    assert not set(foreign_keywords.FUNCTION_CELL) & set(inspect.signature(jn.FunctionCell).parameters)
+    for module in (jl.RNN, jx.RNN):
+        parameters = {*inspect.signature(module).parameters, *inspect.signature(module.__call__).parameters}
+        assert not set(foreign_keywords.FLAX) & parameters
+
+
+def test_signatures_copies_and_pickles_are_what_they_were():
+    assert list(inspect.signature(jn.unroll).parameters)[:4] == ["cell", "params", "xs", "carry"]
+    assert list(inspect.signature(jn.LSTM).parameters)[:2] == ["hidden_features", "norm"]
+    assert jn.unroll.__module__ == "jaxnorm.engine.unroll"
+    assert inspect.getdoc(jn.unroll).startswith("Runs a cell over sequences")
+    for spec in (CELL, jn.Zoneout(CELL, rate=0.1)):
+        assert copy.copy(spec) == copy.deepcopy(spec) == pickle.loads(pickle.dumps(spec)) == spec
+    assert LINEN.clone(reverse=True).reverse
+    with pytest.raises(TypeError, match=r"missing .* argument: 'hidden_features'"):
+        jn.LSTM()
+
+
+def test_the_mechanism_leaves_functions_and_classes_with_any_keyword_alone():
+    @answers_keywords({"b": "Pass a."})
+    def f(a, *, c=0):
+        """Doc."""
+        return a, c
+
+    assert f(1, c=2) == f(a=1, c=2) == (1, 2)
+    assert f.__doc__ == "Doc."
+    with pytest.raises(TypeError, match=r"f: there is no argument 'b'\. Pass a\."):
+        f(1, b=2)
+
+    class Anything(AnswersKeywords):
+        def __init__(self, **options):
+            self.options = options
+
+    assert Anything(a=1).options == {"a": 1}
