@@ -37,7 +37,7 @@ from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.chunks import chunk_length
 from jaxnorm.engine.loops.scan import scan_steps
 from jaxnorm.engine.masked_outputs import hold
-from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
 
@@ -258,7 +258,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
             return associative(cast(LinearCell, cell), inputs, per_step, reverse=reverse, carries=return_carries)
         chunk = Chunk(inputs.xs, per_step, ())
         last, results = scan_steps(
-            cell, inputs, inputs.carry, chunk, reverse=reverse, save="nothing", carries=return_carries
+            cell, inputs, inputs.carry, chunk, reverse=reverse, carries=CarryOutputs(after=return_carries)
         )
         input_moments, step_moments, _, after = results.time_major
         return LoopOutputs(last, results.in_layout, input_moments, step_moments, after)
