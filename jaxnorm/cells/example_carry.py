@@ -17,7 +17,7 @@ class Entry:
 
     shape: tuple[int, ...]
     dtype: Any
-    data: bytes | None
+    data: bytes | None = dataclasses.field(repr=False)
     impl: Any = None
 
     def array(self) -> Array:

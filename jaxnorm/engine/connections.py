@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
@@ -67,6 +68,7 @@ def residual_stack(
     def add(layer: int, xs: Array, outputs: Array) -> Array:
         if layer < first:
             return outputs
+        validate.is_array("residual_stack", f"the outputs of layer {layer}", outputs)
         if xs.shape != outputs.shape:
             raise ValueError(
                 f"residual_stack: layer {layer} has {xs.shape[-1]} features in and {outputs.shape[-1]} out, so the "
@@ -132,6 +134,7 @@ def skip_stack(
     every: list[Array] = []
 
     def concatenate(layer: int, _: Array, outputs: Array) -> Array:
+        validate.is_array("skip_stack", f"the outputs of layer {layer}", outputs)
         every.append(outputs)
         last = layer == len(cells) - 1
         if last or not input_to_all:

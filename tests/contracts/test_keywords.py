@@ -152,7 +152,7 @@ def test_signatures_copies_and_pickles_are_what_they_were():
     for spec in (CELL, jn.Zoneout(CELL, rate=0.1)):
         assert copy.copy(spec) == copy.deepcopy(spec) == pickle.loads(pickle.dumps(spec)) == spec
     assert LINEN.clone(reverse=True).reverse
-    with pytest.raises(TypeError, match="missing .* argument: 'hidden_features'"):
+    with pytest.raises(TypeError, match=r"missing .* argument: 'hidden_features'"):
         jn.LSTM()
 
 

@@ -42,6 +42,7 @@ KERNELS = {
     "zoneout_bn_lstm": BOTH,
     "recurrent_dropout_ln_gru": BOTH,
     "gn_lstm_mixed": BOTH,
+    "function_cell": UNGATED,
     "skeleton": UNGATED,
     "gated_skeleton": BOTH,
 }
