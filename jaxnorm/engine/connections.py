@@ -65,7 +65,7 @@ def residual_stack(
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= len(cells):
         raise ValueError(f"residual_stack: first must be a layer from 0 to {len(cells)}, got {first!r}.")
 
-    def add(layer: int, xs: Array, outputs: Array) -> Array:
+    def add(layer: int, xs: Array, outputs: Any) -> Any:
         if layer < first:
             return outputs
         validate.is_array("residual_stack", f"the outputs of layer {layer}", outputs)
@@ -133,7 +133,7 @@ def skip_stack(
     check_cells("skip_stack", cells)
     every: list[Array] = []
 
-    def concatenate(layer: int, _: Array, outputs: Array) -> Array:
+    def concatenate(layer: int, _: Array, outputs: Any) -> Any:
         validate.is_array("skip_stack", f"the outputs of layer {layer}", outputs)
         every.append(outputs)
         last = layer == len(cells) - 1

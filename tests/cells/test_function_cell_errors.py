@@ -251,6 +251,15 @@ def test_a_traced_array_in_the_function_is_refused(name, method):
     assert loss(2.0) == loss(jnp.float32(2.0)) == 12.0  # a constant may be closed over
 
 
+SEEN_AT_ONCE = [name for name in CAPTURES if name not in ("a list that is filled later", "an object in an object")]
+
+
+@pytest.mark.parametrize("name", SEEN_AT_ONCE)
+def test_what_a_function_holds_is_seen_when_the_spec_is_made(name):
+    with pytest.raises(TypeError, match=r"FunctionCell: function uses an array \(float32\[\]\) from outside"):
+        jax.jit(lambda w: (CAPTURES[name](w), w)[1])(1.0)
+
+
 def test_an_object_that_changes_is_refused_while_its_array_is_traced():
     """The same function each time, so a program that was kept would hold the array of an earlier trace."""
     deep = Deep(jnp.float32(2.0))
@@ -274,6 +283,14 @@ def test_a_traced_array_in_the_start_is_refused():
     def function(h):
         return jn.unroll(jn.FunctionCell(good, lambda batch_shape: jnp.broadcast_to(h, batch_shape)), P, XS).carry.sum()
 
+    def late_start(h):
+        box = []
+        cell = jn.FunctionCell(good, lambda batch_shape: jnp.broadcast_to(box[0], batch_shape))
+        box.append(h)
+        return jn.unroll(cell, P, XS).carry.sum()
+
+    with pytest.raises(TypeError, match=r"carry_init uses an array .*from outside"):
+        jax.grad(late_start)(1.0)
     with pytest.raises(TypeError, match=r"carry_init\['h'\] is traced .* a function \(batch_shape, params\)"):
         jax.grad(tree)(1.0)
     with pytest.raises(TypeError, match=r"carry_init uses an array .*from outside"):
