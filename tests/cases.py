@@ -19,6 +19,7 @@ from tests.cell_cases import CELLS as CELLS
 from tests.cell_cases import HIDDEN as HIDDEN
 from tests.cell_cases import IN_FEATURES as IN_FEATURES
 from tests.cell_cases import MAX_STEPS as MAX_STEPS
+from tests.cell_cases import SPECIFIED as SPECIFIED
 from tests.cell_cases import CellCase as CellCase
 from tests.cell_cases import rows as rows
 from tests.tools.docs import load

@@ -268,7 +268,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
         leaves, tree = jax.tree.flatten(outputs)
-        features = tuple(jax.ShapeDtypeStruct(leaf.shape[len(layout) :], leaf.dtype) for leaf in leaves)
+        features = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
         plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save, carries=return_carries)
         last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:
