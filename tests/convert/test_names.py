@@ -28,6 +28,7 @@ def without(state, *names):
 
 
 LSTM = torch_state()
+LAYERS = {"a.weight": zeros(3), "a.bias": zeros(3), "head.weight": zeros(3, 3), "head.bias": zeros(3)}
 KERAS = {"kernel": zeros(INPUTS, 8), "recurrent_kernel": zeros(HIDDEN, 8), "bias": zeros(8)}
 FLAX = convert.linen.export(jn.lstm(HIDDEN), jn.lstm(HIDDEN).init(jax.random.key(0), INPUTS))["params"]
 HAIKU = {"lstm/linear": {"w": zeros(INPUTS + HIDDEN, 8), "b": zeros(8)}}
@@ -40,45 +41,37 @@ def renamed(state, prefix):
 
 
 CASES = {
-    "torch, DataParallel": (
-        lambda: convert.torch.load(torch_state(prefix="module.")),
-        r"torch\.load: these are the arrays of an LSTM under the prefix 'module\.'\. Pass prefix='module\.'\.$",
-    ),
-    "torch, a GRU deep inside": (
-        lambda: convert.torch.load(torch_state(3, "_orig_mod.net.rnn.")),
-        r"arrays of a GRU under the prefix '_orig_mod\.net\.rnn\.'",
-    ),
-    "torch, a cell": (
-        lambda: convert.torch.load(torch_state(3, "cell.", layers=("",))),
-        r"arrays of a GRU under the prefix 'cell\.'",
-    ),
     "torch, several": (
         lambda: convert.torch.load(torch_state(4, "encoder.") | torch_state(1, "decoder.")),
         r"under the prefixes 'encoder\.' \(an LSTM\), 'decoder\.' \(an RNN\)\. Pass prefix='encoder\.', or another",
     ),
-    "torch, half a prefix": (
-        lambda: convert.torch.load(torch_state(4, "net.rnn."), prefix="net."),
-        r"an LSTM under the prefix 'net\.rnn\.'\. Pass prefix='net\.rnn\.'",
+    "torch, several below a prefix": (
+        lambda: convert.torch.load(torch_state(4, "net.a.") | torch_state(3, "net.b."), prefix="net."),
+        r"'net\.a\.' \(an LSTM\), 'net\.b\.' \(a GRU\)\. Pass prefix='net\.a\.', or another",
     ),
-    "torch, a dot forgotten": (
-        lambda: convert.torch.load(torch_state(4, "rnn."), prefix="rnn"),
-        r"an LSTM under the prefix 'rnn\.'\. Pass prefix='rnn\.'",
-    ),
-    "torch, a normalizer": (
-        lambda: convert.torch.load({"module.weight": zeros(3), "module.bias": zeros(3)}, jn.LayerNorm()),
-        r"weight, bias are missing\. .*the prefix is 'module\.'\. Pass prefix='module\.'",
+    "torch, several normalizers": (
+        lambda: convert.torch.load(LAYERS | {"b.weight": zeros(3), "b.bias": zeros(3)}, jn.LayerNorm()),
+        r"under the prefixes 'a\.' \(LayerNorm\), 'b\.' \(LayerNorm\)\. Pass prefix='a\.', or another",
     ),
     "torch, a normalizer without spec": (
         lambda: convert.torch.load({"module.weight": zeros(3), "module.bias": zeros(3)}),
-        r"these are the arrays of a normalizer under the prefix 'module\.'",
+        r"load: module\.weight, module\.bias may belong to several normalizers.*Pass spec=LayerNorm",
+    ),
+    "torch, a bias missing below a prefix": (
+        lambda: convert.torch.load(without(torch_state(4, "net.rnn."), "net.rnn.bias_hh_l0")),
+        r"net\.rnn\.bias_hh_l0 is missing",
+    ),
+    "torch, another shape below a prefix": (
+        lambda: convert.torch.load(torch_state(4, "rnn.") | {"rnn.weight_ih_l0": zeros(7, 3)}),
+        r"rnn\.weight_ih_l0 must .*\(8, 3\), got \(7, 3\)",
     ),
     "torch, an unknown array": (
-        lambda: convert.torch.load(LSTM | {"weight_hh_l0_raw": zeros(8, 2)}),
-        r"convert\.torch\.load: weight_hh_l0_raw not understood, and nothing is left out silently",
+        lambda: convert.torch.load(LSTM | {"weight_hh_l0_twin": zeros(8, 2)}),
+        r"convert\.torch\.load: weight_hh_l0_twin not understood, and nothing is left out silently",
     ),
     "torch, one in the place of another": (
-        lambda: convert.torch.load(without(LSTM, "weight_hh_l0") | {"weight_hh_l0_raw": zeros(8, 2)}),
-        r"weight_hh_l0 is missing, and weight_hh_l0_raw not understood\.",
+        lambda: convert.torch.load(without(LSTM, "weight_hh_l0") | {"weight_hh_l0_twin": zeros(8, 2)}),
+        r"weight_hh_l0 is missing, and weight_hh_l0_twin not understood\.",
     ),
     "torch, two missing": (
         lambda: convert.torch.load(without(LSTM, "bias_hh_l0", "weight_ih_l0")),

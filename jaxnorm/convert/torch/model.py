@@ -1,0 +1,72 @@
+"""Whole models of PyTorch, layer by layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxnorm.convert.shared.arrays import listed
+from jaxnorm.convert.shared.base import NoCounterpartError
+from jaxnorm.convert.shared.model import ImportedModel, check_specs, plain, tied_names
+from jaxnorm.convert.torch.kernels import effective
+from jaxnorm.convert.torch.layer import load_layer
+from jaxnorm.convert.torch.modules import Described, class_name, describe
+from jaxnorm.convert.torch.state import RECURRENT, is_recurrent, is_within, kind_of, sort, to_host
+
+
+def read_model(
+    caller: str, values: Mapping[str, Any], modules: Mapping[str, Any], specs: Any, prefix: str
+) -> ImportedModel:
+    """Reads the arrays of a model; ``modules`` are the live modules by path, none for a state dict."""
+    layers, raw_notes = sort(values)
+    inner = [path for path in modules if any(is_within(other, path) and other != path for other in modules)]
+    paths = [path for path in modules if path in layers or path not in inner]
+    paths = list(dict.fromkeys([*paths, *layers]))
+    specs = check_specs(caller, specs, paths)
+    found: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
+    notes: list[str] = []
+    for path in paths:
+        arrays, module = layers.get(path, {}), modules.get(path)
+        start = f"{prefix}{path}." if path else prefix
+        described, why = _described(caller, module, arrays, specs.get(path))
+        if module is None and any(is_within(other, path) and other != path for other in layers):
+            described, why = None, "it has layers of its own, so it is none of torch.nn" * is_recurrent(arrays)
+        kinds[path] = kind_of(arrays) if module is None else class_name(module)
+        own: tuple[str, ...] = (why,) if why else ()
+        if described is not None or path in specs:
+            layer = load_layer(caller, arrays, start, specs.get(path), described if module is not None else None)
+            found[path], own = layer, (*layer.notes, *raw_notes.get(path, ()))
+            kinds[path] = kinds[path] or type(layer.spec).__name__
+        elif arrays:
+            found[path], more = _plain(caller, arrays, start)
+            own += more
+        notes += [f"{path}: {note}" for note in own]
+    names = {(f"{path}.{leaf}" if path else leaf): array for path, own in layers.items() for leaf, array in own.items()}
+    return ImportedModel(found, kinds, tied_names(names.items()), tuple(notes))
+
+
+def _described(caller: str, module: Any, arrays: Mapping[str, Any], spec: Any) -> tuple[Described | None, str]:
+    """Describes a layer that has a counterpart, else says why it has none, if that is a surprise."""
+    if module is not None:
+        try:
+            return describe(caller, module), ""
+        except NoCounterpartError as error:
+            return None, str(error).removeprefix(f"{caller}: ")
+    if not is_recurrent(arrays):
+        return None, ""
+    names = effective(caller, {name: to_host(value) for name, value in arrays.items()})[0]
+    unknown = [name for name in names if not RECURRENT.fullmatch(name)]
+    if unknown:
+        return None, f"no recurrent layer of torch.nn has {listed(unknown)}"
+    if kind_of(arrays) == "RNN" and spec is None:
+        return None, "names do not tell the nonlinearity of an RNN: pass its Elman in specs"
+    return Described(), ""
+
+
+def _plain(caller: str, arrays: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns the arrays of a layer, with the weights that weight and spectral normalization make."""
+    values = {name: to_host(value) for name, value in arrays.items()}
+    try:
+        values, notes = effective(caller, values, prefix)
+    except ValueError as error:
+        notes = (f"the arrays of its parametrization are as they are: {str(error).removeprefix(f'{caller}: ')}",)
+    return plain(caller, values, prefix), notes
