@@ -28,6 +28,7 @@ def without(state, *names):
 
 
 LSTM = torch_state()
+GAMMA = {"gamma": zeros(3)}
 LAYERS = {"a.weight": zeros(3), "a.bias": zeros(3), "head.weight": zeros(3, 3), "head.bias": zeros(3)}
 KERAS = {"kernel": zeros(INPUTS, 8), "recurrent_kernel": zeros(HIDDEN, 8), "bias": zeros(8)}
 FLAX = convert.linen.export(jn.lstm(HIDDEN), jn.lstm(HIDDEN).init(jax.random.key(0), INPUTS))["params"]
@@ -89,28 +90,36 @@ CASES = {
         lambda: convert.torch.load({"weight": zeros(3), "bias": zeros(3)}, jn.BatchNorm()),
         r"running_mean, running_var are missing",
     ),
-    "keras, paths": (
-        lambda: convert.keras.load(renamed(KERAS, "sequential/lstm/lstm_cell/")),
-        r"keras\.load: these are the arrays of an LSTM under the prefix 'sequential/lstm/lstm_cell/'\. Take it "
-        r"away: \{name\.removeprefix\('sequential/lstm/lstm_cell/'\): array for",
+    "keras, paths of two layers": (
+        lambda: convert.keras.load(renamed(KERAS, "net/a/lstm_cell/") | renamed(KERAS, "net/b/lstm_cell/")),
+        r"under the prefixes 'net/a/lstm_cell/' \(an LSTM\), 'net/b/lstm_cell/' \(an LSTM\)\. Take it "
+        r"away: \{name\.removeprefix\('net/a/lstm_cell/'\): array for",
     ),
     "keras, missing": (lambda: convert.keras.load(without(KERAS, "recurrent_kernel")), r"recurrent_kernel is missing"),
     "keras, unknown": (lambda: convert.keras.load(KERAS | {"peephole": zeros(2)}), r"peephole not understood"),
-    "keras, a normalizer": (
-        lambda: convert.keras.load({"norm/gamma": zeros(3), "norm/beta": zeros(3)}, jn.LayerNorm()),
-        r"gamma, beta are missing\. .*the prefix is 'norm/'\. Take it away",
+    "keras, two normalizers": (
+        lambda: convert.keras.load(renamed(GAMMA, "a/") | renamed(GAMMA, "b/"), jn.LayerNorm(use_bias=False)),
+        r"under the prefixes 'a/' \(LayerNorm\), 'b/' \(LayerNorm\)\. Take it away",
     ),
-    "linen, deeper": (
-        lambda: convert.linen.load({"params": {"encoder": {"cell": FLAX}}}),
-        r"linen\.load: these are the arrays of a cell like LSTM under the prefix 'encoder/cell/'\. Pass prefix",
+    "keras, half a normalizer": (
+        lambda: convert.keras.load(renamed(GAMMA, "a/") | {"a/beta": zeros(3)}, jn.BatchNorm()),
+        r"gamma, beta, moving_mean, moving_variance are missing",
+    ),
+    "linen, two cells": (
+        lambda: convert.linen.load({"params": {"encoder": {"cell": FLAX}, "decoder": {"cell": FLAX}}}),
+        r"linen\.load: .*'encoder/cell/' \(an LSTM\), 'decoder/cell/' \(an LSTM\)\. Pass prefix='encoder/cell/', or",
+    ),
+    "linen, an array missing deep inside": (
+        lambda: convert.linen.load({"params": {"net": {"cell": without(FLAX, "ig")}}}),
+        r"net/cell/ig/kernel is missing",
     ),
     "linen, missing": (
         lambda: convert.linen.load({"params": without(FLAX, "ig", "hf")}),
         r"ig/kernel, hf/kernel, hf/bias are missing",
     ),
-    "linen, a normalizer": (
-        lambda: convert.linen.load({"params": {"norm": {"scale": zeros(3), "bias": zeros(3)}}}, jn.LayerNorm()),
-        r"scale, bias are missing\. .*the prefix is 'norm/'",
+    "linen, two normalizers": (
+        lambda: convert.linen.load({"params": {"a": {"scale": zeros(3)}, "b": {"scale": zeros(3)}}}, jn.RMSNorm()),
+        r"under the prefixes 'a/' \(RMSNorm\), 'b/' \(RMSNorm\)",
     ),
     "haiku, missing": (lambda: convert.haiku.load({"lstm/linear": {"w": zeros(5, 8)}}), r"linear/b is missing"),
     "haiku, unknown": (
