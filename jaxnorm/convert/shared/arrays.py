@@ -125,6 +125,10 @@ class Arrays:
             found.notes = (found_note(prefix),)
         return found
 
+    def remaining(self) -> dict[str, Any]:
+        """Returns the arrays that nobody took, by name without the prefix."""
+        return {name: value for name, value in self._values.items() if name not in self.taken}
+
     def only(self, kinds: Mapping[str, str]) -> "Arrays":
         """Returns the arrays of the one layer that fits, if there is one; ``kinds`` has the kind of each by prefix."""
         if len(kinds) > 1:

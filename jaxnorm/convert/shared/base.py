@@ -110,6 +110,10 @@ class NoCounterpartError(ValueError):
     """The error for something that has no counterpart."""
 
 
+class UndeterminedError(ValueError):
+    """The error for what the names and shapes of arrays do not tell."""
+
+
 def refuse(caller: str, what: str, why: str) -> NoReturn:
     """Raises the common error for anything without a counterpart."""
     raise NoCounterpartError(f"{caller}: {what} cannot be represented: {why}")
