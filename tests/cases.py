@@ -21,6 +21,7 @@ from tests.cell_cases import IN_FEATURES as IN_FEATURES
 from tests.cell_cases import MAX_STEPS as MAX_STEPS
 from tests.cell_cases import CellCase as CellCase
 from tests.cell_cases import rows as rows
+from tests.norms.test_cumulative_group_norm import oracle as cumulative_group_norm
 from tests.skeletons import load
 
 PUBLIC = {name: getattr(space, name) for space in (jn, jn.weight_norms, jn.zoo) for name in space.__all__}
@@ -202,6 +203,13 @@ NORMS = (
     NormCase("in_place_batch_norm", jn.zoo.InPlaceBatchNorm(slope=0.5), (3, 4, 8), True, BN),
     NormCase("in_place_batch_norm_first", jn.zoo.InPlaceBatchNorm((0, 2), use_scale=False), (3, 8, 4), True, BN),
     NormCase("assorted_time_norm", jn.zoo.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
+    NormCase(
+        "cumulative_group_norm",
+        jn.zoo.CumulativeGroupNorm(2),
+        (5, 2, 8),
+        invariant_to=("scale", "shift"),
+        oracle=cumulative_group_norm,
+    ),
 )
 
 BATCH_NORMS = (

@@ -15,6 +15,7 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert._keras_files import KerasLayer, read_keras
 from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, notes_of, wrapped
+from jaxnorm.convert._keras_renorm import STATISTICS, load_renorm
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, check_spec, refuse, settle
@@ -36,7 +37,8 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
 
     Args:
       source: a live, built layer (``LSTM``, ``GRU``, ``SimpleRNN``, their cells, ``Bidirectional`` around them,
-        ``LayerNormalization``, ``RMSNormalization``, ``GroupNormalization``, ``BatchNormalization``); the path of a
+        ``LayerNormalization``, ``RMSNormalization``, ``GroupNormalization``, ``BatchNormalization``, also with
+        ``renorm=True``, which is :class:`jaxnorm.zoo.BatchRenorm`); the path of a
         ``.keras`` or ``.weights.h5`` file; or arrays by name (``kernel, recurrent_kernel, bias``, below
         ``forward_layer/`` and ``backward_layer/`` for two directions; ``gamma, beta, moving_mean, moving_variance``;
         ``scale``).
@@ -134,8 +136,10 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     if isinstance(spec, tuple):
         refuse(where, "several layers", "they are several layers in Keras, too. Export each by itself.")
     if isinstance(spec, norms.RMSNorm):
-        norms.refuse_unlike(where, spec, fraction=1.0, use_scale=True, use_bias=False)
+        norms.refuse_unlike(where, spec, feature_axis=None, fraction=1.0, use_scale=True, use_bias=False)
         return norms.arrays_of(where, spec, params, stats, RMS)
+    if isinstance(spec, norms.LayerNorm):
+        norms.refuse_unlike(where, spec, feature_axis=None)
     if isinstance(spec, norms.InstanceNorm | norms.GroupNorm):
         norms.refuse_unlike(where, spec, axis=None)
     return norms.arrays_of(where, spec, params, stats, NORM)
@@ -253,6 +257,8 @@ def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool
 
 def _load_norm(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:
     notes: tuple[str, ...] = ()
+    if kind == "BatchNormalization" and config.get("renorm"):
+        return load_renorm(arrays, config, spec, tuple(computed_in(config)))
     if kind is not None:
         made, notes = describe_norm(arrays.where, kind, config)
         notes += tuple(computed_in(config))
@@ -300,4 +306,5 @@ def _names(layer: KerasLayer, spec: Any, group: str, arrays: list[Host]) -> tupl
         used = (getattr(spec, "use_scale", True), getattr(spec, "use_bias", True))
         used = (layer.config.get("scale", used[0]), layer.config.get("center", used[1]))
         names = tuple(name for name, has in zip(NORM[:2], used, strict=True) if has) + tuple(NORM[2:])
+        names += STATISTICS[2:] if layer.config.get("renorm") else ()
     return (*names, *(f"variable {number}" for number in range(len(names), len(arrays))))[: len(arrays)]
