@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def lay_rows(cell: Cell, measured: CellNorms, examples: Int[Array, "T R"] | None
 
     def over(named: Any) -> Any:
         if named not in spanned:
-            spanned[named] = across(examples, named)
+            spanned[named] = across(cast(Array, examples), named)
         return spanned[named]
 
     def at_site(name: str, spec: Any, moments: Any) -> Any:

@@ -105,11 +105,12 @@ def maximum_across(x: Array, axes: NamedAxes | None) -> Array:
 
 
 def _over(collective: Callable[..., Any], data: Arrays, axes: NamedAxes, neutral: float) -> Arrays:
-    grouped = isinstance(axes, AxisGroups)
     try:
-        reduced: Arrays = axes.reduce(collective, data, neutral) if grouped else collective(data, axes)
+        if isinstance(axes, AxisGroups):
+            return axes.reduce(collective, data, neutral)
+        reduced: Arrays = collective(data, axes)
     except NameError:
-        name = axes.names if grouped else axes
+        name = axes.names if isinstance(axes, AxisGroups) else axes
         raise ValueError(
             f"axis_name={name!r} is not bound here. Call inside jax.vmap(..., axis_name={name!r}) or "
             "jax.shard_map over a mesh with that axis, or leave axis_name out."

@@ -163,7 +163,7 @@ def _prepend(caller: str, memory: CumulativeStats | None, steps: CumulativeStats
         memory = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), steps)
     for name, leaf, like in zip(CumulativeStats._fields, memory, steps, strict=True):
         validate.shape(caller, f"memory.{name}", leaf.shape, like.shape[1:], "(*B, G)", "Same batch and groups?")
-    return jax.tree.map(lambda m, s: jnp.concatenate([m[None].astype(s.dtype), s]), memory, steps)
+    return CumulativeStats(*(jnp.concatenate([m[None].astype(s.dtype), s]) for m, s in zip(memory, steps, strict=True)))
 
 
 def _check_reset(caller: str, reset: Array, shape: tuple[int, ...], axes: tuple[int, ...], ndim: int) -> Array:
