@@ -67,6 +67,8 @@ GRUS = (
     Entry("dreamer_v3_gru", jn.zoo.dreamer_v3_gru(H), r"r, z, n' = RMS([x, h]) K + b", "DreamerV3's generic GRU", "Hafner et al. 2023"),
     Entry("BlockGRU", jn.zoo.BlockGRU(H), r"u = \phi(N(x W + e M + [h^{(k)} B_k]_k)), \; v^{(k)} = u^{(k)} G_k", "very wide states", "Hafner et al. 2023"),
     Entry("dreamer_v3_block_gru", jn.zoo.dreamer_v3_block_gru(H), r"e = \phi(RMS(h U)), \; u = \phi(RMS(\ldots))", "DreamerV3's world model", "Hafner et al. 2023"),
+    Entry("MGU", jn.zoo.MGU(H), r"n = \tanh(n_x + f \odot n_h), \; h_t = (1 - f) n + f h_{t-1}", "one gate fewer; weights from Flax", "Zhou et al. 2016"),
+    Entry("mgu", jn.zoo.mgu(H), r"n = \tanh(x W_n + (f \odot h) U_n + b_n), \; h_t = (1 - f) h_{t-1} + f n", "the paper's form", "Zhou et al. 2016"),
     Entry("ResetBeforeGRU", jn.zoo.ResetBeforeGRU(H), r"n = \tanh(x W_n + (r \odot h) U_n + b_n)", "the original form; weights from Haiku", "Cho et al. 2014"),
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import flax, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host, flatten
 from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
+from jaxnorm.zoo.cells.gru.mgu import MGU
 
 
 def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") -> Imported:
@@ -17,9 +18,9 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
 
     Args:
       variables: the result of ``module.init``, ``{"params": ..., "batch_stats": ...}``, or only the parameters.
-      module: the linen module (``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``SimpleCell``, an ``RNN`` around
-        one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of jaxnorm. None
-        works for an LSTM and a GRU, which their names identify.
+      module: the linen module (``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``MGUCell``, ``SimpleCell``, an
+        ``RNN`` around one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of
+        jaxnorm. None works for an LSTM, a GRU and an MGU, which their names identify.
       prefix: the path of the module in a larger model, such as ``"encoder/cell/"``.
 
     Returns:
@@ -71,7 +72,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
     """Exports the variables of the Flax linen module that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer.
+      spec: a plain ``LSTM``, ``GRU``, ``MGU`` or ``Elman``, or a normalizer.
       params: its weights.
       stats: the running statistics of a ``BatchNorm``.
 
@@ -94,7 +95,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
     """
     where = "convert.linen.export"
     check_spec(where, spec)
-    if isinstance(spec, LSTM | GRU | Elman):
+    if isinstance(spec, LSTM | GRU | MGU | Elman):
         return {"params": nested(flax.export_cell(where, spec, params, dense=False))}
     if isinstance(spec, tuple):
         refuse(where, "several layers or directions", "they are several cells in Flax, too. Export each by itself.")

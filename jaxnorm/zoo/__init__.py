@@ -12,6 +12,9 @@ from jaxnorm.zoo.cells.gru.ligru import LiGRU as LiGRU
 from jaxnorm.zoo.cells.gru.ligru import LiGRUCarry as LiGRUCarry
 from jaxnorm.zoo.cells.gru.ligru import LiGRUParams as LiGRUParams
 from jaxnorm.zoo.cells.gru.ligru import ligru as ligru
+from jaxnorm.zoo.cells.gru.mgu import MGU as MGU
+from jaxnorm.zoo.cells.gru.mgu import MGUParams as MGUParams
+from jaxnorm.zoo.cells.gru.mgu import mgu as mgu
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
 from jaxnorm.zoo.cells.indrnn import IndRNN as IndRNN
@@ -143,6 +146,7 @@ from jaxnorm.zoo.published.ln_lstm_sum import sketch_rnn_ln_lstm as sketch_rnn_l
 from jaxnorm.zoo.published.ln_lstm_sum import sonnet_ln_lstm as sonnet_ln_lstm
 
 __all__ = [
+    "MGU",
     "MIGRU",
     "MILSTM",
     "MIRNN",
@@ -193,6 +197,7 @@ __all__ = [
     "LiGRUCarry",
     "LiGRUParams",
     "LpBatchNorm",
+    "MGUParams",
     "MIGRUParams",
     "MILSTMParams",
     "MIRNNParams",
@@ -267,6 +272,7 @@ __all__ = [
     "local_deviation",
     "lp_batch_norm",
     "mean_only_batch_norm",
+    "mgu",
     "momentum_batch_norm",
     "norm_prop",
     "norm_prop_lstm",

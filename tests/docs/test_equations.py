@@ -63,12 +63,17 @@ def relatives():
     train(jn.zoo.dreamer_v3_gru(2), jn.zoo.norm_prop_lstm(2), jn.zoo.assorted_time_lstm(2, steps=2))
 
 
+def mgus():
+    train(jn.zoo.mgu(2), jn.zoo.MGU(2))
+
+
 CALLS = {
     "Layer, RMS and batch normalization": normalizers,
     "LSTM, LN-LSTM, RMS-LSTM, BN-LSTM": lstms,
     "GRU, LN-GRU, RMS-GRU": grus,
     "Elman network, LN-RNN": elmans,
     "The GRU of [x, h], the normalized LSTM, the assorted-time LSTM": relatives,
+    "MGU": mgus,
 }
 
 

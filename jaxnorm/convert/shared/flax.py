@@ -13,15 +13,10 @@ from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, refuse
 from jaxnorm.convert.shared.cells import Parts
+from jaxnorm.zoo.cells.gru.mgu import MGU
 
 NAMES = norms.Names("scale", "bias", "mean", "var")
-ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
-LAYERS: dict[Any, tuple[str, ...]] = {
-    LSTM: ("ii", "hi", "if", "hf"),
-    GRU: ("ir", "hr", "iz", "hz"),
-    Elman: ("i", "h"),
-}
-"""Layers that only one kind of cell has; the last of them locates a cell in a model."""
+ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", MGU: "fn", Elman: "h"}
 TANH = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
 SIGMOID = (jax.nn.sigmoid, jax.lax.logistic)
 
@@ -31,14 +26,29 @@ def cell_kind(arrays: Arrays) -> Any:
     if "dense_h/kernel" in arrays:
         hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
         return {4: LSTM, 3: GRU, 1: Elman}.get(columns // hidden)
-    for kind, layers in LAYERS.items():
-        if any(f"{layer}/kernel" in arrays for layer in layers):
-            return kind
-    ends = {"dense_h": "a cell"} | {layers[-1]: f"a cell like {kind.__name__}" for kind, layers in LAYERS.items()}
-    deeper = {prefix: name for end, name in ends.items() for prefix in arrays.prefixes(f"{end}/kernel")}
+    kind = _kind_of_gates(arrays, "")
+    if kind is not None:
+        return kind
+    deeper = dict.fromkeys(arrays.prefixes("dense_h/kernel"), "a cell")
+    for gate in ("f", "z", ""):
+        for prefix in arrays.prefixes(f"h{gate}/kernel"):
+            deeper[prefix] = f"a cell like {_kind_of_gates(arrays, prefix.removeprefix(arrays.prefix)).__name__}"
     if deeper:
         arrays.point_to(deeper)
     return None
+
+
+def _kind_of_gates(arrays: Arrays, prefix: str) -> Any:
+    """Returns the class of the cell with a layer for each of its gates under a prefix, or None."""
+
+    def has(gate: str) -> bool:
+        return any(f"{prefix}{side}{gate}/kernel" in arrays for side in "ih")
+
+    if any(map(has, "igo")) or (has("f") and not has("n")):
+        return LSTM
+    if any(map(has, "rz")):
+        return GRU
+    return MGU if has("f") else Elman if has("") else None
 
 
 def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
@@ -48,6 +58,11 @@ def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
     arrays.finish()
     if kind is LSTM:
         return Imported(*cells.lstm(where, parts, spec), (), notes)
+    if kind is MGU:
+        if module is not None and module.reset_gate == (parts.recurrent_bias is None):
+            has = "is missing" if module.reset_gate else "is there"
+            raise ValueError(f"{where}: the module has reset_gate={module.reset_gate}, but hn/bias {has}.")
+        return Imported(*cells.mgu(where, parts, spec), (), notes)
     if kind is GRU:
         if parts.recurrent_bias is None:
             parts = parts._replace(recurrent_bias=np.zeros_like(parts.bias))
@@ -109,7 +124,8 @@ def _gates(arrays: Arrays, order: str) -> Parts:
     letters = ("",) if order == "h" else tuple(order)
     biased = "h" if order == "ifgo" else "i"
     kernels = (f"{side}{letter}/kernel" for side in "ih" for letter in letters)
-    arrays.expect((*kernels, *(f"{biased}{letter}/bias" for letter in letters)), ("hn/bias",) if order == "rzn" else ())
+    optional = ("hn/bias",) if "n" in order else ()
+    arrays.expect((*kernels, *(f"{biased}{letter}/bias" for letter in letters)), optional)
     hidden, _ = arrays.matrix(f"h{letters[0]}/kernel", "(H, H)")
     inputs, _ = arrays.matrix(f"i{letters[0]}/kernel", "(I, H)")
 
@@ -121,14 +137,18 @@ def _gates(arrays: Arrays, order: str) -> Parts:
         layouts.kernel_from_columns(columns("h", "kernel", (hidden, hidden), "(H, H)"), order),
         columns(biased, "bias", (hidden,), "(H,)"),
     )
-    if order == "rzn" and "hn/bias" in arrays:  # only the candidate: for r and z only the sum of both biases matters
+    if "hn/bias" in arrays:  # only the candidate: for other gates only the sum of both biases matters
         of_candidate = arrays.take("hn/bias", (hidden,), "(H,)")
-        parts = parts._replace(recurrent_bias=cells.recurrent_bias(of_candidate, parts.kernel))
+        if order == "rzn":
+            of_candidate = cells.recurrent_bias(of_candidate, parts.kernel)
+        parts = parts._replace(recurrent_bias=of_candidate)
     return parts
 
 
 def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
     """Exports the arrays of a plain cell, keyed by name; ``dense`` puts all gates into one kernel."""
+    if isinstance(cell, MGU) and cell.reset == "state":
+        refuse(caller, "reset='state'", "the gate there multiplies the product of the state, not the state.")
     parts = cells.parts_of(caller, cell, params)
     order = ORDER[type(cell)]
     if isinstance(cell, GRU):
@@ -149,7 +169,7 @@ def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str
     for name, columns in (("i{}/kernel", kernel), ("h{}/kernel", recurrent), (biased + "{}/bias", bias)):
         for letter, own in zip(letters, np.split(columns, len(letters), axis=-1), strict=True):
             found[name.format(letter)] = own
-    if isinstance(cell, GRU):
+    if isinstance(cell, GRU) or (isinstance(cell, MGU) and cell.reset == "recurrent"):
         found["hn/bias"] = cells.zeros_for_none(parts.recurrent_bias, parts.kernel)[-cell.hidden_features :]
     return found
 
@@ -160,7 +180,7 @@ def describe_norm(caller: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[
     if name not in ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm"):
         raise TypeError(
             f"{caller}: {name} is no module that has a counterpart. Pass an LSTMCell, OptimizedLSTMCell, GRUCell, "
-            "SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."
+            "MGUCell (of linen), SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."
         )
     if getattr(module, "axis_index_groups", None) is not None:
         refuse(caller, f"{name} with axis_index_groups", "statistics here span whole named axes.")
