@@ -104,6 +104,14 @@ CELLS = (
         batch_statistics=True,
         products_in_loop=0,
     ),
+    CellCase("rg_lru", jn.zoo.RGLRU(IN_FEATURES, blocks=3, learn_carry=True), products_in_loop=0),
+    CellCase("ln_rg_lru", jn.zoo.RGLRU(IN_FEATURES, norm=LN_SITE, gate_groups=(2,)), products_in_loop=0),
+    CellCase(
+        "rg_lru_batch_norm",
+        jn.zoo.RGLRU(IN_FEATURES, blocks=3, norm=jn.BatchNorm(), max_steps=MAX_STEPS),
+        batch_statistics=True,
+        products_in_loop=0,
+    ),
     CellCase(
         "slstm",
         jn.zoo.SLSTM(

@@ -91,7 +91,7 @@ def single_step(
     products = cell.project_inputs(weights, xs)
     x_proj, input_moments = cell.normalize_inputs(weights, xs, products, rows, real[None])
     x_proj, input_moments = jax.tree.map(lambda leaf: leaf[0], (x_proj, input_moments))
-    t = StepInput(x_proj, cell.project_state(weights, state), used, real)
+    t = StepInput(x_proj, cell.project_state(weights, state), used, real, age=age)
     new, y, moments = cell.step(weights, state, t)
     new, y = select(real, new, state), jnp.where(real[..., None], y, 0.0)
     return new, age + real.astype(jnp.int32), y, moments._replace(input=input_moments.input)

@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     name: str
     """The public name of the cell or preset."""
     cell: Any
-    """A cell with H features, made by it."""
+    """A cell with H features, made by it; with as many as there are inputs where it adds x to h."""
     equation: str
     """What is peculiar to it; v are the pre-activations of the gates."""
     when: str
@@ -81,6 +81,7 @@ OTHERS = (
     Entry("MUT3", jn.zoo.MUT3(H), r"z = \sigma(x W_z + \tanh(h) U_z + b_z)", "found by search; z sees tanh of the state", "Jozefowicz, Zaremba, Sutskever 2015"),
     Entry("MinGRU", jn.zoo.MinGRU(H), r"h_t = (1 - z) h_{t-1} + z \tilde h, \; z = \sigma(x W_z)", "long sequences, all steps at once", "Feng et al. 2024"),
     Entry("MinLSTM", jn.zoo.MinLSTM(H), r"h_t = f' h_{t-1} + i' \tilde h, \; f' = f / (f + i)", "long sequences, all steps at once", "Feng et al. 2024"),
+    Entry("RGLRU", jn.zoo.RGLRU(5), r"h_t = a_t h_{t-1} + \sqrt{1 - a_t^2} \, i x, \; a_t = \sigma(\Lambda)^{c r}", "long sequences, all steps at once; language models", "De et al. 2024"),
     Entry("SLSTM", jn.zoo.SLSTM(H, heads=2), r"c_t = f c_{t-1} + i z, \; n_t = f n_{t-1} + i, \; h_t = o c_t / n_t", "exponential gates, block-diagonal heads", "Beck et al. 2024"),
     Entry("LiGRU", jn.zoo.LiGRU(H), r"h_t = z h_{t-1} + (1 - z) \phi(x W_n + h U_n + b_n)", "speech; no reset gate", "Ravanelli et al. 2018"),
     Entry("ligru", jn.zoo.ligru(H), r"z, n = BN(x W) + h U", "speech; no norm in the loop", "Ravanelli et al. 2018"),

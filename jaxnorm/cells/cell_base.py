@@ -151,7 +151,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Any:
-        """Makes zeros or the learned ``params.carry``, plus noise; a ``CountedCarry`` if ``max_steps`` exceeds one.
+        """Makes zeros or the learned ``params.carry``, plus noise; a ``CountedCarry`` if the cell counts steps.
 
         ``dtype`` is the dtype of the outputs. None takes the cell's, else that of the weights (``params``, else
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
@@ -173,7 +173,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
             entries[name] = carries.initial_entry(start, (*batch_shape, size), entry_dtype)
         entries["h"] = carries.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
         carry: Any = self.carry_type(**entries)
-        return carries.counted(carry, batch_shape) if self.max_steps > 1 else carry
+        return carries.counted(carry, batch_shape) if self.max_steps > 1 or self.uses_age else carry
 
     def normalize_site(self, site: str, weights: Weights, x: Any, t: StepInput) -> tuple[Array, Stats]:
         """Applies the normalizer of a site to the features of a step; also returns the moments."""

@@ -27,6 +27,9 @@ from jaxnorm.zoo.cells.linear.min_gru import MinGRUParams as MinGRUParams
 from jaxnorm.zoo.cells.linear.min_lstm import MinLSTM as MinLSTM
 from jaxnorm.zoo.cells.linear.min_lstm import MinLSTMCarry as MinLSTMCarry
 from jaxnorm.zoo.cells.linear.min_lstm import MinLSTMParams as MinLSTMParams
+from jaxnorm.zoo.cells.linear.rg_lru import RGLRU as RGLRU
+from jaxnorm.zoo.cells.linear.rg_lru import RGLRUCarry as RGLRUCarry
+from jaxnorm.zoo.cells.linear.rg_lru import RGLRUParams as RGLRUParams
 from jaxnorm.zoo.cells.lstm.assorted_time_lstm import AssortedTimeCarry as AssortedTimeCarry
 from jaxnorm.zoo.cells.lstm.assorted_time_lstm import AssortedTimeLSTM as AssortedTimeLSTM
 from jaxnorm.zoo.cells.lstm.assorted_time_lstm import AssortedTimeLSTMParams as AssortedTimeLSTMParams
@@ -153,6 +156,7 @@ __all__ = [
     "MUT1",
     "MUT2",
     "MUT3",
+    "RGLRU",
     "SLSTM",
     "ActivationMoments",
     "AdaLayerNorm",
@@ -222,6 +226,8 @@ __all__ = [
     "ProjectedLSTM",
     "ProjectedLSTMCarry",
     "ProjectedLSTMParams",
+    "RGLRUCarry",
+    "RGLRUParams",
     "RangeBatchNorm",
     "RecurrentHighway",
     "RecurrentHighwayCarry",

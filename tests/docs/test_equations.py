@@ -67,6 +67,10 @@ def mgus():
     train(jn.zoo.mgu(2), jn.zoo.MGU(2))
 
 
+def rg_lrus():
+    train(jn.zoo.RGLRU(3))
+
+
 CALLS = {
     "Layer, RMS and batch normalization": normalizers,
     "LSTM, LN-LSTM, RMS-LSTM, BN-LSTM": lstms,
@@ -74,6 +78,7 @@ CALLS = {
     "Elman network, LN-RNN": elmans,
     "The GRU of [x, h], the normalized LSTM, the assorted-time LSTM": relatives,
     "MGU": mgus,
+    "RG-LRU": rg_lrus,
 }
 
 

@@ -41,6 +41,9 @@ KERNELS = {
     "bn_recurrent_highway": {"kernel": (0, 2), "recurrent": (1, 3)},
     "min_gru": {"kernel": (0, 2)},
     "min_lstm_batch_norm": {"kernel": (0, 2)},
+    "rg_lru": {"kernel": (1, 3)},
+    "ln_rg_lru": {"kernel": (1, 3)},
+    "rg_lru_batch_norm": {"kernel": (1, 3)},
     "slstm": {"kernel": (0, 2), "recurrent": (1, 3)},
     "zoneout_bn_lstm": BOTH,
     "recurrent_dropout_ln_gru": BOTH,
@@ -55,6 +58,7 @@ VECTORS = {
     "recurrent_bias",
     "gates_bias",
     "peephole",
+    "decay_logit",
     "recurrent",  # of an IndRNN
     *(f"integration/{name}" for name in ("alpha", "beta1", "beta2")),
     *(f"scale/{site}" for site in ("input", "recurrent", "cell")),

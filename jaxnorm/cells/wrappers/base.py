@@ -100,6 +100,11 @@ class CellWrapper(CellHooks, NoModule):
         return hooks(self.cell).multiplies_state
 
     @property
+    def uses_age(self) -> bool:
+        """Whether ``step`` needs the age of each example."""
+        return hooks(self.cell).uses_age
+
+    @property
     def needs_key(self) -> bool:
         """Whether an inner cell needs a key for masks."""
         return hooks(self.cell).needs_key

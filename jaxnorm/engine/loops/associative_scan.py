@@ -43,7 +43,8 @@ def associative(cell: LinearCell, inputs: LoopInputs, steps: PerStep, *, reverse
 
 def _carries(cell: LinearCell, inputs: LoopInputs, x_proj: PyTree, steps: PerStep, *, reverse: bool) -> Carry:
     """Computes the carry with which each step begins, after its reset."""
-    decay, increment = cell.coefficients(inputs.weights, x_proj)
+    more: Any = {} if steps.age is None else {"age": steps.age}
+    decay, increment = cell.coefficients(inputs.weights, x_proj, **more)
 
     def wide(tree: Any) -> Any:
         """Casts carries to the dtype of the coefficients."""
