@@ -133,6 +133,23 @@ CELLS = (
     CellCase("gated_skeleton", load("gated_cell").UpdateGated(HIDDEN, norm=jn.LayerNorm())),
 )
 
+IMAGE_CELLS = (
+    CellCase("conv_lstm", jn.zoo.ConvLSTM(2, image_shape=(4, 3), kernel_size=(3, 2), use_peepholes=True)),
+    CellCase(
+        "ln_conv_lstm_1d_strides",
+        jn.zoo.ConvLSTM(2, image_shape=(7,), strides=2, padding="VALID", norm=LN_SITE, learn_carry=True),
+    ),
+    CellCase("gn_conv_lstm_images", jn.zoo.ConvLSTM(2, image_shape=(3, 2), norm=jn.GroupNorm(1, axis=(-3, -2, -1)))),
+    CellCase(
+        "ln_conv_lstm_images",
+        jn.zoo.ConvLSTM(
+            2, image_shape=(3, 2), norm=jn.CellNorms(summed=jn.LayerNorm((-3, -2, -1))), gate_groups=(1, 1, 2)
+        ),
+    ),
+    CellCase("bn_conv_lstm", jn.zoo.ConvLSTM(2, image_shape=(3, 2), norm=jn.BatchNorm(), max_steps=MAX_STEPS), True),
+)
+"""Cells whose inputs are images, (T, *B, *image, I); their own tests run the contract over them."""
+
 SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.zoo.ProjectedLSTM, jn.zoo.MinGRU, jn.Zoneout)
 """Cells whose rows together use everything that the engine and the Flax modules have."""
 

@@ -52,6 +52,7 @@ LSTMS = (
     Entry("assorted_time_lstm", jn.zoo.assorted_time_lstm(H), r"v = ATN(x W + b_x) + ATN(h U + b_h)", "the same with the code's initial values", "Pospisil, Zadorozhnyy, Ye 2022"),
     Entry("PeepholeLSTM", jn.zoo.PeepholeLSTM(H), r"i, f \mathrel{+}= p \odot c_{t-1}, \; o \mathrel{+}= p_o \odot c_t", "exact timing", "Gers, Schraudolph, Schmidhuber 2002"),
     Entry("CoupledLSTM", jn.zoo.CoupledLSTM(H), r"f = 1 - i", "one gate less", "Greff et al. 2017"),
+    Entry("ConvLSTM", jn.zoo.ConvLSTM(H, image_shape=(4, 4)), r"v = x * W + h * U + b \text{ (convolutions)}", "sequences of images; weights from Keras, Flax, Haiku", "Shi et al. 2015"),
     Entry("ProjectedLSTM", jn.zoo.ProjectedLSTM(H, 4), r"h_t = (o \tanh(c_t)) P", "many cells, few outputs", "Sak, Senior, Beaufays 2014"),
 )  # fmt: skip
 

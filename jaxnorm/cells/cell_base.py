@@ -75,8 +75,12 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         for name in ("dtype", "param_dtype", "carry_dtype"):  # jnp.float32 and "float32" make equal specs
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else jnp.dtype(value))
-        norm = sites.resolve_sites(caller, self.norm, self.default_sites, self.optional_sites)
+        norm = sites.resolve_sites(caller, self.norm, self.default_sites, self.optional_sites, check=self.check_site)
         object.__setattr__(self, "norm", norm)
+
+    def check_site(self, caller: str, norm: Normalizer) -> None:
+        """Raises ValueError unless a normalizer can stand at a site; ``caller`` names cell and site."""
+        norm.check_site(caller)
 
     @property
     def sites(self) -> CellNorms:
@@ -92,6 +96,11 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         """The shape of the features that a normalizer sees at each site; gates are flat, (G*H,)."""
         gates = (self.gate_count * self.hidden_features,)
         return CellNorms(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """The sizes of the axes of a carry between those of the batch and the features; most cells have none."""
+        return ()
 
     def carry_features(self) -> dict[str, int]:
         """Returns the number of features of each entry of the carry."""
@@ -118,15 +127,19 @@ class CellBase(CellHooks, NoModule, abc.ABC):
 
         Where the output is a projection, U has a row for each of its features.
         """
-        hidden, state = self.hidden_features, self.out_features
+        hidden, (inputs, state) = self.hidden_features, self.kernel_rows(in_features)
         input_key, recurrent_key = jax.random.split(key)
         if recurrent_init is None:
-            both = self.init_gates("kernel_init", self.kernel_init, input_key, (in_features + state, hidden))
-            return both[:in_features], both[in_features:]
+            both = self.init_gates("kernel_init", self.kernel_init, input_key, (inputs + state, hidden))
+            return both[:inputs], both[inputs:]
         return (
-            self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            self.init_gates("kernel_init", self.kernel_init, input_key, (inputs, hidden)),
             self.init_gates("recurrent_init", recurrent_init, recurrent_key, (state, hidden)),
         )
+
+    def kernel_rows(self, in_features: int) -> tuple[int, int]:
+        """Returns the number of inputs of a unit in the kernel of the inputs, and in that of the state."""
+        return in_features, self.out_features
 
     def fresh_norms(self) -> CellNorms:
         """Makes weights for the normalizers at all sites."""
@@ -170,7 +183,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
             else:
                 entry_dtype = compute if self.float32_carry else self.carry_dtype or compute
             start = None if learned is None else getattr(learned, name)
-            entries[name] = carries.initial_entry(start, (*batch_shape, size), entry_dtype)
+            entries[name] = carries.initial_entry(start, (*batch_shape, *self.state_shape, size), entry_dtype)
         entries["h"] = carries.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
         carry: Any = self.carry_type(**entries)
         return carries.counted(carry, batch_shape) if self.max_steps > 1 or self.uses_age else carry

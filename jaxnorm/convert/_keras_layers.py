@@ -92,7 +92,8 @@ def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[An
         return BatchNorm(epsilon=epsilon, momentum=config["momentum"], **affine), notes
     raise TypeError(
         f"{caller}: {kind} is no layer that has a counterpart. Pass an LSTM, GRU, SimpleRNN, Bidirectional, "
-        "LayerNormalization, RMSNormalization, GroupNormalization or BatchNormalization."
+        "ConvLSTM1D, ConvLSTM2D, ConvLSTM3D, LayerNormalization, RMSNormalization, GroupNormalization or "
+        "BatchNormalization."
     )
 
 

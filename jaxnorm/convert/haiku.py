@@ -14,14 +14,16 @@ from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.lstm import FORGET, LSTM
 from jaxnorm.cells.preactivation.layout import gate_slice
 from jaxnorm.convert import _haiku_deep as deep
-from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host, listed
 from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse
 from jaxnorm.engine.stacks import Directions
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 
 ORDER = "igfo"
 GRU_ORDER = "zrn"
+CONV = ("input_to_hidden/w", "hidden_to_hidden/w", "input_to_hidden/b", "hidden_to_hidden/b")
 NAMES = norms.Names("scale", "offset", "mean", "var")
 _CLASSES: dict[Any, str] = {LSTM: "lstm", ResetBeforeGRU: "gru", Elman: "vanilla_rnn"}
 Exported: TypeAlias = tuple[dict[str, dict[str, Host]], dict[str, dict[str, Host]]]
@@ -40,8 +42,9 @@ def load(
 
     Args:
       params: the parameters by module name, as ``transform(...).init`` returns them.
-      spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for a normalizer its spec, such as
-        ``LayerNorm(epsilon=1e-5)``, since Haiku keeps epsilon and the like in the program.
+      spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for ``hk.Conv2DLSTM`` and the like a ``ConvLSTM``,
+        which tells the shape of an image; for a normalizer its spec, such as ``LayerNorm(epsilon=1e-5)``, since Haiku
+        keeps epsilon and the like in the program.
       state: the state by module name, for ``hk.BatchNorm``.
       name: the name of the module in a larger model, such as ``"my_net/~/lstm"``; for the cores of
         ``hk.DeepRNN`` a tuple of names, from input to output.
@@ -63,11 +66,11 @@ def load(
       ((3, 4, 2), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 
     Notes:
-      ``hk.LSTM`` adds one to the forget gate at run time; here the one is part of the bias. ``hk.VanillaRNN`` uses a
-      ReLU, and the update gate of ``hk.GRU`` renews the state. The running statistics of ``hk.BatchNorm`` are its
-      bias-corrected averages, and their count is the number of its updates. The input of a core with a skip connection
-      precedes the outputs of the core below; in a cell of ``skip_stack`` it follows them, so the rows of kernels trade
-      places.
+      ``hk.LSTM`` and ``hk.Conv2DLSTM`` add one to the forget gate at run time; here the one is part of the bias. The
+      two biases of ``hk.Conv2DLSTM`` only appear as a sum. ``hk.VanillaRNN`` uses a ReLU, and the update gate of
+      ``hk.GRU`` renews the state. The running statistics of ``hk.BatchNorm`` are its bias-corrected averages, and their
+      count is the number of its updates. The input of a core with a skip connection precedes the outputs of the core
+      below; in a cell of ``skip_stack`` it follows them, so the rows of kernels trade places.
     """
     where = "convert.haiku.load"
     check_mapping(where, "params", params, "as transform(...).init returns it")
@@ -78,6 +81,8 @@ def load(
         layers = [load(params, own, name=one) for own, one in zip(specs, name, strict=True)]
         return deep.join(where, layers, skip_connections)
     arrays = Arrays(where, _select(where, params, name))
+    if "input_to_hidden/w" in arrays:
+        return conv_lstm.load_gated(arrays, *CONV[:2], CONV[2:], spec)
     if "linear_1/w" in arrays:
         return _load_vanilla(arrays, spec)
     if "linear/w" in arrays:
@@ -108,8 +113,8 @@ def export(
     """Exports parameters and state of the Haiku module that computes the same.
 
     Args:
-      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a ReLU, a tuple of such cells
-        for ``hk.DeepRNN``, or a normalizer.
+      spec: a plain ``LSTM``, ``ConvLSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a ReLU, a tuple of such
+        cells for ``hk.DeepRNN``, or a normalizer.
       params: its weights.
       stats: the running statistics of a ``BatchNorm``.
       name: the name of the module, or a tuple of names; None takes the names of the classes, such as ``"lstm"``,
@@ -153,6 +158,8 @@ def export(
         kernel = np.concatenate([parts.kernel, parts.recurrent])
         weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.vector_to_order(bias, ORDER)}
         return {f"{name or _CLASSES[LSTM]}/linear": weights}, {}
+    if isinstance(spec, ConvLSTM):
+        return _export_conv(where, spec, params, name), {}
     if isinstance(spec, ResetBeforeGRU):
         parts = cells.turned(cells.parts_of(where, spec, params))  # in Haiku z renews the state
         bias = cells.zeros_for_none(parts.bias, parts.kernel)
@@ -187,6 +194,18 @@ def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
     arrays.finish()
     inputs = rows - hidden
     return Imported(*cells.lstm(arrays.where, cells.Parts(kernel[:inputs], kernel[inputs:], bias), spec))
+
+
+def _export_conv(caller: str, cell: ConvLSTM, params: Any, name: str | None) -> dict[str, dict[str, Host]]:
+    axes = len(cell.image_shape)
+    if axes > 3:
+        refuse(caller, f"images with {axes} axes", "Haiku has them with one, two and three.")
+    kernel, recurrent, bias = conv_lstm.export_gated(caller, cell, params)
+    name = name or f"conv{axes}_dlstm"
+    return {
+        f"{name}/input_to_hidden": {"w": kernel, "b": bias},
+        f"{name}/hidden_to_hidden": {"w": recurrent, "b": np.zeros_like(bias)},
+    }
 
 
 def _load_gru(arrays: Arrays, spec: Any) -> Imported:
@@ -241,7 +260,7 @@ def _export_norm(caller: str, spec: Any, params: Any, stats: Any, name: str | No
 
 def _select(caller: str, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     """Selects the arrays of one module by name, including those of its inner linear layers."""
-    roots = {module: re.sub(r"/linear(_\d+)?$", "", module) for module in params}
+    roots = {module: re.sub(r"/(linear(_\d+)?|input_to_hidden|hidden_to_hidden)$", "", module) for module in params}
     if name is None and len(set(roots.values())) > 1:
         raise ValueError(
             f"{caller}: there are {listed(dict.fromkeys(roots.values()))}. Pass name=... with that of one module."

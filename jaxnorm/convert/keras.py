@@ -15,17 +15,19 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert._keras_files import KerasLayer, read_keras
 from jaxnorm.convert._keras_layers import activation_of, computed_in, describe_norm, notes_of, wrapped
-from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, check_spec, refuse, settle
 from jaxnorm.convert.shared.files import caller, is_path, reading
 from jaxnorm.engine.stacks import Directions
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 
 ORDER = {4: "ifgo", 3: "zrn", 1: "h"}
 CHOOSE = "Take it away: {{name.removeprefix({!r}): array for name, array in arrays.items()}}."
 GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 CELL = ("kernel", "recurrent_kernel", "bias")
+KERAS_CONV = {"strides": "strides", "dilation": "dilation_rate"}
 NORM = norms.Names("gamma", "beta", "moving_mean", "moving_variance")
 RMS = norms.Names("scale", "")
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "elu", "softplus")
@@ -36,12 +38,13 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Imported
 
     Args:
       source: a live, built layer (``LSTM``, ``GRU``, ``SimpleRNN``, their cells, ``Bidirectional`` around them,
-        ``LayerNormalization``, ``RMSNormalization``, ``GroupNormalization``, ``BatchNormalization``); the path of a
-        ``.keras`` or ``.weights.h5`` file; or arrays by name (``kernel, recurrent_kernel, bias``, below
-        ``forward_layer/`` and ``backward_layer/`` for two directions; ``gamma, beta, moving_mean, moving_variance``;
-        ``scale``).
+        ``ConvLSTM1D``, ``ConvLSTM2D``, ``ConvLSTM3D``, ``LayerNormalization``, ``RMSNormalization``,
+        ``GroupNormalization``, ``BatchNormalization``); the path of a ``.keras`` or ``.weights.h5`` file; or arrays by
+        name (``kernel, recurrent_kernel, bias``, below ``forward_layer/`` and ``backward_layer/`` for two directions;
+        ``gamma, beta, moving_mean, moving_variance``; ``scale``).
       spec: options that the source lacks. A ``.keras`` file and a live layer have all of them; for other sources, pass
-        the spec of a normalizer, and for ``SimpleRNN`` an ``Elman`` with its activation.
+        the spec of a normalizer, and for ``SimpleRNN`` an ``Elman`` with its activation. Only a live layer tells the
+        shape of an image; for other sources of a convolutional LSTM pass a ``ConvLSTM``.
       layer: the name of the layer in the model, or its path in the file.
 
     Returns:
@@ -89,20 +92,23 @@ def _load(caller: str, source: Any, spec: Any, layer: str | None) -> Imported:
         _refuse_prefixes(arrays)
     if kind == "Bidirectional" or "forward_layer/kernel" in arrays:
         return _load_both(caller, values, config, spec)
+    if kind in CONV_KINDS or (kind is None and "kernel" in arrays and len(arrays.shape("kernel")) > 2):
+        return _load_conv(arrays, config, getattr(getattr(source, "cell", None), "spatial_dims", None), spec)
     if (kind is None and "kernel" in arrays) or kind in {"LSTM", "GRU", "SimpleRNN"} | CELL_KINDS:
         return _load_cell(arrays, kind, config, spec)
     return _load_norm(arrays, kind, config, spec)
 
 
 CELL_KINDS = {"LSTMCell", "GRUCell", "SimpleRNNCell"}
+CONV_KINDS = {"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 
 
 def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     """Exports the arrays, keyed by name, of the Keras layer that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU``, ``ResetBeforeGRU`` (``reset_after=False``) or ``Elman``, ``Directions`` of two of
-        them, or a normalizer.
+      spec: a plain ``LSTM``, ``GRU``, ``ResetBeforeGRU`` (``reset_after=False``), ``ConvLSTM`` or ``Elman``,
+        ``Directions`` of two of them, or a normalizer.
       params: the weights, in the same structure.
       stats: the running statistics of a ``BatchNorm``.
 
@@ -131,6 +137,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
         }
     if isinstance(spec, LSTM | GRU | ResetBeforeGRU | Elman):
         return _export_cell(where, spec, params)
+    if isinstance(spec, ConvLSTM):
+        return _export_conv(where, spec, params)
     if isinstance(spec, tuple):
         refuse(where, "several layers", "they are several layers in Keras, too. Export each by itself.")
     if isinstance(spec, norms.RMSNorm):
@@ -146,6 +154,9 @@ def _refuse_prefixes(arrays: Arrays) -> None:
     kinds = {}
     for prefix in arrays.prefixes("recurrent_kernel"):
         if prefix not in ("", "forward_layer/", "backward_layer/"):
+            if len(arrays.shape(prefix + "recurrent_kernel")) > 2:
+                kinds[prefix] = "a ConvLSTM"
+                continue
             rows, columns = arrays.matrix(prefix + "recurrent_kernel", "(H, G H)")
             kinds[prefix] = {4: "an LSTM", 3: "a GRU", 1: "a SimpleRNN"}.get(columns // max(rows, 1), "a layer")
     if kinds:
@@ -235,6 +246,26 @@ def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
         return Imported(*cells.lstm(where, parts, spec), (), notes)
     activation = activation_of(where, config, spec, hidden)
     return Imported(*cells.elman(where, parts, activation, spec), (), notes)
+
+
+def _load_conv(arrays: Arrays, config: Mapping[str, Any], image: Any, spec: Any) -> Imported:
+    if config.get("data_format") == "channels_first":
+        refuse(arrays.where, "data_format='channels_first'", "the channels are on the last axis here.")
+    notes = notes_of(arrays.where, config)
+    w, u, bias = conv_lstm.take(arrays, *CELL[:2], CELL[2:], ORDER[4])
+    options: dict[str, Any] = {} if image is None else {"image_shape": tuple(image)}
+    if config:
+        options |= {ours: tuple(config[theirs]) for ours, theirs in KERAS_CONV.items()}
+        options["padding"] = config["padding"].upper()
+    return conv_lstm.load(arrays.where, w, u, bias, options, spec)._replace(notes=notes)
+
+
+def _export_conv(caller: str, cell: ConvLSTM, params: Any) -> dict[str, Host]:
+    if len(cell.image_shape) > 3:
+        refuse(caller, f"images with {len(cell.image_shape)} axes", "Keras has them with one, two and three.")
+    parts = cells.parts_of(caller, cell, params)
+    found = {"kernel": parts.kernel, "recurrent_kernel": parts.recurrent}
+    return found if parts.bias is None else {**found, "bias": parts.bias}
 
 
 def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from jaxnorm.cells.wrappers.reparametrized import bounded_weight_norm_lstm as bounded_weight_norm_lstm
 from jaxnorm.cells.wrappers.reparametrized import weight_norm_lstm as weight_norm_lstm
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM as ConvLSTM
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTMParams as ConvLSTMParams
 from jaxnorm.zoo.cells.gru.block_gru import BlockGRU as BlockGRU
 from jaxnorm.zoo.cells.gru.block_gru import BlockGRUParams as BlockGRUParams
 from jaxnorm.zoo.cells.gru.block_gru import dreamer_v3_block_gru as dreamer_v3_block_gru
@@ -171,6 +173,8 @@ __all__ = [
     "ConcatenatedGRU",
     "ConcatenatedGRUParams",
     "ConditionalBatchNorm",
+    "ConvLSTM",
+    "ConvLSTMParams",
     "CosineNorm",
     "CosineParams",
     "CoupledLSTM",

@@ -71,6 +71,11 @@ def rg_lrus():
     train(jn.zoo.RGLRU(3))
 
 
+def conv_lstms():
+    cell = jn.zoo.ConvLSTM(2, image_shape=(2, 2), use_peepholes=True)
+    jn.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones((2, 4, 2, 2, 3)))
+
+
 CALLS = {
     "Layer, RMS and batch normalization": normalizers,
     "LSTM, LN-LSTM, RMS-LSTM, BN-LSTM": lstms,
@@ -79,6 +84,7 @@ CALLS = {
     "The GRU of [x, h], the normalized LSTM, the assorted-time LSTM": relatives,
     "MGU": mgus,
     "RG-LRU": rg_lrus,
+    "Convolutional LSTM": conv_lstms,
 }
 
 

@@ -159,7 +159,7 @@ class CellWrapper(CellHooks, NoModule):
         xs: Float[Array, "T *B I"],
         products: Products,
         stats: Stats | None,
-        where: Bool[Array, "T *B"] | None,
+        where: Bool[Array, "T ..."] | None,
         measured: Stats | None = None,
     ) -> tuple[PyTree, Stats]:
         """Normalizes the input products of all steps."""

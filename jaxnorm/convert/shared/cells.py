@@ -17,6 +17,7 @@ from jaxnorm.cells.sites import CellNorms
 from jaxnorm.convert.shared.arrays import Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import NEUTRAL, refuse, settle
 from jaxnorm.engine.arguments.checks import check_params
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
 from jaxnorm.zoo.cells.gru.mgu import MGU, MGUParams
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU, ResetBeforeGRUParams
 from jaxnorm.zoo.cells.lstm.projected_lstm import ProjectedLSTM, ProjectedLSTMParams
@@ -24,7 +25,12 @@ from jaxnorm.zoo.cells.lstm.projected_lstm import ProjectedLSTM, ProjectedLSTMPa
 PLAIN = NEUTRAL | {"gate_groups", "update_gate", "max_steps"}
 """Fields that do not change a cell without normalizers, or only the sign of its weights (update_gate)."""
 
-FREE: dict[type, tuple[str, ...]] = {Elman: ("activation",), ProjectedLSTM: ("projected_features",), MGU: ("reset",)}
+FREE: dict[type, tuple[str, ...]] = {
+    Elman: ("activation",),
+    ProjectedLSTM: ("projected_features",),
+    MGU: ("reset",),
+    ConvLSTM: ("image_shape", "kernel_size", "strides", "padding", "dilation"),
+}
 """Fields that change a plain cell and that other libraries have, too."""
 
 
@@ -38,7 +44,7 @@ class Parts(NamedTuple):
     projection: Host | None = None
 
 
-CellSpec: TypeAlias = LSTM | ProjectedLSTM | GRU | ResetBeforeGRU | MGU | Elman
+CellSpec: TypeAlias = LSTM | ProjectedLSTM | ConvLSTM | GRU | ResetBeforeGRU | MGU | Elman
 
 
 def lstm(caller: str, parts: Parts, spec: Any = None) -> tuple[LSTM, LSTMParams]:

@@ -9,10 +9,11 @@ import numpy as np
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, refuse
 from jaxnorm.convert.shared.cells import Parts
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
 from jaxnorm.zoo.cells.gru.mgu import MGU
 
 NAMES = norms.Names("scale", "bias", "mean", "var")
@@ -26,10 +27,13 @@ def cell_kind(arrays: Arrays) -> Any:
     if "dense_h/kernel" in arrays:
         hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
         return {4: LSTM, 3: GRU, 1: Elman}.get(columns // hidden)
+    if "ih/kernel" in arrays or "hh/kernel" in arrays:
+        return ConvLSTM
     kind = _kind_of_gates(arrays, "")
     if kind is not None:
         return kind
     deeper = dict.fromkeys(arrays.prefixes("dense_h/kernel"), "a cell")
+    deeper |= dict.fromkeys(arrays.prefixes("hh/kernel"), "a ConvLSTMCell")
     for gate in ("f", "z", ""):
         for prefix in arrays.prefixes(f"h{gate}/kernel"):
             deeper[prefix] = f"a cell like {_kind_of_gates(arrays, prefix.removeprefix(arrays.prefix)).__name__}"
@@ -53,6 +57,8 @@ def _kind_of_gates(arrays: Arrays, prefix: str) -> Any:
 
 def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
     """Loads a plain cell; ``module``, if any, gives its nonlinearities."""
+    if kind is ConvLSTM:
+        return conv_lstm.load_gated(arrays, "ih/kernel", "hh/kernel", ("ih/bias", "hh/bias"), spec)
     where, notes = arrays.where, _check_cell(arrays.where, module)
     parts = _dense(arrays, kind) if "dense_h/kernel" in arrays else _gates(arrays, ORDER[kind])
     arrays.finish()
@@ -143,6 +149,12 @@ def _gates(arrays: Arrays, order: str) -> Parts:
             of_candidate = cells.recurrent_bias(of_candidate, parts.kernel)
         parts = parts._replace(recurrent_bias=of_candidate)
     return parts
+
+
+def export_conv_lstm(caller: str, cell: ConvLSTM, params: Any) -> dict[str, Host]:
+    """Exports the arrays of a plain ConvLSTM, keyed by name, with all biases at the inputs."""
+    kernel, recurrent, bias = conv_lstm.export_gated(caller, cell, params)
+    return {"ih/kernel": kernel, "ih/bias": bias, "hh/kernel": recurrent, "hh/bias": np.zeros_like(bias)}
 
 
 def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
