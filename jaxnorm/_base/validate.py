@@ -17,15 +17,41 @@ from jaxnorm._base import objects
 from jaxnorm._base.typing import Axis
 
 
+def real(caller: str, name: str, x: Array) -> Array:
+    """Returns real data as floating-point numbers; raises TypeError unless ``x`` is a real array.
+
+    Integers and booleans become float32, and 64-bit integers float64, as in ``jnp.mean``.
+    """
+    _array(caller, name, x)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.bool_):
+        raise TypeError(
+            f"{caller}: {name} must have a real dtype, got {x.dtype}. Convert it, for example "
+            f"{name}.real.astype(jnp.float32)."
+        )
+    return jnp.asarray(x).astype(jnp.float64 if x.dtype.itemsize == 8 else jnp.float32)
+
+
 def floating(caller: str, name: str, x: Array) -> None:
     """Raises TypeError unless ``x`` is a real floating-point array."""
-    if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
-        raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Convert it with jnp.asarray.")
+    _array(caller, name, x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{caller}: {name} must have a real floating-point dtype, got {x.dtype}. "
             f"Convert it, for example {name}.astype(jnp.float32)."
         )
+
+
+def floating_dtype(caller: str, name: str, dtype: Any) -> None:
+    """Raises TypeError unless ``dtype`` is a real floating-point dtype."""
+    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        raise TypeError(f"{caller}: {name} must be a real floating-point dtype such as jnp.bfloat16, got {dtype!r}.")
+
+
+def _array(caller: str, name: str, x: Any) -> None:
+    if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
+        raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Convert it with jnp.asarray.")
 
 
 def boolean(caller: str, name: str, x: Array) -> None:

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
-from jaxnorm._base.typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Bool, Float, Integer, PRNGKeyArray, PyTree, Real, Shaped
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
-from jaxnorm.cells.carries import compute_dtype
+from jaxnorm.cells.carries import compute_dtype, in_floating_point
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.sites import CellNorms, combine_sites
 from jaxnorm.engine.arguments.checks import (
@@ -63,7 +63,7 @@ class Unrolled(NamedTuple):
 def unroll(
     cell: Cell,
     params: PyTree,
-    xs: Float[Array, "..."],
+    xs: Real[Array, "..."],
     *,
     carry: PyTree | None = None,
     lengths: Integer[Array, "*B"] | None = None,
@@ -90,7 +90,7 @@ def unroll(
       cell: a spec such as ``ln_lstm(128)``.
       params: its weights, from ``cell.init``.
       xs: inputs (T, \*B, I): time first, then any number of batch axes (even none), then features. Pass ``time_axis``
-        if time is another axis.
+        if time is another axis. Integers and booleans are converted to the compute dtype.
       carry: the state before the first step, as an earlier call returned it; None starts from ``cell.initial_carry``.
         It is cast to the dtypes of the cell.
       lengths: number of real steps of each example (\*B). All later steps are masked, and resets there are ignored. An
@@ -216,6 +216,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
             reverse = False
 
     dtype = compute_dtype(cell, params, xs.dtype)
+    xs = in_floating_point(xs, dtype)
     carry_key, step_key, sequence_key = split_key(key)
     begin = partial(cell.initial_carry, batch_shape, params=params, dtype=dtype)
     carry, initial = shard_alike(xs, batch, _first_carries(begin, carry, carry_key, resets=reset is not None))

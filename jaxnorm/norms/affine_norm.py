@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float, Real
 from jaxnorm.norms.base import Affine, Normalizer, Params, Stateless, Stats, weights_of
 from jaxnorm.norms.core import axes
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of, parameters
@@ -55,7 +55,7 @@ class NormSpec(Spec, abstract=True):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
@@ -14,7 +14,7 @@ from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 
 
 def batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -53,7 +53,7 @@ def batch_norm(
       measured Moments, or the ones that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -71,7 +71,7 @@ def batch_norm(
     Reference:
       S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 1.
     """
-    validate.floating("batch_norm", "x", x)
+    x = validate.real("batch_norm", "x", x)
     validate.epsilon("batch_norm", epsilon)
     axes = feature_last_axes("batch_norm", axis, x.ndim)
     mask = full_mask("batch_norm", x, where)

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
@@ -14,7 +14,7 @@ from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 def group_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, " F"] | None = None,
     bias: Float[Array, " F"] | None = None,
     *,
@@ -50,7 +50,7 @@ def group_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``num_groups`` does not divide the features, ``axis`` lacks ``feature_axis``, or shapes do not fit.
 
     Example:
@@ -65,7 +65,7 @@ def group_norm(
     Reference:
       Y. Wu, K. He, "Group Normalization", 2018, arXiv:1803.08494, eqs. 1, 2 and 7.
     """
-    validate.floating("group_norm", "x", x)
+    x = validate.real("group_norm", "x", x)
     validate.epsilon("group_norm", epsilon)
     axes, feature = group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("group_norm", x, where)

@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float, PyTree
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float, PyTree, Real
 
 
 class Moments(NamedTuple):
@@ -146,7 +146,7 @@ def masked(x: Array, where: Array | None) -> Array:
 
 
 def moments(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     *,
     axis: Axis | None = None,
     where: Bool[Array, "..."] | None = None,
@@ -172,7 +172,7 @@ def moments(
       axis that remains. If there is no element at all, mean, variance and count are zero.
 
     Raises:
-      TypeError: ``x`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, or ``where`` not boolean.
       ValueError: an axis is out of range or named twice, ``where`` does not broadcast, or ``axis_name`` is not bound.
 
     Example:
@@ -184,7 +184,7 @@ def moments(
     Notes:
       If data are more than about 1e19 away from their mean, the variance overflows float32 and becomes inf.
     """
-    validate.floating("moments", "x", x)
+    x = validate.real("moments", "x", x)
     axes = feature_last_axes("moments", axis, x.ndim)
     mask = full_mask("moments", x, where)
     mean, deviation, count = centered(x, mask, axes, axis_name)
@@ -270,7 +270,7 @@ def apply_affine(name: str, y: Array, scale: Array | None, bias: Array | None, a
 
 
 def normalize(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     moments: Moments,
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
@@ -296,7 +296,7 @@ def normalize(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: ``x`` is not floating.
+      TypeError: ``x`` is not real.
       ValueError: the statistics, ``scale`` or ``bias`` do not fit ``x``; epsilon is negative.
 
     Example:
@@ -306,7 +306,7 @@ def normalize(
       Array([[-1.,  1.],
              [-1.,  1.]], dtype=float32)
     """
-    validate.floating("normalize", "x", x)
+    x = validate.real("normalize", "x", x)
     validate.epsilon("normalize", epsilon)
     if axis is None:
         kept = tuple(range(x.ndim))

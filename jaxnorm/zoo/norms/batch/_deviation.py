@@ -41,7 +41,7 @@ def scaled_batch_norm(
 
     If ``moments`` are given, nothing is measured: s is the root of their ``var``.
     """
-    validate.floating(name, "x", x)
+    x = validate.real(name, "x", x)
     validate.epsilon(name, epsilon)
     axes = feature_last_axes(name, axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)

@@ -6,7 +6,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchStatistics
 from jaxnorm.norms.core.moments import (
@@ -24,7 +24,7 @@ from jaxnorm.norms.core.spec import DEFAULT
 
 
 def mean_only_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     bias: Float[Array, "..."] | None = None,
     *,
     moments: Moments | None = None,
@@ -50,7 +50,7 @@ def mean_only_batch_norm(
       that were measured or passed in. The measured ``var`` is one, since there is no division.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -62,7 +62,7 @@ def mean_only_batch_norm(
     Reference:
       T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868.
     """
-    validate.floating("mean_only_batch_norm", "x", x)
+    x = validate.real("mean_only_batch_norm", "x", x)
     axes = feature_last_axes("mean_only_batch_norm", axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("mean_only_batch_norm", x, where)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.moments import (
@@ -26,7 +26,7 @@ from jaxnorm.zoo.norms.batch._running_in_training import RunningInTraining
 
 
 def momentum_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -66,7 +66,7 @@ def momentum_batch_norm(
       Moments of the batch. Update the running statistics with the same momentum.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: momentum is out of range, shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
@@ -87,7 +87,7 @@ def momentum_batch_norm(
       training used these averages is our conclusion from the losses in the report. For averages in inference only, use
       ``BatchNorm(momentum=0.9)``; in cells it has them for each step too.
     """
-    validate.floating("momentum_batch_norm", "x", x)
+    x = validate.real("momentum_batch_norm", "x", x)
     validate.epsilon("momentum_batch_norm", epsilon)
     validate.in_range("momentum_batch_norm", "momentum", momentum, 0.0, 1.0)
     axes = feature_last_axes("momentum_batch_norm", axis, x.ndim)

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base.typing import Array, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisName, Bool, Float, Real
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
 from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats
 
 
 def decorrelated_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -55,7 +55,7 @@ def decorrelated_batch_norm(
       measured statistics, or the ones that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``group_size`` does not divide the features, shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
