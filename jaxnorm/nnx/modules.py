@@ -1,6 +1,6 @@
 """``Norm``, ``RNN`` and ``RNNCell``: one module for all normalizers, one for all cells, one for single steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -9,15 +9,17 @@ from flax import nnx
 from flax.core import freeze
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Shaped
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Real, Shaped
 from jaxnorm._shared.names import norm_template
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.checks import check_inputs, check_steps
+from jaxnorm.engine.arguments.checks import check_inputs
 from jaxnorm.engine.arguments.lengths import flip_steps
-from jaxnorm.engine.unroll import unroll
+from jaxnorm.engine.layers import Cells, Wiring, all_cells, check_call, check_layers, check_wiring, run_cells
+from jaxnorm.engine.stacks import concatenate, stack
+from jaxnorm.engine.unroll import Unrolled
 from jaxnorm.nnx import variables
-from jaxnorm.nnx.variables import SITES, Metadata
+from jaxnorm.nnx.variables import Metadata
 from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
 from jaxnorm.norms.core.moments import statistics_dtype
 
@@ -63,14 +65,14 @@ class Norm(variables.OfNorm, nnx.Module):
         self.spec = spec
         self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.use_running_average = use_running_average
-        dtype = {} if param_dtype is None else {"dtype": param_dtype}
-        wide = {name: statistics_dtype(value) for name, value in dtype.items()}
-        params, running = spec.init(self.param_shape, **dtype), spec.initial_stats(self.param_shape, **wide)
+        stored = {} if param_dtype is None else {"dtype": param_dtype}
+        wide = {name: statistics_dtype(value) for name, value in stored.items()}
+        params, running = spec.init(self.param_shape, **stored), spec.initial_stats(self.param_shape, **wide)
         variables.declare(self, params, running, metadata)
 
     def __call__(
         self,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         use_running_average: bool | None = None,
         *,
         mask: Bool[Array, "..."] | None = None,
@@ -83,7 +85,7 @@ class Norm(variables.OfNorm, nnx.Module):
           mask: True on real data, broadcastable to ``x``; masked elements give zeros and enter no statistics.
 
         Returns:
-          An array like ``x``.
+          An array like ``x``, in ``dtype`` if the module has one.
 
         Raises:
           ValueError: the features of ``x`` do not fit the module, or ``use_running_average`` is None everywhere.
@@ -109,7 +111,7 @@ class Norm(variables.OfNorm, nnx.Module):
 
 
 class RNN(variables.OfCell, nnx.Module):
-    """Runs a cell over whole sequences, with the arguments and results of ``flax.nnx.RNN``.
+    """Runs cells over whole sequences, with the arguments and results of ``flax.nnx.RNN``.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
@@ -119,11 +121,16 @@ class RNN(variables.OfCell, nnx.Module):
       (2, 6, 4)
       >>> rnn.norm.cell.mean.shape, rnn.norm.cell.scale.shape
       ((6, 4), (4,))
+
+    Notes:
+      Variables of layers and directions are in ``layers_0``, ``layers_1``, ... and ``forward``, ``backward``. Carries
+      are tuples with one entry for each layer, and Directions for a bidirectional layer. Each cell draws masks of its
+      own. With ``reverse`` every layer runs in reverse, which bidirectional layers cannot.
     """
 
     def __init__(
         self,
-        cell: Cell,
+        cell: Cells,
         in_features: int,
         *,
         time_major: bool = False,
@@ -133,13 +140,17 @@ class RNN(variables.OfCell, nnx.Module):
         use_running_average: bool | None = False,
         deterministic: bool | None = None,
         engine: Mapping[str, Any] = freeze({}),
+        stack: Callable[..., Unrolled] = stack,
+        merge_fn: Callable[[Array, Array], Array] = concatenate,
         rngs: Randomness,
         **metadata: Metadata,
     ) -> None:
         r"""Draws the weights.
 
         Args:
-          cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers.
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers. A tuple of
+            cells makes layers, one after the other; ``jaxnorm.Directions(forward, backward)`` makes a bidirectional
+            layer, alone or in a tuple.
           in_features: number of input features.
           time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
           return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
@@ -152,13 +163,16 @@ class RNN(variables.OfCell, nnx.Module):
           deterministic: whether cells that draw masks compute expectations instead (True), as in evaluation, or draw
             masks (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
           engine: options of the loop: ``method``, ``chunk``, ``save`` and ``truncate`` of :func:`jaxnorm.unroll`.
+          stack: connects layers: :func:`jaxnorm.stack`, :func:`jaxnorm.residual_stack` or :func:`jaxnorm.skip_stack`,
+            with options as ``functools.partial(jaxnorm.residual_stack, first=0)``.
+          merge_fn: merges the outputs of both directions, as in ``flax.nnx.Bidirectional``; by default it concatenates
+            features.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. Name a
             variable by its path (``norm_cell_scale_metadata``) or by the end of its path (``scale_metadata`` for all
             sites). The recurrent kernel also has Flax's name, ``recurrent_kernel_metadata``.
         """
-        check_cell("RNN", "cell", cell)
-        self.cell = cell
+        self.cell = nnx.static(check_layers("RNN", "cell", cell))
         self.in_features = in_features
         self.time_major = time_major
         self.return_carry = return_carry
@@ -167,17 +181,13 @@ class RNN(variables.OfCell, nnx.Module):
         self.use_running_average = use_running_average
         self.deterministic = deterministic
         self.engine = freeze(engine)
-        variables.declare(
-            self,
-            cell.init(variables.key("RNN", rngs, "params"), in_features),
-            {SITES: cell.initial_stats()},
-            metadata,
-            cell,
-        )
+        self.wiring = nnx.static(Wiring(stack, merge_fn))
+        check_wiring("RNN", self.cell, self.wiring)
+        variables.declare_cells(self, variables.key("RNN", rngs, "params"), metadata, self.wiring)
 
     def __call__(
         self,
-        inputs: Float[Array, "..."],
+        inputs: Real[Array, "..."],
         *,
         initial_carry: Carry | None = None,
         seq_lengths: Integer[Array, "*B"] | None = None,
@@ -191,7 +201,7 @@ class RNN(variables.OfCell, nnx.Module):
         deterministic: bool | None = None,
         rngs: Randomness | None = None,
     ) -> Any:
-        r"""Runs the cell over ``inputs``; an argument that is None takes the value of the attribute.
+        r"""Runs the cells over ``inputs``; an argument that is None takes the value of the attribute.
 
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
@@ -223,30 +233,31 @@ class RNN(variables.OfCell, nnx.Module):
                 (self.keep_order, keep_order),
             )
         )
-        axes = hooks(self.cell).feature_axes
+        axes = hooks(all_cells(self.cell)[0]).feature_axes
         check_inputs("RNN", "inputs", inputs, axes)
         time_axis = 0 if time_major else inputs.ndim - axes - 1
         options = {"mask": mask, "reset": reset, "seq_lengths": seq_lengths, "initial_carry": initial_carry}
-        check_steps("RNN", self.cell, inputs, time_axis, options)
+        check_call("RNN", self.cell, inputs, time_axis, options)
         running = variables.running(self)
         use_running = variables.use_running(self, running, use_running_average)
-        cell = variables.switched(self, deterministic)
-        outputs, carry, moments = unroll(
-            cell,
-            variables.weights(self),
+        cells = variables.switched(self, deterministic)
+        outputs, carry, moments = run_cells(
+            cells,
+            variables.weights(self, self.wiring),
             inputs,
+            self.wiring,
             carry=initial_carry,
             lengths=seq_lengths,
             where=mask,
             reset=reset,
             stats=running if use_running else None,
-            key=variables.mask_key(self, cell, rngs, "carry"),
+            key=variables.mask_key(self, cells, rngs, "carry"),
             reverse=reverse,
             time_axis=time_axis,
             **self.engine,
         )
         if not use_running:
-            variables.fold_cell(self, running, moments)
+            variables.fold_cells(self, running, moments)
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
         return (carry, outputs) if return_carry else outputs
@@ -303,21 +314,15 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         self.in_features = in_features
         self.use_running_average = use_running_average
         self.deterministic = deterministic
-        variables.declare(
-            self,
-            cell.init(variables.key("RNNCell", rngs, "params"), in_features),
-            {SITES: cell.initial_stats()},
-            metadata,
-            cell,
-        )
+        variables.declare_cells(self, variables.key("RNNCell", rngs, "params"), metadata)
         variables.keep_stream(self, rngs)
 
-    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
+    def __call__(self, carry: Carry, inputs: Real[Array, "*B I"]) -> tuple[Carry, Float[Array, "*B H"]]:
         """Runs one step; returns the new carry, in the dtypes of the old one, and the output."""
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)
         cell = variables.switched(self, None)
-        outputs, new, moments = unroll(
+        outputs, new, moments = run_cells(
             cell,
             variables.weights(self),
             inputs[None],
@@ -327,7 +332,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             method="scan",
         )
         if not use_running:
-            variables.fold_cell(self, running, moments)
+            variables.fold_cells(self, running, moments)
         return jax.tree.map(lambda entry, old: entry.astype(old.dtype), new, carry), outputs[0]
 
     def initialize_carry(
