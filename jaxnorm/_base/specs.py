@@ -37,3 +37,8 @@ def _replace(node: Any, values: Callable[[type], Mapping[str, Any]]) -> Any:
     for name, value in changes.items():
         object.__setattr__(replaced, name, value)
     return replaced
+
+
+def without_axis_name(spec: S) -> S:
+    """Returns the spec with ``axis_name=None``, also in the specs inside it: for initialization outside of the axis."""
+    return replace_fields(spec, lambda kind: {"axis_name": None})

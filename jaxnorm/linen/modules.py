@@ -27,6 +27,7 @@ from jaxnorm.linen.variables import (
     Statistics,
     cell_weights,
     cells_and_key,
+    in_place,
     weights,
 )
 from jaxnorm.norms.base import Normalizer, check_data, check_normalizer
@@ -93,7 +94,7 @@ class Norm(nn.Module):
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
-        spec = self.spec
+        spec = in_place(self, self.spec)
         if use_running:
             return spec(params, x, stats.value, mask)[0]
         y, measured = spec.train(params, x, stats.value, mask)

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from jaxnorm._base.paths import option_finder, paths
+from jaxnorm._base.specs import without_axis_name
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm._shared.layers import (
     by_cell,
@@ -43,7 +44,12 @@ def cells_and_key(module: Any, deterministic: bool | None) -> tuple[Cells, Any]:
         value = nn.merge_param("deterministic", module.deterministic, deterministic)
         cells = map_cells(lambda cell: set_deterministic(cell, value=value), cells)
     draws = any(hooks(cell).needs_key for cell in all_cells(cells))
-    return cells, module.make_rng(MASKS) if draws else None
+    return in_place(module, cells), module.make_rng(MASKS) if draws else None
+
+
+def in_place(module: Any, spec: Any) -> Any:
+    """Returns the spec to compute with: like the modules of Flax, without ``axis_name`` in initialization."""
+    return without_axis_name(spec) if module.is_initializing() else spec
 
 
 def weights(module: Any, template: PyTree, init: Callable[[Any], PyTree], cells: Cells | None = None) -> PyTree:
