@@ -11,6 +11,7 @@ from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, Real, Shaped
 from jaxnorm._shared.layers import cell_template, initial_statistics
 from jaxnorm._shared.names import from_names, norm_template, to_names
+from jaxnorm._shared.norm_dtype import data_in, result_in
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
@@ -44,6 +45,8 @@ class Norm(nn.Module):
       spec: the normalizer, for example ``BatchNorm()``.
       use_running_average: whether to use running statistics (True), or the statistics of the batch, which then update
         the running ones. Pass it here or in the call; normalizers without running statistics need neither.
+      dtype: dtype of the result; None takes that of the data. Statistics are computed from the data as they are, in at
+        least float32.
       param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves both
         to the normalizer.
       partitioning: names of mesh axes for weights, ``{"scale": ("model",)}``, as with ``nn.with_partitioning``.
@@ -60,11 +63,14 @@ class Norm(nn.Module):
 
     spec: Normalizer
     use_running_average: bool | None = None
+    dtype: DTypeLike | None = None
     param_dtype: DTypeLike | None = None
     partitioning: Partitioning = freeze({})
 
     def __post_init__(self) -> None:
         check_normalizer("Norm", "spec", self.spec)
+        if self.dtype is not None:
+            validate.floating_dtype("Norm", "dtype", self.dtype)
         super().__post_init__()
 
     @nn.compact
@@ -94,12 +100,12 @@ class Norm(nn.Module):
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
-        spec = in_place(self, self.spec)
+        spec, x = in_place(self, self.spec), data_in(x, self.dtype)
         if use_running:
-            return spec(params, x, stats.value, mask)[0]
+            return result_in(spec(params, x, stats.value, mask)[0], self.dtype)
         y, measured = spec.train(params, x, stats.value, mask)
         stats.update(lambda running: rule(self, self.spec, running).update_running(running, measured))
-        return y
+        return result_in(y, self.dtype)
 
 
 class RNN(nn.Module):

@@ -11,6 +11,7 @@ from flax.core import freeze
 from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, Real, Shaped
 from jaxnorm._shared.names import norm_template
+from jaxnorm._shared.norm_dtype import data_in, result_in
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
@@ -46,6 +47,7 @@ class Norm(variables.OfNorm, nnx.Module):
         num_features: int | tuple[int, ...],
         *,
         use_running_average: bool | None = False,
+        dtype: DTypeLike | None = None,
         param_dtype: DTypeLike | None = None,
         **metadata: Metadata,
     ) -> None:
@@ -57,14 +59,19 @@ class Norm(variables.OfNorm, nnx.Module):
           use_running_average: whether to use running statistics (True), or those of the batch, which then update the
             running ones. ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without running statistics
             ignore it.
+          dtype: dtype of the result; None takes that of the data. Statistics are computed from the data as they are, in
+            at least float32.
           param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves
             both to the normalizer.
           **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
         """
         check_normalizer("Norm", "spec", spec)
+        if dtype is not None:
+            validate.floating_dtype("Norm", "dtype", dtype)
         self.spec = spec
         self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.use_running_average = use_running_average
+        self.dtype = dtype
         stored = {} if param_dtype is None else {"dtype": param_dtype}
         wide = {name: statistics_dtype(value) for name, value in stored.items()}
         params, running = spec.init(self.param_shape, **stored), spec.initial_stats(self.param_shape, **wide)
@@ -99,11 +106,12 @@ class Norm(variables.OfNorm, nnx.Module):
             )
         params = variables.read(self, norm_template(self.spec, shape))
         running = variables.statistics(self)
+        x = data_in(x, self.dtype)
         if variables.use_running(self, running, use_running_average):
-            return self.spec(params, x, running, mask)[0]
+            return result_in(self.spec(params, x, running, mask)[0], self.dtype)
         y, measured = self.spec.train(params, x, running, mask)
         variables.write(self, self.spec.update_running(running, measured))
-        return y
+        return result_in(y, self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:
         """Sets the attributes that ``nnx.view`` passes, unless None."""
