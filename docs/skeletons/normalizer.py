@@ -9,7 +9,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, count_over, full_mask, masked, statistics_dtype, sum_over
 
@@ -17,7 +17,7 @@ __all__ = ["AbsNorm", "abs_norm"]
 
 
 def abs_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -42,7 +42,7 @@ def abs_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: ``x`` or ``scale`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, ``scale`` not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, or epsilon is negative.
 
     Example:
@@ -53,7 +53,7 @@ def abs_norm(
       The scale of L1 batch normalization, E. Hoffer, R. Banner, I. Golan, D. Soudry, "Norm matters", 2018,
       arXiv:1803.01814, taken over features, without the mean and without the constant.
     """
-    validate.floating("abs_norm", "x", x)
+    x = validate.real("abs_norm", "x", x)
     validate.epsilon("abs_norm", epsilon)
     mask = full_mask("abs_norm", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)  # a selection: NaN under the mask goes nowhere

@@ -118,8 +118,8 @@ FLAX: Mapping[str, str] = {
     **_same("Pass deterministic and use_running_average.", "training", "train", "is_training"),
     "stats": "Running statistics are variables of the module: pass use_running_average=True.",
     **_same(_DROPOUT, "dropout", "recurrent_dropout", "dropout_rate"),
-    "num_layers": "Make one cell for each layer.",
-    "bidirectional": "Make one cell for each direction.",
+    "num_layers": "Pass a tuple with one cell for each layer: (lstm(128), lstm(128)).",
+    "bidirectional": "Pass jaxnorm.Directions(cell, cell).",
     **_same(
         "The cell has it: RNN(ln_lstm(128)).", "features", "hidden_features", "units", "hidden_size", "norm"
     ),

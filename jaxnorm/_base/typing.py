@@ -5,12 +5,13 @@ F features of a normalizer's input, R rows of per-step running statistics.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike as ArrayLike
 from jax.typing import DTypeLike as DTypeLike
+from jaxtyping import AbstractDtype
 from jaxtyping import Array as Array
 from jaxtyping import Bool as Bool
 from jaxtyping import Float as Float
@@ -20,6 +21,16 @@ from jaxtyping import PRNGKeyArray as PRNGKeyArray
 from jaxtyping import Shaped as Shaped
 
 from jaxnorm._base.axis_slice import AxisSlice
+
+if TYPE_CHECKING:
+    from jaxtyping import Real as Real
+else:
+
+    class Real(AbstractDtype):
+        """Data: floating-point numbers, or integers and booleans that we convert to them."""
+
+        dtypes = (*Float.dtypes, *Integer.dtypes, *Bool.dtypes)
+
 
 DType: TypeAlias = np.dtype[Any]
 Axis: TypeAlias = int | tuple[int, ...] | slice | AxisSlice

@@ -24,6 +24,18 @@ def is_array(caller: str, name: str, x: Any) -> None:
         raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Convert it with jnp.asarray.")
 
 
+def real(caller: str, name: str, x: Array) -> Array:
+    """Returns real data as floating-point numbers; raises TypeError unless ``x`` is a real array.
+
+    Integers and booleans become float32, and 64-bit integers float64, as in ``jnp.mean``.
+    """
+    is_array(caller, name, x)
+    if jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.bool_:
+        return jnp.asarray(x).astype(jnp.float64 if x.dtype.itemsize == 8 else jnp.float32)
+    floating(caller, name, x)
+    return x
+
+
 def floating(caller: str, name: str, x: Array) -> None:
     """Raises TypeError unless ``x`` is a real floating-point array."""
     is_array(caller, name, x)
@@ -37,6 +49,12 @@ def floating(caller: str, name: str, x: Array) -> None:
             f"{caller}: {name} must have a real floating-point dtype, got {x.dtype}. "
             f"Convert it, for example {name}.astype(jnp.float32)."
         )
+
+
+def floating_dtype(caller: str, name: str, dtype: Any) -> None:
+    """Raises TypeError unless ``dtype`` is a real floating-point dtype."""
+    if not jnp.issubdtype(jnp.dtype(dtype), jnp.floating):
+        raise TypeError(f"{caller}: {name} must be a real floating-point dtype such as jnp.bfloat16, got {dtype!r}.")
 
 
 def boolean(caller: str, name: str, x: Array) -> None:

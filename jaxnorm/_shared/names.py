@@ -62,12 +62,6 @@ def cached(function: F) -> F:
 
 
 @cached
-def cell_template(cell: Cell, in_features: int) -> PyTree:
-    """The tree of a cell's weights, with shapes and dtypes as leaves."""
-    return jax.eval_shape(lambda key: cell.init(key, in_features), jax.eval_shape(jax.random.key, 0))
-
-
-@cached
 def norm_template(spec: Normalizer, shape: tuple[int, ...]) -> PyTree:
     """The tree of a normalizer's weights, with shapes and dtypes as leaves."""
     return jax.eval_shape(lambda: spec.init(shape))

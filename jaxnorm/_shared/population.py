@@ -11,6 +11,7 @@ from jaxnorm._base import objects
 from jaxnorm._base.typing import PyTree
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.wrappers.base import CellWrapper
+from jaxnorm.engine.layers import map_cells
 from jaxnorm.norms.base import TrainsByMeasuring
 from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, merge, spread
 from jaxnorm.norms.core.running import population
@@ -35,8 +36,8 @@ def measuring(spec: Any, stats: PyTree) -> Any:
     leaves = jax.tree.leaves(stats, is_leaf=is_moments)
     if not leaves or not all(map(is_moments, leaves)):
         return None
-    if isinstance(spec, Cell):
-        return Measuring(spec)
+    if isinstance(spec, Cell | tuple):
+        return map_cells(Measuring, spec)
     fields = {field.name for field in dataclasses.fields(spec)} if dataclasses.is_dataclass(spec) else set()
     if "momentum" not in fields or getattr(type(spec), "train", None) is not TrainsByMeasuring.train:
         return None

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, Bool, Float, Int, Integer, PyTree
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Int, Integer, PyTree, Real
 from jaxnorm.analysis.recording import Recording
 from jaxnorm.cells.base import Cell, CountedCarry, Key, check_cell
-from jaxnorm.cells.carries import compute_dtype
+from jaxnorm.cells.carries import compute_dtype, in_floating_point
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
@@ -98,7 +98,7 @@ def percentiles(
 def activation_statistics(
     cell: Cell,
     params: PyTree,
-    xs: Float[Array, "..."],
+    xs: Real[Array, "..."],
     *,
     loss: Callable[[Unrolled], Float[Array, ""]] | None = None,
     levels: tuple[float, ...] = (15.0, 50.0, 85.0),
@@ -172,6 +172,7 @@ def activation_statistics(
         return result
 
     plain = jax.eval_shape(partial(run, cell), params, xs, options)  # also checks the arguments
+    xs = in_floating_point(xs, compute_dtype(cell, params, xs.dtype))
     state = plain.carry.carry if isinstance(plain.carry, CountedCarry) else plain.carry
     (time,) = validate.axes(name, time_axis, xs.ndim)
     layout = xs.ndim - hooks(cell).feature_axes

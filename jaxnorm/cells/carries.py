@@ -62,3 +62,8 @@ def compute_dtype(cell: Cell, params: Params, x_dtype: Any) -> DType:
     # dtype=None asks for promotion, so it must work in strict mode too, which refuses bfloat16 with float32.
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(x_dtype, params.kernel.dtype)
+
+
+def in_floating_point(xs: Array, dtype: DType) -> Array:
+    """Converts integer or boolean inputs to the compute dtype; others keep their own."""
+    return xs if jnp.issubdtype(xs.dtype, jnp.floating) else xs.astype(dtype)

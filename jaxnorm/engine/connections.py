@@ -6,19 +6,19 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, PRNGKeyArray, PyTree, Real, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
 from jaxnorm.engine.masked_outputs import hold
-from jaxnorm.engine.stacks import Layers, check_cells, run_layers
+from jaxnorm.engine.stacks import Directions, Layers, check_cells, run_layers
 from jaxnorm.engine.unroll import Unrolled
 
 
 def residual_stack(
-    cells: Sequence[Cell],
+    cells: Sequence[Cell | Directions],
     params: Sequence[PyTree],
-    xs: Float[Array, "..."],
+    xs: Real[Array, "..."],
     *,
     first: int = 1,
     carry: Sequence[PyTree] | None = None,
@@ -84,9 +84,9 @@ def residual_stack(
 
 
 def skip_stack(
-    cells: Sequence[Cell],
+    cells: Sequence[Cell | Directions],
     params: Sequence[PyTree],
-    xs: Float[Array, "..."],
+    xs: Real[Array, "..."],
     *,
     input_to_all: bool = True,
     all_to_output: bool = True,

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 
-from jaxnorm._base.typing import Array, Bool, Float, Integer, PyTree
+from jaxnorm._base.typing import Array, Bool, Integer, PyTree, Real
 from jaxnorm.cells.base import Cell, check_cell
-from jaxnorm.cells.carries import compute_dtype
+from jaxnorm.cells.carries import compute_dtype, in_floating_point
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.engine.arguments.checks import check_inputs, check_lengths, check_mask, check_params, layout_shape
@@ -20,7 +20,7 @@ from jaxnorm.norms.core.rows import lay_in_order
 def sequence_statistics(
     cell: Cell,
     params: PyTree,
-    xs: Float[Array, "T *B I"],
+    xs: Real[Array, "T *B I"],
     *,
     lengths: Integer[Array, "*B"] | None = None,
     where: Bool[Array, "T *B"] | None = None,
@@ -82,6 +82,7 @@ def sequence_statistics(
     if lengths is not None:
         real = real_steps(clip_lengths(lengths, xs.shape[0]), xs.shape[0])
         where = real if where is None else where & real
-    weights = cell.prepare(params, dtype=compute_dtype(cell, params, xs.dtype), batch_shape=layout[1:])
-    _, moments = project(cell, weights, xs, None, PerStep(where=where))
+    dtype = compute_dtype(cell, params, xs.dtype)
+    weights = cell.prepare(params, dtype=dtype, batch_shape=layout[1:])
+    _, moments = project(cell, weights, in_floating_point(xs, dtype), None, PerStep(where=where))
     return CellNorms(input=lay_in_order(moments.input, 1))

@@ -1,4 +1,4 @@
-"""Runs several cells: stacked, and in both directions. These functions only call :func:`unroll`."""
+"""Runs several cells: in layers, and in both directions. These functions only call :func:`unroll`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,14 +8,32 @@ import jax.numpy as jnp
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Bool, Float, PRNGKeyArray, PyTree, Real, Shaped
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs, check_mask, layout_shape
+from jaxnorm.engine.arguments.keys import Keys, split_each
 from jaxnorm.engine.unroll import Unrolled, unroll
 
 
-def _each(caller: str, name: str, value: Any | None, count: int) -> Sequence[Any]:
+class Directions(NamedTuple):
+    """One entry for each direction."""
+
+    forward: Any
+    backward: Any
+
+    # As a tuple it would equal a stack of two layers, and programs for one would serve the other.
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((Directions, *self))
+
+
+def one_for_each(caller: str, name: str, value: Any | None, count: int) -> Sequence[Any]:
     """Returns one entry per cell; None for each cell if ``value`` is None."""
     if value is None:
         return (None,) * count
@@ -44,33 +62,55 @@ def check_cells(caller: str, cells: Any) -> None:
             f"{objects.describe(cells)}. Write [cell] for a single one."
         )
     for number, cell in enumerate(cells):
-        check_cell(caller, f"cells[{number}]", cell)
+        check_layer(caller, f"cells[{number}]", cell)
+
+
+def check_layer(caller: str, name: str, layer: Any) -> None:
+    """Raises TypeError unless ``layer`` is a cell, or Directions of two cells."""
+    if not isinstance(layer, Directions):
+        return check_cell(caller, name, layer)
+    for direction, cell in layer._asdict().items():
+        check_cell(caller, f"{name}.{direction}", cell)
+
+
+def concatenate(forward: PyTree, backward: PyTree) -> Float[Array, "..."]:
+    """Concatenates the features of both directions."""
+    if not isinstance(forward, jax.Array):
+        raise TypeError(
+            f"bidirectional: the outputs must be arrays, got {objects.describe(forward)}. Pass merge, a function of "
+            "the outputs of both directions."
+        )
+    return jnp.concatenate([forward, backward], axis=-1)
 
 
 def stack(
-    cells: Sequence[Cell],
+    cells: Sequence[Cell | Directions],
     params: Sequence[PyTree],
-    xs: Float[Array, "..."],
+    xs: Real[Array, "..."],
     *,
     carry: Sequence[PyTree] | None = None,
     stats: Sequence[PyTree] | None = None,
-    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
+    merge: Callable[[Array, Array], Array] = concatenate,
     **options: Any,
 ) -> Unrolled:
     """Stacks several cells: the outputs of each are the inputs of the next.
 
     Args:
-      cells: the cells, from input to output.
-      params: the weights of each; cell k takes ``cells[k - 1].out_features`` features.
+      cells: the cells, from input to output; ``Directions(forward, backward)`` makes a bidirectional layer.
+      params: the weights of each; cell k takes ``cells[k - 1].out_features`` features, those of both directions after a
+        bidirectional layer.
       xs: inputs, as for :func:`unroll`.
       carry: one carry per cell; None starts from the initial carries.
       stats: running statistics of each cell; None measures.
       key: randomness; each cell gets a key of its own.
+      merge: merges the two outputs of a bidirectional layer, as in :func:`bidirectional`.
       **options: ``lengths``, ``where``, ``reset``, ``reverse``, ``time_axis``, what to return and the options of the
         method, as for :func:`unroll`.
 
     Returns:
-      Unrolled with the outputs of the last cell, and tuples of all carries and moments.
+      Unrolled with the outputs of the last cell, and tuples of all carries and moments, with Directions for a
+      bidirectional layer.
 
     Raises:
       ValueError: there is no cell, or a sequence has another length than ``cells``.
@@ -84,13 +124,13 @@ def stack(
       ((5, 1, 2), 2)
     """
     layers = Layers(cells, params, carry, stats, key)
-    return run_layers("stack", layers, xs, lambda layer, xs, outputs: outputs, options)
+    return run_layers("stack", layers, xs, lambda layer, xs, outputs: outputs, {"merge": merge, **options})
 
 
 class Layers(NamedTuple):
     """The cells of a stack and their arguments: a sequence with one entry for each cell, or None."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[Cell | Directions]
     params: Sequence[PyTree]
     carry: Sequence[PyTree] | None
     stats: Sequence[PyTree] | None
@@ -104,22 +144,32 @@ def run_layers(
     """Runs cells in turn; ``connect(layer, xs, outputs)`` makes the next inputs of a layer's inputs and outputs."""
     cells, params, carry, stats, key = layers
     check_cells(caller, cells)
-    if key is not None:
+    if isinstance(cells, Directions):
+        raise TypeError(
+            f"{caller}: cells must have one entry for each layer, got Directions, which are one layer. Write "
+            "[Directions(forward, backward)], or call jaxnorm.bidirectional."
+        )
+    if key is not None and not isinstance(key, Keys):
         validate.key(caller, "key", key)
     count = len(cells)
     if count == 0:
         raise ValueError(f"{caller}: cells is empty. Pass at least one cell.")
     per_cell = zip(
         cells,
-        _each(caller, "params", params, count),
-        _each(caller, "carry", carry, count),
-        _each(caller, "stats", stats, count),
-        (None,) * count if key is None else jax.random.split(key, count),
+        one_for_each(caller, "params", params, count),
+        one_for_each(caller, "carry", carry, count),
+        one_for_each(caller, "stats", stats, count),
+        split_each(key, count),
         strict=True,
     )
+    merge = options.pop("merge", concatenate)
     results = []
     for layer, (cell, cell_params, cell_carry, running, cell_key) in enumerate(per_cell):
-        out = unroll(cell, cell_params, xs, carry=cell_carry, stats=running, key=cell_key, **options)
+        given = {"carry": cell_carry, "stats": running, "key": cell_key, **options}
+        if isinstance(cell, Directions):
+            out = bidirectional(cell, cell_params, xs, merge=merge, **given)
+        else:
+            out = unroll(cell, cell_params, xs, **given)
         xs = connect(layer, xs, out.outputs)
         results.append(out)
     return together(xs, results, tuple)
@@ -131,32 +181,15 @@ def together(outputs: Array, results: Sequence[Unrolled], several: Callable[[Any
     return Unrolled(outputs, several(r.carry for r in results), several(r.moments for r in results), carries)
 
 
-class Directions(NamedTuple):
-    """One entry for each direction."""
-
-    forward: Any
-    backward: Any
-
-
-def concatenate(forward: PyTree, backward: PyTree) -> Float[Array, "..."]:
-    """Concatenates the features of both directions."""
-    if not isinstance(forward, jax.Array):
-        raise TypeError(
-            f"bidirectional: the outputs must be arrays, got {objects.describe(forward)}. Pass merge, a function of "
-            "the outputs of both directions."
-        )
-    return jnp.concatenate([forward, backward], axis=-1)
-
-
 def bidirectional(
     cells: Sequence[Cell],
     params: Sequence[PyTree],
-    xs: Float[Array, "..."],
+    xs: Real[Array, "..."],
     *,
     carry: Sequence[PyTree] | None = None,
     reset: Bool[Array, "..."] | None = None,
     stats: Sequence[PyTree] | None = None,
-    key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
     time_axis: int = 0,
     merge: Callable[[Array, Array], Array] = concatenate,
     **options: Any,
@@ -189,16 +222,16 @@ def bidirectional(
       >>> jaxnorm.bidirectional(cells, params, jnp.ones((5, 1, 3))).outputs.shape
       (5, 1, 8)
     """
-    if "reverse" in options:
+    if options.pop("reverse", False):
         raise TypeError("bidirectional: reverse is not an option here. Swap the two cells instead.")
     check_cells("bidirectional", cells)
-    if key is not None:
+    if key is not None and not isinstance(key, Keys):
         validate.key("bidirectional", "key", key)
-    both = _each("bidirectional", "cells", cells, 2)
-    cell_params = _each("bidirectional", "params", params, 2)
-    states = _each("bidirectional", "carry", carry, 2)
-    running = _each("bidirectional", "stats", stats, 2)
-    keys = (None, None) if key is None else jax.random.split(key)
+    both = one_for_each("bidirectional", "cells", cells, 2)
+    cell_params = one_for_each("bidirectional", "params", params, 2)
+    states = one_for_each("bidirectional", "carry", carry, 2)
+    running = one_for_each("bidirectional", "stats", stats, 2)
+    keys = split_each(key, 2)
     axes = hooks(both[0]).feature_axes
     check_inputs("bidirectional", "xs", xs, axes, any_dtype=not hooks(both[0]).fixes_params)
     reset = check_mask("bidirectional", "reset", reset, layout_shape(xs, axes), f"xs.shape[:-{axes}]")

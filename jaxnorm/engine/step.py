@@ -7,7 +7,7 @@ import jax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Bool, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
@@ -21,7 +21,7 @@ def step(
     cell: Cell,
     params: PyTree,
     carry: PyTree | None,
-    x: Float[Array, "..."],
+    x: Shaped[Array, "..."],
     *,
     stats: PyTree | None = None,
     where: Bool[Array, "*B"] | None = None,
@@ -75,7 +75,7 @@ def step(
     """
     check_cell("step", "cell", cell)
     axes = hooks(cell).feature_axes
-    (validate.floating if hooks(cell).fixes_params else validate.is_array)("step", "x", x)
+    (validate.real if hooks(cell).fixes_params else validate.is_array)("step", "x", x)
     if x.ndim < axes:
         raise ValueError(
             f"step: x must have at least {axes} axes, its features, got shape {x.shape}. A sequence of steps is for "

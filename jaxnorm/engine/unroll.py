@@ -13,7 +13,7 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
 from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
-from jaxnorm.cells.carries import compute_dtype
+from jaxnorm.cells.carries import compute_dtype, in_floating_point
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.sites import CellNorms, combine_sites
 from jaxnorm.engine.arguments.carry_forms import fit_carry
@@ -98,7 +98,7 @@ def unroll(
       cell: a spec such as ``ln_lstm(128)``.
       params: its weights, from ``cell.init``.
       xs: inputs (T, \*B, I): time first, then any number of batch axes (even none), then features. Pass ``time_axis``
-        if time is another axis.
+        if time is another axis. Integers and booleans are converted to the compute dtype.
       carry: the state before the first step, as an earlier call returned it; None starts from ``cell.initial_carry``.
         It may have the form of another library, too: a tuple or list of the entries in the order of the fields, (c, h)
         of an LSTM; a dict or NamedTuple with their names, where ``hidden`` means h and ``cell`` means c; the array
@@ -232,6 +232,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         reverse, padding = False, (order, lengths)
 
     dtype = compute_dtype(cell, params, xs.dtype)
+    xs = in_floating_point(xs, dtype) if hooks(cell).fixes_params else xs
     carry_key, step_key, sequence_key = split_key(key)
     begin = partial(cell.initial_carry, batch_shape, params=params, dtype=dtype)
     carry, initial = shard_alike(xs, batch, _first_carries(begin, carry, carry_key, resets=reset is not None))

@@ -9,8 +9,7 @@ import jax
 from jaxnorm._base.paths import Path, paths
 from jaxnorm._base.typing import Axis
 from jaxnorm._shared.kernel_axes import contracted
-from jaxnorm.cells.base import Cell
-from jaxnorm.cells.hooks import hooks
+from jaxnorm._shared.layers import kernel_axes as kernel_axes_of
 
 PARAMS = "params"
 
@@ -50,9 +49,10 @@ def traced(module: nn.Module, rngs: Any, args: Any, kwargs: Any) -> tuple[dict[P
         layer = context.module
         if layer.scope is not None:
             weights = nn.meta.unbox(layer.variables.get(PARAMS, {}))
-            for name, axis in _layer_axes(layer, weights, call_args, call_kwargs).items():
+            for (*prefix, name), axis in _layer_axes(layer, weights, call_args, call_kwargs).items():
                 for inside, leaf in paths(weights):
-                    if inside[-1] == name and all(level == "cell" for level in inside[:-1]):
+                    levels, wrapped = inside[: len(prefix)], inside[len(prefix) : -1]
+                    if levels == tuple(prefix) and inside[-1] == name and all(level == "cell" for level in wrapped):
                         found[(*layer.path, *inside)] = axis, leaf.ndim
         return result
 
@@ -69,30 +69,30 @@ def fitting(found: Mapping[Path, tuple[Axis, int]], variables: Any) -> dict[Path
     return {path: axis for path, (axis, ndim) in found.items() if whole.get(path) == ndim}
 
 
-def _layer_axes(layer: Any, weights: Any, args: Any, kwargs: Any) -> Mapping[str, Axis]:
+def _layer_axes(layer: Any, weights: Any, args: Any, kwargs: Any) -> Mapping[Path, Axis]:
     """Returns the axes that hold the inputs of a unit, for the kernels of one layer."""
-    if isinstance(getattr(layer, "cell", None), Cell):
-        return hooks(layer.cell).kernel_axes
+    if found := kernel_axes_of(getattr(layer, "cell", None)):
+        return found
     if isinstance(layer, nn.Embed):
-        return {"embedding": (-1,)}
+        return {("embedding",): (-1,)}
     if "kernel" not in weights:
         return {}
     ndim = weights["kernel"].ndim
     match layer:
         case nn.Dense():
-            return {"kernel": (0,)}
+            return {("kernel",): (0,)}
         case nn.DenseGeneral():
             batch, inputs = (len(v) if isinstance(v, tuple | list) else 1 for v in (layer.batch_dims, layer.axis))
-            return {"kernel": tuple(range(batch, batch + inputs))}
+            return {("kernel",): tuple(range(batch, batch + inputs))}
         case nn.Conv():
-            return {"kernel": tuple(range(ndim - 1))}
+            return {("kernel",): tuple(range(ndim - 1))}
         case nn.ConvLocal():
-            return {"kernel": (-2,)}
+            return {("kernel",): (-2,)}
         case nn.ConvTranspose():
             outputs = ndim - 2 if layer.transpose_kernel else ndim - 1
-            return {"kernel": tuple(a for a in range(ndim) if a != outputs)}
+            return {("kernel",): tuple(a for a in range(ndim) if a != outputs)}
         case nn.Einsum():
             equation = layer.einsum_str or kwargs.get("einsum_str") or next(iter(args[1:2]), None)
             axes = contracted(equation)
-            return {"kernel": axes} if axes else {}
+            return {("kernel",): axes} if axes else {}
     return {}

@@ -9,28 +9,46 @@ from flax.core import freeze
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import AnswersKeywords, answers_keywords
-from jaxnorm._base.paths import option_finder, paths
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm._shared.names import cell_template, check_mesh_axes, from_names, norm_template, to_names
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Integer, PRNGKeyArray, PyTree, Real, Shaped
+from jaxnorm._shared.layers import cell_template, initial_statistics
+from jaxnorm._shared.names import from_names, norm_template, to_names
+from jaxnorm._shared.norm_dtype import data_in, result_in
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
-from jaxnorm.engine.arguments.checks import check_inputs, check_steps, layout_shape
+from jaxnorm.engine.arguments.checks import check_inputs, layout_shape
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import flip_steps
 from jaxnorm.engine.arguments.options import check_engine
-from jaxnorm.engine.unroll import unroll
+from jaxnorm.engine.layers import (
+    Cells,
+    Wiring,
+    all_cells,
+    check_call,
+    check_layers,
+    check_wiring,
+    fix_params,
+    give_back_each,
+    run_cells,
+)
+from jaxnorm.engine.stacks import concatenate, stack
+from jaxnorm.engine.unroll import Unrolled
 from jaxnorm.linen.population_statistics import rule
+from jaxnorm.linen.variables import (
+    PARAMS,
+    STATS,
+    CellStatistics,
+    Statistics,
+    cell_weights,
+    cells_and_key,
+    in_place,
+    weights,
+)
 from jaxnorm.norms.base import Normalizer, check_data, check_normalizer, fresh
 from jaxnorm.norms.core.moments import statistics_dtype
 
 Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
 """Names of mesh or logical axes for variables: ``{"kernel": (None, None, "model")}``."""
-
-PARAMS, STATS, MASKS = "params", "batch_stats", "dropout"
-SITES = "norm"
-"""The name of a cell's running statistics, the same as that of its normalizers' weights."""
 
 
 class Norm(nn.Module):
@@ -40,6 +58,8 @@ class Norm(nn.Module):
       spec: the normalizer, for example ``BatchNorm()``.
       use_running_average: whether to use running statistics (True), or the statistics of the batch, which then update
         the running ones. Pass it here or in the call; normalizers without running statistics need neither.
+      dtype: dtype of the result; None takes that of the data. Statistics are computed from the data as they are, in at
+        least float32.
       param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves both
         to the normalizer.
       partitioning: names of mesh axes for weights, ``{"scale": ("model",)}``, as with ``nn.with_partitioning``.
@@ -56,17 +76,20 @@ class Norm(nn.Module):
 
     spec: Normalizer
     use_running_average: bool | None = None
+    dtype: DTypeLike | None = None
     param_dtype: DTypeLike | None = None
     partitioning: Partitioning = freeze({})
 
     def __post_init__(self) -> None:
         check_normalizer("Norm", "spec", self.spec)
+        if self.dtype is not None:
+            validate.floating_dtype("Norm", "dtype", self.dtype)
         super().__post_init__()
 
     @nn.compact
     def __call__(
         self,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         use_running_average: bool | None = None,
         *,
         mask: Bool[Array, "..."] | None = None,
@@ -79,29 +102,32 @@ class Norm(nn.Module):
           mask: True on real data, broadcastable to ``x``; masked elements give zeros and enter no statistics.
 
         Returns:
-          An array like ``x``.
+          An array like ``x``, in ``dtype`` if the module has one.
         """
         check_data("Norm", "x", x, mask)
         shape = self.spec.param_shape(x.shape)
         dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
         wide = {name: statistics_dtype(value) for name, value in dtype.items()}
-        params = _weights(self, norm_template(self.spec, shape), lambda key: fresh(self.spec, shape, key=key, **dtype))
-        stats = _Statistics(self, self.spec.initial_stats(shape, **wide))
+        params = weights(self, norm_template(self.spec, shape), lambda key: fresh(self.spec, shape, key=key, **dtype))
+        stats = Statistics(self, self.spec.initial_stats(shape, **wide))
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
+        spec, x = in_place(self, self.spec), data_in(x, self.dtype)
         if use_running:
-            return self.spec(params, x, stats.value, mask)[0]
-        y, measured = self.spec.train(params, x, stats.value, mask)
+            return result_in(spec(params, x, stats.value, mask)[0], self.dtype)
+        y, measured = spec.train(params, x, stats.value, mask)
         stats.update(lambda running: rule(self, self.spec, running).update_running(running, measured))
-        return y
+        return result_in(y, self.dtype)
 
 
 class RNN(AnswersKeywords, nn.Module):
-    r"""Runs a cell over whole sequences, with the arguments and results of ``flax.linen.RNN``.
+    r"""Runs cells over whole sequences, with the arguments and results of ``flax.linen.RNN``.
 
     Attributes:
-      cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers.
+      cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers. A tuple of cells
+        makes layers, one after the other; ``jaxnorm.Directions(forward, backward)`` makes a bidirectional layer, alone
+        or in a tuple.
       time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
       return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
       reverse: whether to process sequences from their last real step to the first.
@@ -115,6 +141,10 @@ class RNN(AnswersKeywords, nn.Module):
         :func:`jaxnorm.unroll`.
       partitioning: names of mesh axes for weights, ``{"kernel": (None, None, "model")}``. Name a variable by its path
         (``norm_cell_scale``) or by the end of its path (``scale`` for all sites).
+      stack: connects layers: :func:`jaxnorm.stack`, :func:`jaxnorm.residual_stack` or :func:`jaxnorm.skip_stack`, with
+        options as ``functools.partial(jaxnorm.residual_stack, first=0)``.
+      merge_fn: merges the outputs of both directions, as in ``flax.linen.Bidirectional``; by default it concatenates
+        features.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
@@ -124,9 +154,14 @@ class RNN(AnswersKeywords, nn.Module):
       >>> ys, updates = rnn.apply(variables, xs, use_running_average=False, mutable=["batch_stats"])
       >>> ys.shape, updates["batch_stats"]["norm"]["cell"]["mean"].shape
       ((2, 6, 4), (6, 4))
+
+    Notes:
+      Variables of layers and directions are in ``layers_0``, ``layers_1``, ... and ``forward``, ``backward``. Carries
+      are tuples with one entry for each layer, and Directions for a bidirectional layer. Each cell draws masks of its
+      own. With ``reverse`` every layer runs in reverse, which bidirectional layers cannot.
     """
 
-    cell: Cell
+    cell: Cells
     time_major: bool = False
     return_carry: bool = False
     reverse: bool = False
@@ -135,19 +170,27 @@ class RNN(AnswersKeywords, nn.Module):
     deterministic: bool | None = None
     engine: Mapping[str, Any] = freeze({})
     partitioning: Partitioning = freeze({})
+    stack: Callable[..., Unrolled] = stack
+    merge_fn: Callable[[Array, Array], Array] = concatenate
 
     keyword_advice = foreign_keywords.FLAX
 
     def __post_init__(self) -> None:
-        check_cell("RNN", "cell", self.cell)
+        self.cell = check_layers("RNN", "cell", self.cell)
+        check_wiring("RNN", self.cell, self.wiring)
         check_engine("RNN", self.engine)
         super().__post_init__()
+
+    @property
+    def wiring(self) -> Wiring:
+        """The connections of layers and directions."""
+        return Wiring(self.stack, self.merge_fn)
 
     @answers_keywords(foreign_keywords.FLAX)
     @nn.compact
     def __call__(
         self,
-        inputs: Float[Array, "..."],
+        inputs: Real[Array, "..."],
         *,
         initial_carry: Carry | None = None,
         init_key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
@@ -161,14 +204,14 @@ class RNN(AnswersKeywords, nn.Module):
         use_running_average: bool | None = None,
         deterministic: bool | None = None,
     ) -> Any:
-        r"""Runs the cell over ``inputs``; an argument that is None takes the value of the attribute.
+        r"""Runs the cells over ``inputs``; an argument that is None takes the value of the attribute.
 
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
           initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
-            (c, h) for an LSTM, an array for a GRU. The carry comes back in the same form. None starts from the cell's
-            initial carry.
+            (c, h) for an LSTM, an array for a GRU; for several cells a tuple with that of each. The carry comes back in
+            the same form. None starts from the cell's initial carry.
           init_key: randomness for noise on the initial state, if the cell has any. Masks use the stream ``"dropout"``;
             so does the noise if a cell has both and you pass no ``init_key``.
           seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
@@ -194,39 +237,40 @@ class RNN(AnswersKeywords, nn.Module):
                 (self.keep_order, keep_order),
             )
         )
-        axes = hooks(self.cell).feature_axes
-        check_inputs("RNN", "inputs", inputs, axes)
+        axes = hooks(all_cells(self.cell)[0]).feature_axes
+        check_inputs("RNN", "inputs", inputs, axes, any_dtype=not fix_params(self.cell))
         time_axis = 0 if time_major else inputs.ndim - axes - 1
         options = {"mask": mask, "reset": reset, "seq_lengths": seq_lengths, "initial_carry": initial_carry}
-        check_steps("RNN", self.cell, inputs, time_axis, options)
+        check_call("RNN", self.cell, inputs, time_axis, options)
         if init_key is not None:
             validate.key("RNN", "init_key", init_key)
-        params = _cell_weights(self, inputs.shape[-1])
-        stats = _Statistics(self, {SITES: self.cell.initial_stats()})
+        params = cell_weights(self, inputs.shape[-1], self.wiring)
+        stats = CellStatistics(self)
         use_running = stats.exist and nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
-        cell, key = _cell_and_key(self, deterministic)
-        out = unroll(
-            cell,
+        cells, key = cells_and_key(self, deterministic)
+        out = run_cells(
+            cells,
             params,
             inputs,
+            self.wiring,
             carry=initial_carry,
             lengths=seq_lengths,
             where=mask,
             reset=reset,
-            stats=stats.value[SITES] if use_running else None,
+            stats=stats.of_cells if use_running else None,
             key=key if init_key is None else init_key if key is None else Keys(init_key, key),
             reverse=reverse,
             time_axis=time_axis,
             **self.engine,
         )
         if not use_running:
-            _fold_cell(self, stats, out.moments)
+            stats.fold(out.moments)
         outputs = out.outputs
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
-        return (give_back(out.carry, initial_carry), outputs) if return_carry else outputs
+        return (give_back_each(self.cell, out.carry, initial_carry), outputs) if return_carry else outputs
 
 
 class RNNCell(AnswersKeywords, nn.RNNCellBase):
@@ -272,24 +316,24 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, PyTree]:
+    def __call__(self, carry: Carry, inputs: Real[Array, "..."]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
-        params = _cell_weights(self, inputs.shape[-1])
-        stats = _Statistics(self, {SITES: self.cell.initial_stats()})
+        params = cell_weights(self, inputs.shape[-1])
+        stats = CellStatistics(self)
         use_running = stats.exist and nn.merge_param("use_running_average", self.use_running_average, None)
-        cell, key = _cell_and_key(self, None)
-        out = unroll(
+        cell, key = cells_and_key(self, None)
+        out = run_cells(
             cell,
             params,
             inputs[None],
             carry=carry,
-            stats=stats.value[SITES] if use_running else None,
+            stats=stats.of_cells if use_running else None,
             key=key,
             method="scan",
         )
         if not use_running:
-            _fold_cell(self, stats, out.moments)
+            stats.fold(out.moments)
         output = jax.tree.map(lambda y: y[0], out.outputs)  # a tree, if a FunctionCell returns one
         return give_back(out.carry, carry, cast=True), output
 
@@ -306,7 +350,7 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
             stored = self.variables.get(PARAMS)
             if stored:
                 params = from_names(cell_template(self.cell, input_shape[-1]), nn.meta.unbox(stored))
-            stats = to_names({SITES: self.cell.initial_stats()})
+            stats = to_names(initial_statistics(self.cell))
             if self.is_mutable_collection(STATS):
                 for name in stats:
                     if not self.has_variable(STATS, name):
@@ -318,81 +362,3 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
     def num_feature_axes(self) -> int:
         """The number of feature axes of the inputs: one for cells without positions."""
         return hooks(self.cell).feature_axes
-
-
-def _cell_weights(module: Any, in_features: int) -> PyTree:
-    cell = module.cell
-    return _weights(module, cell_template(cell, in_features), lambda key: cell.init(key, in_features), cell)
-
-
-def _cell_and_key(module: Any, deterministic: bool | None) -> tuple[Cell, Any]:
-    """Returns the cell in training or evaluation mode, and a key if it draws masks."""
-    cell: Cell = module.cell
-    if module.deterministic is not None or deterministic is not None:
-        value = nn.merge_param("deterministic", module.deterministic, deterministic)
-        cell = set_deterministic(cell, value=value)
-    return cell, module.make_rng(MASKS) if hooks(cell).needs_key else None
-
-
-def _weights(module: Any, template: PyTree, init: Callable[[Any], PyTree], cell: Cell | None = None) -> PyTree:
-    """Declares the weights, one variable per field, and returns them as the NamedTuples of the spec."""
-    partition = option_finder(type(module).__name__, module.partitioning, [path for path, _ in paths(template)])
-
-    def boxed(key: Any) -> dict[str, Any]:
-        def box(path: Any, leaf: Array) -> Any:
-            own = tuple(entry.key for entry in path)
-            axes = partition(own)
-            if axes is None:
-                return leaf
-            if cell is not None:
-                check_mesh_axes(type(module).__name__, "partitioning", cell, own, leaf.shape, axes)
-            return nn.Partitioned(leaf, names=axes)
-
-        weights: dict[str, Any] = jax.tree_util.tree_map_with_path(box, to_names(init(key)))
-        return weights
-
-    names = list(to_names(template))
-    missing = any(not module.has_variable(PARAMS, name) for name in names)
-    # Draw all weights at once, so that they equal those of ``cell.init`` with this key.
-    fresh = boxed(module.make_rng(PARAMS)) if missing and module.is_mutable_collection(PARAMS) else None
-
-    def declare(name: str) -> Any:
-        return module.param(name, lambda key: (boxed(key) if fresh is None else fresh)[name])
-
-    return from_names(template, {name: declare(name) for name in names})
-
-
-class _Statistics:
-    """The running statistics of a module: one variable per field, read and written as the tuples of the spec."""
-
-    def __init__(self, module: Any, initial: PyTree) -> None:
-        start = to_names(initial)
-        if start and not module.is_mutable_collection(STATS) and not module.has_variable(STATS, next(iter(start))):
-            raise ValueError(
-                f"{type(module).__name__}: there are no {STATS!r} here, and none can be made. Pass the variables of "
-                f"init to apply; inside flax.linen.RNN also "
-                f"give variable_carry={STATS!r} (or, for inference only, variable_broadcast=('params', {STATS!r}))."
-            )
-        self._initializing = module.is_initializing()
-        self._initial = initial
-        self._variables = {name: module.variable(STATS, name, lambda name=name: start[name]) for name in start}
-
-    @property
-    def exist(self) -> bool:
-        return bool(self._variables)
-
-    @property
-    def value(self) -> PyTree:
-        return from_names(self._initial, {name: variable.value for name, variable in self._variables.items()})
-
-    def update(self, change: Callable[[PyTree], PyTree]) -> None:
-        """Writes changed statistics back, except in initialization."""
-        if self._variables and not self._initializing:
-            changed = to_names(change(self.value))
-            for name, variable in self._variables.items():
-                variable.value = changed[name]
-
-
-def _fold_cell(module: Any, stats: _Statistics, moments: PyTree) -> None:
-    """Folds the moments of a call into the running statistics."""
-    stats.update(lambda running: {SITES: rule(module, module.cell, running).update_running(running[SITES], moments)})

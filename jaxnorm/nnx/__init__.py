@@ -10,6 +10,8 @@ from jaxnorm.nnx.kernel_axes import kernel_axes as kernel_axes
 from jaxnorm.nnx.modules import RNN as RNN
 from jaxnorm.nnx.modules import Norm as Norm
 from jaxnorm.nnx.modules import RNNCell as RNNCell
+from jaxnorm.nnx.params import from_params as from_params
+from jaxnorm.nnx.params import to_params as to_params
 from jaxnorm.nnx.population_statistics import population as population
 from jaxnorm.nnx.reparametrized import Reparametrized as Reparametrized
 
@@ -18,6 +20,8 @@ __all__ = [
     "Norm",
     "RNNCell",
     "Reparametrized",
+    "from_params",
     "kernel_axes",
     "population",
+    "to_params",
 ]

@@ -8,8 +8,7 @@ from flax import nnx
 from jaxnorm._base.paths import Path
 from jaxnorm._base.typing import Axis
 from jaxnorm._shared.kernel_axes import contracted
-from jaxnorm.cells.base import Cell
-from jaxnorm.cells.hooks import hooks
+from jaxnorm._shared.layers import kernel_axes as kernel_axes_of
 
 
 def kernel_axes(module: nnx.Module) -> dict[str, Axis]:
@@ -47,8 +46,8 @@ def layer_axes(module: nnx.Module) -> dict[Path, Axis]:
 
 def _axes_of(layer: Any) -> Mapping[Path, Axis]:
     """Returns the axes that hold the inputs of a unit, for the kernels of one layer."""
-    if isinstance(getattr(layer, "cell", None), Cell):
-        return {(name,): axis for name, axis in hooks(layer.cell).kernel_axes.items()}
+    if found := kernel_axes_of(getattr(layer, "cell", None)):
+        return found
     if isinstance(layer, nnx.Embed):
         return {("embedding",): (-1,)}
     axes, ndim = _axes_and_ndim(layer)

@@ -1,6 +1,6 @@
 """``Norm``, ``RNN`` and ``RNNCell``: one module for all normalizers, one for all cells, one for single steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -10,17 +10,30 @@ from flax.core import freeze
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, Integer, PRNGKeyArray, PyTree, Real, Shaped
 from jaxnorm._shared.names import norm_template
+from jaxnorm._shared.norm_dtype import data_in, result_in
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
-from jaxnorm.engine.arguments.checks import check_inputs, check_steps, layout_shape
+from jaxnorm.engine.arguments.checks import check_inputs, layout_shape
 from jaxnorm.engine.arguments.lengths import flip_steps
 from jaxnorm.engine.arguments.options import check_engine
-from jaxnorm.engine.unroll import unroll
+from jaxnorm.engine.layers import (
+    Cells,
+    Wiring,
+    all_cells,
+    check_call,
+    check_layers,
+    check_wiring,
+    fix_params,
+    give_back_each,
+    run_cells,
+)
+from jaxnorm.engine.stacks import concatenate, stack
+from jaxnorm.engine.unroll import Unrolled
 from jaxnorm.nnx import variables
-from jaxnorm.nnx.variables import SITES, Metadata
+from jaxnorm.nnx.variables import Metadata
 from jaxnorm.norms.base import Normalizer, check_data, check_normalizer, fresh
 from jaxnorm.norms.core.moments import statistics_dtype
 
@@ -47,6 +60,7 @@ class Norm(variables.OfNorm, nnx.Module):
         num_features: int | tuple[int, ...],
         *,
         use_running_average: bool | None = False,
+        dtype: DTypeLike | None = None,
         param_dtype: DTypeLike | None = None,
         rngs: Randomness | None = None,
         **metadata: Metadata,
@@ -59,6 +73,8 @@ class Norm(variables.OfNorm, nnx.Module):
           use_running_average: whether to use running statistics (True), or those of the batch, which then update the
             running ones. ``train()``, ``eval()`` and ``nnx.view`` switch it; normalizers without running statistics
             ignore it.
+          dtype: dtype of the result; None takes that of the data. Statistics are computed from the data as they are, in
+            at least float32.
           param_dtype: dtype of scale and bias, and of running statistics, which are in at least float32; None leaves
             both to the normalizer.
           rngs: randomness for initializers, from the stream ``params``; a normalizer that starts with numbers needs
@@ -66,19 +82,22 @@ class Norm(variables.OfNorm, nnx.Module):
           **metadata: metadata of variables, as ``scale_metadata={"out_sharding": ("model",)}``.
         """
         check_normalizer("Norm", "spec", spec)
+        if dtype is not None:
+            validate.floating_dtype("Norm", "dtype", dtype)
         self.spec = spec
         self.param_shape = (num_features,) if isinstance(num_features, int) else tuple(num_features)
         self.use_running_average = use_running_average
-        dtype = {} if param_dtype is None else {"dtype": param_dtype}
-        wide = {name: statistics_dtype(value) for name, value in dtype.items()}
+        self.dtype = dtype
+        stored = {} if param_dtype is None else {"dtype": param_dtype}
+        wide = {name: statistics_dtype(value) for name, value in stored.items()}
         key = jax.random.key(0) if rngs is None else variables.key("Norm", rngs, "params")
-        params = fresh(spec, self.param_shape, key=key, **dtype)
+        params = fresh(spec, self.param_shape, key=key, **stored)
         running = spec.initial_stats(self.param_shape, **wide)
         variables.declare(self, params, running, metadata)
 
     def __call__(
         self,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         use_running_average: bool | None = None,
         *,
         mask: Bool[Array, "..."] | None = None,
@@ -91,7 +110,7 @@ class Norm(variables.OfNorm, nnx.Module):
           mask: True on real data, broadcastable to ``x``; masked elements give zeros and enter no statistics.
 
         Returns:
-          An array like ``x``.
+          An array like ``x``, in ``dtype`` if the module has one.
 
         Raises:
           ValueError: the features of ``x`` do not fit the module, or ``use_running_average`` is None everywhere.
@@ -106,11 +125,12 @@ class Norm(variables.OfNorm, nnx.Module):
             )
         params = variables.read(self, norm_template(self.spec, shape))
         running = variables.statistics(self)
+        x = data_in(x, self.dtype)
         if variables.use_running(self, running, use_running_average):
-            return self.spec(params, x, running, mask)[0]
+            return result_in(self.spec(params, x, running, mask)[0], self.dtype)
         y, measured = self.spec.train(params, x, running, mask)
         variables.write(self, self.spec.update_running(running, measured))
-        return y
+        return result_in(y, self.dtype)
 
     def set_view(self, use_running_average: bool | None = None) -> None:
         """Sets the attributes that ``nnx.view`` passes, unless None."""
@@ -118,7 +138,7 @@ class Norm(variables.OfNorm, nnx.Module):
 
 
 class RNN(variables.OfCell, nnx.Module):
-    """Runs a cell over whole sequences, with the arguments and results of ``flax.nnx.RNN``.
+    """Runs cells over whole sequences, with the arguments and results of ``flax.nnx.RNN``.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm, jaxnorm.nnx
@@ -128,11 +148,16 @@ class RNN(variables.OfCell, nnx.Module):
       (2, 6, 4)
       >>> rnn.norm.cell.mean.shape, rnn.norm.cell.scale.shape
       ((6, 4), (4,))
+
+    Notes:
+      Variables of layers and directions are in ``layers_0``, ``layers_1``, ... and ``forward``, ``backward``. Carries
+      are tuples with one entry for each layer, and Directions for a bidirectional layer. Each cell draws masks of its
+      own. With ``reverse`` every layer runs in reverse, which bidirectional layers cannot.
     """
 
     def __init__(
         self,
-        cell: Cell,
+        cell: Cells,
         in_features: int,
         *,
         time_major: bool = False,
@@ -142,13 +167,17 @@ class RNN(variables.OfCell, nnx.Module):
         use_running_average: bool | None = False,
         deterministic: bool | None = None,
         engine: Mapping[str, Any] = freeze({}),
+        stack: Callable[..., Unrolled] = stack,
+        merge_fn: Callable[[Array, Array], Array] = concatenate,
         rngs: Randomness,
         **metadata: Metadata,
     ) -> None:
         r"""Draws the weights.
 
         Args:
-          cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers.
+          cell: the spec of the cell, for example ``ln_lstm(128)``; it sets the dtypes and initializers. A tuple of
+            cells makes layers, one after the other; ``jaxnorm.Directions(forward, backward)`` makes a bidirectional
+            layer, alone or in a tuple.
           in_features: number of input features.
           time_major: whether inputs and outputs are (time, \*batch, features) instead of (\*batch, time, features).
           return_carry: whether a call returns ``(carry, outputs)`` instead of ``outputs``.
@@ -162,14 +191,17 @@ class RNN(variables.OfCell, nnx.Module):
             masks (False); None leaves it to the spec. ``train()``, ``eval()`` and ``nnx.view`` switch it, too.
           engine: options of the loop: ``method``, ``chunk``, ``save``, ``truncate`` and ``masked_outputs`` of
             :func:`jaxnorm.unroll`.
+          stack: connects layers: :func:`jaxnorm.stack`, :func:`jaxnorm.residual_stack` or :func:`jaxnorm.skip_stack`,
+            with options as ``functools.partial(jaxnorm.residual_stack, first=0)``.
+          merge_fn: merges the outputs of both directions, as in ``flax.nnx.Bidirectional``; by default it concatenates
+            features.
           rngs: draws the weights, with one key of the stream ``params``; not stored.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. Name a
             variable by its path (``norm_cell_scale_metadata``) or by the end of its path (``scale_metadata`` for all
             sites). The recurrent kernel also has Flax's name, ``recurrent_kernel_metadata``.
         """
-        check_cell("RNN", "cell", cell)
         check_engine("RNN", engine)
-        self.cell = cell
+        self.cell = nnx.static(check_layers("RNN", "cell", cell))
         self.in_features = in_features
         self.time_major = time_major
         self.return_carry = return_carry
@@ -178,18 +210,14 @@ class RNN(variables.OfCell, nnx.Module):
         self.use_running_average = use_running_average
         self.deterministic = deterministic
         self.engine = freeze(engine)
-        variables.declare(
-            self,
-            cell.init(variables.key("RNN", rngs, "params"), in_features),
-            {SITES: cell.initial_stats()},
-            metadata,
-            cell,
-        )
+        self.wiring = nnx.static(Wiring(stack, merge_fn))
+        check_wiring("RNN", self.cell, self.wiring)
+        variables.declare_cells(self, variables.key("RNN", rngs, "params"), metadata, self.wiring)
 
     @answers_keywords(foreign_keywords.FLAX)
     def __call__(
         self,
-        inputs: Float[Array, "..."],
+        inputs: Real[Array, "..."],
         *,
         initial_carry: Carry | None = None,
         seq_lengths: Integer[Array, "*B"] | None = None,
@@ -203,14 +231,14 @@ class RNN(variables.OfCell, nnx.Module):
         deterministic: bool | None = None,
         rngs: Randomness | None = None,
     ) -> Any:
-        r"""Runs the cell over ``inputs``; an argument that is None takes the value of the attribute.
+        r"""Runs the cells over ``inputs``; an argument that is None takes the value of the attribute.
 
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
           initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
-            (c, h) for an LSTM, an array for a GRU. The carry comes back in the same form. None starts from the cell's
-            initial carry.
+            (c, h) for an LSTM, an array for a GRU; for several cells a tuple with that of each. The carry comes back in
+            the same form. None starts from the cell's initial carry.
           seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
             length zero returns its carry unchanged.
           mask: True on real steps, laid out like ``inputs`` without features.
@@ -236,34 +264,35 @@ class RNN(variables.OfCell, nnx.Module):
                 (self.keep_order, keep_order),
             )
         )
-        axes = hooks(self.cell).feature_axes
-        check_inputs("RNN", "inputs", inputs, axes)
+        axes = hooks(all_cells(self.cell)[0]).feature_axes
+        check_inputs("RNN", "inputs", inputs, axes, any_dtype=not fix_params(self.cell))
         time_axis = 0 if time_major else inputs.ndim - axes - 1
         options = {"mask": mask, "reset": reset, "seq_lengths": seq_lengths, "initial_carry": initial_carry}
-        check_steps("RNN", self.cell, inputs, time_axis, options)
+        check_call("RNN", self.cell, inputs, time_axis, options)
         running = variables.running(self)
         use_running = variables.use_running(self, running, use_running_average)
-        cell = variables.switched(self, deterministic)
-        out = unroll(
-            cell,
-            variables.weights(self),
+        cells = variables.switched(self, deterministic)
+        out = run_cells(
+            cells,
+            variables.weights(self, self.wiring),
             inputs,
+            self.wiring,
             carry=initial_carry,
             lengths=seq_lengths,
             where=mask,
             reset=reset,
             stats=running if use_running else None,
-            key=variables.mask_key(self, cell, rngs, "carry"),
+            key=variables.mask_key(self, cells, rngs, "carry"),
             reverse=reverse,
             time_axis=time_axis,
             **self.engine,
         )
         if not use_running:
-            variables.fold_cell(self, running, out.moments)
+            variables.fold_cells(self, running, out.moments)
         outputs = out.outputs
         if reverse and not keep_order:
             outputs = flip_steps(outputs, seq_lengths, time_axis=time_axis)
-        return (give_back(out.carry, initial_carry), outputs) if return_carry else outputs
+        return (give_back_each(self.cell, out.carry, initial_carry), outputs) if return_carry else outputs
 
     def set_view(self, use_running_average: bool | None = None, deterministic: bool | None = None) -> None:
         """Sets the attributes that ``nnx.view`` passes, unless None."""
@@ -317,22 +346,16 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         self.in_features = in_features
         self.use_running_average = use_running_average
         self.deterministic = deterministic
-        variables.declare(
-            self,
-            cell.init(variables.key("RNNCell", rngs, "params"), in_features),
-            {SITES: cell.initial_stats()},
-            metadata,
-            cell,
-        )
+        variables.declare_cells(self, variables.key("RNNCell", rngs, "params"), metadata)
         variables.keep_stream(self, rngs)
 
-    def __call__(self, carry: Carry, inputs: Float[Array, "*B I"]) -> tuple[Carry, PyTree]:
+    def __call__(self, carry: Carry, inputs: Real[Array, "..."]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)
         cell = variables.switched(self, None)
-        out = unroll(
+        out = run_cells(
             cell,
             variables.weights(self),
             inputs[None],
@@ -342,7 +365,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             method="scan",
         )
         if not use_running:
-            variables.fold_cell(self, running, out.moments)
+            variables.fold_cells(self, running, out.moments)
         output = jax.tree.map(lambda y: y[0], out.outputs)  # a tree, if a FunctionCell returns one
         return give_back(out.carry, carry, cast=True), output
 

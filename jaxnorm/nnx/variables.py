@@ -11,10 +11,19 @@ from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import refuse_keyword
 from jaxnorm._base.paths import option_finder, paths
 from jaxnorm._base.typing import Array, PyTree
-from jaxnorm._shared.names import cell_template, check_mesh_axes, fill
-from jaxnorm.cells.base import Cell
+from jaxnorm._shared.layers import (
+    by_cell,
+    by_name,
+    cell_of,
+    cell_template,
+    initial_statistics,
+    named_statistics,
+    statistics_of,
+)
+from jaxnorm._shared.names import check_mesh_axes, fill
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
+from jaxnorm.engine.layers import PLAIN, Cells, Wiring, all_cells, init_cells, map_cells, update_layers
 
 Metadata: TypeAlias = Mapping[str, Any]
 
@@ -23,9 +32,6 @@ SHARDING = "out_sharding"
 
 MASKS = "dropout"
 """The random stream of the masks."""
-
-SITES = "norm"
-"""The name of a cell's running statistics, the same as that of its normalizers' weights."""
 
 
 def key(caller: str, rngs: Any, stream: str) -> Array:
@@ -37,23 +43,23 @@ def key(caller: str, rngs: Any, stream: str) -> Array:
     return one
 
 
-def switched(module: Any, deterministic: bool | None) -> Cell:
-    """Returns the cell in training or evaluation mode: the call decides, else the attribute, else the spec."""
+def switched(module: Any, deterministic: bool | None) -> Cells:
+    """Returns the cells in training or evaluation mode: the call decides, else the attribute, else the spec."""
     value = module.deterministic if deterministic is None else deterministic
-    cell: Cell = module.cell
-    return cell if value is None else set_deterministic(cell, value=value)
+    cells: Cells = module.cell
+    return cells if value is None else map_cells(lambda cell: set_deterministic(cell, value=value), cells)
 
 
-def mask_key(module: nnx.Module, cell: Cell, rngs: Any, other: str | None) -> Array | None:
-    """Returns a key of the stream ``dropout`` for a cell that draws masks, else of the stream ``other``, if any."""
-    needs_key = hooks(cell).needs_key
-    if needs_key and rngs is None:
+def mask_key(module: nnx.Module, cells: Cells, rngs: Any, other: str | None) -> Array | None:
+    """Returns a key of the stream ``dropout`` for cells that draw masks, else of the stream ``other``, if any."""
+    drawing = [type(cell).__name__ for cell in all_cells(cells) if hooks(cell).needs_key]
+    if drawing and rngs is None:
         where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
         raise ValueError(
-            f"{type(module).__name__}: {type(cell).__name__} draws masks and needs randomness, but there are no rngs. "
+            f"{type(module).__name__}: {drawing[0]} draws masks and needs randomness, but there are no rngs. "
             f"Pass rngs {where}, or set deterministic=True or call eval() for evaluation."
         )
-    stream = MASKS if needs_key else other
+    stream = MASKS if drawing else other
     return None if rngs is None or stream is None else key(type(module).__name__, rngs, stream)
 
 
@@ -67,9 +73,9 @@ def keep_stream(module: Any, rngs: Any) -> None:
 
 
 def declare(
-    module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata], cell: Cell | None = None
+    module: nnx.Module, params: PyTree, stats: PyTree, metadata: Mapping[str, Metadata], cells: Cells | None = None
 ) -> None:
-    """Creates a variable for each leaf, under its path of names; for a cell it checks the names of mesh axes."""
+    """Creates a variable for each leaf, under its path of names; for cells it checks the names of mesh axes."""
     suffix = "_metadata"
     alias = {"recurrent_kernel": "recurrent"}
     unknown = [name for name in metadata if not name.endswith(suffix)]
@@ -89,7 +95,8 @@ def declare(
             )
     for path, leaf in leaves:
         own = find(path) or {}
-        if cell is not None:
+        if cells is not None:
+            cell = cell_of(cells, path)
             check_mesh_axes(type(module).__name__, SHARDING, cell, path, leaf.shape, own.get(SHARDING))
         _place(module, path, nnx.Param(leaf, **own))
     for path, leaf in paths(stats):
@@ -122,20 +129,35 @@ def write(module: nnx.Module, stats: PyTree) -> None:
         _variable(module, path).set_value(leaf)
 
 
-def weights(module: Any) -> PyTree:
-    """Reads the weights of the module's cell."""
-    return read(module, cell_template(module.cell, module.in_features))
+def replace(module: nnx.Module, tree: PyTree) -> None:
+    """Puts new variables with given values, and the metadata of the old ones, into the place of these."""
+    for path, leaf in paths(tree):
+        old = _variable(module, path)
+        _place(module, path, type(old)(leaf, **old.get_metadata()))
+
+
+def declare_cells(module: Any, key: Any, metadata: Mapping[str, Metadata], wiring: Wiring = PLAIN) -> None:
+    """Draws the weights of the module's cells and declares them and their statistics."""
+    cells: Cells = module.cell
+    params = init_cells(cells, key, module.in_features, wiring)
+    declare(module, by_name(cells, params), initial_statistics(cells), metadata, cells)
+
+
+def weights(module: Any, wiring: Wiring = PLAIN) -> PyTree:
+    """Reads the weights of the module's cells, in the structure of the spec."""
+    cells: Cells = module.cell
+    return by_cell(cells, read(module, cell_template(cells, module.in_features, wiring)))
 
 
 class OfCell:
-    """Mixin for modules that wrap a cell."""
+    """Mixin for modules that wrap cells."""
 
     spec_name = "cell"
 
     def empty_statistics(self) -> PyTree:
         """Makes statistics before any data, in the structure of the variables."""
         module: Any = self
-        return {SITES: module.cell.initial_stats()}
+        return initial_statistics(module.cell)
 
 
 class OfNorm:
@@ -155,13 +177,14 @@ def statistics(module: Any) -> PyTree:
 
 
 def running(module: Any) -> PyTree:
-    """Reads the running statistics of a cell, site by site."""
-    return statistics(module)[SITES]
+    """Reads the running statistics of a module's cells, in the structure of the spec."""
+    return statistics_of(module.cell, statistics(module))
 
 
-def fold_cell(module: Any, running: PyTree, moments: PyTree) -> None:
+def fold_cells(module: Any, running: PyTree, moments: PyTree) -> None:
     """Folds the moments of a call into the running statistics."""
-    write(module, {SITES: module.cell.update_running(running, moments)})
+    cells: Cells = module.cell
+    write(module, named_statistics(cells, update_layers(cells, running, moments)))
 
 
 def use_running(module: Any, stats: PyTree, value: bool | None) -> bool:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.starts import check_start, filled
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Initializer, Real
 from jaxnorm.norms.base import Affine, Key, Normalizer, Params, Stateless, Stats, weights_of
 from jaxnorm.norms.core import axes
 from jaxnorm.norms.core.named_axes import check_index_groups
@@ -70,7 +70,7 @@ class NormSpec(Spec, abstract=True):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

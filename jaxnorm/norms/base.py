@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PRNGKeyArray, PyTree, Real, Shaped
 
 Params: TypeAlias = PyTree
 """The parameters of a normalizer: :class:`Affine`, or ``()`` if it has none."""
@@ -58,7 +58,7 @@ class Normalizer(Protocol):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
@@ -71,7 +71,7 @@ class Normalizer(Protocol):
     def train(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
@@ -147,7 +147,7 @@ def check_normalizer(caller: str, name: str, value: Any) -> None:
 
 def check_data(caller: str, name: str, x: Any, mask: Any) -> None:
     """Checks the arguments of a Flax module, by their Flax names: data, and a mask that broadcasts to them."""
-    validate.floating(caller, name, x)
+    validate.real(caller, name, x)
     if mask is not None:
         validate.boolean(caller, "mask", mask)
         validate.broadcastable(caller, "mask", jnp.shape(mask), x.shape)
@@ -192,7 +192,7 @@ class TrainsByMeasuring:
     def train(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

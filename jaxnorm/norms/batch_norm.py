@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchSpec
@@ -16,7 +16,7 @@ from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 
 
 def batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -61,7 +61,7 @@ def batch_norm(
       measured Moments, or the ones that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, an axis is out of range, ``axis`` and ``feature_axis`` do not fit, or
         ``axis_name`` is not bound.
 
@@ -80,7 +80,7 @@ def batch_norm(
     Reference:
       S. Ioffe, C. Szegedy, "Batch Normalization", 2015, arXiv:1502.03167, Algorithm 1.
     """
-    validate.floating("batch_norm", "x", x)
+    x = validate.real("batch_norm", "x", x)
     validate.epsilon("batch_norm", epsilon)
     named = named_axes("batch_norm", axis_name, axis_index_groups)
     axes = batch_axes("batch_norm", x.ndim, axis, feature_axis)

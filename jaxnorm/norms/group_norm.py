@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import check_groups, group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
@@ -15,7 +15,7 @@ from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 def group_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, " F"] | None = None,
     bias: Float[Array, " F"] | None = None,
     *,
@@ -56,7 +56,7 @@ def group_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``num_groups`` or ``group_size`` does not divide the features, both are given, ``axis`` lacks
         ``feature_axis``, or shapes do not fit.
 
@@ -72,7 +72,7 @@ def group_norm(
     Reference:
       Y. Wu, K. He, "Group Normalization", 2018, arXiv:1803.08494, eqs. 1, 2 and 7.
     """
-    validate.floating("group_norm", "x", x)
+    x = validate.real("group_norm", "x", x)
     validate.epsilon("group_norm", epsilon)
     named = named_axes("group_norm", axis_name, axis_index_groups)
     axes, feature, groups = group_axes("group_norm", x.shape, num_groups, axis, feature_axis, group_size)

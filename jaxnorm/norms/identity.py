@@ -6,7 +6,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Real
 from jaxnorm.norms.base import Key, Params, Stateless, Stats
 
 
@@ -32,12 +32,12 @@ class Identity(Stateless):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
         """Returns ``x``, with zeros where the mask is False."""
-        validate.floating("Identity", "x", x)
+        x = validate.real("Identity", "x", x)
         return (x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))), ()
 
     def check_site(self, caller: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
@@ -15,7 +15,7 @@ from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 def instance_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -51,7 +51,7 @@ def instance_norm(
       position the variance is zero, and the output is ``bias``.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``axis`` contains ``feature_axis``, nothing is left to reduce, or shapes do not fit.
 
     Example:
@@ -68,7 +68,7 @@ def instance_norm(
     Reference:
       D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization", 2016, arXiv:1607.08022, eq. 4.
     """
-    validate.floating("instance_norm", "x", x)
+    x = validate.real("instance_norm", "x", x)
     validate.epsilon("instance_norm", epsilon)
     named = named_axes("instance_norm", axis_name, axis_index_groups)
     axes, features = position_axes("instance_norm", x.shape, axis, feature_axis)

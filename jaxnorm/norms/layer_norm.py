@@ -4,7 +4,7 @@ from dataclasses import field, fields
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import RowNorm
 from jaxnorm.norms.core.axes import row_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
@@ -16,7 +16,7 @@ from jaxnorm.norms.rms_norm import RMSNorm
 
 
 def layer_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -53,7 +53,7 @@ def layer_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: ``x``, ``scale`` or ``bias`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, ``scale`` or ``bias`` not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -69,7 +69,7 @@ def layer_norm(
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, eqs. 3, 15, 16.
     """
-    validate.floating("layer_norm", "x", x)
+    x = validate.real("layer_norm", "x", x)
     validate.epsilon("layer_norm", epsilon)
     named = named_axes("layer_norm", axis_name, axis_index_groups)
     axes, features = row_axes("layer_norm", x.ndim, axis, feature_axis)

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import RowNorm
 from jaxnorm.norms.core.axes import row_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
@@ -15,7 +15,7 @@ from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
 def rms_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -53,7 +53,7 @@ def rms_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: ``x``, ``scale`` or ``bias`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, ``scale`` or ``bias`` not floating, or ``where`` not boolean.
       ValueError: shapes do not fit; an axis is out of range; ``fraction`` is not in (0, 1], leaves no coordinate, or
         is given with several axes or with ``axis_name``.
 
@@ -71,7 +71,7 @@ def rms_norm(
       B. Zhang, R. Sennrich, "Root Mean Square Layer Normalization", 2019, arXiv:1910.07467, eqs. 4 and 5 (the
       paper rounds k up; its published code rounds k down, and so do we).
     """
-    validate.floating("rms_norm", "x", x)
+    x = validate.real("rms_norm", "x", x)
     validate.epsilon("rms_norm", epsilon)
     named = named_axes("rms_norm", axis_name, axis_index_groups)
     axes, features = row_axes("rms_norm", x.ndim, axis, feature_axis)

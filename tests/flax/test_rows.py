@@ -13,7 +13,8 @@ from flax import nnx
 import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
-from jaxnorm._shared.names import cell_template, from_names
+from jaxnorm._shared.layers import cell_template
+from jaxnorm._shared.names import from_names
 from jaxnorm.nnx import variables
 from tests import cases
 

@@ -156,6 +156,7 @@ TABLE = [
     for name, entrance in entrances.items()
     for case, (make, text) in objects.items()
     if not (name == "convert.torch.load" and case == "None")  # there None is the default
+    and not (name.startswith("RNN:") and case == "several")  # layers
 ]
 
 

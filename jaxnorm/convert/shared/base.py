@@ -1,15 +1,16 @@
 """The result of all converters, the function that runs it, and shared checks."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from jaxnorm._base import objects
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, PyTree
 from jaxnorm.cells.base import Cell
-from jaxnorm.engine.stacks import Directions, bidirectional, together
-from jaxnorm.engine.unroll import Unrolled, unroll
+from jaxnorm.engine.layers import Wiring, check_layers, run_cells
+from jaxnorm.engine.stacks import concatenate
+from jaxnorm.engine.unroll import Unrolled
 
 
 class Imported(NamedTuple):
@@ -27,7 +28,15 @@ class Imported(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | None = None, **options: Any) -> Unrolled:
+def run(
+    spec: Any,
+    params: PyTree,
+    xs: Float[Array, "..."],
+    *,
+    carry: PyTree | None = None,
+    merge: Callable[[Array, Array], Array] = concatenate,
+    **options: Any,
+) -> Unrolled:
     """Runs an imported recurrent layer, with one or several layers, in one or both directions.
 
     Args:
@@ -35,6 +44,7 @@ def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | N
       params: the weights, in the same structure.
       xs: inputs, as for :func:`jaxnorm.unroll`.
       carry: states before the first step, in the same structure; None starts from the initial carries.
+      merge: merges the outputs of both directions; by default it concatenates features.
       **options: ``lengths``, ``where``, ``time_axis`` and others, as for :func:`jaxnorm.unroll`.
 
     Returns:
@@ -52,26 +62,12 @@ def run(spec: Any, params: PyTree, xs: Float[Array, "..."], *, carry: PyTree | N
       >>> convert.run(both, weights, jnp.ones((5, 1, 3))).outputs.shape
       (5, 1, 4)
     """
-    if isinstance(spec, Directions):
-        return bidirectional(spec, params, xs, carry=carry, **options)
-    if isinstance(spec, tuple):
-        states = (None,) * len(spec) if carry is None else carry
-        if not len(spec) == len(params) == len(states):
-            raise ValueError(
-                f"convert.run: spec has {len(spec)} layers, params {len(params)}, carry {len(states)}. "
-                "All must have one entry for each layer."
-            )
-        results = []
-        for layer, weights, state in zip(spec, params, states, strict=True):
-            results.append(run(layer, weights, xs, carry=state, **options))
-            xs = results[-1].outputs
-        return together(xs, results, tuple)
-    if not objects.is_one(spec, Cell):
+    if not isinstance(spec, tuple) and not objects.is_one(spec, Cell):
         raise TypeError(
             f"convert.run: spec must be a cell, Directions of cells or a tuple of them, got {objects.describe(spec)}. "
             f"{objects.advise(spec, objects.CELL)} A normalizer is called itself: spec(params, x, stats)."
         )
-    return unroll(spec, params, xs, carry=carry, **options)
+    return run_cells(check_layers("convert.run", "spec", spec), params, xs, Wiring(merge=merge), carry=carry, **options)
 
 
 INITIAL = (

@@ -16,8 +16,8 @@ from jaxnorm.engine.arguments.carry_forms import carry_template, check_carry
 
 
 def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1, *, any_dtype: bool = False) -> None:
-    """Raises unless ``xs`` is a floating-point array with at least the axes time and features."""
-    (validate.is_array if any_dtype else validate.floating)(caller, name, xs)
+    """Raises unless ``xs`` is a real array with at least the axes time and features."""
+    (validate.is_array if any_dtype else validate.real)(caller, name, xs)
     if xs.ndim <= feature_axes:
         number = "two axes, time and features (T, *B, I)"
         if feature_axes != 1:
@@ -53,7 +53,14 @@ def check_mask(caller: str, name: str, mask: Any, layout: tuple[int, ...], symbo
     return array
 
 
-def check_steps(caller: str, cell: Cell, inputs: Array, time_axis: int, options: Mapping[str, Any]) -> None:
+def check_steps(
+    caller: str,
+    cell: Cell,
+    inputs: Array,
+    time_axis: int,
+    options: Mapping[str, Any],
+    carry_name: str = "initial_carry",
+) -> None:
     """Checks the call of a Flax module first, so that errors name Flax's arguments rather than the engine's.
 
     ``options`` holds the arguments ``mask``, ``reset``, ``seq_lengths`` and ``initial_carry`` of the call.
@@ -65,7 +72,7 @@ def check_steps(caller: str, cell: Cell, inputs: Array, time_axis: int, options:
         check_mask(caller, name, options[name], layout, f"inputs.shape[:-{axes}]")
     check_lengths(caller, "seq_lengths", options["seq_lengths"], batch_shape)
     if (carry := options["initial_carry"]) is not None:
-        check_carry(caller, "initial_carry", carry, carry_template(cell, batch_shape))
+        check_carry(caller, carry_name, carry, carry_template(cell, batch_shape))
 
 
 def check_arrays(caller: str, name: str, tree: Any) -> None:
@@ -90,7 +97,7 @@ def check_params(cell: Cell, params: Any, caller: str = "unroll", name: str = "p
             f"{caller}: {name} must be {made} for {type(cell).__name__}, got {objects.describe(params)}. "
             f"{objects.restore(params, name, made, 'cell.init(key, in_features)')}"
         )
-    _same_shapes(caller, name, params, expected, optional=".carry", leading=0)
+    same_shapes(caller, name, params, expected, optional=".carry", leading=0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if jnp.iscomplexobj(leaf):
             raise TypeError(
@@ -117,24 +124,24 @@ def check_stats(cell: Cell, stats: Any, caller: str = "unroll") -> None:
             f"{caller}: stats must be the {made} of {type(cell).__name__}, got {objects.describe(stats)}. "
             f"{objects.restore(stats, 'stats', made, 'cell.initial_stats()')}"
         )
-    _same_shapes(caller, "stats", stats, expected, optional=None, leading=1)
+    same_shapes(caller, "stats", stats, expected, optional=None, leading=1)
 
 
-def _same_shapes(caller: str, name: str, got: Any, expected: Any, *, optional: str | None, leading: int) -> None:
+def same_shapes(caller: str, name: str, got: Any, expected: Any, *, optional: str | None, leading: int) -> None:
     """Compares two trees leaf by leaf, except ``leading`` axes and leaves below the ``optional`` path."""
     have, want = _shapes(got), _shapes(expected)
     for path in sorted(have.keys() ^ want.keys()):
         if optional is None or not path.startswith(optional):
             wrong = "is missing" if path in want else "is not expected"
-            raise TypeError(f"{caller}: {name}{path} {wrong}. Do {name} come from the same cell spec?")
+            raise TypeError(f"{caller}: {name}{path} {wrong}. Do {name} come from the same spec?")
     for path in sorted(have.keys() & want.keys()):
         if have[path][leading:] != want[path][leading:]:
             rows, shape = "(rows, ...) " * leading, want[path][leading:]
-            hint = f"Do {name} come from the same cell spec?"
+            hint = f"Do {name} come from the same spec?"
             if len(shape) == 1 and math.prod(have[path][leading:]) == shape[0]:
                 hint = f"Vectors are flat, gate after gate: reshape({'rows, ' * leading}-1)."
             raise ValueError(
-                f"{caller}: {name}{path} must have shape {rows}{shape} as the cell makes it, got {have[path]}. {hint}"
+                f"{caller}: {name}{path} must have shape {rows}{shape} as the spec makes it, got {have[path]}. {hint}"
             )
 
 

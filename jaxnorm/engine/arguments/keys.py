@@ -27,3 +27,12 @@ def split_key(key: Array | Keys | None) -> tuple[Any, Any, Any]:
         return key.carry, step, sequence if key.sequence is None else key.sequence
     carry, step, sequence = jax.random.split(key, 3)
     return carry, step, sequence
+
+
+def split_each(key: Array | Keys | None, count: int) -> tuple[Any, ...]:
+    """Returns one key for each of several cells; None for each without a key."""
+    if key is None:
+        return (None,) * count
+    if isinstance(key, Keys):
+        return tuple(map(Keys, *(jax.random.split(each, count) for each in key)))
+    return tuple(jax.random.split(key, count))

@@ -5,13 +5,13 @@ must differ from other specs in ``init``, which draws with it; but a loop keyed 
 call.
 """
 
-import copy
 import dataclasses
 from functools import cache
 from typing import Any, TypeVar, get_args
 
 import jax
 
+from jaxnorm._base.specs import replace_fields
 from jaxnorm._base.typing import Initializer, ParamsInitializer
 
 S = TypeVar("S")
@@ -19,31 +19,7 @@ S = TypeVar("S")
 
 def without_initializers(spec: S) -> S:
     """Returns the spec, including the specs inside it, with every field that may hold an initializer at its default."""
-    stripped: S = _strip(spec)
-    return stripped
-
-
-def _strip(node: Any) -> Any:
-    if isinstance(node, tuple):
-        parts = [_strip(part) for part in node]
-        if all(new is old for new, old in zip(parts, node, strict=True)):
-            return node
-        return type(node)(*parts) if hasattr(node, "_fields") else tuple(parts)
-    if not dataclasses.is_dataclass(node) or isinstance(node, type):
-        return node
-    defaults = initializer_defaults(type(node))
-    changes = {}
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        new = defaults[field.name] if field.name in defaults else _strip(value)
-        if new is not value:
-            changes[field.name] = new
-    if not changes:
-        return node
-    stripped = copy.copy(node)  # dataclasses.replace would check again, and a default need not fit the other fields
-    for name, value in changes.items():
-        object.__setattr__(stripped, name, value)
-    return stripped
+    return replace_fields(spec, initializer_defaults)
 
 
 @cache

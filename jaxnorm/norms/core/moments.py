@@ -14,7 +14,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DType, DTypeLike, Float, PyTree
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DType, DTypeLike, Float, PyTree, Real
 from jaxnorm.norms.core.axes import batch_axes
 from jaxnorm.norms.core.named_axes import NamedAxes, across, named_axes
 
@@ -136,7 +136,7 @@ def masked(x: Array, where: Array | None) -> Array:
 
 
 def moments(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     *,
     axis: Axis | None = None,
     where: Bool[Array, "..."] | None = None,
@@ -164,7 +164,7 @@ def moments(
       axis that remains. If there is no element at all, mean, variance and count are zero.
 
     Raises:
-      TypeError: ``x`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, or ``where`` not boolean.
       ValueError: an axis is out of range or named twice, ``where`` does not broadcast, or ``axis_name`` is not bound.
 
     Example:
@@ -176,7 +176,7 @@ def moments(
     Notes:
       If data are more than about 1e19 away from their mean, the variance overflows float32 and becomes inf.
     """
-    validate.floating("moments", "x", x)
+    x = validate.real("moments", "x", x)
     named = named_axes("moments", axis_name, axis_index_groups)
     axes = batch_axes("moments", x.ndim, axis)
     mask = full_mask("moments", x, where)
@@ -266,7 +266,7 @@ def apply_affine(name: str, y: Array, scale: Array | None, bias: Array | None, a
 
 
 def normalize(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     moments: Moments,
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
@@ -292,7 +292,7 @@ def normalize(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: ``x`` is not floating.
+      TypeError: ``x`` is not real.
       ValueError: the statistics, ``scale`` or ``bias`` do not fit ``x``; epsilon is negative.
 
     Example:
@@ -302,7 +302,7 @@ def normalize(
       Array([[-1.,  1.],
              [-1.,  1.]], dtype=float32)
     """
-    validate.floating("normalize", "x", x)
+    x = validate.real("normalize", "x", x)
     validate.epsilon("normalize", epsilon)
     if axis is None:
         kept = tuple(range(x.ndim))

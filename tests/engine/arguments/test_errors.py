@@ -28,10 +28,10 @@ UNROLL = {
         r"unroll: cell must be a cell spec such as ln_lstm\(128\), got the string 'lstm'\. Write jaxnorm\.lstm\(128\)",
         {"cell": "lstm"},
     ),
-    "integers": (
+    "complex numbers": (
         TypeError,
-        r"unroll: xs must have a real floating-point dtype, got int32",
-        {"xs": XS.astype(jnp.int32)},
+        r"unroll: xs must have a real dtype, got complex64",
+        {"xs": XS.astype(jnp.complex64)},
     ),
     "one axis": (
         ValueError,

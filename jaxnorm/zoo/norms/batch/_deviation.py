@@ -42,7 +42,7 @@ def scaled_batch_norm(
 
     If ``moments`` are given, nothing is measured: s is the root of their ``var``.
     """
-    validate.floating(name, "x", x)
+    x = validate.real(name, "x", x)
     validate.epsilon(name, epsilon)
     axes = batch_axes(name, x.ndim, axis)
     refuse_reduced(name, x.shape, axis, axes, scale=scale, bias=bias)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from jaxnorm._base.typing import Array, Bool, Float
+from jaxnorm._base.typing import Array, Bool, Float, Real
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.batch_base import BatchSpec
@@ -17,7 +17,7 @@ class RunningInTraining(BatchSpec, abstract=True):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
@@ -33,7 +33,7 @@ class RunningInTraining(BatchSpec, abstract=True):
     def train(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Int, Shaped
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Int, Real, Shaped
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core import moments as statistics
@@ -75,7 +75,7 @@ def renorm_limits(
 
 
 def batch_renorm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -120,7 +120,7 @@ def batch_renorm(
       Moments that were measured, for :meth:`BatchRenorm.update_running`.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: a limit is out of range, shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -139,7 +139,7 @@ def batch_renorm(
     Reference:
       S. Ioffe, "Batch Renormalization", 2017, arXiv:1702.03275, Algorithm 1.
     """
-    validate.floating("batch_renorm", "x", x)
+    x = validate.real("batch_renorm", "x", x)
     validate.epsilon("batch_renorm", epsilon)
     named = named_axes("batch_renorm", axis_name, axis_index_groups)
     _check_limits("batch_renorm", r_max, d_max)
@@ -209,7 +209,7 @@ class BatchRenorm(RunningInTraining, HasAxisName):
     def train(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         running: Stats,
         where: Bool[Array, "..."] | None = None,
         *,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Integer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Integer, Real
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Key, Params, Stats
 from jaxnorm.norms.batch_norm import BatchNorm, batch_norm
@@ -19,7 +19,7 @@ __all__ = ["ConditionalBatchNorm", "conditional_batch_norm"]
 
 
 def conditional_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     labels: Integer[Array, "..."],
     scale: Float[Array, "K ..."] | None = None,
     bias: Float[Array, "K ..."] | None = None,
@@ -60,7 +60,7 @@ def conditional_batch_norm(
       Moments that were measured or passed in.
 
     Raises:
-      TypeError: an array is not floating, ``labels`` not of integers, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, ``labels`` not of integers, or ``where`` not boolean.
       ValueError: shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
@@ -75,7 +75,7 @@ def conditional_batch_norm(
       form a table changes a scale of one and a bias of zero: ``scale=1 + table``. The rows for classes come from
       V. Dumoulin et al. 2017, who use them for instance normalization.
     """
-    validate.floating("conditional_batch_norm", "x", x)
+    x = validate.real("conditional_batch_norm", "x", x)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise TypeError(
             f"conditional_batch_norm: labels must be integers, got {labels.dtype}. Pass class numbers from 0 to K - 1."
@@ -158,7 +158,7 @@ class ConditionalBatchNorm:
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         labels: Integer[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,

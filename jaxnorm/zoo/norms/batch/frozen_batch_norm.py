@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm._base.typing import Array, Axis, Bool, Float
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Real
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.spec import DEFAULT
@@ -46,7 +46,7 @@ class FrozenBatchNorm(RunningInTraining):
     def train(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, Bool, Float
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Real
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import running as running_statistics
@@ -20,7 +20,7 @@ __all__ = ["GhostBatchNorm", "ghost_batch_norm"]
 
 
 def ghost_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -54,7 +54,7 @@ def ghost_batch_norm(
       or the Moments that were passed in.
 
     Raises:
-      TypeError: an array is not floating, ``where`` not boolean, or size not an integer.
+      TypeError: ``x`` is not real, another array not floating, ``where`` not boolean, or size not an integer.
       ValueError: size does not divide the batch, the first axis is not reduced, or shapes do not fit.
 
     Example:
@@ -71,7 +71,7 @@ def ghost_batch_norm(
     Reference:
       E. Hoffer, I. Hubara, D. Soudry, "Train longer, generalize better", 2017, arXiv:1705.08741.
     """
-    validate.floating("ghost_batch_norm", "x", x)
+    x = validate.real("ghost_batch_norm", "x", x)
     validate.epsilon("ghost_batch_norm", epsilon)
     size = validate.positive_int("ghost_batch_norm", "size", size)
     axes = batch_axes("ghost_batch_norm", x.ndim, axis)

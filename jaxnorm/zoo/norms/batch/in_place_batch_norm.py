@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchSpec
@@ -32,7 +32,7 @@ __all__ = ["InPlaceBatchNorm", "in_place_batch_norm"]
 
 
 def in_place_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -75,7 +75,7 @@ def in_place_batch_norm(
       ones that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: the slope is not in (0, 1], shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -94,7 +94,7 @@ def in_place_batch_norm(
       S. Rota Bulò, L. Porzi, P. Kontschieder, "In-Place Activated BatchNorm for Memory-Optimized Training of DNNs",
       2018, arXiv:1712.02616.
     """
-    validate.floating("in_place_batch_norm", "x", x)
+    x = validate.real("in_place_batch_norm", "x", x)
     validate.epsilon("in_place_batch_norm", epsilon)
     named = named_axes("in_place_batch_norm", axis_name, axis_index_groups)
     _check_slope("in_place_batch_norm", slope)

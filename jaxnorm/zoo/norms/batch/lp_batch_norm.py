@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, sum_over
@@ -27,7 +27,7 @@ _LARGEST = (1.0 + math.sqrt(math.pi * math.log(4.0))) / math.sqrt(8.0)
 
 
 def lp_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -72,7 +72,7 @@ def lp_batch_norm(
       :func:`jaxnorm.update_running`, :func:`jaxnorm.population` and others treat it as a variance.
 
     Raises:
-      TypeError: an array is not floating, ``where`` not boolean, or k not an integer.
+      TypeError: ``x`` is not real, another array not floating, ``where`` not boolean, or k not an integer.
       ValueError: an unknown word, shapes that do not fit, an axis out of range, or ``axis_name`` not bound.
 
     Example:

@@ -6,7 +6,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchStatistics
@@ -27,7 +27,7 @@ __all__ = ["MeanOnlyBatchNorm", "mean_only_batch_norm"]
 
 
 def mean_only_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     bias: Float[Array, "..."] | None = None,
     *,
     moments: Moments | None = None,
@@ -55,7 +55,7 @@ def mean_only_batch_norm(
       that were measured or passed in. The measured ``var`` is one, since there is no division.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -67,7 +67,7 @@ def mean_only_batch_norm(
     Reference:
       T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868.
     """
-    validate.floating("mean_only_batch_norm", "x", x)
+    x = validate.real("mean_only_batch_norm", "x", x)
     named = named_axes("mean_only_batch_norm", axis_name, axis_index_groups)
     axes = batch_axes("mean_only_batch_norm", x.ndim, axis)
     refuse_reduced("mean_only_batch_norm", x.shape, axis, axes, bias=bias)

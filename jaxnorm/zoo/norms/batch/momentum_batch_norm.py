@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
@@ -28,7 +28,7 @@ __all__ = ["MomentumBatchNorm", "momentum_batch_norm"]
 
 
 def momentum_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -70,7 +70,7 @@ def momentum_batch_norm(
       Moments of the batch. Update the running statistics with the same momentum.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: momentum is out of range, shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
@@ -91,7 +91,7 @@ def momentum_batch_norm(
       training used these averages is our conclusion from the losses in the report. For averages in inference only, use
       ``BatchNorm(momentum=0.9)``; in cells it has them for each step too.
     """
-    validate.floating("momentum_batch_norm", "x", x)
+    x = validate.real("momentum_batch_norm", "x", x)
     validate.epsilon("momentum_batch_norm", epsilon)
     validate.in_range("momentum_batch_norm", "momentum", momentum, 0.0, 1.0)
     axes = batch_axes("momentum_batch_norm", x.ndim, axis)

@@ -11,7 +11,7 @@ from jax import lax
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Real
 from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon, HasFeatureAxis
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core.axes import group_axes, in_groups
@@ -36,7 +36,7 @@ class PowerStats(NamedTuple):
 
 
 def power_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -85,7 +85,7 @@ def power_norm(
       ``PowerStats(q, 0, 1)`` (count 0 without a real row), for :meth:`PowerNorm.update_running`; else ``stats``.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``num_groups`` does not divide the features, ``training`` lacks ``stats``, or shapes do not fit.
 
     Example:
@@ -104,7 +104,7 @@ def power_norm(
       S. Shen, Z. Yao, A. Gholami, M. Mahoney, K. Keutzer, "PowerNorm", 2020, arXiv:2003.07845; we follow the published
       code.
     """
-    validate.floating("power_norm", "x", x)
+    x = validate.real("power_norm", "x", x)
     validate.epsilon("power_norm", epsilon)
     validate.in_range("power_norm", "backward_momentum", backward_momentum, 0.0, 1.0)
     if training and stats is None:
@@ -225,7 +225,7 @@ class PowerNorm(HasFeatureAxis, HasEpsilon, HasAffine):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:
@@ -235,7 +235,7 @@ class PowerNorm(HasFeatureAxis, HasEpsilon, HasAffine):
     def train(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         running: Stats,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

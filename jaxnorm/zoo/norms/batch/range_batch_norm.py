@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments
@@ -29,7 +29,7 @@ _FACTORS = {
 
 
 def range_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -74,7 +74,7 @@ def range_batch_norm(
       :func:`jaxnorm.population` and others treat it as a variance.
 
     Raises:
-      TypeError: an array is not floating, ``where`` not boolean, or chunks not an integer.
+      TypeError: ``x`` is not real, another array not floating, ``where`` not boolean, or chunks not an integer.
       ValueError: an unknown word, a number of elements that chunks does not divide, chunks with ``axis_name``, shapes
         that do not fit, an axis out of range, or ``axis_name`` not bound.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, Bool, Float
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
@@ -21,7 +21,7 @@ __all__ = ["VirtualBatchNorm", "virtual_batch_norm"]
 
 
 def virtual_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -56,7 +56,7 @@ def virtual_batch_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: the first axis is not among ``axis``, or shapes do not fit.
 
     Example:
@@ -75,7 +75,7 @@ def virtual_batch_norm(
       T. Salimans et al., "Improved Techniques for Training GANs", 2016, arXiv:1606.03498; the equations follow
       the authors' code.
     """
-    validate.floating("virtual_batch_norm", "x", x)
+    x = validate.real("virtual_batch_norm", "x", x)
     validate.epsilon("virtual_batch_norm", epsilon)
     axes = batch_axes("virtual_batch_norm", x.ndim, axis)
     mask = full_mask("virtual_batch_norm", x, where)
@@ -126,7 +126,7 @@ class VirtualBatchNorm(BatchSpec, HasAxisName):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

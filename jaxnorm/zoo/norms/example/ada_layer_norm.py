@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Real
 from jaxnorm.norms import base
 from jaxnorm.norms.affine_norm import HasAxisName, HasEpsilon
 from jaxnorm.norms.base import Key, Params, Stateless, Stats
@@ -39,7 +39,7 @@ class Modulation(NamedTuple):
 
 
 def ada_layer_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."],
     shift: Float[Array, "..."],
     *,
@@ -71,7 +71,7 @@ def ada_layer_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -88,7 +88,7 @@ def ada_layer_norm(
     Reference:
       W. Peebles, S. Xie, "Scalable Diffusion Models with Transformers", 2023, arXiv:2212.09748.
     """
-    validate.floating("ada_layer_norm", "x", x)
+    x = validate.real("ada_layer_norm", "x", x)
     validate.floating("ada_layer_norm", "scale", scale)
     where = full_mask("ada_layer_norm", x, where)
     dtype = statistics_dtype(x.dtype)
@@ -106,7 +106,7 @@ def ada_layer_norm(
 
 
 def ada_layer_norm_zero(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     block: Callable[[Array], Array],
     scale: Float[Array, "..."],
     shift: Float[Array, "..."],
@@ -143,7 +143,7 @@ def ada_layer_norm_zero(
       An array of the shape and dtype of ``x``; the sum is computed in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: a shape does not fit, for example that of the block's output, or an axis is out of range.
 
     Example:
@@ -254,7 +254,7 @@ class AdaLayerNorm(HasEpsilon, HasAxisName, Stateless):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
         *,

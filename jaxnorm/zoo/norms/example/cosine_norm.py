@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.starts import check_start, filled
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer, PRNGKeyArray, Real, Shaped
 from jaxnorm.norms import base
 from jaxnorm.norms.core.moments import count_over, full_mask, masked, statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of
@@ -25,7 +25,7 @@ class CosineParams(NamedTuple):
 
 
 def cosine_norm(
-    x: Float[Array, "*B I"],
+    x: Real[Array, "*B I"],
     kernel: Float[Array, "I F"],
     scale: Float[Array, ""] | None = None,
     *,
@@ -54,7 +54,7 @@ def cosine_norm(
       Cosines with the dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, or epsilon is negative.
 
     Example:
@@ -70,7 +70,7 @@ def cosine_norm(
     Reference:
       C. Luo, J. Zhan, L. Wang, Q. Yang, "Cosine Normalization", 2017, arXiv:1702.05870.
     """
-    validate.floating("cosine_norm", "x", x)
+    x = validate.real("cosine_norm", "x", x)
     validate.floating("cosine_norm", "kernel", kernel)
     validate.epsilon("cosine_norm", epsilon)
     if kernel.ndim != 2 or x.shape[-1:] != kernel.shape[:1]:

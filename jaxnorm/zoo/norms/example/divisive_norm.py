@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Initializer, Real
 from jaxnorm.norms import base
 from jaxnorm.norms.affine_norm import HasAffine, HasFeatureAxis
 from jaxnorm.norms.base import Params, Stateless, Stats
@@ -31,7 +31,7 @@ class DivisiveParams(NamedTuple):
 
 
 def local_deviation(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     *,
     window: Window,
     axis: Axis = -1,
@@ -56,7 +56,7 @@ def local_deviation(
       v, like ``x``, in at least float32; zero where masked.
 
     Raises:
-      TypeError: ``x`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, or ``where`` not boolean.
       ValueError: an axis is out of range, or the window does not fit the axes.
 
     Example:
@@ -67,7 +67,7 @@ def local_deviation(
     Reference:
       M. Ren, R. Liao, R. Urtasun, F. H. Sinz, R. S. Zemel, "Normalizing the Normalizers", 2017, arXiv:1611.04520.
     """
-    validate.floating("local_deviation", "x", x)
+    x = validate.real("local_deviation", "x", x)
     where = full_mask("local_deviation", x, where)
     widths = _widths("local_deviation", x.shape, axis, feature_axis, "window", window)
     data = masked(x.astype(statistics_dtype(x.dtype)), where)
@@ -75,7 +75,7 @@ def local_deviation(
 
 
 def divisive_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -110,7 +110,7 @@ def divisive_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: an axis is out of range, a window does not fit the axes, sigma is not positive, or shapes do not fit.
 
     Example:
@@ -128,7 +128,7 @@ def divisive_norm(
     Reference:
       M. Ren, R. Liao, R. Urtasun, F. H. Sinz, R. S. Zemel, "Normalizing the Normalizers", 2017, arXiv:1611.04520.
     """
-    validate.floating("divisive_norm", "x", x)
+    x = validate.real("divisive_norm", "x", x)
     where = full_mask("divisive_norm", x, where)
     if isinstance(sigma, int | float):
         _check_sigma("divisive_norm", sigma)
@@ -231,7 +231,7 @@ class DivisiveNorm(HasFeatureAxis, HasAffine, Stateless):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Initializer, Real
 from jaxnorm.norms.affine_norm import HasAffine
 from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
@@ -25,7 +25,7 @@ class DynamicTanhParams(NamedTuple):
 
 
 def dynamic_tanh(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     alpha: Float[Array, ""],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
@@ -50,7 +50,7 @@ def dynamic_tanh(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, or an axis is out of range.
 
     Example:
@@ -65,7 +65,7 @@ def dynamic_tanh(
     Reference:
       J. Zhu, X. Chen, K. He, Y. LeCun, Z. Liu, "Transformers without Normalization", 2025, arXiv:2503.10622.
     """
-    validate.floating("dynamic_tanh", "x", x)
+    x = validate.real("dynamic_tanh", "x", x)
     validate.floating("dynamic_tanh", "alpha", alpha)
     validate.shape("dynamic_tanh", "alpha", alpha.shape, (), "()", "The steepness is one number for the layer.")
     axes = validate.axes("dynamic_tanh", axis, x.ndim)

@@ -6,7 +6,7 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer, Real
 from jaxnorm.norms.affine_norm import HasAxisName, refuse_positions
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core.axes import batch_axes
@@ -27,7 +27,7 @@ __all__ = ["EvoNormB0", "evo_norm_b0"]
 
 
 def evo_norm_b0(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     slope: Float[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
@@ -68,7 +68,7 @@ def evo_norm_b0(
       Moments of the batch, or the ones that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: no position axis is left, an axis is out of range, shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
@@ -86,7 +86,7 @@ def evo_norm_b0(
     Reference:
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
     """
-    validate.floating("evo_norm_b0", "x", x)
+    x = validate.real("evo_norm_b0", "x", x)
     validate.epsilon("evo_norm_b0", epsilon)
     axes = batch_axes("evo_norm_b0", x.ndim, axis)
     positions = axes[1:] if position_axis is None else validate.axes("evo_norm_b0", position_axis, x.ndim)

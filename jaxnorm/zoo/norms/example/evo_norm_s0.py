@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
@@ -27,7 +27,7 @@ class EvoNormParams(NamedTuple):
 
 
 def evo_norm_s0(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     slope: Float[Array, " F"],
     scale: Float[Array, " F"] | None = None,
     bias: Float[Array, " F"] | None = None,
@@ -66,7 +66,7 @@ def evo_norm_s0(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``num_groups`` does not divide the features, ``axis`` lacks ``feature_axis``, or shapes do not fit.
 
     Example:
@@ -82,7 +82,7 @@ def evo_norm_s0(
     Reference:
       H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation Layers", 2020, arXiv:2004.02967.
     """
-    validate.floating("evo_norm_s0", "x", x)
+    x = validate.real("evo_norm_s0", "x", x)
     validate.epsilon("evo_norm_s0", epsilon)
     axes, feature, groups = group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("evo_norm_s0", x, where)

@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import (
@@ -39,7 +39,7 @@ class FilterResponseParams(NamedTuple):
 
 
 def filter_response_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, " F"] | None = None,
     bias: Float[Array, " F"] | None = None,
     threshold: Float[Array, " F"] | None = None,
@@ -80,7 +80,7 @@ def filter_response_norm(
       z, an array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``axis`` contains ``feature_axis``, nothing is left to reduce, epsilon is 0 with ``learned_epsilon``,
         or shapes do not fit.
 
@@ -98,7 +98,7 @@ def filter_response_norm(
     Reference:
       S. Singh, S. Krishnan, "Filter Response Normalization Layer", 2020, arXiv:1911.09737.
     """
-    validate.floating("filter_response_norm", "x", x)
+    x = validate.real("filter_response_norm", "x", x)
     validate.epsilon("filter_response_norm", epsilon)
     named = named_axes("filter_response_norm", axis_name, axis_index_groups)
     axes, features = position_axes("filter_response_norm", x.shape, axis, feature_axis)

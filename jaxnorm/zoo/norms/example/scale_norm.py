@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer, Real
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
 from jaxnorm.norms.core.named_axes import named_axes
@@ -23,7 +23,7 @@ _SMALLEST_SCALED = 1e-7
 
 
 def scale_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -56,7 +56,7 @@ def scale_norm(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: ``x``, ``scale`` or ``bias`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, ``scale`` or ``bias`` not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
 
     Example:
@@ -71,7 +71,7 @@ def scale_norm(
     Reference:
       T. Q. Nguyen, J. Salazar, "Transformers without Tears", 2019, arXiv:1910.05895.
     """
-    validate.floating("scale_norm", "x", x)
+    x = validate.real("scale_norm", "x", x)
     validate.epsilon("scale_norm", epsilon)
     named = named_axes("scale_norm", axis_name, axis_index_groups)
     axes = validate.axes("scale_norm", axis, x.ndim)

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Bool, Float, Initializer, Real
 from jaxnorm.norms.affine_norm import HasAffine
 from jaxnorm.norms.base import Stateless
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype
@@ -20,7 +20,7 @@ __all__ = ["NormProp", "norm_prop"]
 
 
 def norm_prop(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -49,7 +49,7 @@ def norm_prop(
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
-      TypeError: ``x``, ``scale`` or ``bias`` is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, ``scale`` or ``bias`` not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, or the activation has an unknown name.
 
     Example:
@@ -64,7 +64,7 @@ def norm_prop(
     Reference:
       D. Arpit, Y. Zhou, B. Kota, V. Govindaraju, "Normalization Propagation", 2016, arXiv:1603.01431.
     """
-    validate.floating("norm_prop", "x", x)
+    x = validate.real("norm_prop", "x", x)
     check_activation("norm_prop", activation)
     mask = full_mask("norm_prop", x, where)
     moments = activation_moments(activation)

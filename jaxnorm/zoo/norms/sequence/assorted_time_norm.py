@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, Float
+from jaxnorm._base.typing import Array, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon
 from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.core import moments as statistics
@@ -19,7 +19,7 @@ __all__ = ["AssortedTimeNorm", "assorted_time_norm"]
 
 
 def assorted_time_norm(
-    xs: Float[Array, "T *B F"],
+    xs: Real[Array, "T *B F"],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -57,7 +57,7 @@ def assorted_time_norm(
       of shape (k - 1, \*B) in time order, with count zero for steps before the start.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``xs`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: there is no time axis, ``steps`` is not positive, or the memory or another shape does not fit.
 
     Example:
@@ -76,7 +76,7 @@ def assorted_time_norm(
     Reference:
       C. Pospisil, V. Zadorozhnyy, Q. Ye, "Assorted-Time Normalization for Sequence Models", 2022, arXiv:2209.14439.
     """
-    validate.floating("assorted_time_norm", "x", xs)
+    xs = validate.real("assorted_time_norm", "x", xs)
     validate.epsilon("assorted_time_norm", epsilon)
     k = validate.positive_int("assorted_time_norm", "steps", steps)
     if xs.ndim < 2:
@@ -156,7 +156,7 @@ class AssortedTimeNorm(HasEpsilon, HasAffine, Stateless):
     def stream(
         self,
         params: Params,
-        xs: Float[Array, "T *B F"],
+        xs: Real[Array, "T *B F"],
         memory: Moments | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "T *B F"], Moments]:
@@ -166,7 +166,7 @@ class AssortedTimeNorm(HasEpsilon, HasAffine, Stateless):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

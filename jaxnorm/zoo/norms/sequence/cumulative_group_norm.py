@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, Bool, Float
+from jaxnorm._base.typing import Array, Axis, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAffine, HasEpsilon
 from jaxnorm.norms.base import Params, Stateless, Stats
 from jaxnorm.norms.core.axes import group_axes, in_groups
@@ -41,7 +41,7 @@ class CumulativeStats(NamedTuple):
 
 
 def cumulative_group_norm(
-    xs: Float[Array, "T *B F"],
+    xs: Real[Array, "T *B F"],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -106,7 +106,7 @@ def cumulative_group_norm(
       Y. Wu, K. He, "Group Normalization", 2018, arXiv:1803.08494.
     """
     caller = "cumulative_group_norm"
-    validate.floating(caller, "xs", xs)
+    xs = validate.real(caller, "xs", xs)
     validate.epsilon(caller, epsilon)
     if xs.ndim < 2:
         raise ValueError(
@@ -208,7 +208,7 @@ class CumulativeGroupNorm(HasEpsilon, HasAffine, Stateless):
     def stream(
         self,
         params: Params,
-        xs: Float[Array, "T *B F"],
+        xs: Real[Array, "T *B F"],
         memory: CumulativeStats | None = None,
         where: Bool[Array, "..."] | None = None,
         reset: Bool[Array, "T ..."] | None = None,
@@ -219,7 +219,7 @@ class CumulativeGroupNorm(HasEpsilon, HasAffine, Stateless):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Int, Integer
+from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Int, Integer, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
@@ -23,7 +23,7 @@ __all__ = ["FrameWiseBatchNorm", "frame_wise_batch_norm", "sequence_wise_batch_n
 
 
 def frame_wise_batch_norm(
-    xs: Float[Array, "T *B F"],
+    xs: Real[Array, "T *B F"],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -58,7 +58,7 @@ def frame_wise_batch_norm(
       measured Moments, one row per step, or the Moments that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``xs`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
@@ -75,7 +75,7 @@ def frame_wise_batch_norm(
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
       arXiv:1510.01378, frame-wise normalization.
     """
-    validate.floating("frame_wise_batch_norm", "xs", xs)
+    xs = validate.real("frame_wise_batch_norm", "xs", xs)
     validate.epsilon("frame_wise_batch_norm", epsilon)
     named = named_axes("frame_wise_batch_norm", axis_name, axis_index_groups)
     if xs.ndim < 2:
@@ -101,7 +101,7 @@ def frame_wise_batch_norm(
 
 
 def sequence_wise_batch_norm(
-    xs: Float[Array, "T *B F"],
+    xs: Real[Array, "T *B F"],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -134,7 +134,7 @@ def sequence_wise_batch_norm(
       The normalized array, zero in the padding, and the Moments that were measured or passed in.
 
     Raises:
-      TypeError: an array is not floating.
+      TypeError: ``xs`` is not real, another array not floating.
       ValueError: shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
@@ -148,7 +148,7 @@ def sequence_wise_batch_norm(
       C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch Normalized Recurrent Neural Networks", 2015,
       arXiv:1510.01378, sequence-wise normalization.
     """
-    validate.floating("sequence_wise_batch_norm", "xs", xs)
+    xs = validate.real("sequence_wise_batch_norm", "xs", xs)
     hint = "lengths has the batch axes of xs."
     validate.shape("sequence_wise_batch_norm", "lengths", lengths.shape, xs.shape[1:-1], "(*B)", hint)
     time = jnp.arange(xs.shape[0], dtype=lengths.dtype).reshape(-1, *(1,) * lengths.ndim)

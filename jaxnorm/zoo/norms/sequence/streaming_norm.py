@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
-from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float, Real
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
@@ -44,7 +44,7 @@ class StreamingStats(NamedTuple):
 
 
 def streaming_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -87,7 +87,7 @@ def streaming_norm(
       Moments of this call, for :meth:`StreamingNorm.accumulate` or :meth:`StreamingNorm.update_running`.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: a weight is out of range, the weights of the statistics do not sum to 1, or shapes do not fit.
 
     Example:
@@ -114,7 +114,7 @@ def streaming_norm(
     Reference:
       Q. Liao, K. Kawaguchi, T. Poggio, "Streaming Normalization", 2016, arXiv:1610.06160.
     """
-    validate.floating("streaming_norm", "x", x)
+    x = validate.real("streaming_norm", "x", x)
     validate.epsilon("streaming_norm", epsilon)
     _check_weights("streaming_norm", weights, backward_weights)
     axes = batch_axes("streaming_norm", x.ndim, axis)
@@ -262,7 +262,7 @@ class StreamingNorm(RunningInTraining):
     def __call__(
         self,
         params: Params,
-        x: Float[Array, "..."],
+        x: Real[Array, "..."],
         stats: Stats | None = None,
         where: Bool[Array, "..."] | None = None,
     ) -> tuple[Float[Array, "..."], Stats]:

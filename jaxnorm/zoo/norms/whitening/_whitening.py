@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Real
 from jaxnorm.norms.affine_norm import HasAffine, HasAxisName, HasEpsilon, HasFeatureAxis
 from jaxnorm.norms.base import Stats, TrainsByMeasuring
 from jaxnorm.norms.core.moments import (
@@ -96,7 +96,7 @@ class WhiteningSpec(HasFeatureAxis, HasEpsilon, HasAffine, HasAxisName, TrainsBy
 
 def whiten(
     name: str,
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, " F"] | None,
     bias: Float[Array, " F"] | None,
     stats: WhiteningStats | None,
@@ -110,7 +110,7 @@ def whiten(
     axis_name: NamedAxes | None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
     """Subtracts the mean and multiplies by ``inverse_root(covariance + epsilon)``, both measured or given."""
-    validate.floating(name, "x", x)
+    x = validate.real(name, "x", x)
     validate.epsilon(name, epsilon)
     validate.choice(name, "running", running, ("matrix", "covariance"))
     feature = validate.one_axis(name, feature_axis, x.ndim, "feature_axis")

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
@@ -18,7 +18,7 @@ __all__ = ["DecorrelatedBatchNorm", "decorrelated_batch_norm"]
 
 
 def decorrelated_batch_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -60,7 +60,7 @@ def decorrelated_batch_norm(
       measured statistics, or the ones that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``group_size`` does not divide the features, shapes do not fit, or ``axis_name`` is not bound.
 
     Example:

@@ -8,7 +8,7 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
@@ -18,7 +18,7 @@ __all__ = ["IterNorm", "iter_norm"]
 
 
 def iter_norm(
-    x: Float[Array, "..."],
+    x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
@@ -64,7 +64,7 @@ def iter_norm(
       measured statistics, or the ones that were passed in.
 
     Raises:
-      TypeError: an array is not floating, or ``where`` not boolean.
+      TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
       ValueError: ``group_size`` does not divide the features, shapes do not fit, or ``axis_name`` is not bound.
 
     Example:
