@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
 from jax import lax
 
 from jaxnorm._base.typing import Array, DTypeLike, Float
@@ -49,6 +50,8 @@ class Convolution:
                 array, units, inputs = kernel.transposed, inputs, units
         # Products are cast before they are made: the transpose of a convolution takes operands of one dtype only.
         wide = statistics_dtype(array.dtype)
+        first = spread_first(x, x.ndim - axes - 1)
+        x = x.transpose(first)
         batch, image = x.shape[: x.ndim - axes - 1], x.shape[x.ndim - axes - 1 :]
         rows = x.astype(array.dtype).astype(wide).reshape(math.prod(batch), *image)
         places = tuple(range(1, axes + 1))
@@ -61,7 +64,14 @@ class Convolution:
             rhs_dilation=self.dilation,
             dimension_numbers=lax.ConvDimensionNumbers(channels_last, (units, inputs, *range(axes)), channels_last),
         )
-        return y.reshape(*batch, *y.shape[1:])
+        return y.reshape(*batch, *y.shape[1:]).transpose([first.index(axis) for axis in range(x.ndim)])
+
+
+def spread_first(x: Float[Array, "..."], batch_axes: int) -> list[int]:
+    """Orders the axes of an array: of the batch axes, one that a mesh spreads must come first to be merged."""
+    spec = tuple(jax.typeof(x).sharding.spec)[:batch_axes]
+    spread = [axis for axis, name in enumerate(spec) if name is not None]
+    return spread + [axis for axis in range(x.ndim) if axis not in spread]
 
 
 @dataclasses.dataclass(frozen=True)

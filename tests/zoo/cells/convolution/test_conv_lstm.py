@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import jaxnorm as jn
 import jaxnorm.linen
@@ -288,6 +290,18 @@ def test_flax_modules(rng):
     params = jn.zoo.ConvLSTMParams(**variables["params"]["cell"], peephole=None, norm=jn.CellNorms())
     np.testing.assert_allclose(outputs, jn.unroll(plain, params, xs, time_axis=1).outputs, atol=1e-5)
     assert nnx.RNN(jaxnorm.nnx.RNNCell(plain, cases.IN_FEATURES, rngs=nnx.Rngs(0)))(xs).shape == outputs.shape
+
+
+def test_examples_spread_over_devices(rng):
+    """On a mesh with explicit axes, gradients too."""
+    cell = jn.zoo.ConvLSTM(2, image_shape=(3,), norm=jn.LayerNorm())
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 3, (4, 3))
+    run = jax.jit(jax.grad(lambda params, xs: jnp.sum(jn.unroll(cell, params, xs, chunk=2).outputs ** 2), (0, 1)))
+    expected = run(params, xs)
+    with jax.set_mesh(jax.make_mesh((4,), ("data",), axis_types=(AxisType.Explicit,))):
+        got = run(params, jax.device_put(xs, P(None, "data")))
+        assert jax.typeof(got[1]).sharding.spec == P(None, "data", None, None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, expected)
 
 
 # ---- what is refused
