@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -41,10 +42,11 @@ def original(torch):
             self.decoder = torch.nn.Linear(WIDTHS[-1], TOKENS)
             self.decoder.weight = self.encoder.weight
 
-        def forward(self, tokens, states):
+        def forward(self, tokens, states, masks=(1, 1, 1)):
+            """``masks`` are those of the inputs of each layer, the same at all steps."""
             ys, new = self.encoder(tokens), []
-            for rnn, state in zip(self.rnns, states, strict=True):
-                ys, state = rnn(ys, state)
+            for rnn, state, mask in zip(self.rnns, states, masks, strict=True):
+                ys, state = rnn(ys * mask, state)
                 new.append(state)
             return self.decoder(ys), new
 
@@ -70,7 +72,7 @@ def logits(cells, params, tokens, carry=None, key=None):
 
 
 def with_dropout(cells):
-    return tuple(jn.DropConnect(jn.VariationalDropout(cell, input_rate=0.1), rate=0.3) for cell in cells)
+    return tuple(jn.DropConnect(jn.VariationalDropout(cell, input_rate=0.2), rate=0.3) for cell in cells)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -114,6 +116,30 @@ def test_logits_and_states_of_two_windows(torch, rng, layout):
 
 
 @pytest.mark.long
+def test_masks_of_training(torch, rng):
+    """What was dropped has no gradient: the original, with that masked, gives the same logits."""
+    model = fill(original(torch), rng)
+    cells, params = load(model.state_dict())
+    tokens, key = rng.integers(TOKENS, size=(STEPS, 1)), jax.random.key(0)
+
+    def loss(params):
+        guesses, _ = logits(with_dropout(cells), params, tokens, key=key)
+        return jnp.sum(jnp.cos(guesses)), guesses
+
+    gradient, ours = jax.jit(jax.grad(loss, has_aux=True))(params)
+    connections = [np.asarray(layer.recurrent) != 0 for layer in gradient["rnns"]]
+    inputs = [np.any(np.asarray(layer.kernel) != 0, axis=(1, 2)) for layer in gradient["rnns"]]
+    for kept, share in ((connections, 0.3), (inputs, 0.2)):
+        assert abs(np.mean(np.concatenate([~each.ravel() for each in kept])) - share) < 0.15
+    with torch.no_grad():
+        for rnn, kept in zip(model.rnns, connections, strict=True):
+            raw = rnn.module.weight_hh_l0_raw
+            raw *= torch.tensor(np.moveaxis(kept, 0, -1).reshape(raw.shape) / (1 - 0.3))
+        theirs, _ = model(torch.tensor(tokens), [None] * 3, [torch.tensor(kept) / (1 - 0.2) for kept in inputs])
+    equal(ours, theirs)
+
+
+@pytest.mark.long
 def test_training_with_dropped_connections(torch, rng):
     cells, params = load(fill(original(torch), rng).state_dict())
     tokens = np.resize(np.arange(TOKENS), (STEPS + 1, BATCH))
@@ -122,6 +148,6 @@ def test_training_with_dropped_connections(torch, rng):
     for number in range(150):
         params, memory, carry, loss = train(dropped, optimizer, params, memory, carry, tokens, jax.random.key(number))
         losses.append(float(loss))
-    assert np.mean(losses[-5:]) < 0.7 * losses[0]
+    assert np.mean(losses[-20:]) < 0.8 * losses[0]
     evaluated = tuple(map(jn.deterministic, dropped))
     equal(logits(evaluated, params, tokens)[0], logits(cells, params, tokens)[0])
