@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import jaxnorm as jn
@@ -20,7 +21,9 @@ class CellCase(NamedTuple):
     cell: Any
     batch_statistics: bool = False
     products_in_loop: int = 1
-    """Matrix products in the body of the loop; there is one more, for the inputs, before it."""
+    """Matrix products in the body of the loop."""
+    products_before: int = 1
+    """Matrix products before the loop, for the inputs."""
     vector_sizes: tuple[int, ...] = ()
     """Sizes of vectors that hold something else than hidden features or outputs, gate after gate."""
     kernels: Mapping[str, tuple[int, int]] = GATED
@@ -35,6 +38,22 @@ HIDDEN = 4
 MAX_STEPS = 3
 
 LN_SITE = jn.LayerNorm()
+
+
+def own_step(params: Any, carry: Any, x: Any) -> Any:
+    """A step as a user writes it: that of an Elman network."""
+    h = x @ params.kernel + carry.h @ params.recurrent
+    h = jnp.tanh(h + jnp.broadcast_to(params.bias, h.shape))
+    return jn.ElmanCarry(h), h
+
+
+def own_carry(batch_shape: tuple[int, ...], dtype: Any) -> Any:
+    return jn.ElmanCarry(jnp.zeros((*batch_shape, HIDDEN), dtype))
+
+
+def own_params(key: Any, in_features: int) -> Any:
+    return jn.elman(HIDDEN).init(key, in_features)
+
 
 CELLS = (
     CellCase("elman", jn.elman(HIDDEN), kernels=UNGATED),
@@ -140,9 +159,19 @@ CELLS = (
     ),
     CellCase("recurrent_dropout_ln_gru", jn.RecurrentDropout(jn.ln_gru(HIDDEN), rate=0.3, deterministic=True)),
     CellCase("gn_lstm_mixed", jn.LSTM(HIDDEN, norm=jn.CellNorms(input=jn.GroupNorm(2, axis=-1), cell=jn.RMSNorm()))),
+    CellCase(
+        "function_cell",
+        jn.FunctionCell(own_step, own_carry, params_init=own_params, out_features=HIDDEN),
+        products_in_loop=2,
+        products_before=0,
+        kernels=UNGATED,
+    ),
     CellCase("skeleton", load("cell").Leaky(HIDDEN, norm=jn.BatchNorm(), max_steps=MAX_STEPS), True, kernels=UNGATED),
     CellCase("gated_skeleton", load("gated_cell").UpdateGated(HIDDEN, norm=jn.LayerNorm())),
 )
+
+SPECIFIED = tuple(case for case in CELLS if not isinstance(case.cell, jn.FunctionCell))
+"""The cells whose spec says what their weights, kernels and dtypes are: not those that a user's function decides."""
 
 SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.zoo.ProjectedLSTM, jn.zoo.MinGRU, jn.Zoneout)
 """Cells whose rows together use everything that the engine and the Flax modules have."""

@@ -27,8 +27,12 @@ BATCH, FEATURES = 3, 5
 
 
 def public_cells() -> list[str]:
-    """The names of all public cells, of presets and of functions that make cells of cells."""
-    return sorted(name for name, value in {**vars(jn), **vars(jn.zoo)}.items() if _makes_cells(value))
+    """The names of all public cells, of presets and of functions that make cells of cells.
+
+    A FunctionCell has no equation, gates or paper but those of its user.
+    """
+    everything = {**vars(jn), **vars(jn.zoo)}.items()
+    return sorted(name for name, value in everything if _makes_cells(value) and value is not jn.FunctionCell)
 
 
 def _makes_cells(value: Any) -> bool:

@@ -36,7 +36,8 @@ class AnswersKeywords:
     keyword_advice: ClassVar[Mapping[str, str]] = {}
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        known = _parameters(cls)
+        kind: Any = cls
+        known = _parameters(kind)
         if known is not None and not kwargs.keys() <= known:
             refuse_keyword(cls.__name__, kwargs, sorted(known), cls.keyword_advice)
         return super().__new__(cls)

@@ -17,15 +17,15 @@ class Entry:
 
     shape: tuple[int, ...]
     dtype: Any
-    data: bytes | None
+    data: bytes | None = dataclasses.field(repr=False)
     impl: Any = None
 
     def array(self) -> Array:
         """Makes the array."""
         if self.data is None:
             return jnp.zeros(self.shape, self.dtype)
-        numbers = np.frombuffer(self.data, self.dtype).reshape(self.shape)
-        return jnp.asarray(numbers) if self.impl is None else jax.random.wrap_key_data(numbers, impl=self.impl)
+        numbers = jnp.asarray(np.frombuffer(self.data, self.dtype).reshape(self.shape))
+        return numbers if self.impl is None else jax.random.wrap_key_data(numbers, impl=self.impl)
 
 
 @dataclasses.dataclass(frozen=True)

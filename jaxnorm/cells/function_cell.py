@@ -37,8 +37,9 @@ class FunctionCell(CellHooks, NoModule):
         :func:`jaxnorm.unroll` returns a tree of sequences.
       carry_init: the carry before the first step. Either the carry of one example, a tree of arrays, numbers and
         ``jax.ShapeDtypeStruct`` (zeros), with which every example begins; or a function ``(batch_shape) -> carry``. If
-        it has parameters ``params``, ``key`` or ``dtype`` it gets the weights (for a learned carry), the key of the
-        call and the dtype of the inputs by these names. A carry may hold integers, booleans and keys besides floats.
+        it has parameters ``params``, ``key`` or ``dtype`` it gets by these names the weights (for a learned carry), the
+        key of the call, and the dtype of the inputs (of the weights where there are no inputs yet). A carry may hold
+        integers, booleans and keys besides floats.
       params_init: ``(key, in_features) -> params``, for ``init`` and the Flax modules; in these the weights need names
         (a dict or a NamedTuple). Params may be any tree; without this function you make them yourself.
       out_features: the size of the last axis of y, if you say it: for code that asks a cell, such as your next layer.
@@ -166,7 +167,7 @@ class FunctionCell(CellHooks, NoModule):
             validate.key(caller, "key", key)
         if params is None and self.params_init is not None:
             params = self.params_init(jax.random.key(0), 1)  # for the shapes of a learned carry
-        given = {"params": params, "key": key, "dtype": dtype or jnp.result_type(float)}
+        given = {"params": params, "key": key, "dtype": dtype or _dtype_of(params)}
         arrays = {name: given.pop(name) for name in ("params", "key")}
 
         def begin(arrays: dict[str, Any]) -> Any:
@@ -220,6 +221,14 @@ class FunctionCell(CellHooks, NoModule):
     def update_running(self, stats: Stats, moments: Stats) -> Stats:
         """Nothing to update."""
         return stats
+
+
+def _dtype_of(params: Params | None) -> DTypeLike:
+    """Returns the dtype of the weights, or the default one without weights."""
+    leaves = [leaf for leaf in jax.tree.leaves(params) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    with jax.numpy_dtype_promotion("standard"):
+        dtype: DTypeLike = jnp.result_type(*leaves, *([] if leaves else [float]))
+        return dtype
 
 
 def _wanted(function: Any, given: dict[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,8 @@ def check_start(caller: str, carry: Any, batch_shape: tuple[int, ...]) -> Any:
 def check_carry(caller: str, result: Any, old: Any, batch_shape: tuple[int, ...], out_features: int) -> tuple[Any, Any]:
     """Returns the new carry and the outputs as arrays; raises unless the carry is like the old one."""
     if not isinstance(result, tuple | list) or len(result) != 2:
-        alone = " It looks like the carry alone." * (jax.tree.structure(result) == jax.tree.structure(old))
+        have, want = _structures(result, old)
+        alone = " It looks like the carry alone." * (have == want)
         got = "None" if result is None else objects.describe(result)
         raise TypeError(f"{caller}: function must return the pair (carry, y), got {got}.{alone} Write return carry, y.")
     new, y = result
@@ -110,8 +111,12 @@ def check_carry(caller: str, result: Any, old: Any, batch_shape: tuple[int, ...]
     return carry, outputs
 
 
+def _structures(*trees: Any) -> list[Any]:
+    return [jax.tree.structure(tree) for tree in trees]
+
+
 def _check_structure(caller: str, new: Any, old: Any) -> None:
-    have, want = jax.tree.structure(new), jax.tree.structure(old)
+    have, want = _structures(new, old)
     if have == want:
         return
     paths, expected = (

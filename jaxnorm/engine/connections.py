@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
@@ -66,9 +67,10 @@ def residual_stack(
     if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= len(cells):
         raise ValueError(f"residual_stack: first must be a layer from 0 to {len(cells)}, got {first!r}.")
 
-    def add(layer: int, xs: Array, outputs: Array) -> Array:
+    def add(layer: int, xs: Array, outputs: Any) -> Any:
         if layer < first:
             return outputs
+        validate.is_array("residual_stack", f"the outputs of layer {layer}", outputs)
         if xs.shape != outputs.shape:
             raise ValueError(
                 f"residual_stack: layer {layer} has {xs.shape[-1]} features in and {outputs.shape[-1]} out, so the "
@@ -133,7 +135,8 @@ def skip_stack(
     check_cells("skip_stack", cells)
     every: list[Array] = []
 
-    def concatenate(layer: int, _: Array, outputs: Array) -> Array:
+    def concatenate(layer: int, _: Array, outputs: Any) -> Any:
+        validate.is_array("skip_stack", f"the outputs of layer {layer}", outputs)
         every.append(outputs)
         last = layer == len(cells) - 1
         if last or not input_to_all:
@@ -162,6 +165,7 @@ def _masked(xs: Array, feature_axes: int, options: dict[str, Any]) -> Array:
     if real is None:
         return xs
     if options.get("masked_outputs") == "hold":
-        return hold(xs, real, reset, time, reverse=options.get("reverse", False))
+        held: Array = hold(xs, real, reset, time, reverse=options.get("reverse", False))
+        return held
     real = jnp.expand_dims(real, tuple(range(-feature_axes, 0)))
     return jnp.moveaxis(jnp.where(real, steps, jnp.zeros((), xs.dtype)), 0, time)

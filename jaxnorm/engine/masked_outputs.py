@@ -29,7 +29,7 @@ def hold(
       reverse: whether the steps run from the last to the first.
     """
     place = jnp.arange(where.shape[0], dtype=jnp.int32).reshape(-1, *(1,) * (where.ndim - 1))
-    never = jnp.int32(jnp.iinfo(jnp.int32).max if reverse else -1)
+    never = jnp.int32(2**31 - 1 if reverse else -1)
 
     def latest(marked: Array) -> Array:
         """The last marked step so far; ``never`` before the first."""

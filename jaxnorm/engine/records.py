@@ -10,6 +10,15 @@ Save: TypeAlias = Literal["nothing", "carries", "chunks"]
 """What a run saves for the backward pass: the carry before each step, or only the carry before each chunk."""
 
 
+class CarryOutputs(NamedTuple):
+    """The carries that a loop returns besides the last one."""
+
+    before: Save = "nothing"
+    """For the backward pass."""
+    after: bool = False
+    """For the caller: the carry after each step."""
+
+
 class PerStep(NamedTuple):
     """The inputs of each step besides x; each has a leading time axis, or is None."""
 

@@ -138,8 +138,13 @@ class Directions(NamedTuple):
     backward: Any
 
 
-def concatenate(forward: Float[Array, "..."], backward: Float[Array, "..."]) -> Float[Array, "..."]:
+def concatenate(forward: PyTree, backward: PyTree) -> Float[Array, "..."]:
     """Concatenates the features of both directions."""
+    if not isinstance(forward, jax.Array):
+        raise TypeError(
+            f"bidirectional: the outputs must be arrays, got {objects.describe(forward)}. Pass merge, a function of "
+            "the outputs of both directions."
+        )
     return jnp.concatenate([forward, backward], axis=-1)
 
 

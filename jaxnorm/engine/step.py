@@ -123,7 +123,8 @@ def _step(cell: Cell, arguments: _Arguments) -> tuple[Any, Any]:
         check_step_carry("step", "carry", carry, cell, layout_shape(x, hooks(cell).feature_axes))
     where, reset = (None if mask is None else mask[None] for mask in (where, reset))
     if sequence_key is not None:
-        key = Keys(*((None, None) if key is None else jax.random.split(key)), sequence_key)
+        noise, masks = (None, None) if key is None else jax.random.split(key)
+        key = Keys(noise, masks, sequence_key)
     out = unroll(
         cell, params, x[None], carry=carry, stats=stats, where=where, reset=reset, key=key, method="scan",
     )  # fmt: skip

@@ -37,7 +37,7 @@ from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.chunks import chunk_length
 from jaxnorm.engine.loops.scan import scan_steps
 from jaxnorm.engine.masked_outputs import hold
-from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
 
@@ -258,7 +258,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
             return associative(cast(LinearCell, cell), inputs, per_step, reverse=reverse, carries=return_carries)
         chunk = Chunk(inputs.xs, per_step, ())
         last, results = scan_steps(
-            cell, inputs, inputs.carry, chunk, reverse=reverse, save="nothing", carries=return_carries
+            cell, inputs, inputs.carry, chunk, reverse=reverse, carries=CarryOutputs(after=return_carries)
         )
         input_moments, step_moments, _, after = results.time_major
         return LoopOutputs(last, results.in_layout, input_moments, step_moments, after)
@@ -268,7 +268,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
         leaves, tree = jax.tree.flatten(outputs)
-        features = tuple(jax.ShapeDtypeStruct(leaf.shape[len(layout) :], leaf.dtype) for leaf in leaves)
+        features = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
         plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save, carries=return_carries)
         last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:

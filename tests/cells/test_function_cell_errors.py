@@ -251,6 +251,15 @@ def test_a_traced_array_in_the_function_is_refused(name, method):
     assert loss(2.0) == loss(jnp.float32(2.0)) == 12.0  # a constant may be closed over
 
 
+SEEN_AT_ONCE = [name for name in CAPTURES if name not in ("a list that is filled later", "an object in an object")]
+
+
+@pytest.mark.parametrize("name", SEEN_AT_ONCE)
+def test_what_a_function_holds_is_seen_when_the_spec_is_made(name):
+    with pytest.raises(TypeError, match=r"FunctionCell: function uses an array \(float32\[\]\) from outside"):
+        jax.jit(lambda w: (CAPTURES[name](w), w)[1])(1.0)
+
+
 def test_an_object_that_changes_is_refused_while_its_array_is_traced():
     """The same function each time, so a program that was kept would hold the array of an earlier trace."""
     deep = Deep(jnp.float32(2.0))
@@ -274,7 +283,54 @@ def test_a_traced_array_in_the_start_is_refused():
     def function(h):
         return jn.unroll(jn.FunctionCell(good, lambda batch_shape: jnp.broadcast_to(h, batch_shape)), P, XS).carry.sum()
 
+    def late_start(h):
+        box = []
+        cell = jn.FunctionCell(good, lambda batch_shape: jnp.broadcast_to(box[0], batch_shape))
+        box.append(h)
+        return jn.unroll(cell, P, XS).carry.sum()
+
+    with pytest.raises(TypeError, match=r"carry_init uses an array .*from outside"):
+        jax.grad(late_start)(1.0)
     with pytest.raises(TypeError, match=r"carry_init\['h'\] is traced .* a function \(batch_shape, params\)"):
         jax.grad(tree)(1.0)
     with pytest.raises(TypeError, match=r"carry_init uses an array .*from outside"):
         jax.grad(function)(1.0)
+
+
+# ---- around it
+
+
+def test_wrappers_and_stacks_say_what_they_miss():
+    tree = jn.FunctionCell(
+        lambda p, c, x: (c, {"y": x}), {"h": 0.0}, params_init=lambda key, n: {"w": jnp.ones((1, 1))}
+    )
+    with pytest.raises(
+        TypeError, match=r"Zoneout: the carry of FunctionCell must be a NamedTuple with an entry h, got a d"
+    ):
+        jn.Zoneout(tree, rate=0.1)
+    with pytest.raises(ValueError, match=r"FunctionCell has no weight 'kernel', only a dict with 'w'"):
+        jn.Reparametrized(tree, jn.WeightNorm()).init(jax.random.key(0), 1)
+    with pytest.raises(ValueError, match="has no recurrent kernel"):
+        jn.unroll(jn.VariationalDropout(tree, rate=0.1), P, XS, key=jax.random.key(0))
+    with no_annotation_checks(), pytest.raises(TypeError, match=r"unroll: xs must be an array, got a dict with 'y'"):
+        jn.stack([tree, tree], [P, P], XS)
+    with pytest.raises(TypeError, match=r"residual_stack: the outputs of layer 1 must be an array, got a dict"):
+        jn.residual_stack([jn.FunctionCell(good, 0.0), tree], [P, P], XS)
+    with pytest.raises(TypeError, match=r"skip_stack: the outputs of layer 0 must be an array, got a dict"):
+        jn.skip_stack([tree], [P], XS)
+    with pytest.raises(TypeError, match=r"bidirectional: the outputs must be arrays, got a dict .*Pass merge"):
+        jn.bidirectional([tree, tree], [P, P], XS)
+
+
+def test_complex_numbers_are_refused_by_all_other_cells():
+    cell = jn.gru(2)
+    params, xs = cell.init(jax.random.key(0), 1), XS.astype("complex64")
+    with no_annotation_checks(), pytest.raises(TypeError, match=r"unroll: xs must be real, got complex64\. Put both"):
+        jn.unroll(cell, params, xs)
+    with pytest.raises(
+        TypeError, match=r"unroll: params\.kernel must be real, got complex64\. .*jaxnorm\.FunctionCell"
+    ):
+        jn.unroll(cell, params._replace(kernel=params.kernel.astype("complex64")), XS)
+    for entrance in (lambda x: jn.layer_norm(x), lambda x: jn.Identity()((), x), lambda x: jn.moments(x)):
+        with no_annotation_checks(), pytest.raises(TypeError, match=r": x must be real, got complex64"):
+            entrance(xs)

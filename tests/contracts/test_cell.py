@@ -19,6 +19,7 @@ from tests.contracts import cell_checks, verb_checks
 pytestmark = pytest.mark.long
 
 every_cell = pytest.mark.parametrize("case", cases.rows(cases.CELLS), ids=str)
+specified_cells = pytest.mark.parametrize("case", cases.rows(cases.SPECIFIED), ids=str)
 batch_cells = pytest.mark.parametrize("case", cases.rows(c for c in cases.CELLS if c.batch_statistics), ids=str)
 
 
@@ -62,7 +63,7 @@ WRAPPED = (
 wrapped_cells = pytest.mark.parametrize("cell", WRAPPED, ids=lambda cell: repr(cell)[:60])
 
 
-@every_cell
+@specified_cells
 def test_vectors_are_flat_and_kernels_are_not(case):
     verb_checks.check_layout(case.cell, case.vector_sizes)
 
@@ -83,7 +84,7 @@ def test_vectors_by_gate_are_refused_with_a_way_out(rng):
         jn.convert.torch.export(jn.lstm(4), jn.lstm(4).init(jax.random.key(0), 3)._replace(bias=by_gate.bias))
 
 
-@every_cell
+@specified_cells
 def test_projections_are_linear(case, x64):
     verb_checks.check_linear(case.cell)
 
@@ -129,7 +130,7 @@ def test_one_step_without_batch_axis_and_no_step(case, x64):
 
 @every_cell
 def test_one_scan_with_as_few_matrix_products_as_can_be(case, x64):
-    cell_checks.check_program(case.cell, products=case.products_in_loop)
+    cell_checks.check_program(case.cell, products=case.products_in_loop, before=case.products_before)
 
 
 @batch_cells
@@ -139,7 +140,7 @@ def test_given_statistics_pieces_and_reverse(case, x64, rng):
     cell_checks.check_reverse_and_layout(case.cell, stats=stats)
 
 
-@every_cell
+@specified_cells
 def test_dtypes_and_structures(case, rng):
     """Outputs in the compute dtype, c in at least float32, the carry comes back with the structure it had."""
     for cell, xs_dtype, outputs, state in (
@@ -199,7 +200,8 @@ def test_specs_are_values(case):
     assert pickle.loads(pickle.dumps(cell)) == cell
     assert isinstance(cell, jn.Cell)
     assert type(cell).__name__ in repr(cell)
-    assert cases.with_fields(cell, hidden_features=2 * cell.hidden_features) != cell
+    size = "out_features" if isinstance(cell, jn.FunctionCell) else "hidden_features"
+    assert cases.with_fields(cell, **{size: 2 * cell.hidden_features}) != cell
     with pytest.raises(dataclasses.FrozenInstanceError):
         cell.hidden_features = 5
     traces = []

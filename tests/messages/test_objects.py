@@ -30,6 +30,7 @@ P = params_of(CELL)
 
 CELLS = {
     "unroll": lambda x: jn.unroll(x, P, XS),
+    "step": lambda x: jn.step(x, P, None, XS[0]),
     "sequence_statistics": lambda x: jn.sequence_statistics(x, P, XS),
     "deterministic": jn.deterministic,
     "Zoneout": jn.Zoneout,
@@ -74,6 +75,7 @@ KEYS = {
     "SpectralNorm.init": lambda x: jn.SpectralNorm().init(jnp.ones((3, 4)), x),
     "LSTM.initial_carry": lambda x: CELL.initial_carry((2,), key=x),
     "unroll": lambda x: jn.unroll(CELL, P, XS, key=x),
+    "step": lambda x: jn.step(CELL, P, None, XS[0], key=x),
     "stack": lambda x: jn.stack([CELL], [P], XS, key=x),
     "bidirectional": lambda x: jn.bidirectional([CELL, CELL], [P, P], XS, key=x),
 }
@@ -92,6 +94,7 @@ INPUT_SHAPES = {
 }
 CELL_WEIGHTS = {
     "unroll": lambda x: jn.unroll(CELL, x, XS),
+    "step": lambda x: jn.step(CELL, x, None, XS[0]),
     "sequence_statistics": lambda x: jn.sequence_statistics(CELL, x, XS),
     "convert.torch.export": lambda x: convert.torch.export(CELL, x),
     "convert.keras.export": lambda x: convert.keras.export(CELL, x),

@@ -113,7 +113,8 @@ class Reparametrized(CellWrapper):
         for (name, spec), one in zip(self.named, jax.random.split(kernels_key, len(self.named)), strict=True):
             if not isinstance(getattr(params, name, None), jax.Array):
                 raise ValueError(
-                    f"Reparametrized.init: {type(self.cell).__name__} has no weight {name!r}, only {params._fields}."
+                    f"Reparametrized.init: {type(self.cell).__name__} has no weight {name!r}, only "
+                    f"{getattr(params, '_fields', objects.describe(params))}."
                 )
             spec = self._at(name, spec)
             if axis_is_open(spec) and getattr(params, name).ndim != 2:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, final
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._base import objects
 from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.base import Carry, Key, StepInput
 from jaxnorm.cells.wrappers import randomness
@@ -35,6 +36,7 @@ class Zoneout(StochasticWrapper):
         same shape share one mask. Only for cells that have such entries.
 
     Raises:
+      TypeError: the carry of the cell has no h.
       ValueError: a rate is not in [0, 1], or ``cell_rate`` is given for a cell whose carry is h alone.
 
     Example:
@@ -64,7 +66,13 @@ class Zoneout(StochasticWrapper):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        others = [name for name in carry_shapes(self.cell, ())._fields if name != "h"]
+        fields = getattr(carry := carry_shapes(self.cell, ()), "_fields", ())
+        if "h" not in fields:
+            raise TypeError(
+                f"Zoneout: the carry of {type(self.cell).__name__} must be a NamedTuple with an entry h, got "
+                f"{objects.describe(carry)}. Let it be jaxnorm.ElmanCarry(h), or another one."
+            )
+        others = [name for name in fields if name != "h"]
         if self.cell_rate > 0.0 and not others:
             raise ValueError(
                 f"Zoneout: cell_rate={self.cell_rate!r} is for entries of the carry besides h, and "

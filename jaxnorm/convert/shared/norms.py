@@ -12,6 +12,7 @@ from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import Imported, refuse
 from jaxnorm.norms.base import Affine
 from jaxnorm.norms.batch_norm import BatchNorm as BatchNorm
+from jaxnorm.norms.core.axes import count_groups
 from jaxnorm.norms.core.moments import Moments
 from jaxnorm.norms.group_norm import GroupNorm as GroupNorm
 from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
@@ -41,9 +42,8 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
             f"{arrays.where}: spec must be one of {', '.join(kind.__name__ for kind in KINDS)}, got "
             f"{objects.describe(spec)}. Names of arrays do not tell epsilon, axes and groups."
         )
-    wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
-    if isinstance(spec, BatchNorm):
-        wanted += [names.mean, names.var]
+    wanted = _wanted(spec, names)
+    arrays = locate(arrays, spec, names)
     arrays.expect(wanted)
     shape = arrays.shape(wanted[0]) if wanted else ()
     params = Affine(
@@ -57,12 +57,31 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
         refuse_unlike(arrays.where, spec, debias=False)  # debias needs the true count, which nobody records
         mean, var = (to_device(arrays.take(name, shape, f"that of {wanted[0]}")) for name in (names.mean, names.var))
         stats = Moments(mean, var, jnp.asarray(count, jnp.float32))
-    if isinstance(spec, GroupNorm) and shape and shape[0] % spec.num_groups:
-        raise ValueError(
-            f"{arrays.where}: spec has num_groups={spec.num_groups}, which does not divide the F = {shape[0]} features."
-        )
+    if isinstance(spec, GroupNorm) and shape:
+        count_groups(arrays.where, shape[0], spec.num_groups, spec.group_size, "of the arrays")
     arrays.finish("They belong to no normalizer with use_scale, use_bias and kind of the spec.")
-    return Imported(spec, params, stats, notes)
+    return Imported(spec, params, stats, (*notes, *arrays.notes))
+
+
+def _wanted(spec: NormSpec, names: Names) -> list[str]:
+    """Returns the names of the arrays of a normalizer."""
+    wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
+    return wanted + [names.mean, names.var] * isinstance(spec, BatchNorm)
+
+
+def locate(arrays: Arrays, spec: Any, names: Names, besides: tuple[str, ...] = ()) -> Arrays:
+    """Returns the arrays of the one normalizer with this spec, whose names may lie deeper in a model."""
+    wanted = _wanted(spec, names) if isinstance(spec, KINDS) else []
+    if not wanted or any(name in arrays for name in wanted):
+        return arrays
+    axes = len(spec.axis) if isinstance(spec, LayerNorm | RMSNorm) and isinstance(spec.axis, tuple) else 1
+    kinds = {}
+    for prefix in arrays.prefixes(wanted[0]):
+        own = arrays.under(prefix)
+        leaves = {name for name in own.names if "." not in name and "/" not in name}
+        if leaves - {*besides} == {*wanted} and {len(own.shape(name)) for name in wanted} == {axes}:
+            kinds[prefix] = type(spec).__name__
+    return arrays.only(kinds) if kinds else arrays
 
 
 def arrays_of(caller: str, spec: Any, params: Any, stats: Any, names: Names) -> dict[str, Host]:

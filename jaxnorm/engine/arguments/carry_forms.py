@@ -26,7 +26,7 @@ def _template(cell: Any, batch_shape: tuple[int, ...]) -> Any:
     return jax.eval_shape(lambda key: cell.initial_carry(batch_shape, key=key), key)
 
 
-def carry_template(cell: Cell, batch_shape: tuple[int, ...]) -> Any:
+def carry_template(cell: Any, batch_shape: tuple[int, ...]) -> Any:
     """The carry of a cell, with shapes and dtypes as leaves."""
     return _template(cell, batch_shape)
 
@@ -44,15 +44,15 @@ def check_carry(caller: str, name: str, carry: Any, template: Any, *, given_back
     """
     arranged = arrange(carry, template)
     if isinstance(template, CountedCarry) and not isinstance(arranged, CountedCarry):
-        if given_back and jax.tree.structure(arranged) == jax.tree.structure(template.carry):
+        if given_back and _structure(arranged) == _structure(template.carry):
             raise TypeError(
                 f"{caller}: {name} must say how many steps each example has run, since this cell has statistics for "
                 f"each step, got {_got(carry)}. Start with cell.initial_carry(batch_shape), or write "
                 f"CountedCarry({name}, step) with a number for each example, zero at its start."
             )
         arranged = CountedCarry(arranged, jnp.zeros(template.step.shape, jnp.int32))
-    if jax.tree.structure(arranged) != jax.tree.structure(template):
-        got = _got(carry) if hasattr(_state(template), "_fields") else jax.tree.structure(carry)
+    if _structure(arranged) != _structure(template):
+        got = _got(carry) if hasattr(_state(template), "_fields") else _structure(carry)
         raise TypeError(
             f"{caller}: {name} must have the structure that cell.initial_carry(batch_shape) gives, "
             f"{_wanted(template)}; got {got}."
@@ -83,7 +83,7 @@ def arrange(carry: Any, template: Any) -> Any:
     A NamedTuple and a dict go by their names (also those of :data:`ALIASES`), a plain tuple or list by the order of the
     fields, and any other value is the entry of a carry that has only one. A carry without a count stays so.
     """
-    if jax.tree.structure(carry) == jax.tree.structure(template):
+    if _structure(carry) == _structure(template):
         return carry
     if isinstance(template, CountedCarry):
         named = _by_name(carry, CountedCarry._fields)
@@ -100,7 +100,7 @@ def arrange(carry: Any, template: Any) -> Any:
         entries = carry
     elif jax.tree_util.all_leaves([carry]):
         entries = [carry]
-    if entries is None or len(entries) != len(fields):
+    if fields is None or entries is None or len(entries) != len(fields):
         return carry
     return type(template)(*map(arrange, entries, template))
 
@@ -112,7 +112,7 @@ def give_back(carry: Any, given: Any, *, cast: bool = False) -> Any:
     """
     leaves, structure = jax.tree.flatten(given)
     entries = jax.tree.leaves(carry)
-    if len(leaves) != len(entries):
+    if given is None or len(leaves) != len(entries):
         return carry
     for place, entry in zip(_places(given, carry), jax.tree.leaves(carry), strict=True):
         entries[place] = carries.cast(entry, _dtype(leaves[place])) if cast else entry
@@ -121,7 +121,7 @@ def give_back(carry: Any, given: Any, *, cast: bool = False) -> Any:
 
 def _dtype(leaf: Any) -> Any:
     """Returns the dtype that a leaf has as an array of JAX; that of keys has no other."""
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.dtype if is_key else jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
@@ -130,6 +130,10 @@ def _places(given: Any, template: Any) -> list[int]:
     leaves, structure = jax.tree.flatten(given)
     places: list[int] = jax.tree.leaves(arrange(jax.tree.unflatten(structure, range(len(leaves))), template))
     return places
+
+
+def _structure(tree: Any) -> Any:
+    return jax.tree.structure(tree)
 
 
 def _is_named(carry: Any) -> bool:
@@ -155,7 +159,7 @@ def _wanted(template: Any) -> str:
     state = _state(template)
     fields = getattr(state, "_fields", None)
     if fields is None:
-        return str(jax.tree.structure(template))
+        return str(_structure(template))
     entries = ", ".join(fields)
     own = f"{type(state).__name__}({entries})"
     forms = f"a dict with these names, or a tuple or list in this order: ({entries})"

@@ -32,18 +32,17 @@ def flip_steps(array: PyTree, lengths: Integer[Array, "*B"] | None = None, *, ti
     """Reverses sequences, each within its length; padding stays at the end.
 
     Args:
-          array: any array with a time axis, or a tree of them; the first other axes must be those of ``lengths``.
-          lengths: number of real steps of each example; None reverses the whole axis. Lengths above T count as T.
-          time_axis: the axis of time.
+      array: any array with a time axis, or a tree of them; the first other axes must be those of ``lengths``.
+      lengths: number of real steps of each example; None reverses the whole axis. Lengths above T count as T.
+      time_axis: the axis of time.
 
     Returns:
-          An array of the same shape, or a tree of them.
+      An array of the same shape, or a tree of them.
 
     Example:
-          >>> import jax
-    import jax.numpy as jnp
-          >>> flip_steps(jnp.array([[1, 2, 3], [4, 5, 0]]), jnp.array([3, 2]), time_axis=1).tolist()
-          [[3, 2, 1], [5, 4, 0]]
+      >>> import jax.numpy as jnp
+      >>> flip_steps(jnp.array([[1, 2, 3], [4, 5, 0]]), jnp.array([3, 2]), time_axis=1).tolist()
+      [[3, 2, 1], [5, 4, 0]]
     """
 
     def flip(array: Array) -> Array:

@@ -14,7 +14,7 @@ from jaxnorm.engine.loops.chunked_vjp import Residuals, backward
 from jaxnorm.engine.loops.chunks import scan_chunks
 from jaxnorm.engine.loops.differentiable import differentiable, is_differentiable
 from jaxnorm.engine.loops.scan import scan_steps
-from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.reuse import moments_to_reuse
 
 
@@ -26,7 +26,9 @@ def _run_chunks(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> tuple[Lo
     """
     last, results = scan_chunks(
         plan,
-        partial(scan_steps, plan.cell, inputs, reverse=plan.reverse, save=plan.keep, carries=plan.carries),
+        partial(
+            scan_steps, plan.cell, inputs, reverse=plan.reverse, carries=CarryOutputs(plan.keep, after=plan.carries)
+        ),
         inputs.carry,
         Chunk(inputs.xs, steps, ()),
         jax.tree.unflatten(

@@ -24,7 +24,7 @@ from jaxnorm.engine.loops.chunks import scan_chunks
 from jaxnorm.engine.loops.differentiable import differentiable, join, vjp
 from jaxnorm.engine.loops.hoisted_vmap import vmap_hoisting_constants
 from jaxnorm.engine.loops.scan import project, scan_steps, select, step_input
-from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
@@ -61,7 +61,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
         xs, d_outputs = part.in_layout
         steps, before, d_input_moments, d_step_moments, d_carries = part.time_major
         if plan.save == "chunks":  # run the chunk again to recover the carries that were not saved
-            again = partial(scan_steps, cell, inputs, reverse=plan.reverse, save="carries")
+            again = partial(scan_steps, cell, inputs, reverse=plan.reverse, carries=CarryOutputs("carries"))
             before = again(part.per_chunk, Chunk(xs, steps, ()))[1].time_major[2]
 
         (x_proj, _), transpose_inputs = vjp(

@@ -12,11 +12,11 @@ from jax import lax
 
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
-from jaxnorm.engine.records import Chunk, LoopInputs, PerStep, Save
+from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, PerStep
 
 
 def scan_steps(
-    cell: Cell, inputs: LoopInputs, carry: Carry, chunk: Chunk, *, reverse: bool, save: Save, carries: bool = False
+    cell: Cell, inputs: LoopInputs, carry: Carry, chunk: Chunk, *, reverse: bool, carries: CarryOutputs
 ) -> tuple[Carry, Chunk]:
     """Runs a cell over the steps of a chunk.
 
@@ -26,8 +26,7 @@ def scan_steps(
       carry: the carry before the chunk.
       chunk: xs in ``in_layout`` and PerStep in ``time_major``, both with time first.
       reverse: whether to go from the last step to the first.
-      save: which carries to return with the results, for the backward pass.
-      carries: whether to return the carry after each step.
+      carries: the carries to return with the results.
 
     Returns:
       The carry after the chunk, and a chunk of results: the outputs in ``in_layout``; the moments of the input site,
@@ -37,7 +36,7 @@ def scan_steps(
     weights, _, initial, _, stats = inputs
     steps: PerStep = chunk.time_major
     x_proj, input_moments = project(cell, weights, chunk.in_layout, stats, steps)
-    first = carry if save == "chunks" else ()
+    first = carry if carries.before == "chunks" else ()
 
     def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Any, Any, Any, Any]]:
         carry, x_proj_t = state
@@ -51,7 +50,8 @@ def scan_steps(
         if t.where is not None:
             new = select(t.where, new, carry)
             y = select(t.where, y, jax.tree.map(jnp.zeros_like, y))
-        return (new, x_proj_next), (y, moments, carry if save == "carries" else (), new if carries else ())
+        before, after = carry if carries.before == "carries" else (), new if carries.after else ()
+        return (new, x_proj_next), (y, moments, before, after)
 
     x_proj_first, x_proj_next = one_ahead(x_proj, reverse)
     (last, _), (ys, *per_step) = lax.scan(body, (carry, x_proj_first), (x_proj_next, steps), reverse=reverse)
