@@ -6,7 +6,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TABLES = {"conftest.py", "cases.py", "cell_cases.py"}
-OTHERS = {"benchmarks", "contracts", "defects", "docs", "examples", "export", "flax", "messages", "project", "tools"}
+OTHERS = {
+    "benchmarks", "contracts", "defects", "docs", "examples", "export", "flax", "messages", "ports", "project", "tools",
+}  # fmt: skip
 
 
 def misplaced(tests, package=ROOT / "jaxnorm"):
