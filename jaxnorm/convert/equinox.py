@@ -61,10 +61,10 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Any:
 
 
 def load_model(module: Any, specs: Mapping[str, Any] | None = None, *, state: Any = None) -> ImportedModel:
-    """Loads a whole model of Equinox: all layers by their paths, such as ``"layers/0"``.
+    r"""Loads a whole model of Equinox: all layers by their paths, such as ``"layers/0"``.
 
     Cells and normalizers come as :func:`load` gives them. All other modules come as dicts of their arrays with
-    Equinox's names and shapes: the weight of a ``Linear`` is (O, I), of a convolution (O, I / groups, *window), of an
+    Equinox's names and shapes: the weight of a ``Linear`` is (O, I), of a convolution (O, I / groups, \*window), of an
     ``Embedding`` (N, F).
 
     Args:

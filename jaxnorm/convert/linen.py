@@ -58,10 +58,10 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
 def load_model(
     variables: Mapping[str, Any], specs: Mapping[str, Any] | None = None, *, prefix: str = ""
 ) -> ImportedModel:
-    """Loads the variables of a whole model of Flax linen: all layers by the paths that they have there.
+    r"""Loads the variables of a whole model of Flax linen: all layers by the paths that they have there.
 
     Cells and normalizers come as :func:`load` gives them. All other layers come as dicts of their arrays with Flax's
-    names and shapes: the kernel of a ``Dense`` is (I, O), of a ``Conv`` (*window, I / groups, O), the embedding of an
+    names and shapes: the kernel of a ``Dense`` is (I, O), of a ``Conv`` (\*window, I / groups, O), the embedding of an
     ``Embed`` (N, F).
 
     Args:

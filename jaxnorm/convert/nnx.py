@@ -61,10 +61,10 @@ def load(module: Any, spec: Any = None) -> Any:
 
 
 def load_model(source: Any, specs: Mapping[str, Any] | None = None) -> ImportedModel:
-    """Loads a whole model of Flax NNX: all layers by the paths that they have there.
+    r"""Loads a whole model of Flax NNX: all layers by the paths that they have there.
 
     Cells and normalizers come as :func:`load` gives them. All other layers come as dicts of their variables with
-    Flax's names and shapes: the kernel of a ``Linear`` is (I, O), of a ``Conv`` (*window, I / groups, O), the embedding
+    Flax's names and shapes: the kernel of a ``Linear`` is (I, O), of a ``Conv`` (\*window, I / groups, O), the embedding
     of an ``Embed`` (N, F).
 
     Args:

@@ -79,10 +79,10 @@ def load(
 def load_model(
     params: Mapping[str, Any], specs: Mapping[str, Any] | None = None, *, state: Any = None
 ) -> ImportedModel:
-    """Loads the parameters of a whole model of Haiku: all modules by the names that they have there.
+    r"""Loads the parameters of a whole model of Haiku: all modules by the names that they have there.
 
     Cores and normalizers come as :func:`load` gives them. All other modules come as dicts of their arrays with Haiku's
-    names and shapes: the ``w`` of a ``Linear`` is (I, O), of a ``Conv`` (*window, I / groups, O), the ``embeddings`` of
+    names and shapes: the ``w`` of a ``Linear`` is (I, O), of a ``Conv`` (\*window, I / groups, O), the ``embeddings`` of
     an ``Embed`` (N, F).
 
     Args:

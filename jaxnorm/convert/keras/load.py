@@ -68,10 +68,10 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Any:
 
 
 def load_model(source: Any, specs: Mapping[str, Any] | None = None) -> ImportedModel:
-    """Loads a whole model of Keras: all layers by name, those of a model inside of it as ``"inner/name"``.
+    r"""Loads a whole model of Keras: all layers by name, those of a model inside of it as ``"inner/name"``.
 
     Recurrent layers and normalizers come as :func:`load` gives them. All other layers come as dicts of their arrays
-    with Keras' names and shapes: the kernel of a ``Dense`` is (I, O), of a convolution (*window, I / groups, O), the
+    with Keras' names and shapes: the kernel of a ``Dense`` is (I, O), of a convolution (\*window, I / groups, O), the
     embeddings of an ``Embedding`` (N, F).
 
     Args:

@@ -73,10 +73,10 @@ def load(source: Any, spec: Any = None, *, prefix: str = "") -> Any:
 
 
 def load_model(source: Any, specs: Mapping[str, Any] | None = None, *, prefix: str = "") -> ImportedModel:
-    """Loads a whole model of PyTorch: all layers by the names that they have there.
+    r"""Loads a whole model of PyTorch: all layers by the names that they have there.
 
     Recurrent layers and normalizers come as :func:`load` gives them. All other layers come as dicts of their arrays
-    with PyTorch's names and shapes: the weight of a ``Linear`` is (O, I), of a convolution (O, I / groups, *window), of
+    with PyTorch's names and shapes: the weight of a ``Linear`` is (O, I), of a convolution (O, I / groups, \*window), of
     an ``Embedding`` (N, F). Weights with weight or spectral normalization come as what the layer multiplies by.
 
     Args:
