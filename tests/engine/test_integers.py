@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.contracts.flax_tools import close
 
 import jaxnorm as jn
 import jaxnorm.linen as jl
@@ -15,6 +14,7 @@ import jaxnorm.nnx as jx
 from jaxnorm import analysis
 from jaxnorm._shared.names import to_names
 from tests import cases
+from tests.flax.flax_tools import close
 
 pytestmark = pytest.mark.long
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.contracts.flax_tools import close
 
 import jaxnorm as jn
 import jaxnorm.linen as jl
 from tests import cases
+from tests.flax.flax_tools import close
 
 SPREAD = [case for case in cases.NORMS if hasattr(case.spec, "axis_name") and case.spans_devices]
 BN = jn.BatchNorm(axis_name="batch", momentum=0.5)

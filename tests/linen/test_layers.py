@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.contracts.flax_tools import close
-from tests.contracts.message_cases import no_annotation_checks
 
 import jaxnorm as jn
 import jaxnorm.linen as jl
 from jaxnorm._shared.names import to_names
 from tests import cases
+from tests.flax.flax_tools import close
+from tests.tools.annotations import no_annotation_checks
 
 pytestmark = pytest.mark.long
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
-from tests.contracts.flax_tools import close
 
 import jaxnorm as jn
 import jaxnorm.linen as jl
@@ -14,6 +13,7 @@ import jaxnorm.nnx as jx
 from jaxnorm import convert
 from jaxnorm.cells.hooks import hooks
 from tests import cases
+from tests.flax.flax_tools import close
 
 XS = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 3)), jnp.float32)
 LSTM = jn.lstm(4)

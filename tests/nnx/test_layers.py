@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tests.contracts.flax_tools import close, nnx_parts, nnx_stats, nnx_with
-from tests.contracts.message_cases import no_annotation_checks
 
 import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from tests import cases
+from tests.flax.flax_tools import close, nnx_parts, nnx_stats, nnx_with
+from tests.tools.annotations import no_annotation_checks
 
 pytestmark = pytest.mark.long
 

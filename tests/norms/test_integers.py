@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.contracts.flax_tools import close
-from tests.contracts.message_cases import no_annotation_checks
 
 import jaxnorm as jn
 from tests import cases
+from tests.flax.flax_tools import close
+from tests.tools.annotations import no_annotation_checks
 
 KINDS = (jnp.int32, jnp.uint8, bool)
 
