@@ -64,8 +64,8 @@ def load_model(source: Any, specs: Mapping[str, Any] | None = None) -> ImportedM
     r"""Loads a whole model of Flax NNX: all layers by the paths that they have there.
 
     Cells and normalizers come as :func:`load` gives them. All other layers come as dicts of their variables with
-    Flax's names and shapes: the kernel of a ``Linear`` is (I, O), of a ``Conv`` (\*window, I / groups, O), the embedding
-    of an ``Embed`` (N, F).
+    Flax's names and shapes: the kernel of a ``Linear`` is (I, O), of a ``Conv`` (\*window, I / groups, O), the
+    embedding of an ``Embed`` (N, F).
 
     Args:
       source: a live module, or its ``nnx.State``, also as nested dicts of arrays.

@@ -64,5 +64,5 @@ def test_scale_and_complex_data_are_refused():
         pytest.raises(TypeError, match="layer_norm: scale must have a real floating"),
     ):
         jn.layer_norm(x, jnp.ones(4, jnp.int32))
-    with no_annotation_checks(), pytest.raises(TypeError, match="layer_norm: x must have a real dtype, got complex64"):
+    with no_annotation_checks(), pytest.raises(TypeError, match="layer_norm: x must be real, got complex64"):
         jn.layer_norm(x.astype(jnp.complex64))

@@ -82,8 +82,8 @@ def load_model(
     r"""Loads the parameters of a whole model of Haiku: all modules by the names that they have there.
 
     Cores and normalizers come as :func:`load` gives them. All other modules come as dicts of their arrays with Haiku's
-    names and shapes: the ``w`` of a ``Linear`` is (I, O), of a ``Conv`` (\*window, I / groups, O), the ``embeddings`` of
-    an ``Embed`` (N, F).
+    names and shapes: the ``w`` of a ``Linear`` is (I, O), of a ``Conv`` (\*window, I / groups, O), the ``embeddings``
+    of an ``Embed`` (N, F).
 
     Args:
       params: the parameters by module name, as ``transform(...).init`` returns them.

@@ -76,8 +76,8 @@ def load_model(source: Any, specs: Mapping[str, Any] | None = None, *, prefix: s
     r"""Loads a whole model of PyTorch: all layers by the names that they have there.
 
     Recurrent layers and normalizers come as :func:`load` gives them. All other layers come as dicts of their arrays
-    with PyTorch's names and shapes: the weight of a ``Linear`` is (O, I), of a convolution (O, I / groups, \*window), of
-    an ``Embedding`` (N, F). Weights with weight or spectral normalization come as what the layer multiplies by.
+    with PyTorch's names and shapes: the weight of a ``Linear`` is (O, I), of a convolution (O, I / groups, \*window),
+    of an ``Embedding`` (N, F). Weights with weight or spectral normalization come as what the layer multiplies by.
 
     Args:
       source: a live module of any class, a state dict, or the path of a safetensors file.

@@ -34,5 +34,5 @@ def split_each(key: Array | Keys | None, count: int) -> tuple[Any, ...]:
     if key is None:
         return (None,) * count
     if isinstance(key, Keys):
-        return tuple(map(Keys, *(jax.random.split(each, count) for each in key)))
+        return tuple(map(Keys, *((None,) * count if each is None else jax.random.split(each, count) for each in key)))
     return tuple(jax.random.split(key, count))
