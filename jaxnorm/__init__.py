@@ -55,7 +55,7 @@ from jaxnorm.cells.elman import Elman as Elman
 from jaxnorm.cells.elman import ElmanParams as ElmanParams
 from jaxnorm.cells.elman import ElmanCarry as ElmanCarry
 from jaxnorm.cells.base import CountedCarry as CountedCarry
-from jaxnorm.cells.function_cell import FunctionCell as FunctionCell
+from jaxnorm.cells.own_step.function_cell import FunctionCell as FunctionCell
 
 from jaxnorm.cells.presets import lstm as lstm
 from jaxnorm.cells.presets import gru as gru

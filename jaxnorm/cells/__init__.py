@@ -8,7 +8,7 @@ from jaxnorm.cells.cell_base import CellBase as CellBase
 from jaxnorm.cells.elman import Elman as Elman
 from jaxnorm.cells.elman import ElmanCarry as ElmanCarry
 from jaxnorm.cells.elman import ElmanParams as ElmanParams
-from jaxnorm.cells.function_cell import FunctionCell as FunctionCell
+from jaxnorm.cells.own_step.function_cell import FunctionCell as FunctionCell
 from jaxnorm.cells.gru import GRU as GRU
 from jaxnorm.cells.gru import GRUCarry as GRUCarry
 from jaxnorm.cells.gru import GRUParams as GRUParams

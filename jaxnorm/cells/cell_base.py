@@ -17,8 +17,8 @@ from jaxnorm._base import validate
 from jaxnorm._base.starts import check_start, filled
 from jaxnorm._base.typing import Array, Axis, DTypeLike, Initializer
 from jaxnorm.cells import carries, initializers, sites
-from jaxnorm.cells.activation import check_functions
 from jaxnorm.cells.base import Key, StepInput, Weights
+from jaxnorm.cells.gates.activation import check_functions
 from jaxnorm.cells.hooks import CellHooks
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.no_module import NoModule

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedFunctions
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gates.activation import NamedFunctions
 from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms

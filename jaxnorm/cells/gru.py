@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
-from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.gate_functions import gru_functions
+from jaxnorm.cells.gates.activation import Gated
+from jaxnorm.cells.gates.functions import gru_functions
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights

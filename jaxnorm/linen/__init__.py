@@ -7,13 +7,13 @@ the stream ``"dropout"``.
 """
 
 from jaxnorm.linen.kernel_axes import kernel_axes as kernel_axes
-from jaxnorm.linen.modules import RNN as RNN
-from jaxnorm.linen.modules import Norm as Norm
-from jaxnorm.linen.modules import RNNCell as RNNCell
+from jaxnorm.linen.norm import Norm as Norm
 from jaxnorm.linen.params import from_params as from_params
 from jaxnorm.linen.params import to_params as to_params
 from jaxnorm.linen.population_statistics import population as population
 from jaxnorm.linen.reparametrized import Reparametrized as Reparametrized
+from jaxnorm.linen.rnn import RNN as RNN
+from jaxnorm.linen.rnn_cell import RNNCell as RNNCell
 
 __all__ = [
     "RNN",

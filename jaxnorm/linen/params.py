@@ -12,7 +12,9 @@ from jaxnorm._shared.given_params import feature_shape, given_cells, given_norm,
 from jaxnorm._shared.layers import by_cell, by_name, cell_template, initial_statistics, named_statistics, statistics_of
 from jaxnorm._shared.names import from_names, norm_template, to_names
 from jaxnorm.engine.layers import PLAIN, all_cells, check_layers
-from jaxnorm.linen.modules import RNN, Norm, RNNCell
+from jaxnorm.linen.norm import Norm
+from jaxnorm.linen.rnn import RNN
+from jaxnorm.linen.rnn_cell import RNNCell
 from jaxnorm.linen.variables import PARAMS, STATS
 
 MODULE = objects.Wanted("a Norm, RNN or RNNCell of jaxnorm.linen", "jaxnorm.linen.RNN(lstm({}))")

@@ -1,7 +1,7 @@
 """Variables of linen modules: declares trees of weights and statistics by name, reads them and writes them back."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,9 @@ from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 from jaxnorm.engine.layers import PLAIN, Cells, Wiring, all_cells, init_cells, map_cells, update_layers
 from jaxnorm.linen.population_statistics import rule
+
+Partitioning: TypeAlias = Mapping[str, tuple[str | None, ...]]
+"""Names of mesh or logical axes for variables: ``{"kernel": (None, None, "model")}``."""
 
 PARAMS, STATS, MASKS = "params", "batch_stats", "dropout"
 

@@ -7,13 +7,13 @@ masks: it keeps a copy of a stream.
 """
 
 from jaxnorm.nnx.kernel_axes import kernel_axes as kernel_axes
-from jaxnorm.nnx.modules import RNN as RNN
-from jaxnorm.nnx.modules import Norm as Norm
-from jaxnorm.nnx.modules import RNNCell as RNNCell
+from jaxnorm.nnx.norm import Norm as Norm
 from jaxnorm.nnx.params import from_params as from_params
 from jaxnorm.nnx.params import to_params as to_params
 from jaxnorm.nnx.population_statistics import population as population
 from jaxnorm.nnx.reparametrized import Reparametrized as Reparametrized
+from jaxnorm.nnx.rnn import RNN as RNN
+from jaxnorm.nnx.rnn_cell import RNNCell as RNNCell
 
 __all__ = [
     "RNN",

@@ -13,7 +13,8 @@ from jaxnorm._shared.names import norm_template
 from jaxnorm.engine.layers import PLAIN, Wiring, check_layers
 from jaxnorm.engine.stacks import concatenate, stack
 from jaxnorm.nnx import variables
-from jaxnorm.nnx.modules import RNN, Norm
+from jaxnorm.nnx.norm import Norm
+from jaxnorm.nnx.rnn import RNN
 
 MODULE = objects.Wanted("a Norm, RNN or RNNCell of jaxnorm.nnx", "jaxnorm.nnx.RNN(lstm({}), 3, rngs=rngs)")
 

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import refuse_keyword
 from jaxnorm._base.paths import option_finder, paths
-from jaxnorm._base.typing import Array, PyTree
+from jaxnorm._base.typing import Array, PRNGKeyArray, PyTree, Shaped
 from jaxnorm._shared.layers import (
     by_cell,
     by_name,
@@ -25,6 +25,7 @@ from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 from jaxnorm.engine.layers import PLAIN, Cells, Wiring, all_cells, init_cells, map_cells, update_layers
 
+Randomness: TypeAlias = nnx.Rngs | nnx.RngStream | PRNGKeyArray | Shaped[Array, "2"]
 Metadata: TypeAlias = Mapping[str, Any]
 
 SHARDING = "out_sharding"

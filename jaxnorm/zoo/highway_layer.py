@@ -12,8 +12,8 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedFunctions, check_functions
 from jaxnorm.cells.base import Key
+from jaxnorm.cells.gates.activation import NamedFunctions, check_functions
 from jaxnorm.cells.preactivation.groups import normalize_groups
 from jaxnorm.cells.preactivation.layout import flat_kernel, with_gate
 from jaxnorm.cells.preactivation.matmul import matmul

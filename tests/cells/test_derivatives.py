@@ -10,7 +10,7 @@ import pytest
 from jax.nn import sigmoid
 
 import jaxnorm as jn
-from jaxnorm.cells import gru_derivative, lstm_derivative
+from jaxnorm.cells.gates import gru_derivative, lstm_derivative
 from tests import cases
 from tests.tools.derivatives import agree
 from tests.tools.marks import mostly_heavy

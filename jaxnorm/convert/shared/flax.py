@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnorm.cells.activation import check_function
 from jaxnorm.cells.elman import Elman
+from jaxnorm.cells.gates.activation import check_function
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms

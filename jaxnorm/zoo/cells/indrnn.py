@@ -12,8 +12,8 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedFunctions
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gates.activation import NamedFunctions
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.ungated_base import UngatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights

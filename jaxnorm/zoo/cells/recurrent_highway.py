@@ -12,7 +12,7 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, Initializer
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.gru_derivative import mixed_state
+from jaxnorm.cells.gates.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
 from jaxnorm.cells.preactivation.groups import cut, join_moments
 from jaxnorm.cells.preactivation.matmul import scaled

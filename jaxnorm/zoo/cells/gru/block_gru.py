@@ -13,11 +13,11 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.starts import filled
 from jaxnorm._base.typing import Array, Axis, Bool, DType, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import NamedFunctions
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import RECURRENT_BIAS, CellBase
+from jaxnorm.cells.gates.activation import NamedFunctions
+from jaxnorm.cells.gates.gru_derivative import new_state
 from jaxnorm.cells.gru import GRUCarry
-from jaxnorm.cells.gru_derivative import new_state
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel, block_matmul, check_features, matmul
 from jaxnorm.cells.preactivation.vectors import add_bias
 from jaxnorm.cells.preset_options import overridden

@@ -10,10 +10,10 @@ from jax import lax
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, Float, Initializer
-from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import NORMS, CellBase
-from jaxnorm.cells.gate_functions import gru_functions
+from jaxnorm.cells.gates.activation import Gated
+from jaxnorm.cells.gates.functions import gru_functions
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation.layout import flat_kernel

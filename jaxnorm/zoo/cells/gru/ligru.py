@@ -9,8 +9,8 @@ import jax
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
+from jaxnorm.cells.gates.activation import Gated
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.preset_options import overridden

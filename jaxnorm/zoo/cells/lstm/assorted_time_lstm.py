@@ -12,9 +12,9 @@ from jaxnorm._base.typing import Array, Bool, DType, Float
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase
+from jaxnorm.cells.gates.lstm_derivative import cell_state, output
 from jaxnorm.cells.initializers import GatesInitializer, Joint
 from jaxnorm.cells.lstm import GATES
-from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.vectors import add_bias, align
 from jaxnorm.cells.preactivation.verbs import PreActivationVerbs

@@ -7,9 +7,9 @@ from typing import ClassVar, final
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.starts import filled
 from jaxnorm._base.typing import Array, Float, Initializer
-from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.gate_functions import lstm_functions
+from jaxnorm.cells.gates.activation import Gated
+from jaxnorm.cells.gates.functions import lstm_functions
 from jaxnorm.cells.initializers import Scaled
 from jaxnorm.cells.lstm import LSTMCarry
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase

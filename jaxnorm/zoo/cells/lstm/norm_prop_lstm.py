@@ -10,9 +10,9 @@ from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.cell_base import CellBase
+from jaxnorm.cells.gates.lstm_derivative import cell_state, output
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm import GATES, LSTMCarry, LSTMParams
-from jaxnorm.cells.lstm_derivative import cell_state, output
 from jaxnorm.cells.preactivation.layout import by_gate
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.vectors import align

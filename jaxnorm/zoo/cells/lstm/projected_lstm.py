@@ -11,9 +11,9 @@ from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, Initializer
 from jaxnorm.cells import initializers
-from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.gate_functions import lstm_functions
+from jaxnorm.cells.gates.activation import Gated
+from jaxnorm.cells.gates.functions import lstm_functions
 from jaxnorm.cells.lstm import FORGET, GATES
 from jaxnorm.cells.preactivation.centering import after_centering, center, subtracts_mean
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
-from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
-from jaxnorm.cells.gate_functions import lstm_functions
+from jaxnorm.cells.gates.activation import Gated
+from jaxnorm.cells.gates.functions import lstm_functions
 from jaxnorm.cells.lstm import FORGET, GATES, LSTMCarry
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.preactivation import PreActivation

@@ -9,8 +9,8 @@ from jax.nn import sigmoid
 from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.base import StepInput
+from jaxnorm.cells.gates.gru_derivative import mixed_state
 from jaxnorm.cells.gru import GRUCarry
-from jaxnorm.cells.gru_derivative import mixed_state
 from jaxnorm.cells.preactivation.groups import join_moments
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.zoo.cells.mutations.base import GATES, MutationBase, MUTWeights

@@ -13,7 +13,7 @@ from jax.nn import sigmoid
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array
-from jaxnorm.cells import gru_derivative, lstm_derivative
+from jaxnorm.cells.gates import gru_derivative, lstm_derivative
 
 Function = Callable[[Array], Array]
 

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jaxnorm._base import foreign_keywords, objects, validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, ParamsInitializer, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Key, Products, StepInput, Weights
-from jaxnorm.cells.closed_calls import call, check_closure
-from jaxnorm.cells.example_carry import example_carry
-from jaxnorm.cells.function_results import check_carry, check_function, check_start
 from jaxnorm.cells.hooks import CellHooks
 from jaxnorm.cells.no_module import NoModule
+from jaxnorm.cells.own_step.closed_calls import call, check_closure
+from jaxnorm.cells.own_step.example_carry import example_carry
+from jaxnorm.cells.own_step.results import check_carry, check_function, check_start
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.identity import Identity

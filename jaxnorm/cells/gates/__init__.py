@@ -1,0 +1,1 @@
+"""What the gates of LSTMs and GRUs do element by element: their functions, and derivatives by hand."""

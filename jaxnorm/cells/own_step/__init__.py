@@ -1,0 +1,1 @@
+"""A cell made of a function that a user writes."""
