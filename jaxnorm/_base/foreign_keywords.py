@@ -8,7 +8,7 @@ from collections.abc import Mapping
 _DROPOUT = "Wrap the cell: VariationalDropout(cell, input_rate=0.1, rate=0.1), RecurrentDropout(cell, rate=0.1)."
 _NOT_UNROLLED = "The loop is not unrolled, and chunk chooses how many steps are processed together. Leave it out."
 _STATELESS = "Nothing is kept from call to call."
-_MASKED_ZERO = "Outputs of masked steps are zeros by default. Leave it out."
+_MASKED_ZERO = 'Outputs of masked steps are zeros by default; masked_outputs="hold" repeats the last real one.'
 
 
 def _same(sentence: str, *names: str) -> dict[str, str]:
@@ -29,7 +29,7 @@ UNROLL: Mapping[str, str] = {
     **_same("Pass time_axis: 0 if time comes first, 1 if it comes after a batch axis.", "time_major", "batch_first"),
     **_same("The result has the last carry always: unroll(...).carry.", "return_carry", "return_state"),
     "return_sequences": "The result has the outputs of all steps always: unroll(...).outputs.",
-    "return_all_states": "The result has the last carry, unroll(...).carry, and the outputs of all steps.",
+    "return_all_states": "Pass return_carries=True; the carry after each step is unroll(...).carries.",
     "go_backwards": "Pass reverse=True; each output keeps the position of its input.",
     "keep_order": "Each output keeps the position of its input, with reverse too. Leave it out.",
     "stateful": f"{_STATELESS} Pass carry=before.carry.",

@@ -5,7 +5,8 @@ from typing import Any
 
 import jax
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
@@ -17,6 +18,7 @@ from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.unroll import unroll
 
 
+@answers_keywords(foreign_keywords.UNROLL)
 def step(
     cell: Cell,
     params: PyTree,
@@ -120,7 +122,7 @@ def _step(cell: Cell, arguments: _Arguments) -> tuple[Any, Any]:
     if stats is not None:
         check_stats(cell, stats, "step")
     if carry is not None:
-        check_step_carry("step", "carry", carry, cell, layout_shape(x, hooks(cell).feature_axes))
+        check_step_carry("step", "carry", carry, cell, layout_shape(x, hooks(cell).feature_axes), params)
     where, reset = (None if mask is None else mask[None] for mask in (where, reset))
     if sequence_key is not None:
         noise, masks = (None, None) if key is None else jax.random.split(key)

@@ -289,3 +289,44 @@ def test_stacks_directions_and_wrappers(rng):
     there, back = jn.unroll(DECODER, params, xs), jn.unroll(DECODER, params, xs, reverse=True)
     same(both.outputs, merge(there.outputs, back.outputs))
     assert jn.deterministic(DECODER) is DECODER
+
+
+@pytest.mark.parametrize("method", ["chunked", "scan"])
+def test_carries_of_all_steps_beside_integers(method):
+    """The gradient goes through the floats; the integers count the real steps."""
+
+    def step(params, carry, x):
+        h = jnp.tanh(x @ params["kernel"] + params["decay"] * carry["h"])
+        return {"h": h, "steps": carry["steps"] + 1}, h
+
+    cell = jn.FunctionCell(step, {"h": jnp.zeros(4), "steps": 0})
+    params = {"kernel": jnp.full((3, 4), 0.1), "decay": jnp.full(4, 0.5)}
+    xs = jnp.linspace(-1.0, 1.0, 30).reshape(5, 2, 3)
+
+    def run(params):
+        return jn.unroll(cell, params, xs, return_carries=True, method=method, lengths=jnp.array([5, 3]))
+
+    def loop(params):
+        h, total = jnp.zeros((2, 4)), 0.0
+        for t in range(5):
+            real = jnp.array([t < 5, t < 3])[:, None]
+            h = jnp.where(real, jnp.tanh(xs[t] @ params["kernel"] + params["decay"] * h), h)
+            total = total + jnp.sum(h**2)
+        return total
+
+    out = run(params)
+    assert out.carries["steps"].T.tolist() == [[1, 2, 3, 4, 5], [1, 2, 3, 3, 3]]
+    got = jax.grad(lambda params: jnp.sum(run(params).carries["h"] ** 2))(params)
+    chex.assert_trees_all_close(got, jax.grad(loop)(params), rtol=1e-5)
+
+
+def test_a_learned_start_in_single_steps():
+    def begin(batch_shape, params):
+        return {"h": jnp.broadcast_to(params["start"], (*batch_shape, 2))}
+
+    cell = jn.FunctionCell(lambda params, carry, x: ({"h": carry["h"] + x}, carry["h"]), begin)
+    params = {"start": jnp.array([1.0, 2.0])}
+    carry, y = jn.step(cell, params, None, jnp.ones((3, 2)))
+    assert y.tolist() == [[1.0, 2.0]] * 3
+    carry, y = jn.step(cell, params, carry, jnp.ones((3, 2)))
+    assert y.tolist() == [[2.0, 3.0]] * 3

@@ -15,6 +15,7 @@ import numpy as np
 from jaxnorm._base import objects, validate
 from jaxnorm.cells import carries
 from jaxnorm.cells.base import Cell, CountedCarry
+from jaxnorm.cells.hooks import hooks
 
 ALIASES = {"hidden": "h", "cell": "c"}
 """The names of other libraries, as in Haiku's ``LSTMState(hidden, cell)``."""
@@ -26,9 +27,11 @@ def _template(cell: Any, batch_shape: tuple[int, ...]) -> Any:
     return jax.eval_shape(lambda key: cell.initial_carry(batch_shape, key=key), key)
 
 
-def carry_template(cell: Any, batch_shape: tuple[int, ...]) -> Any:
-    """The carry of a cell, with shapes and dtypes as leaves."""
-    return _template(cell, batch_shape)
+def carry_template(cell: Any, batch_shape: tuple[int, ...], params: Any = None) -> Any:
+    """The carry of a cell, with shapes and dtypes as leaves; that of a user's step may depend on the weights."""
+    if params is None or hooks(cell).fixes_params:
+        return _template(cell, batch_shape)
+    return jax.eval_shape(lambda: cell.initial_carry(batch_shape, params=params, key=jax.random.key(0)))
 
 
 def check_carry(caller: str, name: str, carry: Any, template: Any, *, given_back: bool = False) -> Any:
@@ -66,9 +69,11 @@ def check_carry(caller: str, name: str, carry: Any, template: Any, *, given_back
     return arranged
 
 
-def check_step_carry(caller: str, name: str, carry: Any, cell: Cell, batch_shape: tuple[int, ...]) -> None:
+def check_step_carry(
+    caller: str, name: str, carry: Any, cell: Cell, batch_shape: tuple[int, ...], params: Any = None
+) -> None:
     """Checks the carry of a single step, which goes back to the caller in the same form."""
-    check_carry(caller, name, carry, carry_template(cell, batch_shape), given_back=True)
+    check_carry(caller, name, carry, carry_template(cell, batch_shape, params), given_back=True)
 
 
 def fit_carry(caller: str, name: str, carry: Any, template: Any) -> Any:
