@@ -175,7 +175,7 @@ def run_layers(
     return together(xs, results, tuple)
 
 
-def together(outputs: Array, results: Sequence[Unrolled], several: Callable[[Any], Any]) -> Unrolled:
+def together(outputs: PyTree, results: Sequence[Unrolled], several: Callable[[Any], Any]) -> Unrolled:
     """Joins the results of several cells; ``several`` makes the container of their carries and moments."""
     carries = several(r.carries for r in results) if any(r.carries is not None for r in results) else None
     return Unrolled(outputs, several(r.carry for r in results), several(r.moments for r in results), carries)

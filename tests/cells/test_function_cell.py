@@ -300,7 +300,7 @@ def test_carries_of_all_steps_beside_integers(method):
         return {"h": h, "steps": carry["steps"] + 1}, h
 
     cell = jn.FunctionCell(step, {"h": jnp.zeros(4), "steps": 0})
-    params = {"kernel": jnp.full((3, 4), 0.1), "decay": jnp.full(4, 0.5)}
+    params = {"kernel": jnp.full((3, 4), 0.1), "decay": jnp.full((1, 4), 0.5)}
     xs = jnp.linspace(-1.0, 1.0, 30).reshape(5, 2, 3)
 
     def run(params):

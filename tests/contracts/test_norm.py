@@ -105,7 +105,7 @@ def test_bad_input_is_named(case, rng, unhooked):
 
     refused(
         TypeError,
-        rf"{function}\S*: xs? must have a real dtype, got complex64. Convert it, .*astype",
+        rf"{function}\S*: xs? must be real, got complex64\. Put both parts side by side",
         lambda x: spec.train(nothing, x.astype(jnp.complex64), running),
     )
     refused(

@@ -8,6 +8,7 @@ import pytest
 import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
+from tests.tools.peers import import_peer, lenient
 
 pytestmark = pytest.mark.long
 
@@ -34,10 +35,10 @@ def run(found, xs):
 
 @pytest.fixture
 def keras():
-    module = tools.peer("keras")
+    module = import_peer("keras")
     if module.backend.backend() != "jax":
         pytest.skip("keras runs on another backend: the comparison needs KERAS_BACKEND=jax")
-    with tools.its_own_rules():
+    with lenient():
         yield module
 
 
@@ -123,8 +124,8 @@ def test_what_keras_has_and_we_have_not_is_refused(keras, rng):
 @axes
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_linen_cells_there_and_back(rng, n, use_bias):
-    linen = tools.peer("flax.linen")
-    with tools.its_own_rules():
+    linen = import_peer("flax.linen")
+    with lenient():
         module = linen.RNN(linen.ConvLSTMCell(HIDDEN, WINDOWS[n], use_bias=use_bias))
         xs = images(rng, n)
         variables = tools.random_like(module.init(jax.random.key(0), xs), rng)
@@ -157,9 +158,9 @@ def test_what_linen_has_not_is_refused():
 
 @axes
 def test_haiku_cores_there_and_back(rng, n):
-    hk = tools.peer("haiku")
+    hk = import_peer("haiku")
     xs = images(rng, n)
-    with tools.its_own_rules():
+    with lenient():
 
         @hk.without_apply_rng
         @hk.transform

@@ -144,7 +144,7 @@ CONFIGS = {
         "that of LSTM with 7 units, the arrays are of 4 gates of 4",
     ),
     "without bias": (file_tools.config_json(first={"use_bias": False}), "bias not understood"),
-    "other options": (file_tools.config_json(first={"recurrent_activation": "relu"}), "='relu' cannot be represented"),
+    "other options": (file_tools.config_json(first={"recurrent_activation": "gelu"}), "'gelu' cannot be represented"),
     "options of a wrong type": (file_tools.config_json(first={"dtype": {"config": 3}}), "cannot be read"),
     "another class": (file_tools.config_json().replace('"LSTM"', '"GRU"'), "that of GRU with 4 units"),
     "an unknown class": (file_tools.config_json().replace('"LSTM"', '"Attention"'), "."),

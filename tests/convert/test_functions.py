@@ -11,23 +11,24 @@ import jaxnorm as jn
 from jaxnorm import convert
 from jaxnorm.convert.shared.cells import ACTIVATIONS
 from tests.convert import tools
+from tests.tools.peers import import_peer, lenient
 
 T, B, F, H = 4, 2, 3, 4
 
 
 @pytest.fixture
 def keras():
-    module = tools.peer("keras")
+    module = import_peer("keras")
     if module.backend.backend() != "jax":
         pytest.skip("keras runs on another backend: the comparison needs KERAS_BACKEND=jax")
-    with tools.its_own_rules():
+    with lenient():
         yield module
 
 
 @pytest.fixture
 def nnx():
-    module = tools.peer("flax.nnx")
-    with tools.its_own_rules():
+    module = import_peer("flax.nnx")
+    with lenient():
         yield module
 
 

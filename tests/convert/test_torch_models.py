@@ -8,13 +8,14 @@ import pytest
 import jaxnorm as jn
 from jaxnorm import convert
 from tests.convert import tools
+from tests.tools.peers import import_peer, lenient
 
 TOKENS, WIDTH, HIDDEN = 11, 3, 4
 
 
 @pytest.fixture
 def torch():
-    return tools.peer("torch")
+    return import_peer("torch")
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_raw_weights_of_several_layers_in_one_wrapper(torch, numbers):
 
 def test_parametrizations_without_counterpart_keep_their_arrays(torch, numbers):
     nn = torch.nn
-    with tools.its_own_rules():
+    with lenient():
         odd = nn.utils.weight_norm(nn.LSTM(3, 4), "weight_hh_l0", dim=1)
         linear = nn.utils.weight_norm(nn.Linear(3, 4), dim=1)
     module = numbers(nn.ModuleDict({"odd": linear, "rnn": nn.GRU(3, 4)}))

@@ -75,7 +75,8 @@ def test_what_the_page_says_of_an_lstm_is_what_its_preset_is(cells, key):
     params = jax.eval_shape(lambda key: cell.init(key, 3), key)
     assert float(epsilon.split(",")[0]) == epsilon_of(cell)
     has_bias = params.bias is not None or cell.sites.summed != jn.Identity()
-    assert forget == (f"{cell.forget_bias:g}" if has_bias and (cell.forget_bias or params.bias is not None) else "none")
+    bias = cell.bias_init if cell.forget_bias is None else cell.forget_bias
+    assert forget == (f"{bias:g}" if has_bias and (bias or params.bias is not None) else "none")
     assert carried.startswith("raw") == (cell.carried_cell == "raw")
     assert ("within" in carried) == (cell.cell_clip is not None)
     assert (c_hat == "$LN(c_t)$") == (cell.sites.cell != jn.Identity() and cell.carried_cell == "raw")

@@ -167,7 +167,7 @@ def test_one_key_is_that_of_unroll(rng):
 X, P = jnp.ones((2, cases.IN_FEATURES)), jn.lstm(H).init(jax.random.key(0), cases.IN_FEATURES)
 Z = jnp.zeros((2, H))
 ERRORS = {
-    "inputs": ({"x": jnp.ones((2, 3), int)}, TypeError, r"step: x must have a real floating-point dtype, got int32"),
+    "inputs": ({"x": jnp.ones((2, 3), complex)}, TypeError, r"step: x must be real, got complex64"),
     "no features": ({"x": jnp.ones(())}, ValueError, r"step: x must have at least .*got shape \(\)"),
     "weights": ({"params": P._asdict()}, TypeError, r"step: params must be LSTMParams for LSTM, got a dict"),
     "weights of another": ({"params": (1.0,)}, TypeError, r"step: params must be LSTMParams"),

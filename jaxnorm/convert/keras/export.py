@@ -1,6 +1,5 @@
 """Exports layers and models as arrays of Keras by name."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxnorm.convert.keras.layer import NORM, ORDER, RMS
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Host
 from jaxnorm.convert.shared.base import check_spec, refuse
-from jaxnorm.convert.shared.model import export_layers
+from jaxnorm.convert.shared.model import are_specs, export_layers
 from jaxnorm.engine.stacks import Directions
 from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
@@ -44,7 +43,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       {'kernel': (3, 12), 'recurrent_kernel': (4, 12), 'bias': (2, 12)}
     """
     where = "convert.keras.export"
-    if isinstance(spec, Mapping):
+    if are_specs(spec):
         return export_layers(where, export, (spec, params, stats), "/")
     check_spec(where, spec)
     if isinstance(spec, Directions):

@@ -101,7 +101,7 @@ def mgu(caller: str, parts: Parts, spec: Any = None, functions: Functions = USUA
     """Builds a plain MGU whose gate keeps the old state; it resets where there is a recurrent bias of the candidate."""
     kernel, recurrent, bias, recurrent_bias = parts[:4]
     reset: Any = "none" if recurrent_bias is None else "recurrent"
-    made = MGU(recurrent.shape[-1], reset=reset, use_bias=bias is not None, param_dtype=kernel.dtype)
+    made = MGU(recurrent.shape[-1], reset=reset, use_bias=bias is not None, param_dtype=kernel.dtype, **functions)
     cell = settle(caller, made, spec, _neutral(MGU))
     arrays = (to_device(kernel), to_device(recurrent), _maybe(bias), _maybe(recurrent_bias))
     return cell, MGUParams(*arrays, CellNorms())

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnorm._base import objects
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.convert.shared.arrays import Host, listed, to_device, to_host, to_numpy
 from jaxnorm.convert.shared.base import Imported
@@ -126,13 +127,20 @@ def _place(value: Any) -> Any:
     return id(value)
 
 
+def are_specs(spec: Any) -> bool:
+    """Whether these are the specs of the layers of a model, by name."""
+    return isinstance(spec, Mapping) and all(objects.is_spec(each) or isinstance(each, tuple) for each in spec.values())
+
+
 def export_layers(
     caller: str, export: Callable[..., dict[str, Host]], model: tuple[Any, Any, Any], separator: str
 ) -> dict[str, Host]:
     """Exports a model, given as dicts of specs, params and stats by the name of a layer, as arrays by name."""
     specs, params, stats = model
     if not isinstance(params, Mapping):
-        raise TypeError(f"{caller}: params must be a dict by the name of a layer, as spec is, got {params!r}.")
+        raise TypeError(
+            f"{caller}: params must be a dict by the name of a layer, as spec is, got {objects.describe(params)}."
+        )
     missing = [name for name in specs if name not in params]
     if missing:
         raise ValueError(f"{caller}: params has no {listed(missing)}; there are {listed(params)}.")

@@ -1,6 +1,5 @@
 """Exports recurrent layers, normalizers and models as state dicts of PyTorch."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Host
 from jaxnorm.convert.shared.base import check_spec, refuse
-from jaxnorm.convert.shared.model import export_layers
+from jaxnorm.convert.shared.model import are_specs, export_layers
 from jaxnorm.convert.torch.layer import BATCHES, NAMES
 from jaxnorm.convert.torch.recurrent import ORDER
 from jaxnorm.engine.stacks import Directions
@@ -46,7 +45,7 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       The one bias of an LSTM or Elman cell becomes ``bias_ih``, with zeros in ``bias_hh``.
     """
     where = "convert.torch.export"
-    if isinstance(spec, Mapping):
+    if are_specs(spec):
         return export_layers(where, export, (spec, params, stats), ".")
     check_spec(where, spec)
     layers = spec if isinstance(spec, tuple) and not isinstance(spec, Directions) else (spec,)

@@ -30,7 +30,7 @@ UNROLL = {
     ),
     "complex numbers": (
         TypeError,
-        r"unroll: xs must have a real dtype, got complex64",
+        r"unroll: xs must be real, got complex64\. Put both parts side by side",
         {"xs": XS.astype(jnp.complex64)},
     ),
     "one axis": (

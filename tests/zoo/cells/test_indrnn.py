@@ -26,10 +26,10 @@ def oracle(p, xs, h, act, norm_x=lambda v, *_: v, norm_c=lambda v, *_: v):
 def test_cell_is_the_equation_of_the_paper(name, x64, rng):
     options, act, norms = {
         "relu": ({}, lambda v: np.maximum(v, 0.0), {}),
-        "tanh": ({"activation": jnp.tanh}, np.tanh, {}),
+        "tanh": ({"activation_fn": jnp.tanh}, np.tanh, {}),
         "layer_norm": ({"norm": jn.LayerNorm()}, lambda v: np.maximum(v, 0.0), {"norm_x": oracles.layer_norm}),
         "layer_norm_of_the_sum": (
-            {"norm": jn.CellNorms(cell=jn.LayerNorm()), "activation": jnp.tanh},
+            {"norm": jn.CellNorms(cell=jn.LayerNorm()), "activation_fn": jnp.tanh},
             np.tanh,
             {"norm_c": oracles.layer_norm},
         ),

@@ -116,7 +116,7 @@ class ConvLSTM(Gated, GatedCellBase):
     dilation: int | tuple[int, ...] = 1
     gate_groups: tuple[int, ...] = (GATES,)
     use_peepholes: bool = False
-    forget_bias: float | Initializer = 1.0
+    forget_bias: float | Initializer | None = 1.0
 
     gate_count: ClassVar[int] = GATES
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")

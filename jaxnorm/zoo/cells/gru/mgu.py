@@ -102,7 +102,7 @@ class MGU(Gated, GatedCellBase):
     gate_groups: tuple[int, ...] = (1, 1)
     reset: Literal["recurrent", "state", "none"] = "recurrent"
     update_gate: Literal["keep", "renew"] = "keep"
-    forget_bias: float | Initializer = 1.0
+    forget_bias: float | Initializer | None = 1.0
 
     gate_count: ClassVar[int] = GATES
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
