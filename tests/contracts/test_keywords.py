@@ -50,7 +50,7 @@ ANSWERS = {
     ("unroll", "batch_first"): "Pass time_axis",
     ("unroll", "return_carry"): "unroll(...).carry",
     ("unroll", "return_sequences"): "unroll(...).outputs",
-    ("unroll", "return_all_states"): "unroll(...).carry",
+    ("unroll", "return_all_states"): "return_carries=True",
     ("unroll", "go_backwards"): "Pass reverse=True",
     ("unroll", "variable_axes"): "lifted scans of Flax",
     ("unroll", "split_rngs"): "lifted scans of Flax",

@@ -1,7 +1,6 @@
 """Integer and boolean inputs of cells are promoted to the dtype of the kernels, as in Flax, Haiku and Keras."""
 
 import flax.linen as nn
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ from jaxnorm import analysis
 from jaxnorm._shared.names import to_names
 from tests import cases
 from tests.flax.flax_tools import close
+from tests.tools.peers import import_peer
 
 pytestmark = pytest.mark.long
 
@@ -96,6 +96,7 @@ def test_flax_modules_and_peers(rng, key):
     assert jax.eval_shape(lambda: linen.init(key, xs))["params"]["kernel"].dtype == jnp.float32
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         flax = nn.RNN(nn.OptimizedLSTMCell(4), time_major=True).init_with_output(key, xs)[0]
+        hk = import_peer("haiku")
         haiku = hk.transform(lambda x: hk.LSTM(4)(x, hk.LSTM(4).initial_state(2))[0])
         there = jax.eval_shape(lambda: haiku.apply(haiku.init(key, xs[0].astype(float)), None, xs[0]))
     assert flax.dtype == there.dtype == rnn(xs).dtype == jnp.float32

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from flax import nnx
 
 import jaxnorm as jn
@@ -14,6 +13,7 @@ from jaxnorm import convert
 from jaxnorm.cells.hooks import hooks
 from tests import cases
 from tests.flax.flax_tools import close
+from tests.tools.peers import import_peer
 
 XS = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 3)), jnp.float32)
 LSTM = jn.lstm(4)
@@ -65,6 +65,7 @@ def test_round_trip_of_cells(case, rng):
 @pytest.mark.long
 def test_converted_layers_in_both_directions_go_in_and_back():
     """From PyTorch into a module, with its outputs, and into PyTorch again."""
+    torch = import_peer("torch")
     source = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
     found = convert.torch.load(source)
     want = source(torch.from_numpy(np.array(XS)))[0].detach().numpy()
@@ -82,6 +83,7 @@ def test_converted_layers_in_both_directions_go_in_and_back():
 
 
 def test_converted_normalizer():
+    torch = import_peer("torch")
     source = torch.nn.BatchNorm1d(3, momentum=0.5)
     source(torch.from_numpy(np.array(XS[0])))
     source.eval()
