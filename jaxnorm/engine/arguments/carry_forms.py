@@ -62,8 +62,17 @@ def check_carry(caller: str, name: str, carry: Any, template: Any, *, given_back
     leaves = zip(jax.tree.leaves(arranged), jax.tree.leaves(template), strict=True)
     for place, (entry, like) in zip(_places(carry, template), leaves, strict=False):  # a count that we added is right
         path = name + jax.tree_util.keystr(paths[place])
-        validate.shape(caller, path, np.shape(entry), like.shape, "(*B, H)", hint)
+        own = _of_layers(path, np.shape(entry), like.shape) or hint
+        validate.shape(caller, path, np.shape(entry), like.shape, "(*B, H)", own)
     return arranged
+
+
+def _of_layers(path: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Says what to do with a state that has a leading axis for the layers and directions, as PyTorch's."""
+    if len(got) != len(wanted) + 1 or got[1:] != wanted:
+        return ""
+    which = "" if got[0] == 1 else ", with the number of the layer in place of 0"
+    return f"The first axis is that of layers and directions, as in PyTorch: pass {path}[0]{which}."
 
 
 def check_step_carry(caller: str, name: str, carry: Any, cell: Cell, batch_shape: tuple[int, ...]) -> None:
