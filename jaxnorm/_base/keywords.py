@@ -43,12 +43,15 @@ def answers_keywords(advice: Mapping[str, str]) -> Callable[[F], F]:
 
         @functools.wraps(function)
         def entrance(*args: Any, **kwargs: Any) -> Any:
-            if len(args) > most or not kwargs.keys() <= known:
-                caller = function.__qualname__.removesuffix(".__call__")
-                if is_method and "." in caller:
-                    caller = f"{type(args[0]).__name__}.{function.__name__}"
-                refuse_arguments(caller, accepted, args[is_method:], kwargs, advice)
+            if len(args) > most:
+                refuse_positions(caller(args), accepted, args[is_method:], advice)
+            if not kwargs.keys() <= known:
+                refuse_keyword(caller(args), kwargs, accepted.names, advice)
             return function(*args, **kwargs)
+
+        def caller(args: Sequence[Any]) -> str:
+            name = function.__qualname__.removesuffix(".__call__")
+            return f"{type(args[0]).__name__}.{function.__name__}" if is_method and "." in name else name
 
         return cast(F, entrance)
 
@@ -63,8 +66,11 @@ class AnswersKeywords:
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         kind: Any = cls
         accepted = _of_constructor(kind)
-        if accepted is not None and (len(args) > len(accepted.positional) or not kwargs.keys() <= {*accepted.names}):
-            refuse_arguments(cls.__name__, accepted, args, kwargs, cls.keyword_advice)
+        if accepted is not None:
+            if len(args) > len(accepted.positional):
+                refuse_positions(cls.__name__, accepted, args, cls.keyword_advice)
+            if not kwargs.keys() <= {*accepted.names}:
+                refuse_keyword(cls.__name__, kwargs, sorted(accepted.names), cls.keyword_advice)
         return super().__new__(cls)
 
 
@@ -83,14 +89,9 @@ def _accepted(parameters: Sequence[inspect.Parameter]) -> Accepted:
     )
 
 
-def refuse_arguments(
-    caller: str, accepted: Accepted, args: Sequence[Any], kwargs: Iterable[str], advice: Mapping[str, str]
-) -> NoReturn:
-    """Raises TypeError for arguments beyond those that go by position, else for the first keyword that is not known."""
-    count = len(accepted.positional)
-    if len(args) <= count:
-        refuse_keyword(caller, kwargs, accepted.names, advice)
-    line = advice.get(TOO_MANY) or _by_keyword(args[count], accepted)
+def refuse_positions(caller: str, accepted: Accepted, args: Sequence[Any], advice: Mapping[str, str]) -> NoReturn:
+    """Raises TypeError for arguments beyond those that go by position, and says what to write."""
+    line = advice.get(TOO_MANY) or _by_keyword(args[len(accepted.positional)], accepted)
     raise TypeError(
         f"{caller}: it takes {', '.join(accepted.positional)} by position, and got {len(args)} arguments. {line}"
     )

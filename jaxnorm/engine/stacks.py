@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
@@ -52,7 +51,7 @@ def _advise_several(name: str, value: Any, count: int) -> str:
     if isinstance(value, Mapping):
         line = "[cell.init(key, size) for cell, size in ...]"
         return f"A checkpoint that was read back: flax.serialization.from_state_dict({line}, {name})."
-    if np.ndim(value) > 1 and np.shape(value)[0] == count:  # as the states of all layers in PyTorch
+    if getattr(value, "ndim", 0) > 1 and value.shape[0] == count:  # as the states of all layers in PyTorch
         return f"Write tuple({name}) if its first axis is that of layers and directions."
     return f"Write [{name}, ...]."
 

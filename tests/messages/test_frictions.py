@@ -120,6 +120,11 @@ MESSAGES = {
         says("unroll: carry['c'] must have shape (*B, H) = (2, 4), got (1, 2, 4). The first axis is that of layers "
              "and directions, as in PyTorch: pass carry['c'][0]."),
     ),
+    "states of torch": (
+        lambda: jn.unroll(CELL, P, XS, carry=(H[None], H[None])),
+        says("unroll: carry[0] must have shape (*B, H) = (2, 4), got (1, 2, 4). The first axis", "pass carry[0][0].",
+             "in the order (c, h). That of PyTorch and Keras is (h, c): pass {'h': h, 'c': c}."),
+    ),
     "layers of torch in a step": (
         lambda: jn.step(GRU, Q, jnp.zeros((3, 2, 4)), XS[0]),
         says("step: carry must have shape", "got (3, 2, 4)", "pass carry[0], with the number of the layer in pl"),

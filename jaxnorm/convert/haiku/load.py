@@ -65,7 +65,7 @@ def load(
     """
     where = "convert.haiku.load"
     _check(where, params)
-    if isinstance(name, list | tuple):
+    if name is not None and not isinstance(name, str):
         specs = spec if isinstance(spec, list | tuple) else (spec,) * len(name)
         layers = [load(params, own, name=one) for own, one in zip(specs, name, strict=True)]
         return deep.join(where, layers, skip_connections)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnorm._base import objects
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.convert.shared.arrays import Host, listed, to_device, to_host, to_numpy
 from jaxnorm.convert.shared.base import Imported
@@ -166,6 +167,8 @@ def export_layers(
 ) -> dict[str, Host]:
     """Exports a model, given as dicts of specs, params and stats by the name of a layer, as arrays by name."""
     specs, params, stats = model
+    if not all(map(objects.is_spec, jax.tree.leaves([*specs.values()]))):
+        objects.refuse(caller, "spec", specs, objects.SPEC)
     if not isinstance(params, Mapping):
         raise TypeError(f"{caller}: params must be a dict by the name of a layer, as spec is, got {params!r}.")
     missing = [name for name in specs if name not in params]

@@ -62,7 +62,8 @@ def check_carry(caller: str, name: str, carry: Any, template: Any, *, given_back
     leaves = zip(jax.tree.leaves(arranged), jax.tree.leaves(template), strict=True)
     for place, (entry, like) in zip(_places(carry, template), leaves, strict=False):  # a count that we added is right
         path = name + jax.tree_util.keystr(paths[place])
-        own = _of_layers(path, np.shape(entry), like.shape) or hint
+        of_layers = _of_layers(path, np.shape(entry), like.shape)
+        own = of_layers + _order(carry, template) if of_layers else hint
         validate.shape(caller, path, np.shape(entry), like.shape, "(*B, H)", own)
     return arranged
 
@@ -189,4 +190,5 @@ def _order(carry: Any, template: Any) -> str:
     carry = carry.carry if isinstance(carry, CountedCarry) else carry
     if _is_named(carry) or not isinstance(carry, list | tuple) or len(fields) < 2:
         return ""
-    return f" A {type(carry).__name__} holds the entries in the order ({', '.join(fields)})."
+    other = " That of PyTorch and Keras is (h, c): pass {'h': h, 'c': c}." if {*fields} == {"c", "h"} else ""
+    return f" A {type(carry).__name__} holds the entries in the order ({', '.join(fields)}).{other}"
