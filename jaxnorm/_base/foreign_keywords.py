@@ -47,6 +47,7 @@ UNROLL: Mapping[str, str] = {
     **_same(_DROPOUT, "dropout", "recurrent_dropout", "dropout_rate"),
     "bidirectional": "Call jaxnorm.bidirectional((cell, cell), (params, params), xs).",
     "num_layers": "Call jaxnorm.stack(cells, params, xs).",
+    **_same("Pass merge=jnp.add, or another function of both outputs, to bidirectional.", "merge_mode", "merge_fn"),
     **_same("Pass it in its place, unroll(cell, params, xs).", "core", "inputs", "input", "input_sequence"),
     "engine": "It is of the Flax modules; pass its entries themselves: method, chunk, save, truncate.",
 }  # fmt: skip
@@ -86,6 +87,12 @@ WRAPPERS: Mapping[str, str] = {
     **_same("Pass rate, the probability of what is dropped or kept.", "p", "prob", "keep_prob", "zoneout", "dropout"),
 }
 
+INITIAL_CARRY: Mapping[str, str] = {
+    "*": "Flax has the key first; write cell.initial_carry((64,), key=key), with the shape of the batch alone.",
+    **_same("Pass key=jax.random.key(0), or another key.", "rng", "rngs", "seed"),
+    **_same("Pass batch_shape, (64,) for 64 examples.", "input_shape", "shape", "batch_size", "batch_dims"),
+}
+
 FUNCTION_CELL: Mapping[str, str] = {
     **_OF_ANY_SPEC,
     **_same("Pass it first, FunctionCell(function, carry_init).", "fn", "f", "step", "step_fn", "body", "apply"),
@@ -120,6 +127,7 @@ FLAX: Mapping[str, str] = {
     **_same(_DROPOUT, "dropout", "recurrent_dropout", "dropout_rate"),
     "num_layers": "Pass a tuple with one cell for each layer: (lstm(128), lstm(128)).",
     "bidirectional": "Pass jaxnorm.Directions(cell, cell).",
+    **_same("Pass merge_fn=jnp.add, or another function of both outputs, to the constructor.", "merge_mode", "merge"),
     **_same(
         "The cell has it: RNN(ln_lstm(128)).", "features", "hidden_features", "units", "hidden_size", "norm"
     ),

@@ -104,6 +104,8 @@ def _describe_instance(value: Any) -> str:
         return f"{library}'s {kind.__name__}" if own in LIBRARIES else f"{kind.__name__}, a module of {library}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"an array with shape {tuple(value.shape)} and dtype {value.dtype}"
+    if isinstance(value, Mapping) and kind.__module__.split(".")[0] == "jaxnorm":
+        return f"an {kind.__name__} with {', '.join(map(repr, list(value)[:6])) or 'nothing in it'}"
     if isinstance(value, Mapping):
         return f"a dict with {', '.join(map(repr, list(value)[:6])) or 'nothing in it'}"
     if hasattr(kind, "_fields"):
@@ -116,8 +118,38 @@ def _describe_instance(value: Any) -> str:
     return f"an object of type {kind.__name__}"
 
 
+def tensor_line(name: str, value: Any) -> str | None:
+    """The line that makes an array of a tensor of another library; None for anything else."""
+    roots = {module.split(".")[0] for module in _modules(type(value))}
+    if "torch" in roots:
+        return f"jnp.asarray({name}.detach().numpy())"
+    return f"jnp.asarray({name}.numpy())" if "tensorflow" in roots else None
+
+
+def advise_parts(value: Any, wanted: Wanted) -> str | None:
+    """Says which part of a result of jaxnorm, or of the trace of a function, is wanted; None for anything else."""
+    kind = type(value)
+    if isinstance(value, jax.core.Tracer):
+        return (
+            "A spec that goes through jit, grad or vmap as an argument becomes an array: close over it, or mark it "
+            "static, jax.jit(function, static_argnums=0)."
+        )
+    if kind.__module__.split(".")[0] != "jaxnorm":
+        return None
+    if kind.__name__ == "Directions" and wanted == CELL:
+        return "Run both directions by jaxnorm.bidirectional(cells, params, xs), or by convert.run."
+    if kind.__name__ == "ImportedModel":
+        return "Take one layer of it: found = model[name], then found.spec, found.params."
+    if kind.__name__ != "Imported":
+        return None
+    several = isinstance(value.spec, tuple)
+    return f"Pass its parts, found.spec, found.params{': convert.run(found.spec, found.params, xs)' * several}."
+
+
 def advise(value: Any, wanted: Wanted) -> str:
     """Says what to do, and suggests a line to write."""
+    if wanted in (*SPECS, SPEC) and (line := advise_parts(value, wanted)):
+        return line
     made = _maker(value)
     spec = _kind(type(value) if made is None else made)
     if spec is not None and wanted not in (spec, SPEC):
@@ -166,6 +198,8 @@ def _advise_module(value: Any, wanted: Wanted) -> str:
 
 def restore(value: Any, name: str, made: str, line: str) -> str:
     """Says what to do if weights or statistics have the wrong structure; ``line`` makes fresh ones."""
+    if hasattr(value, "spec") and hasattr(value, name):  # as convert returns it
+        return f"It holds them: pass found.{name}."
     if isinstance(value, Mapping):
         if "params" in value:
             return f"These are the variables of a module of Flax, for module.apply({name}, ...)."

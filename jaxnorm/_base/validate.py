@@ -20,6 +20,8 @@ from jaxnorm._base.typing import Axis
 
 def is_array(caller: str, name: str, x: Any) -> None:
     """Raises TypeError unless ``x`` is an array."""
+    if not isinstance(x, Array) and (line := objects.tensor_line(name, x)):
+        raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Write {line}.")
     if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
         raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Convert it with jnp.asarray.")
 
@@ -57,13 +59,16 @@ def floating_dtype(caller: str, name: str, dtype: Any) -> None:
         raise TypeError(f"{caller}: {name} must be a real floating-point dtype such as jnp.bfloat16, got {dtype!r}.")
 
 
+MEANINGS = {"reset": ("where a sequence begins", "reset=done.astype(bool) if it holds zeros and ones")}
+"""What True says in a boolean array, and the line to write for numbers; any other array is a mask."""
+
+
 def boolean(caller: str, name: str, x: Array) -> None:
     """Raises TypeError unless ``x`` is a boolean array."""
     if not hasattr(x, "dtype") or x.dtype != jnp.bool_:
-        raise TypeError(
-            f"{caller}: {name} must be a boolean array, True on real data, got "
-            f"{getattr(x, 'dtype', type(x).__name__)}. Write {name} != 0 if it holds zeros and ones."
-        )
+        meaning, line = MEANINGS.get(name, ("on real data", f"{name} != 0 if it holds zeros and ones"))
+        got = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"{caller}: {name} must be a boolean array, True {meaning}, got {got}. Write {line}.")
 
 
 def array(caller: str, name: str, value: Any) -> Array:

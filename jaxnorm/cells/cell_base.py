@@ -13,7 +13,8 @@ from typing import Any, ClassVar, cast
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.starts import check_start, filled
 from jaxnorm._base.typing import Array, Axis, DTypeLike, Initializer
 from jaxnorm.cells import carries, initializers, sites
@@ -201,6 +202,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         wide = dtype or statistics_dtype(self.param_dtype)
         return sites.site_stats(self.sites, self.site_shapes(), self.max_steps, wide)
 
+    @answers_keywords(foreign_keywords.INITIAL_CARRY)
     def initial_carry(
         self,
         batch_shape: tuple[int, ...],

@@ -115,7 +115,11 @@ def _load(caller: str, module: Any, spec: Any, state: Any) -> Imported:
         arrays = Arrays(caller, {key: value for key, value in values.items() if value is not None})
         parts = _parts(arrays, ORDER[name])
         arrays.finish()
-        return Imported(*(cells.lstm if name == "LSTMCell" else cells.gru)(caller, parts, spec))
+        if name == "LSTMCell":
+            return Imported(*cells.lstm(caller, parts, spec), (), (cells.carry_note("Equinox"),))
+        hidden = parts.kernel.shape[-1]
+        own = () if parts.recurrent_bias is None else (cells.idle_bias_note(2 * hidden),)
+        return Imported(*cells.gru(caller, parts, spec), (), own)
     made, notes = _describe(caller, module)
     values = {key: getattr(module, key) for key in ("weight", "bias") if getattr(module, key, None) is not None}
     count = 1.0

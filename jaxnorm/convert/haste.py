@@ -53,8 +53,8 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
         name: value.detach().cpu().numpy() if hasattr(value, "detach") else value for name, value in arrays.items()
     }
     own = Arrays(where, values, prefix).holding("recurrent_kernel", "a layer")
-    notes = (*NOTES, *own.notes)
     kind = GRU if "recurrent_bias" in own else LSTM
+    notes = (*NOTES, *own.notes, *((cells.carry_note("Haste"),) if kind is LSTM else ()))
     order = ORDER[kind]
     kernel, recurrent = normalized.take_kernels(own, order)
     hidden = kernel.shape[-1]

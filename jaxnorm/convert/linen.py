@@ -98,7 +98,14 @@ def _flat(caller: str, variables: Any) -> dict[str, Any]:
         values |= dict(flatten(collections.get(name, {}), "/"))
     others = [name for name in collections if name not in ("params", "batch_stats")]
     if others:
-        raise ValueError(f"{caller}: collections {', '.join(others)} not understood. Pass params and batch_stats only.")
+        inner = collections["params"]
+        part = "variables['params']"
+        if not isinstance(inner, Mapping) or "params" not in inner:
+            kept = ", ".join(f"{name!r}: variables[{name!r}]" for name in collections if name not in others)
+            part = f"{{{kept}}}"
+        raise ValueError(
+            f"{caller}: collections {', '.join(others)} not understood. Pass params and batch_stats only: {part}."
+        )
     return values
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxnorm.cells.lstm import LSTM, LSTMParams
 from jaxnorm.cells.sites import CellNorms
-from jaxnorm.convert.shared import layouts, normalized
+from jaxnorm.convert.shared import cells, layouts, normalized
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -26,7 +26,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
       prefix: the prefix of the names of one cell in a larger model. It may be left out where there is only one.
 
     Returns:
-      Imported(spec, params).
+      Imported(spec, params, stats, notes).
 
     Raises:
       TypeError: an array does not have a floating-point dtype that JAX supports.
@@ -62,7 +62,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     made = tfa_ln_lstm(hidden, epsilon=epsilon, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(where, made, spec, normalized.NEUTRAL_TO_NORMS)
     weights = (to_device(kernel), to_device(recurrent), None if bias is None else to_device(bias))
-    return Imported(cell, LSTMParams(*weights, CellNorms(**sites)), (), own.notes)
+    return Imported(cell, LSTMParams(*weights, CellNorms(**sites)), (), (cells.carry_note("Keras"), *own.notes))
 
 
 def export(spec: Any, params: Any) -> dict[str, Host]:

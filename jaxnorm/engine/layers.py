@@ -16,7 +16,7 @@ from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.carry_forms import give_back
 from jaxnorm.engine.arguments.checks import check_steps
 from jaxnorm.engine.connections import skip_stack
-from jaxnorm.engine.stacks import Directions, bidirectional, check_layer, concatenate, one_for_each, stack
+from jaxnorm.engine.stacks import Directions, bidirectional, check_layer, check_merge, concatenate, one_for_each, stack
 from jaxnorm.engine.unroll import Unrolled, unroll
 
 Cells: TypeAlias = Cell | Directions | tuple[Cell | Directions, ...]
@@ -38,9 +38,9 @@ PLAIN = Wiring()
 
 def check_wiring(caller: str, cells: Cells, wiring: Wiring) -> None:
     """Raises unless there is something for ``stack`` and ``merge_fn`` to connect."""
-    for name, function in (("stack", wiring.stack), ("merge_fn", wiring.merge)):
-        if not callable(function):
-            raise TypeError(f"{caller}: {name} must be a function, got {objects.describe(function)}.")
+    if not callable(wiring.stack):
+        raise TypeError(f"{caller}: stack must be a function, got {objects.describe(wiring.stack)}.")
+    check_merge(caller, "merge_fn", wiring.merge)
     single = isinstance(cells, Directions) or not isinstance(cells, tuple)
     layers: Any = (cells,) if single else cells
     if single and wiring.stack is not PLAIN.stack:

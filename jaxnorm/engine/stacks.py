@@ -40,26 +40,30 @@ def one_for_each(caller: str, name: str, value: Any | None, count: int) -> Seque
     if not isinstance(value, list | tuple) or (hasattr(value, "_fields") and not isinstance(value, Directions)):
         raise TypeError(
             f"{caller}: {name} must be a list or tuple with one entry for each of the {count} cells, got "
-            f"{objects.describe(value)}. {_advise_several(name, value)}"
+            f"{objects.describe(value)}. {_advise_several(name, value, count)}"
         )
     if len(value) != count:
         raise ValueError(f"{caller}: {name} has {len(value)} entries, expected one for each of the {count} cells.")
     return tuple(value)
 
 
-def _advise_several(name: str, value: Any) -> str:
+def _advise_several(name: str, value: Any, count: int) -> str:
     if isinstance(value, Mapping):
         line = "[cell.init(key, size) for cell, size in ...]"
         return f"A checkpoint that was read back: flax.serialization.from_state_dict({line}, {name})."
+    if getattr(value, "ndim", 0) > 1 and value.shape[0] == count:  # as the states of all layers in PyTorch
+        return f"Write tuple({name}) if its first axis is that of layers and directions."
     return f"Write [{name}, ...]."
 
 
 def check_cells(caller: str, cells: Any) -> None:
     """Raises TypeError unless ``cells`` is a list or tuple of cells."""
-    if not isinstance(cells, list | tuple):
+    named = hasattr(cells, "_fields") and not isinstance(cells, Directions)
+    if named or not isinstance(cells, list | tuple):
+        line = objects.advise_parts(cells, objects.CELL) or "Write [cell] for a single one."
         raise TypeError(
             f"{caller}: cells must be a list or tuple of cell specs such as (ln_lstm(128), ln_lstm(128)), got "
-            f"{objects.describe(cells)}. Write [cell] for a single one."
+            f"{objects.describe(cells)}. {line}"
         )
     for number, cell in enumerate(cells):
         check_layer(caller, f"cells[{number}]", cell)
@@ -71,6 +75,20 @@ def check_layer(caller: str, name: str, layer: Any) -> None:
         return check_cell(caller, name, layer)
     for direction, cell in layer._asdict().items():
         check_cell(caller, f"{name}.{direction}", cell)
+
+
+MERGES = {"sum": "jnp.add", "mul": "jnp.multiply", "ave": "lambda forward, backward: (forward + backward) / 2"}
+"""The functions of both outputs, by their names in Keras."""
+
+
+def check_merge(caller: str, name: str, merge: Any) -> None:
+    """Raises TypeError unless ``merge`` is a function; a name that Keras has is answered with its function."""
+    if callable(merge):
+        return
+    line = f"Leave {name} out to concatenate features, or write {name}=jnp.add, for example."
+    if isinstance(merge, str) and merge in MERGES:
+        line = f"Write {name}={MERGES[merge]}."
+    raise TypeError(f"{caller}: {name} must be a function of both outputs, got {objects.describe(merge)}. {line}")
 
 
 def concatenate(forward: PyTree, backward: PyTree) -> Float[Array, "..."]:
@@ -163,6 +181,7 @@ def run_layers(
         strict=True,
     )
     merge = options.pop("merge", concatenate)
+    check_merge(caller, "merge", merge)
     results = []
     for layer, (cell, cell_params, cell_carry, running, cell_key) in enumerate(per_cell):
         given = {"carry": cell_carry, "stats": running, "key": cell_key, **options}
@@ -225,6 +244,7 @@ def bidirectional(
     if options.pop("reverse", False):
         raise TypeError("bidirectional: reverse is not an option here. Swap the two cells instead.")
     check_cells("bidirectional", cells)
+    check_merge("bidirectional", "merge", merge)
     if key is not None and not isinstance(key, Keys):
         validate.key("bidirectional", "key", key)
     both = one_for_each("bidirectional", "cells", cells, 2)

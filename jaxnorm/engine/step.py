@@ -42,7 +42,8 @@ def step(
       cell: a spec such as ``ln_lstm(128)``.
       params: its weights, from ``cell.init``.
       carry: the state before the step, in any form that :func:`unroll` takes; None starts from ``cell.initial_carry``.
-      x: inputs (\*B, I) with any number of batch axes, even none.
+      x: inputs (\*B, I) with any number of batch axes, even none. A whole sequence (T, \*B, I) cannot be told from
+        a larger batch: its steps would run as examples, one step each. Pass sequences to ``unroll``.
       stats: running statistics to normalize with (inference); None measures the batch, and the moments are lost. Train
         with ``unroll``, which returns them.
       where: True on real examples (\*B). A masked one keeps its carry, outputs zeros and enters no statistics.

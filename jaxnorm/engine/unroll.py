@@ -102,8 +102,8 @@ def unroll(
       carry: the state before the first step, as an earlier call returned it; None starts from ``cell.initial_carry``.
         It may have the form of another library, too: a tuple or list of the entries in the order of the fields, (c, h)
         of an LSTM; a dict or NamedTuple with their names, where ``hidden`` means h and ``cell`` means c; the array
-        itself if there is one entry. A carry without the count of a :class:`CountedCarry` begins a sequence. It is cast
-        to the dtypes of the cell.
+        itself if there is one entry. A plain tuple (h, c) of PyTorch or Keras cannot be told from (c, h): pass a dict.
+        A carry without the count of a :class:`CountedCarry` begins a sequence. It is cast to the dtypes of the cell.
       lengths: number of real steps of each example (\*B). All later steps are masked, and resets there are ignored. An
         example of length zero returns its carry unchanged. Lengths above T count as T.
       where: True on real steps, laid out like ``xs`` without the features. A masked step keeps the carry, outputs zeros

@@ -44,7 +44,9 @@ def test_linen_cells_there_and_back(linen, rng, make):
     xs = np.moveaxis(tools.random_inputs(rng), 0, 1)
     variables = tools.random_like(module.init(jax.random.key(0), xs), rng)
     found = convert.linen.load(variables, module)
-    assert found.notes == ("time_major=False: pass time_axis=-2",)
+    *more, last = found.notes
+    assert last == "time_major=False: pass time_axis=-2"
+    assert [note.partition(":")[0] for note in more] == ["recurrent_bias"] * isinstance(found.spec, jn.GRU)
     expected = module.apply(variables, xs)
     tools.agree(jn.unroll(found.spec, found.params, jnp.asarray(xs), time_axis=-2).outputs, expected)
     exported = convert.linen.export(found.spec, found.params)

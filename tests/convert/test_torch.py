@@ -195,7 +195,7 @@ def test_running_statistics_go_on_alike(torch, rng):
 
 def test_notes_say_what_is_not_in_the_cells(torch):
     found = convert.torch.load(torch.nn.LSTM(FEATURES, HIDDEN, 2, batch_first=True, dropout=0.3))
-    assert [note.split(":")[0].split(" ")[0] for note in found.notes] == ["batch_first=True", "dropout=0.3"]
+    assert [note.split(":")[0].split(" ")[0] for note in found.notes] == ["batch_first=True", "dropout=0.3", "carry"]
     assert "eps=None" in convert.torch.load(torch.nn.RMSNorm(4)).notes[0]
 
 

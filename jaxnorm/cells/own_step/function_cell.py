@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import foreign_keywords, objects, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Bool, DTypeLike, ParamsInitializer, PyTree, Shaped
 from jaxnorm.cells.base import Carry, Key, Products, StepInput, Weights
 from jaxnorm.cells.hooks import CellHooks
@@ -152,6 +153,7 @@ class FunctionCell(CellHooks, NoModule):
         """There are no running statistics."""
         return CellNorms()
 
+    @answers_keywords(foreign_keywords.INITIAL_CARRY)
     def initial_carry(
         self,
         batch_shape: tuple[int, ...],

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import jax
 
 from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, Key, Products, StepInput, Weights, check_cell
@@ -128,6 +129,7 @@ class CellWrapper(CellHooks, NoModule):
         """Makes running statistics of the inner cell."""
         return self.cell.initial_stats(dtype)
 
+    @answers_keywords(foreign_keywords.INITIAL_CARRY)
     def initial_carry(
         self,
         batch_shape: tuple[int, ...],

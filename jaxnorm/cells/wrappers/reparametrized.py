@@ -6,7 +6,8 @@ from typing import Any, TypeAlias, cast, final
 
 import jax
 
-from jaxnorm._base import objects, validate
+from jaxnorm._base import foreign_keywords, objects, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, DTypeLike
 from jaxnorm.cells.base import Carry, Key, Weights
@@ -131,6 +132,7 @@ class Reparametrized(CellWrapper):
                 state[name] = kept
         return ReparametrizedParams(params, scale, state)
 
+    @answers_keywords(foreign_keywords.INITIAL_CARRY)
     def initial_carry(
         self,
         batch_shape: tuple[int, ...],

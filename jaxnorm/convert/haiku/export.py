@@ -1,5 +1,6 @@
 """Exports cores and normalizers as parameters and state of Haiku."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,7 +27,7 @@ def export(
     params: Any,
     stats: Any = (),
     *,
-    name: str | tuple[str, ...] | None = None,
+    name: str | Sequence[str] | None = None,
     axes: int = 2,
     skip_connections: bool = False,
 ) -> Exported:
@@ -37,8 +38,8 @@ def export(
         cells for ``hk.DeepRNN``, or a normalizer.
       params: its weights.
       stats: the running statistics of a ``BatchNorm``.
-      name: the name of the module, or a tuple of names; None takes the names of the classes, such as ``"lstm"``,
-        ``"lstm_1"``.
+      name: the name of the module, or a tuple or list of names; None takes the names of the classes, such as
+        ``"lstm"``, ``"lstm_1"``.
       axes: the number of axes of the data; the arrays of ``hk.BatchNorm`` have as many.
       skip_connections: whether several cells form a :func:`jaxnorm.skip_stack`.
 
@@ -64,12 +65,14 @@ def export(
     check_spec(where, spec)
     if isinstance(spec, tuple) and not isinstance(spec, Directions):
         each = deep.split(where, spec, params, skip_connections)
-        names = name if isinstance(name, tuple) else deep.default_names([_CLASSES.get(type(s), "rnn") for s in spec])
+        if isinstance(name, str):
+            raise TypeError(f"{where}: name must be one name for each of the {len(spec)} cells, got {name!r}.")
+        names = deep.default_names([_CLASSES.get(type(s), "rnn") for s in spec]) if name is None else name
         found: dict[str, dict[str, Host]] = {}
         for one, own, label in zip(spec, each, names, strict=True):
             found |= export(one, own, name=label)[0]
         return found, {}
-    if isinstance(name, tuple):
+    if not isinstance(name, str | None):
         raise TypeError(f"{where}: name must be one name for one module, got {name!r}.")
     if isinstance(spec, LSTM):
         parts = cells.parts_of(where, spec, params)

@@ -1,7 +1,7 @@
 """Loads cores, normalizers and whole models from parameters and state of Haiku."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ def load(
     spec: Any = None,
     *,
     state: Any = None,
-    name: str | tuple[str, ...] | None = None,
+    name: str | Sequence[str] | None = None,
     skip_connections: bool = False,
 ) -> Imported:
     """Loads weights of a core or a normalizer of Haiku.
@@ -38,7 +38,7 @@ def load(
         keeps epsilon and the like in the program.
       state: the state by module name, for ``hk.BatchNorm``.
       name: the name of the module in a larger model, such as ``"my_net/~/lstm"``; for the cores of
-        ``hk.DeepRNN`` a tuple of names, from input to output. It may be left out where only one module fits.
+        ``hk.DeepRNN`` a tuple or list of names, from input to output. It may be left out where only one module fits.
       skip_connections: whether the cores come from ``hk.deep_rnn_with_skip_connections``: run these with
         :func:`jaxnorm.skip_stack`, others with :func:`jaxnorm.stack`.
 
@@ -65,8 +65,8 @@ def load(
     """
     where = "convert.haiku.load"
     _check(where, params)
-    if isinstance(name, tuple):
-        specs = spec if isinstance(spec, tuple) else (spec,) * len(name)
+    if name is not None and not isinstance(name, str):
+        specs = spec if isinstance(spec, list | tuple) else (spec,) * len(name)
         layers = [load(params, own, name=one) for own, one in zip(specs, name, strict=True)]
         return deep.join(where, layers, skip_connections)
     if name is None:

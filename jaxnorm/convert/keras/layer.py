@@ -159,7 +159,7 @@ def _load_cell(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec
         parts = parts._replace(bias=layouts.vector_from_order(vector, order))
     arrays.finish()
     if gates == 4:
-        return Imported(*cells.lstm(where, parts, spec, functions), (), notes)
+        return Imported(*cells.lstm(where, parts, spec, functions), (), (cells.carry_note("Keras"), *notes))
     activation = activation_of(where, config, spec, hidden)
     return Imported(*cells.elman(where, parts, activation, spec), (), notes)
 
@@ -181,7 +181,7 @@ def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool
 def _load_conv(arrays: Arrays, config: Mapping[str, Any], image: tuple[int, ...] | None, spec: Any) -> Imported:
     if config.get("data_format") == "channels_first":
         refuse(arrays.where, "data_format='channels_first'", "the channels are on the last axis here.")
-    notes = notes_of(arrays.where, config)
+    notes = (cells.carry_note("Keras"), *notes_of(arrays.where, config))
     w, u, bias = conv_lstm.take(arrays, *CELL[:2], CELL[2:], ORDER[4])
     options: dict[str, Any] = {**functions_of(arrays.where, config, spec)}
     if image is not None:

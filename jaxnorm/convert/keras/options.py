@@ -6,6 +6,7 @@ from typing import Any
 from jaxnorm.cells.elman import Elman
 from jaxnorm.convert.shared import cells
 from jaxnorm.convert.shared.base import UndeterminedError, refuse
+from jaxnorm.engine.stacks import MERGES
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.group_norm import GroupNorm
 from jaxnorm.norms.layer_norm import LayerNorm
@@ -31,6 +32,8 @@ def notes_of(caller: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     notes = ["sequences are batch first: pass time_axis=1"] if "return_sequences" in config else []
     if config.get("return_sequences") is False:
         notes.append("return_sequences=False: it puts out carry.h, the last output, only")
+    elif config.get("zero_output_for_mask") is False:
+        notes.append("masks: it repeats its last real output at masked steps: pass masked_outputs='hold'")
     if config.get("stateful"):
         notes.append("stateful=True: hand the carry on yourself")
     notes += computed_in(config)
@@ -51,15 +54,19 @@ def computed_in(config: Mapping[str, Any]) -> list[str]:
 
 
 def wrapped(caller: str, config: Mapping[str, Any], name: str) -> tuple[str | None, dict[str, Any], tuple[str, ...]]:
-    """Returns kind and options of one direction of a Bidirectional; ``go_backwards`` is normal for the second one."""
+    """Returns kind and options of one direction of a Bidirectional.
+
+    ``go_backwards`` is normal for the second one; at masked steps both put out zeros, whatever their options say.
+    """
     if not config:
         return None, {}, ()
     inner = config.get("layer" if name == "forward_layer" else "backward_layer") or config["layer"]
-    options = dict(inner["config"])
+    options = {**inner["config"], "zero_output_for_mask": True}
     if name == "backward_layer":
         options["go_backwards"] = False
     mode = config.get("merge_mode", "concat")
-    notes = () if mode == "concat" else (f"merge_mode={mode!r}: pass merge=..., a function of both outputs",)
+    merge = MERGES.get(mode, "..., a function of both outputs")
+    notes = () if mode == "concat" else (f"merge_mode={mode!r}: pass merge={merge}",)
     return inner["class_name"], options, notes
 
 
@@ -75,7 +82,8 @@ def unwrapped(kind: str | None, config: Mapping[str, Any]) -> tuple[str | None, 
     """Returns kind and options of the cell in a wrapper ``RNN``, with those of the wrapper."""
     if kind != "RNN":
         return kind, config
-    outer = {name: config[name] for name in ("return_sequences", "go_backwards", "stateful") if name in config}
+    names = ("return_sequences", "go_backwards", "stateful", "zero_output_for_mask")
+    outer = {name: config[name] for name in names if name in config}
     return config["cell"]["class_name"], outer | config["cell"]["config"]
 
 

@@ -53,6 +53,19 @@ FUNCTIONS = ("gate_fn", "activation_fn")
 CellSpec: TypeAlias = LSTM | ProjectedLSTM | ConvLSTM | GRU | ResetBeforeGRU | MGU | Elman
 
 
+def carry_note(library: str) -> str:
+    """The note on the order of a carry in a library whose tuple begins with h."""
+    return f"carry: pass {{'h': h, 'c': c}}: the tuple of {library} is (h, c), ours (c, h)"
+
+
+def idle_bias_note(count: int) -> str:
+    """The note on entries of the recurrent bias of a GRU that the source does not have."""
+    return (
+        f"recurrent_bias: its first {count} entries are not there, zero here, and redundant with bias; to train as "
+        f"there, zero their gradient: grads._replace(recurrent_bias=grads.recurrent_bias.at[:{count}].set(0.0))"
+    )
+
+
 def lstm(caller: str, parts: Parts, spec: Any = None, functions: Functions = USUAL) -> tuple[LSTM, LSTMParams]:
     """Builds a plain LSTM."""
     kernel, recurrent, bias = parts[:3]

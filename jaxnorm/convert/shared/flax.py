@@ -79,6 +79,8 @@ def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
             raise ValueError(f"{where}: the module has reset_gate={module.reset_gate}, but hn/bias {has}.")
         return Imported(*cells.mgu(where, parts, spec, functions), (), notes)
     if kind is GRU:
+        hidden = parts.kernel.shape[-1]
+        notes = (cells.idle_bias_note((3 if parts.recurrent_bias is None else 2) * hidden), *notes)
         if parts.recurrent_bias is None:
             parts = parts._replace(recurrent_bias=np.zeros_like(parts.bias))
         return Imported(*cells.gru(where, parts, spec, functions), (), notes)

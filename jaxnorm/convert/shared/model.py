@@ -61,20 +61,55 @@ class ImportedModel(Mapping[str, Any]):
         return len(self.layers)
 
     @property
-    def specs(self) -> dict[str, Any]:
-        """The specs of recurrent layers and normalizers by name."""
-        return {name: layer.spec for name, layer in self.layers.items() if isinstance(layer, Imported)}
+    def specs(self) -> "Specs":
+        """The specs of recurrent layers and normalizers by name; hashable, so that ``jax.jit`` can hold them static."""
+        return Specs({name: layer.spec for name, layer in self.layers.items() if isinstance(layer, Imported)})
 
     @property
     def params(self) -> dict[str, PyTree]:
-        """The weights of all layers by name, a plain tree for an optimizer."""
-        return {name: layer.params if isinstance(layer, Imported) else layer for name, layer in self.layers.items()}
+        """The weights of all layers by name, a plain tree of floating-point numbers for an optimizer."""
+        return {
+            name: layer.params if isinstance(layer, Imported) else _arrays(layer, trained=True)
+            for name, layer in self.layers.items()
+        }
 
     @property
     def stats(self) -> dict[str, PyTree]:
-        """The running statistics by name, of the layers that have some."""
-        found = {name: layer.stats for name, layer in self.layers.items() if isinstance(layer, Imported)}
+        """The running statistics by name, and the integers and booleans of other layers, which have no gradient."""
+        found = {
+            name: layer.stats if isinstance(layer, Imported) else _arrays(layer, trained=False)
+            for name, layer in self.layers.items()
+        }
         return {name: stats for name, stats in found.items() if jax.tree.leaves(stats)}
+
+
+@final
+@dataclasses.dataclass(frozen=True, eq=False)
+class Specs(Mapping[str, Any]):
+    """The specs of a model by the name of a layer. It equals a dict with the same entries, and hashes by them."""
+
+    entries: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns the spec of the layer of this name."""
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterates over the names."""
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        """Returns the number of specs."""
+        return len(self.entries)
+
+    def __hash__(self) -> int:
+        """Hashes the entries, whatever their order."""
+        return hash(frozenset(self.entries.items()))
+
+
+def _arrays(layer: dict[str, Array], *, trained: bool) -> dict[str, Array]:
+    """Returns the arrays of a layer that can be trained, or the others."""
+    return {name: array for name, array in layer.items() if jnp.issubdtype(array.dtype, jnp.floating) == trained}
 
 
 def plain(caller: str, values: Mapping[str, Any], prefix: str = "") -> dict[str, Array]:
@@ -137,6 +172,8 @@ def export_layers(
 ) -> dict[str, Host]:
     """Exports a model, given as dicts of specs, params and stats by the name of a layer, as arrays by name."""
     specs, params, stats = model
+    if not all(map(objects.is_spec, jax.tree.leaves([*specs.values()]))):
+        objects.refuse(caller, "spec", specs, objects.SPEC)
     if not isinstance(params, Mapping):
         raise TypeError(
             f"{caller}: params must be a dict by the name of a layer, as spec is, got {objects.describe(params)}."
@@ -149,6 +186,6 @@ def export_layers(
         if name in specs:
             own = export(specs[name], weights, dict(stats or {}).get(name, ()))
         else:
-            own = {key: to_numpy(array) for key, array in weights.items()}
+            own = {key: to_numpy(array) for key, array in {**weights, **dict(stats or {}).get(name, {})}.items()}
         found |= {f"{name}{separator}{key}" if name else key: array for key, array in own.items()}
     return found

@@ -36,6 +36,11 @@ def _load_norm(arrays: Arrays, spec: Any, described: Any) -> Imported:
             f"{arrays.where}: {listed(arrays.prefix + name for name in arrays.names)} may belong to several "
             "normalizers, and do not tell epsilon. Pass spec=LayerNorm(epsilon=1e-5), or another, or the live module."
         )
+    elif isinstance(spec, norms.BatchNorm) and (spec.momentum, spec.ddof) != (0.9, 1):
+        notes = (
+            f"momentum={spec.momentum}, ddof={spec.ddof} are those of spec; a BatchNorm of PyTorch goes on by default "
+            "with momentum=0.9, ddof=1",
+        )
     arrays = norms.locate(arrays, spec, NAMES, (BATCHES,))
     batches = arrays.skip(BATCHES)
     return norms.load(arrays, spec, NAMES, count=1.0 if batches is None else float(np.asarray(batches)), notes=notes)

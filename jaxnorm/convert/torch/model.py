@@ -7,7 +7,7 @@ from jaxnorm.convert.shared.arrays import listed
 from jaxnorm.convert.shared.base import NoCounterpartError, UndeterminedError
 from jaxnorm.convert.shared.model import ImportedModel, check_specs, plain, tied_names
 from jaxnorm.convert.torch.kernels import effective
-from jaxnorm.convert.torch.layer import load_layer
+from jaxnorm.convert.torch.layer import NAMES, load_layer
 from jaxnorm.convert.torch.modules import Described, class_name, describe
 from jaxnorm.convert.torch.state import RECURRENT, is_recurrent, is_within, kind_of, sort, to_host
 
@@ -32,7 +32,10 @@ def read_model(
         layer = None
         own: tuple[str, ...] = ()
         try:
-            described, own = (describe(caller, module), ()) if module is not None else _guess(caller, arrays, inside)
+            if module is not None:
+                described, own = describe(caller, module), ()
+            else:
+                described, own = _guess(caller, path, arrays, inside)
             if described is not None or path in specs:
                 layer = load_layer(caller, arrays, start, specs.get(path), described if module is not None else None)
         except (NoCounterpartError, UndeterminedError) as error:
@@ -48,8 +51,16 @@ def read_model(
     return ImportedModel(found, kinds, tied_names(names.items()), tuple(notes))
 
 
-def _guess(caller: str, arrays: Mapping[str, Any], inside: Sequence[str]) -> tuple[Described | None, tuple[str, ...]]:
+def _guess(
+    caller: str, path: str, arrays: Mapping[str, Any], inside: Sequence[str]
+) -> tuple[Described | None, tuple[str, ...]]:
     """Tells a recurrent layer by the names in a state dict; else notes why it is none, if that is a surprise."""
+    if {NAMES.mean, NAMES.var} <= arrays.keys():
+        return None, (
+            "a BatchNorm by its names, which do not tell epsilon and momentum: it comes as arrays. Pass "
+            f"specs={{{path!r}: jaxnorm.BatchNorm(epsilon=1e-5, momentum=0.9, ddof=1)}}, PyTorch's defaults, or the "
+            "live module",
+        )
     if not is_recurrent(arrays):
         return None, ()
     if inside:

@@ -3,11 +3,14 @@
 from typing import Any
 
 from jaxnorm.cells.elman import Elman
+from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import cells, layouts
 from jaxnorm.convert.shared.arrays import Arrays
 from jaxnorm.convert.shared.base import Imported, UndeterminedError, refuse
 from jaxnorm.convert.torch.state import RECURRENT
+from jaxnorm.engine.layers import all_cells
 from jaxnorm.engine.stacks import Directions
+from jaxnorm.zoo.cells.lstm.projected_lstm import ProjectedLSTM
 
 ORDER = {4: "ifgo", 3: "rzn", 1: "h"}
 
@@ -23,6 +26,8 @@ def load_cells(arrays: Arrays, spec: Any, described: Any) -> Imported:
         pairs = [_load_cell(arrays, end, spec, described) for end in layer]
         layers.append(tuple(Directions(*each) for each in zip(*pairs, strict=True)) if both else pairs[0])
     found, params = zip(*layers, strict=True)
+    if isinstance(all_cells(found)[0], LSTM | ProjectedLSTM):
+        notes = (*notes, cells.carry_note("PyTorch"))
     return Imported(found, params, (), notes) if count > 1 else Imported(found[0], params[0], (), notes)
 
 

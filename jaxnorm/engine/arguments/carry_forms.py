@@ -65,8 +65,18 @@ def check_carry(caller: str, name: str, carry: Any, template: Any, *, given_back
     leaves = zip(jax.tree.leaves(arranged), jax.tree.leaves(template), strict=True)
     for place, (entry, like) in zip(_places(carry, template), leaves, strict=False):  # a count that we added is right
         path = name + jax.tree_util.keystr(paths[place])
-        validate.shape(caller, path, np.shape(entry), like.shape, "(*B, H)", hint)
+        of_layers = _of_layers(path, np.shape(entry), like.shape)
+        own = of_layers + _order(carry, template) if of_layers else hint
+        validate.shape(caller, path, np.shape(entry), like.shape, "(*B, H)", own)
     return arranged
+
+
+def _of_layers(path: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """Says what to do with a state that has a leading axis for the layers and directions, as PyTorch's."""
+    if len(got) != len(wanted) + 1 or got[1:] != wanted:
+        return ""
+    which = "" if got[0] == 1 else ", with the number of the layer in place of 0"
+    return f"The first axis is that of layers and directions, as in PyTorch: pass {path}[0]{which}."
 
 
 def check_step_carry(
@@ -185,4 +195,5 @@ def _order(carry: Any, template: Any) -> str:
     carry = carry.carry if isinstance(carry, CountedCarry) else carry
     if _is_named(carry) or not isinstance(carry, list | tuple) or len(fields) < 2:
         return ""
-    return f" A {type(carry).__name__} holds the entries in the order ({', '.join(fields)})."
+    other = " That of PyTorch and Keras is (h, c): pass {'h': h, 'c': c}." if {*fields} == {"c", "h"} else ""
+    return f" A {type(carry).__name__} holds the entries in the order ({', '.join(fields)}).{other}"

@@ -78,6 +78,8 @@ def check_steps(
 def check_arrays(caller: str, name: str, tree: Any) -> None:
     """Raises TypeError unless every leaf of a tree is an array or a number."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not isinstance(leaf, Array | int | float) and objects.tensor_line(name, leaf):
+            validate.is_array(caller, name + jax.tree_util.keystr(path), leaf)
         if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float):
             raise TypeError(
                 f"{caller}: {name}{jax.tree_util.keystr(path)} must be an array, got {objects.describe(leaf)}. "
