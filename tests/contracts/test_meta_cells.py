@@ -84,7 +84,7 @@ FAULTS_OF_THE_CELL = {
     "two gates swapped": ("(i, f, g, o), measured", "(f, i, g, o), measured"),
     "bias dropped": ("return add_bias(x, weights.bias),", "return x,", "gates"),
     "normalized c carried": ('self.carried_cell == "raw"', 'self.carried_cell != "raw"'),
-    "norm of c left out": ("h = output(o, c_hat)", "h = output(o, c)"),
+    "norm of c left out": ("h = parts.output(o, c_hat)", "h = parts.output(o, c)"),
     "norm of the sum": ("add_bias(t.h_proj, ", "add_bias(t.h_proj + t.x_proj, ", "gates"),
     "forget bias at run time": ("cell_state(i, f, g, ", "cell_state(i, f + 1.0, g, "),
 }
@@ -99,7 +99,11 @@ def test_a_fault_in_the_lstm_is_caught_by_the_oracle(fault, x64):
 
 FAULTS_OF_THE_LOOP = {
     "carry not masked": ("new = select(t.where, new, carry)", "pass", cell_checks.check_padding),
-    "outputs not masked": ("y = select(t.where, y, jnp.zeros_like(y))", "pass", cell_checks.check_padding),
+    "outputs not masked": (
+        "y = select(t.where, y, jax.tree.map(jnp.zeros_like, y))",
+        "pass",
+        cell_checks.check_padding,
+    ),
     "statistics not masked": (
         "_rows(stats, t.row), t.where, t.key",
         "_rows(stats, t.row), None, t.key",

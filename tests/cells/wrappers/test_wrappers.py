@@ -146,7 +146,7 @@ PLAIN = [case for case in cases.CELLS if not isinstance(case.cell, base.Stochast
 def test_every_cell_can_be_wrapped(case, key):
     """Gradients of the chunked method in training; what a cell has not is refused with a word."""
     inner, count = case.cell, 3
-    recurrent = not isinstance(inner, jn.zoo.MinGRU | jn.zoo.MinLSTM | jn.FunctionCell)
+    recurrent = not isinstance(inner, jn.zoo.MinGRU | jn.zoo.MinLSTM | jn.zoo.RGLRU | jn.FunctionCell)
     cell = jn.Zoneout(inner, rate=0.2)
     if recurrent:
         cell = jn.VariationalDropout(jn.DropConnect(cell, rate=0.5), rate=0.5, input_rate=0.2)

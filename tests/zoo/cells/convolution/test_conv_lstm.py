@@ -16,9 +16,10 @@ import jaxnorm as jn
 import jaxnorm.linen
 import jaxnorm.nnx
 from jaxnorm import optim
-from tests import cases, cell_checks, oracles
+from tests import cases
 from tests.cell_cases import IMAGE_CELLS
-from tests.contracts import verb_checks
+from tests.cells import oracles
+from tests.contracts import cell_checks, verb_checks
 
 pytestmark = pytest.mark.long
 

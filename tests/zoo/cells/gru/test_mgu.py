@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from tests import cases, oracles
+from tests import cases
+from tests.cells import oracles
 
 HIDDEN = 4
 

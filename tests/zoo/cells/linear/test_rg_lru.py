@@ -7,7 +7,8 @@ import pytest
 from jax.test_util import check_grads
 
 import jaxnorm as jn
-from tests import cases, oracles
+from tests import cases
+from tests.cells import oracles
 
 HIDDEN = 6
 METHODS = ["chunked", "scan", "associative"]
