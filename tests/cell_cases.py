@@ -33,6 +33,11 @@ class CellCase(NamedTuple):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The axes between batch and features of an input: none but where examples are images."""
+        return getattr(self.cell, "image_shape", ())
+
 
 IN_FEATURES = 3
 HIDDEN = 4

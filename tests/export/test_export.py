@@ -15,6 +15,7 @@ import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from jaxnorm.engine.loops.chunks import chunk_length
 from tests import cases
+from tests.cell_cases import IMAGE_CELLS
 from tests.export.export_checks import begin, check_reloaded, shapes, training
 
 # A symbol in the place of a size is no int, and the checks of annotations would say so.
@@ -62,7 +63,7 @@ def test_normalizers(case, rng):
     export.export(jax.jit(masked))(shapes(params), free, shapes(running), where)
 
 
-@pytest.mark.parametrize("case", rows(cases.CELLS), ids=str)
+@pytest.mark.parametrize("case", rows((*cases.CELLS, *IMAGE_CELLS)), ids=str)
 def test_cells(case, rng):
     """A training step with a free batch; with free time, too, the forward pass and a gradient.
 
@@ -70,10 +71,10 @@ def test_cells(case, rng):
     does not know, to more than 1e-6 in float32: they are in float64.
     """
     with jax.enable_x64(case.batch_statistics):
-        check_cell(case.cell, rng, jnp.float64 if case.batch_statistics else jnp.float32)
+        check_cell(case.cell, case.image_shape, rng, jnp.float64 if case.batch_statistics else jnp.float32)
 
 
-def check_cell(cell, rng, dtype):
+def check_cell(cell, image_shape, rng, dtype):
     params = cases.random_cell_params(cell, rng, dtype=dtype)
     stats = cell.initial_stats(dtype)
     b, t = export.symbolic_shape("b, t")
@@ -83,11 +84,11 @@ def check_cell(cell, rng, dtype):
         return jnp.sum(jnp.sin(out.outputs)), (out, cell.update_running(stats, out.moments))
 
     def free(steps):
-        features = jax.ShapeDtypeStruct((steps, b, cases.IN_FEATURES), dtype)
+        features = jax.ShapeDtypeStruct((steps, b, *image_shape, cases.IN_FEATURES), dtype)
         return features, jax.ShapeDtypeStruct((b,), jnp.int32)
 
     state = begin(params)
-    xs, lengths = cases.random_inputs(rng, 5, (3,), dtype), jnp.array([5, 2, 3], jnp.int32)
+    xs, lengths = cases.random_inputs(rng, 5, (3, *image_shape), dtype), jnp.array([5, 2, 3], jnp.int32)
     check_reloaded(
         training(loss),
         (shapes(params), shapes(state), *free(5), shapes(stats)),

@@ -17,10 +17,11 @@ import jaxnorm.nnx as jx
 from jaxnorm._shared.names import to_names
 from jaxnorm.engine.arguments.lengths import flip_steps
 from tests import cases
+from tests.cell_cases import IMAGE_CELLS
 from tests.flax.flax_tools import LENGTHS, close, nnx_parts, nnx_stats, nnx_with, same
 
 every_norm = pytest.mark.parametrize("case", cases.NORMS, ids=str)
-every_cell = pytest.mark.parametrize("case", cases.rows(cases.CELLS), ids=str)
+every_cell = pytest.mark.parametrize("case", cases.rows((*cases.CELLS, *IMAGE_CELLS)), ids=str)
 
 
 def as_dict(variables):
@@ -73,7 +74,7 @@ def test_norm_modules_equal_the_core(case, rng):
 def test_rnn_modules_equal_the_core(case, rng):
     """Values, carry, gradients and statistics, in training with ragged lengths and with running statistics."""
     cell = case.cell
-    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 5, (3,))
+    params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 5, (3, *case.image_shape))
     running = cases.random_stats(cell.initial_stats(), rng)
     linen, parts = jl.RNN(cell, return_carry=True), nnx_parts(lambda: jx.RNN(cell, 3, rngs=jax.random.key(0)))
 
