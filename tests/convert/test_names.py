@@ -131,11 +131,18 @@ CASES = {
         lambda: convert.haiku.load(HAIKU | {"gru": {"w_h": zeros(2, 6)}}),
         r"there are lstm, gru\. Pass name=",
     ),
-    "haste, a prefix": (
-        lambda: convert.haste.load(renamed(HASTE, "rnn.")),
-        r"the prefix is 'rnn\.'\. Pass prefix='rnn\.'",
+    "haste, two": (
+        lambda: convert.haste.load(renamed(HASTE, "a.") | renamed(HASTE, "b.")),
+        r"under the prefixes 'a\.' \(a layer\), 'b\.' \(a layer\)\. Pass prefix='a\.'",
     ),
-    "tfa, a prefix": (lambda: convert.tfa.load(renamed(TFA, "cell/")), r"the prefix is 'cell/'\. Pass prefix='cell/'"),
+    "tfa, two": (
+        lambda: convert.tfa.load(renamed(TFA, "a/") | renamed(TFA, "b/")),
+        r"under the prefixes 'a/' \(a cell\), 'b/' \(a cell\)\. Pass prefix='a/'",
+    ),
+    "haste, an array missing below a prefix": (
+        lambda: convert.haste.load(without(renamed(HASTE, "a."), "a.bias")),
+        r"a\.bias is missing",
+    ),
 }
 
 
@@ -144,3 +151,23 @@ def test_names_of_arrays_in_messages(name):
     load, message = CASES[name]
     with pytest.raises(ValueError, match=message):
         load()
+
+
+ONLY = {
+    "keras": (convert.keras.load, KERAS, "net/lstm/"),
+    "haste": (convert.haste.load, HASTE, "rnn."),
+    "tfa": (convert.tfa.load, TFA, "cell/"),
+    "torch": (convert.torch.load, LSTM, "net.rnn."),
+}
+
+
+@pytest.mark.parametrize("name", ONLY)
+def test_the_only_layer_needs_no_prefix(name, rng):
+    load, arrays, prefix = ONLY[name]
+    arrays = {key: rng.standard_normal(array.shape).astype(np.float32) for key, array in arrays.items()}
+    separator = prefix[-1]
+    others = {f"head{separator}weight": zeros(2, 2), f"head{separator}bias": zeros(2)}
+    found, expected = load(renamed(arrays, prefix) | others), load(arrays)
+    assert found.spec == expected.spec
+    assert all(map(np.array_equal, jax.tree.leaves(found.params), jax.tree.leaves(expected.params)))
+    assert f"the one layer that fits has the prefix {prefix!r}" in found.notes[-1]

@@ -258,7 +258,7 @@ def test_layers_of_other_classes_are_not_taken_for_recurrent_ones(torch):
     rnn = {"weight_ih_l0": np.ones((2, 3), "f"), "weight_hh_l0": np.ones((2, 2), "f")}
     model = convert.torch.load_model(rnn)
     assert set(model[""]) == set(rnn)
-    assert "pass its Elman in specs" in model.notes[0]
+    assert "the names of arrays do not tell the nonlinearity of an RNN" in model.notes[0]
 
 
 def test_errors_of_models_name_the_layer(torch):

@@ -129,6 +129,10 @@ class Arrays:
         """Returns the arrays that nobody took, by name without the prefix."""
         return {name: value for name, value in self._values.items() if name not in self.taken}
 
+    def holding(self, name: str, kind: str) -> "Arrays":
+        """Returns the arrays of the one layer with an array of this name, which may lie deeper in a model."""
+        return self if name in self else self.only(dict.fromkeys(self.prefixes(name), kind))
+
     def only(self, kinds: Mapping[str, str]) -> "Arrays":
         """Returns the arrays of the one layer that fits, if there is one; ``kinds`` has the kind of each by prefix."""
         if len(kinds) > 1:

@@ -11,7 +11,7 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
-from jaxnorm.convert.shared.base import Imported, refuse
+from jaxnorm.convert.shared.base import Imported, UndeterminedError, refuse
 from jaxnorm.convert.shared.cells import Parts
 
 NAMES = norms.Names("scale", "bias", "mean", "var")
@@ -71,7 +71,7 @@ def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
         return Imported(*cells.gru(where, parts, spec), (), notes)
     if module is None and not isinstance(spec, Elman):
         hidden = parts.recurrent.shape[-1]
-        raise ValueError(
+        raise UndeterminedError(
             f"{where}: the names of arrays do not tell the nonlinearity of a SimpleCell. Pass the module, or "
             f"spec=jaxnorm.Elman({hidden}, activation=jnp.tanh)."
         )

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxnorm.cells.elman import Elman
 from jaxnorm.convert.shared import flax
 from jaxnorm.convert.shared.arrays import Arrays
-from jaxnorm.convert.shared.base import Imported
+from jaxnorm.convert.shared.base import Imported, UndeterminedError
 from jaxnorm.convert.shared.model import ImportedModel, check_specs, plain
 
 
@@ -15,14 +14,8 @@ def read_tree(
 ) -> ImportedModel:
     """Reads arrays by path; ``load`` makes a layer of the arrays and the spec, or the module, of one."""
     arrays = Arrays(caller, values, prefix)
-    specs = {} if specs is None else specs
     notes: list[str] = []
-    places: list[str] = []
-    for place, kind in flax.cells_in(arrays).items():
-        if kind is Elman and _path(place, prefix) not in specs:
-            notes.append(f"{_path(place, prefix)}: names do not tell the nonlinearity of a SimpleCell: pass its Elman")
-        elif kind is not None:
-            places.append(place)
+    places = [place for place, kind in flax.cells_in(arrays).items() if kind is not None]
     layers: dict[str, dict[str, Any]] = {}
     for name in (f"{prefix}{rest}" for rest in arrays.names):
         own = name.rpartition("/")[0]
@@ -34,11 +27,14 @@ def read_tree(
     for place, own_arrays in layers.items():
         path = _path(place, prefix)
         if place in places or path in specs:
-            layer = load(Arrays(caller, own_arrays, place), specs.get(path))
-            found[path], kinds[path] = layer, type(layer.spec).__name__
-            notes += [f"{path}: {note}" for note in layer.notes]
-        else:
-            found[path] = plain(caller, {name[len(place) :]: value for name, value in own_arrays.items()}, place)
+            try:
+                layer = load(Arrays(caller, own_arrays, place), specs.get(path))
+                found[path], kinds[path] = layer, type(layer.spec).__name__
+                notes += [f"{path}: {note}" for note in layer.notes]
+                continue
+            except UndeterminedError as error:
+                notes.append(f"{path}: {str(error).removeprefix(f'{caller}: ')}")
+        found[path] = plain(caller, {name[len(place) :]: value for name, value in own_arrays.items()}, place)
     return ImportedModel(found, kinds, {}, tuple(notes))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxnorm.convert.shared.arrays import listed
-from jaxnorm.convert.shared.base import NoCounterpartError
+from jaxnorm.convert.shared.base import NoCounterpartError, UndeterminedError
 from jaxnorm.convert.shared.model import ImportedModel, check_specs, plain, tied_names
 from jaxnorm.convert.torch.kernels import effective
 from jaxnorm.convert.torch.layer import load_layer
@@ -27,13 +27,18 @@ def read_model(
     for path in paths:
         arrays, module = layers.get(path, {}), modules.get(path)
         start = f"{prefix}{path}." if path else prefix
-        described, why = _described(caller, module, arrays, specs.get(path))
+        described, why = _described(caller, module, arrays)
         if module is None and any(is_within(other, path) and other != path for other in layers):
             described, why = None, "it has layers of its own, so it is none of torch.nn" * is_recurrent(arrays)
         kinds[path] = kind_of(arrays) if module is None else class_name(module)
         own: tuple[str, ...] = (why,) if why else ()
-        if described is not None or path in specs:
-            layer = load_layer(caller, arrays, start, specs.get(path), described if module is not None else None)
+        try:
+            layer = None
+            if described is not None or path in specs:
+                layer = load_layer(caller, arrays, start, specs.get(path), described if module is not None else None)
+        except UndeterminedError as error:
+            own = (str(error).removeprefix(f"{caller}: "),)
+        if layer is not None:
             found[path], own = layer, (*layer.notes, *raw_notes.get(path, ()))
             kinds[path] = kinds[path] or type(layer.spec).__name__
         elif arrays:
@@ -44,7 +49,7 @@ def read_model(
     return ImportedModel(found, kinds, tied_names(names.items()), tuple(notes))
 
 
-def _described(caller: str, module: Any, arrays: Mapping[str, Any], spec: Any) -> tuple[Described | None, str]:
+def _described(caller: str, module: Any, arrays: Mapping[str, Any]) -> tuple[Described | None, str]:
     """Describes a layer that has a counterpart, else says why it has none, if that is a surprise."""
     if module is not None:
         try:
@@ -57,8 +62,6 @@ def _described(caller: str, module: Any, arrays: Mapping[str, Any], spec: Any) -
     unknown = [name for name in names if not RECURRENT.fullmatch(name)]
     if unknown:
         return None, f"no recurrent layer of torch.nn has {listed(unknown)}"
-    if kind_of(arrays) == "RNN" and spec is None:
-        return None, "names do not tell the nonlinearity of an RNN: pass its Elman in specs"
     return Described(), ""
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from jaxnorm.cells.elman import Elman
 from jaxnorm.convert.shared import cells, layouts
 from jaxnorm.convert.shared.arrays import Arrays
-from jaxnorm.convert.shared.base import Imported, refuse
+from jaxnorm.convert.shared.base import Imported, UndeterminedError, refuse
 from jaxnorm.convert.torch.state import RECURRENT
 from jaxnorm.engine.stacks import Directions
 
@@ -62,7 +62,7 @@ def _load_cell(arrays: Arrays, end: str, spec: Any, described: Any) -> tuple[Any
     if described is not None:
         return cells.elman(where, parts, described.activation, spec)
     if not isinstance(spec, Elman):
-        raise ValueError(
+        raise UndeterminedError(
             f"{where}: the names of arrays do not tell the nonlinearity of an RNN. Pass "
             f"spec=jaxnorm.Elman({hidden}, activation=jnp.tanh), or jax.nn.relu, or the live module."
         )
