@@ -212,6 +212,33 @@ def test_an_awd_lstm(torch, numbers, rng, layout, live):
     assert set(model[decoder]) == {"weight", "bias"}
 
 
+def test_raw_weights_of_several_layers_in_one_wrapper(torch, numbers):
+    rnn = numbers(torch.nn.LSTM(WIDTH, HIDDEN, 2))
+    state = {f"module.{name}": tensor for name, tensor in rnn.state_dict().items()}
+    for name in ("weight_hh_l0", "weight_hh_l1"):
+        state[f"{name}_raw"] = state[f"module.{name}"].clone()
+        state[f"module.{name}"] = torch.zeros_like(state[f"module.{name}"])  # the copy of the last training step
+    model = convert.torch.load_model(state)
+    tools.same(model["module"].params, convert.torch.load(rnn).params)
+    assert len(model.notes) == 2
+    tools.same(convert.torch.load(state).params, model["module"].params)
+
+
+def test_parametrizations_without_counterpart_keep_their_arrays(torch, numbers):
+    nn = torch.nn
+    module = numbers(nn.ModuleDict({"odd": nn.utils.weight_norm(nn.Linear(3, 4), dim=1), "rnn": nn.GRU(3, 4)}))
+    for model in (convert.torch.load(module), convert.torch.load_model(module.state_dict())):
+        assert set(model["odd"]) == {"bias", "weight_g", "weight_v"}
+        assert (
+            "odd: the arrays of its parametrization are as they are: odd.weight_g with shape (1, 3)" in model.notes[0]
+        )
+    spectral = numbers(nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 4))))
+    tools.agree(convert.torch.load(spectral)["0"]["weight"], spectral[0].weight.detach(), 1e-5)
+    odd = nn.utils.weight_norm(nn.LSTM(3, 4), "weight_hh_l0", dim=1)
+    model = convert.torch.load(numbers(nn.ModuleDict({"rnn": odd})))
+    assert {"weight_hh_l0_g", "weight_hh_l0_v", "weight_ih_l0"} <= set(model["rnn"])
+
+
 def test_the_only_recurrent_layer_needs_no_prefix(torch, numbers):
     module = numbers(torch.nn.ModuleDict({"a": torch.nn.Linear(2, 3), "net": torch.nn.Sequential(torch.nn.GRU(3, 4))}))
     expected = convert.torch.load(module["net"][0]).params

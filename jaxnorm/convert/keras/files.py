@@ -28,6 +28,8 @@ class FileLayer(NamedTuple):
     kind: str | None
     config: dict[str, Any]
     arrays: dict[str, Host]
+    matches: int
+    """How many layers of its name the configuration has, if there is one."""
 
 
 def read_layers(caller: str, path: str | os.PathLike[str]) -> list[FileLayer]:
@@ -50,7 +52,7 @@ def read_layers(caller: str, path: str | os.PathLike[str]) -> list[FileLayer]:
             return list(_read(caller, file, config, len(weights)))
 
 
-def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
+def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[Any, bytes]:
     """Reads the configuration of the model and the file of weights; zipfile verifies the checksums."""
     with zipfile.ZipFile(path) as archive:
         missing = [name for name in (CONFIG, WEIGHTS) if name not in archive.namelist()]
@@ -84,23 +86,24 @@ def _read(caller: str, file: Any, config: Any, size: int) -> Iterator[FileLayer]
     for path in sorted(named):  # layers before those inside of them
         around = [other for other in named if path == other or path.startswith(f"{other}/")]
         names = tuple(named[other] for other in sorted(around, key=len))
-        own = _config_of(config, names)
-        kind, options = (None, {}) if own is None else (str(own["class_name"]), own["config"])
+        own = _configs_of(config, names)
+        kind, options = (str(own[0]["class_name"]), own[0]["config"]) if len(own) == 1 else (None, {})
         start = len(path) + 1
         arrays = {key[start:]: np.asarray(item) for key, item in datasets.items() if key.startswith(f"{path}/")}
-        yield FileLayer(names, path, kind, options, arrays)
+        yield FileLayer(names, path, kind, options, arrays, len(own))
 
 
-def _config_of(config: Any, names: tuple[str, ...]) -> dict[str, Any] | None:
-    """Returns the configuration of the layer with these names, from the outermost to its own; None without one."""
+def _configs_of(config: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Returns the configurations of layers with these names, from the outermost to its own."""
+    found = [config]
     for name in names:
+        config = found[0]
         inner = config.get("config", {}).get("layers", ()) if isinstance(config, dict) else ()
         found = [each for each in inner if isinstance(each, dict) and each.get("config", {}).get("name") == name]
         found = found or [each for each in _configs(config) if each["config"].get("name") == name]
         if len(found) != 1:
-            return None
-        config = found[0]
-    return config if isinstance(config, dict) else None
+            break
+    return found
 
 
 def _check_end(caller: str, path: str | os.PathLike[str]) -> None:

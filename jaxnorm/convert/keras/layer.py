@@ -18,6 +18,7 @@ from jaxnorm.zoo.norms.example.scale_norm import ScaleNorm
 ORDER = {4: "ifgo", 3: "zrn", 1: "h"}
 CHOOSE = "Take it away: {{name.removeprefix({!r}): array for name, array in arrays.items()}}."
 GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
+RECURRENT = ("RNN", *GATES, *(f"{name}Cell" for name in GATES))
 CELL = ("kernel", "recurrent_kernel", "bias")
 NORM = norms.Names("gamma", "beta", "moving_mean", "moving_variance")
 RMS = norms.Names("scale", "")
@@ -40,14 +41,11 @@ def load_layer(caller: str, layer: KerasLayer, spec: Any) -> Imported:
         values = arrays.remaining()
     if kind == "Bidirectional" or "forward_layer/kernel" in arrays:
         found = _load_both(caller, values, config, spec)
-    elif kind == "RNN" or "cells/0/kernel" in arrays or "kernel" in arrays or kind in RECURRENT:
+    elif kind in RECURRENT or (kind is None and ("kernel" in arrays or "cells/0/kernel" in arrays)):
         found = _load_recurrent(arrays, kind, config, spec)
     else:
         return _load_norm(arrays, kind, config, spec)
     return found._replace(notes=(*found.notes, *arrays.notes))
-
-
-RECURRENT = {*GATES, *(f"{name}Cell" for name in GATES)}
 
 
 def _locate(arrays: Arrays, spec: Any) -> Arrays:

@@ -108,10 +108,11 @@ def load_model(source: Any, specs: Mapping[str, Any] | None = None) -> ImportedM
 
 def _load_chosen(caller: str, found: list[sources.Entry], spec: Any, wanted: str | None) -> Any:
     entry, notes = sources.choose(caller, found, wanted, spec)
-    if entry.numbered and entry.layer.kind is None and caller.endswith(".keras'"):
+    if entry.matches != 1 and caller.endswith(".keras'"):
         raise ValueError(
-            f"{caller} has not one layer named {entry.place!r} in its {CONFIG}, and arrays of one. Give the layers "
-            "of the model names of their own and save it again; of a model of a class of your own save the weights "
+            f"{caller} has {entry.matches} layers named {entry.place.rpartition('/')[2]!r} in its {CONFIG}, and arrays "
+            "of one. Give the layers of the model names of their own and save it again; of a model of a class of your "
+            "own save the weights "
             "(model.save_weights('model.weights.h5'))."
         )
     made = load_layer(caller, entry.named(caller, spec), spec)

@@ -45,6 +45,8 @@ class Entry(NamedTuple):
     """Whether it lies in such a layer."""
     numbered: bool = False
     """Whether its arrays are numbered, as in files."""
+    matches: int = 1
+    """How many layers of its name the configuration of a file has."""
 
     def named(self, caller: str, spec: Any) -> KerasLayer:
         """Returns the layer with its arrays by name; ``spec`` is that of a normalizer, where the source has none."""
@@ -66,7 +68,7 @@ def entries(caller: str, source: Any) -> list[Entry]:
         known = has_counterpart(layer.kind, layer.config) if layer.kind else _is_recurrent(layer.arrays)
         inside = any(other.known and layer.path.startswith(f"{other.path}/") for other in found)
         own = KerasLayer(layer.kind, layer.config, layer.arrays)
-        found.append(Entry("/".join(layer.names), layer.path, own, known, inside, numbered=True))
+        found.append(Entry("/".join(layer.names), layer.path, own, known, inside, numbered=True, matches=layer.matches))
     return found
 
 

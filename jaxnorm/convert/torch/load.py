@@ -133,7 +133,7 @@ def _find(caller: str, values: Mapping[str, Any], prefix: str) -> str:
 def _within(values: Mapping[str, Any], path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Returns the arrays of the layer at a path, and of what lies in it, by the rest of their names; and notes."""
     layers, notes = sort(values)
-    found = {}
+    found: dict[str, Any] = {}
     for other, arrays in layers.items():
         if is_within(other, path):
             start = f"{other[len(path) :].removeprefix('.')}." if other != path else ""

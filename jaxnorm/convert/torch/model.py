@@ -1,6 +1,6 @@
 """Whole models of PyTorch, layer by layer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxnorm.convert.shared.arrays import listed
@@ -27,16 +27,15 @@ def read_model(
     for path in paths:
         arrays, module = layers.get(path, {}), modules.get(path)
         start = f"{prefix}{path}." if path else prefix
-        described, why = _described(caller, module, arrays)
-        if module is None and any(is_within(other, path) and other != path for other in layers):
-            described, why = None, "it has layers of its own, so it is none of torch.nn" * is_recurrent(arrays)
         kinds[path] = kind_of(arrays) if module is None else class_name(module)
-        own: tuple[str, ...] = (why,) if why else ()
+        inside = [other for other in layers if other != path and is_within(other, path)]
+        layer = None
+        own: tuple[str, ...] = ()
         try:
-            layer = None
+            described, own = (describe(caller, module), ()) if module is not None else _guess(caller, arrays, inside)
             if described is not None or path in specs:
                 layer = load_layer(caller, arrays, start, specs.get(path), described if module is not None else None)
-        except UndeterminedError as error:
+        except (NoCounterpartError, UndeterminedError) as error:
             own = (str(error).removeprefix(f"{caller}: "),)
         if layer is not None:
             found[path], own = layer, (*layer.notes, *raw_notes.get(path, ()))
@@ -49,20 +48,15 @@ def read_model(
     return ImportedModel(found, kinds, tied_names(names.items()), tuple(notes))
 
 
-def _described(caller: str, module: Any, arrays: Mapping[str, Any]) -> tuple[Described | None, str]:
-    """Describes a layer that has a counterpart, else says why it has none, if that is a surprise."""
-    if module is not None:
-        try:
-            return describe(caller, module), ""
-        except NoCounterpartError as error:
-            return None, str(error).removeprefix(f"{caller}: ")
+def _guess(caller: str, arrays: Mapping[str, Any], inside: Sequence[str]) -> tuple[Described | None, tuple[str, ...]]:
+    """Tells a recurrent layer by the names in a state dict; else notes why it is none, if that is a surprise."""
     if not is_recurrent(arrays):
-        return None, ""
+        return None, ()
+    if inside:
+        return None, ("it has layers of its own, so it is none of torch.nn",)
     names = effective(caller, {name: to_host(value) for name, value in arrays.items()})[0]
     unknown = [name for name in names if not RECURRENT.fullmatch(name)]
-    if unknown:
-        return None, f"no recurrent layer of torch.nn has {listed(unknown)}"
-    return Described(), ""
+    return (None, (f"no recurrent layer of torch.nn has {listed(unknown)}",)) if unknown else (Described(), ())
 
 
 def _plain(caller: str, arrays: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], tuple[str, ...]]:

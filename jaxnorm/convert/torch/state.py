@@ -49,22 +49,20 @@ def _put_back(layers: Layers) -> dict[str, tuple[str, ...]]:
     """Gives weights that a wrapper keeps under the name ``..._raw`` their place in the recurrent layer."""
     notes: dict[str, tuple[str, ...]] = {}
     for path, arrays in [*layers.items()]:
-        for leaf in [name for name in arrays if name.endswith(RAW) and is_recurrent([name.removesuffix(RAW)])]:
-            below = path if is_recurrent(set(arrays) - {leaf}) else _only_layer_below(layers, path)
-            layers[below][leaf.removesuffix(RAW)] = arrays.pop(leaf)
-            notes[below] = (
-                *notes.get(below, ()),
-                f"{leaf.removesuffix(RAW)} is dropped in training: wrap the cell in jaxnorm.DropConnect",
-            )
+        raw = [name for name in arrays if name.endswith(RAW) and is_recurrent([name])]
+        around = [other for other in layers if is_within(other, path) and is_recurrent(set(layers[other]) - {*raw})]
+        if len(around) == 1 or path in around:
+            below = path if path in around else around[0]
+            for leaf in raw:
+                name = leaf.removesuffix(RAW)
+                layers[below][name] = arrays.pop(leaf)
+                notes[below] = (
+                    *notes.get(below, ()),
+                    f"{name} is dropped in training: wrap the cell in jaxnorm.DropConnect",
+                )
         if not arrays:
             del layers[path]
     return notes
-
-
-def _only_layer_below(layers: Layers, path: str) -> str:
-    below = [other for other, arrays in layers.items() if is_within(other, path) and other != path]
-    below = [other for other in below if is_recurrent(layers[other])]
-    return below[0] if len(below) == 1 else path
 
 
 def is_within(path: str, root: str) -> bool:
