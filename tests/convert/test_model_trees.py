@@ -77,6 +77,19 @@ def test_the_only_layer_of_linen_that_fits(linen_variables):
     tools.same(found.stats.mean, linen_variables["batch_stats"]["batch"]["mean"])
 
 
+def test_cells_of_other_classes_are_not_taken_for_lstms(rng):
+    """A minimal gated unit has forget gates and candidates as an LSTM has."""
+    cell = linen.MGUCell(HIDDEN)
+    params = random_like(cell.init(jax.random.key(0), jnp.zeros((1, HIDDEN)), jnp.zeros((1, WIDTH))), rng)["params"]
+    assert convert.linen.load_model({"mgu": params}).specs == {}
+    lstm = jn.lstm(HIDDEN)
+    own = convert.linen.export(lstm, tools.random_params(lstm, rng))["params"]
+    found = convert.linen.load({"mgu": params, "net": {"lstm": own}})
+    assert found.spec == lstm
+    with pytest.raises(ValueError, match=r"load_model: net/lstm/ho/kernel, net/lstm/ho/bias are missing"):
+        convert.linen.load_model({"net": {"lstm": {name: own[name] for name in own if name != "ho"}}})
+
+
 def test_simple_cells_need_their_function(rng):
     module = linen.RNN(linen.SimpleCell(HIDDEN))
     params = random_like(module.init(jax.random.key(0), jnp.zeros((1, 2, WIDTH))), rng)["params"]

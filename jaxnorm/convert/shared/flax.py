@@ -17,11 +17,11 @@ from jaxnorm.convert.shared.cells import Parts
 NAMES = norms.Names("scale", "bias", "mean", "var")
 ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
 LAYERS: dict[Any, tuple[str, ...]] = {
-    LSTM: ("ii", "hi", "if", "hf"),
+    LSTM: ("ii", "hi", "io", "ho"),
     GRU: ("ir", "hr", "iz", "hz"),
     Elman: ("i", "h"),
 }
-"""Layers that only one kind of cell has; the last two of them locate a cell in a model."""
+"""Layers that only one kind of cell has, in pairs; each pair locates a cell in a model."""
 NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm")
 ARTICLES = {LSTM: "an LSTM", GRU: "a GRU", Elman: "a SimpleCell", None: "a cell"}
 TANH = (jnp.tanh, jax.nn.tanh, jax.lax.tanh)
@@ -41,7 +41,8 @@ def cell_kind(arrays: Arrays) -> Any:
 
 def cells_in(arrays: Arrays) -> dict[str, Any]:
     """Returns the classes of all cells, which their names identify, by prefix."""
-    pairs = [("dense_i", "dense_h"), *(layers[-2:] for layers in LAYERS.values())]
+    pairs = [("dense_i", "dense_h")]
+    pairs += [pair for layers in LAYERS.values() for pair in zip(layers[::2], layers[1::2], strict=True)]
     found = {}
     for one, other in pairs:
         of_other = arrays.prefixes(f"{other}/kernel")

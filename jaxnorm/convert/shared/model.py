@@ -37,7 +37,7 @@ class ImportedModel(Mapping[str, Any]):
       >>> state |= {"rnn.weight_ih_l0": np.ones((8, 3), "f"), "rnn.weight_hh_l0": np.ones((8, 2), "f")}
       >>> model = convert.torch.load_model(state)
       >>> model["rnn"].spec.hidden_features, model["head"]["weight"].shape, list(model.params)
-      (2, (7, 2), ['embed', 'rnn', 'head'])
+      (2, (7, 2), ['embed', 'head', 'rnn'])
     """
 
     layers: dict[str, Imported | dict[str, Array]]
@@ -94,7 +94,9 @@ def _copied(caller: str, name: str, value: Any) -> Array:
 def check_specs(caller: str, specs: Any, names: Iterable[str]) -> dict[str, Any]:
     """Returns specs by the name of a layer; raises unless there is a layer for each."""
     if not isinstance(specs, Mapping | None):
-        raise TypeError(f"{caller}: specs must be a dict of specs by the name of a layer, got {specs!r}.")
+        raise TypeError(
+            f"{caller}: these are several layers, so pass a dict of specs by the name of a layer, got {specs!r}."
+        )
     names = list(names)
     unknown = [name for name in specs or {} if name not in names]
     if unknown:

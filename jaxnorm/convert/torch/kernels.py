@@ -124,7 +124,11 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
                 made = WeightNorm(_input_axes(axes, gates))
                 scale = scale.reshape((rows,) if gates == 1 else (gates, -1))
             else:
-                refuse(where, f"{g} with shape {scale.shape}", "units lie along axis 0 of a weight (dim=0, or None).")
+                refuse(
+                    where,
+                    f"{arrays.prefix}{g} with shape {scale.shape}",
+                    "units lie along axis 0 of a weight (dim=0, or None).",
+                )
             _check_spec(where, spec, made)
             return made, KernelParams(to_device(_from_torch(weight, gates)), to_device(scale)), ()
     for original, u, v in (tuple(each.format(name) for each in style) for style in SPECTRAL):
