@@ -1,7 +1,8 @@
-"""Converts weights from and to other libraries: one module per library, each with the same two functions.
+"""Converts weights from and to other libraries: one module per library, each with the same functions.
 
-``load`` returns :class:`Imported`. ``export`` returns the arrays of the other library, or fills one of its live objects
-if it has no other form. A module imports the library of its name only if a live object needs it.
+``load`` returns :class:`Imported`; ``load_model`` returns :class:`ImportedModel`, all layers of a model by name.
+``export`` returns the arrays of the other library, or fills one of its live objects if it has no other form. A module
+imports the library of its name only if a live object needs it.
 """
 
 from jaxnorm.convert import cudnn as cudnn
@@ -15,3 +16,4 @@ from jaxnorm.convert import tfa as tfa
 from jaxnorm.convert import torch as torch
 from jaxnorm.convert.shared.base import Imported as Imported
 from jaxnorm.convert.shared.base import run as run
+from jaxnorm.convert.shared.model import ImportedModel as ImportedModel

@@ -3,32 +3,39 @@
 Modules describe themselves, so only ``export`` imports Equinox.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, check_module, check_spec, refuse, settle
+from jaxnorm.convert.shared.model import ImportedModel
+from jaxnorm.convert.shared.walk import Library, read_live, walk
 from jaxnorm.norms.core.moments import Moments
 
 ORDER = {"LSTMCell": "ifgo", "GRUCell": "rzn"}
+NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm")
 NAMES = norms.Names("weight", "bias", "mean", "var")
 FEATURES_FIRST = "features are on the last axis here: move axis 0 of an example to the end"
 
 
-def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
+def load(module: Any, spec: Any = None, *, state: Any = None) -> Any:
     """Loads weights of a cell or a normalizer of Equinox.
 
     Args:
-      module: ``LSTMCell``, ``GRUCell``, ``LayerNorm``, ``RMSNorm``, ``GroupNorm`` or ``BatchNorm``.
+      module: ``LSTMCell``, ``GRUCell``, ``LayerNorm``, ``RMSNorm``, ``GroupNorm`` or ``BatchNorm``; or a module of
+        another class, whose layers all come as by :func:`load_model`.
       spec: the spec you want, provided that it computes the same; None makes one.
       state: the ``equinox.nn.State`` with the running statistics of a ``BatchNorm``.
 
     Returns:
-      Imported(spec, params, stats, notes).
+      Imported(spec, params, stats, notes); :class:`ImportedModel` for a module of several layers.
 
     Raises:
       TypeError: the module has no counterpart, or an array does not have a floating-point dtype that JAX supports.
@@ -47,24 +54,79 @@ def load(module: Any, spec: Any = None, *, state: Any = None) -> Imported:
     """
     where = "convert.equinox.load"
     check_module(where, module, "equinox", "a module of Equinox")
+    library = _library(state)
+    if _is_known(module) or len(list(walk(module, library, _is_known))) == 1:
+        return _load(where, module, spec, state)
+    return read_live(where, module, spec, library)
+
+
+def load_model(module: Any, specs: Mapping[str, Any] | None = None, *, state: Any = None) -> ImportedModel:
+    """Loads a whole model of Equinox: all layers by their paths, such as ``"layers/0"``.
+
+    Cells and normalizers come as :func:`load` gives them. All other modules come as dicts of their arrays with
+    Equinox's names and shapes: the weight of a ``Linear`` is (O, I), of a convolution (O, I / groups, *window), of an
+    ``Embedding`` (N, F).
+
+    Args:
+      module: a live module of any class.
+      specs: by the path of a layer the spec you want, provided that it computes the same.
+      state: the ``equinox.nn.State`` with the running statistics of each ``BatchNorm``.
+
+    Returns:
+      ImportedModel(layers, kinds, tied, notes), a dict of layers.
+
+    Raises:
+      TypeError: an array does not have a dtype that JAX supports.
+      ValueError: there is a ``BatchNorm`` and no state, or specs has a path without a layer.
+
+    Example:
+      >>> import jax
+      >>> import equinox  # doctest: +SKIP
+      >>> from jaxnorm import convert
+      >>> mlp = equinox.nn.MLP(2, 3, 4, depth=1, key=jax.random.key(0))  # doctest: +SKIP
+      >>> list(convert.equinox.load_model(mlp))  # doctest: +SKIP
+      ['layers/0', 'layers/1']
+    """
+    where = "convert.equinox.load_model"
+    check_module(where, module, "equinox", "a module of Equinox")
+    return read_live(where, module, specs, _library(state))
+
+
+def _library(state: Any) -> Library:
+    def load_one(caller: str, module: Any, spec: Any) -> Imported:
+        return _load(caller, module, spec, state if type(module).__name__ == "BatchNorm" else None)
+
+    return Library(_is_module, lambda item: isinstance(item, jax.Array | np.ndarray), _is_known, load_one)
+
+
+def _is_module(item: Any) -> bool:
+    return any(kind.__module__.startswith("equinox") and kind.__name__ == "Module" for kind in type(item).__mro__)
+
+
+def _is_known(module: Any) -> bool:
+    return type(module).__module__.startswith("equinox") and type(module).__name__ in (*ORDER, *NORMS)
+
+
+def _load(caller: str, module: Any, spec: Any, state: Any) -> Imported:
+    """Loads a live cell or normalizer."""
     name = type(module).__name__
     if name in ORDER:
         values = {key: getattr(module, key, None) for key in ("weight_ih", "weight_hh", "bias", "bias_n")}
-        arrays = Arrays(where, {key: value for key, value in values.items() if value is not None})
+        arrays = Arrays(caller, {key: value for key, value in values.items() if value is not None})
         parts = _parts(arrays, ORDER[name])
         arrays.finish()
-        return Imported(*(cells.lstm if name == "LSTMCell" else cells.gru)(where, parts, spec))
-    made, notes = _describe(where, module)
+        return Imported(*(cells.lstm if name == "LSTMCell" else cells.gru)(caller, parts, spec))
+    made, notes = _describe(caller, module)
     values = {key: getattr(module, key) for key in ("weight", "bias") if getattr(module, key, None) is not None}
     count = 1.0
     if name == "BatchNorm":
-        running = _running(where, module, state)
+        running = _running(caller, module, state)
         values |= {"mean": running.mean, "var": running.var}
         count = float(running.count)
     elif state is not None:
-        raise ValueError(f"{where}: state is for BatchNorm, and this is a {name}. Leave it out.")
-    arrays = Arrays(where, values)
-    return norms.load(arrays, settle(where, made, spec), NAMES, count=count, notes=notes)
+        raise ValueError(f"{caller}: state is for BatchNorm, and this is a {name}. Leave it out.")
+    arrays = Arrays(caller, values)
+    return norms.load(arrays, settle(caller, made, spec), NAMES, count=count, notes=notes)
 
 
 def export(spec: Any, params: Any, stats: Any = (), *, into: Any, state: Any = None) -> Any:

@@ -29,7 +29,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
       arrays: keyed by name: ``kernel, recurrent_kernel, bias`` for an LSTM; in addition ``gamma, gamma_h, beta_h`` for
         an LN-LSTM, ``recurrent_bias`` for a GRU, ``recurrent_bias, gamma`` for an LN-GRU.
       spec: the spec you want, provided that it computes the same; None makes one.
-      prefix: the prefix of the names of one layer in a larger model.
+      prefix: the prefix of the names of one layer in a larger model. It may be left out where there is only one.
 
     Returns:
       Imported(spec, params, stats, notes), with a spec that equals ``lstm``, ``haste_ln_lstm``, ``gru`` or
@@ -52,7 +52,8 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     values = {
         name: value.detach().cpu().numpy() if hasattr(value, "detach") else value for name, value in arrays.items()
     }
-    own = Arrays(where, values, prefix)
+    own = Arrays(where, values, prefix).holding("recurrent_kernel", "a layer")
+    notes = (*NOTES, *own.notes)
     kind = GRU if "recurrent_bias" in own else LSTM
     order = ORDER[kind]
     kernel, recurrent = normalized.take_kernels(own, order)
@@ -63,7 +64,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     if "gamma" not in own:
         own.finish()
         plain: tuple[Any, Any] = cells.lstm(where, parts, spec) if kind is LSTM else cells.gru(where, parts, spec)
-        return Imported(*plain, (), NOTES)
+        return Imported(*plain, (), notes)
     gamma = own.take("gamma", (2, len(order) * hidden), f"(2, {len(order)} H)")
     scales = [normalized.affine(layouts.vector_from_order(row, order)) for row in gamma]
     weights = (to_device(kernel), to_device(recurrent), to_device(bias))
@@ -71,13 +72,13 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
         own.finish()
         cell = settle(where, haste_ln_gru(hidden, param_dtype=kernel.dtype), spec, normalized.NEUTRAL_TO_NORMS)
         return Imported(
-            cell, GRUParams(*weights, None if other is None else to_device(other), CellNorms(*scales)), (), NOTES
+            cell, GRUParams(*weights, None if other is None else to_device(other), CellNorms(*scales)), (), notes
         )
     of_cell = normalized.affine(own.take("gamma_h", (hidden,), "(H,)"), own.take("beta_h", (hidden,), "(H,)"))
     own.finish()
     cell = settle(where, haste_ln_lstm(hidden, param_dtype=kernel.dtype), spec, normalized.NEUTRAL_TO_NORMS)
     norm = CellNorms(input=scales[0], recurrent=scales[1], cell=of_cell)
-    return Imported(cell, LSTMParams(*weights, norm), (), NOTES)
+    return Imported(cell, LSTMParams(*weights, norm), (), notes)
 
 
 def export(spec: Any, params: Any) -> dict[str, Host]:

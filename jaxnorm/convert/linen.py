@@ -10,6 +10,8 @@ from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import flax, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host, flatten
 from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
+from jaxnorm.convert.shared.flax_model import read_tree
+from jaxnorm.convert.shared.model import ImportedModel
 
 
 def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") -> Imported:
@@ -20,7 +22,8 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
       module: the linen module (``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``SimpleCell``, an ``RNN`` around
         one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of jaxnorm. None
         works for an LSTM and a GRU, which their names identify.
-      prefix: the path of the module in a larger model, such as ``"encoder/cell/"``.
+      prefix: the path of the module in a larger model, such as ``"encoder/cell/"``. It may be left out where only one
+        layer fits.
 
     Returns:
       Imported(spec, params, stats, notes).
@@ -41,29 +44,74 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
       Flax does not count the data in its running statistics; we set their count to 1.
     """
     where = "convert.linen.load"
-    check_mapping(where, "variables", variables, "as module.init returns it")
     notes: tuple[str, ...] = ()
     if type(module).__name__ == "RNN":
         notes = flax.rnn_notes(module)
         module, prefix = module.cell, f"{prefix}cell/"
+    found = _load(Arrays(where, _flat(where, variables), prefix), module)
+    return found._replace(notes=(*found.notes, *notes))
+
+
+def load_model(
+    variables: Mapping[str, Any], specs: Mapping[str, Any] | None = None, *, prefix: str = ""
+) -> ImportedModel:
+    """Loads the variables of a whole model of Flax linen: all layers by the paths that they have there.
+
+    Cells and normalizers come as :func:`load` gives them. All other layers come as dicts of their arrays with Flax's
+    names and shapes: the kernel of a ``Dense`` is (I, O), of a ``Conv`` (*window, I / groups, O), the embedding of an
+    ``Embed`` (N, F).
+
+    Args:
+      variables: the result of ``module.init``, or only the parameters.
+      specs: by the path of a layer its spec of jaxnorm, or its linen module. Names tell LSTMs and GRUs; a
+        normalizer or a ``SimpleCell`` without a spec comes as its arrays.
+      prefix: the path of a part of the model, such as ``"encoder/"``.
+
+    Returns:
+      ImportedModel(layers, kinds, tied, notes), a dict of layers.
+
+    Raises:
+      TypeError: an array does not have a dtype that JAX supports.
+      ValueError: an array of a layer is missing or has another shape, or specs has a path without a layer.
+
+    Example:
+      >>> import numpy as np, jaxnorm
+      >>> from jaxnorm import convert
+      >>> params = {"embed": {"embedding": np.ones((9, 3), "f")}, "norm": {"scale": np.ones(3, "f")}}
+      >>> model = convert.linen.load_model({"params": params}, {"norm": jaxnorm.RMSNorm(epsilon=1e-6)})
+      >>> model["embed"]["embedding"].shape, model["norm"].params.scale.shape
+      ((9, 3), (3,))
+    """
+    where = "convert.linen.load_model"
+    return read_tree(where, _flat(where, variables), specs, _load, prefix)
+
+
+def _flat(caller: str, variables: Any) -> dict[str, Any]:
+    """Returns parameters and batch statistics by path."""
+    check_mapping(caller, "variables", variables, "as module.init returns it")
     collections = variables if "params" in variables else {"params": variables}
     values: dict[str, Any] = {}
     for name in ("params", "batch_stats"):
         values |= dict(flatten(collections.get(name, {}), "/"))
     others = [name for name in collections if name not in ("params", "batch_stats")]
     if others:
-        raise ValueError(f"{where}: collections {', '.join(others)} not understood. Pass params and batch_stats only.")
-    arrays = Arrays(where, values, prefix)
+        raise ValueError(f"{caller}: collections {', '.join(others)} not understood. Pass params and batch_stats only.")
+    return values
+
+
+def _load(arrays: Arrays, module: Any) -> Imported:
+    """Loads one layer; ``module`` is a linen module, a spec or None."""
+    arrays = flax.locate(arrays, module)
     spec = module if objects.is_spec(module) else None
     module = None if objects.is_spec(module) else module
     kind = flax.cell_kind(arrays)
     if kind is not None:
-        found = flax.load_cell(arrays, kind, module, spec)
-        return found._replace(notes=(*found.notes, *notes))
+        return flax.load_cell(arrays, kind, module, spec)
+    notes: tuple[str, ...] = ()
     if module is not None:
-        made, notes = flax.describe_norm(where, arrays, module)
+        made, notes = flax.describe_norm(arrays.where, arrays, module)
         notes += flax.computed_in(module)
-        spec = settle(where, made, spec)
+        spec = settle(arrays.where, made, spec)
     return norms.load(arrays, spec, flax.NAMES, notes=notes)
 
 

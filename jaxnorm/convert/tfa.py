@@ -23,7 +23,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
       arrays: by name: ``kernel, recurrent_kernel, bias``, and ``gamma`` and ``beta`` below ``kernel_norm/``,
         ``recurrent_norm/`` and ``state_norm/``; a trailing ``:0`` of a name is ignored.
       spec: ``tfa_ln_lstm(H, epsilon=...)`` if ``norm_epsilon`` was not 1e-3; None makes one with 1e-3.
-      prefix: the prefix of the names of one cell in a larger model.
+      prefix: the prefix of the names of one cell in a larger model. It may be left out where there is only one.
 
     Returns:
       Imported(spec, params).
@@ -45,7 +45,8 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     """
     where = "convert.tfa.load"
     check_mapping(where, "arrays", arrays, "of arrays by name")
-    own = Arrays(where, {name.removesuffix(":0"): value for name, value in arrays.items()}, prefix)
+    values = {name.removesuffix(":0"): value for name, value in arrays.items()}
+    own = Arrays(where, values, prefix).holding("recurrent_kernel", "a cell")
     kernel, recurrent = normalized.take_kernels(own, ORDER)
     hidden = kernel.shape[-1]
     bias = normalized.take_vector(own, "bias", ORDER, hidden) if "bias" in own else None
@@ -61,7 +62,7 @@ def load(arrays: Mapping[str, Any], spec: Any = None, *, prefix: str = "") -> Im
     made = tfa_ln_lstm(hidden, epsilon=epsilon, use_bias=bias is not None, param_dtype=kernel.dtype)
     cell = settle(where, made, spec, normalized.NEUTRAL_TO_NORMS)
     weights = (to_device(kernel), to_device(recurrent), None if bias is None else to_device(bias))
-    return Imported(cell, LSTMParams(*weights, CellNorms(**sites)))
+    return Imported(cell, LSTMParams(*weights, CellNorms(**sites)), (), own.notes)
 
 
 def export(spec: Any, params: Any) -> dict[str, Host]:

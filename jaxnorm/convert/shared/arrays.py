@@ -59,6 +59,7 @@ class Arrays:
         self.prefix = prefix
         self._values = {name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)}
         self.taken: set[str] = set()
+        self.notes: tuple[str, ...] = ()
         if prefix and not self._values:
             raise ValueError(
                 f"{caller}: no array has a name that begins with prefix={prefix!r}; there are {listed(values)}."
@@ -116,14 +117,30 @@ class Arrays:
         places = [name.removesuffix(end) for name in self._values if name.endswith(end)]
         return [self.prefix + place for place in places if not place or place[-1] in "./"]
 
+    def under(self, prefix: str) -> "Arrays":
+        """Returns the arrays with names that begin with a longer prefix; a note says which."""
+        values = {self.prefix + name: value for name, value in self._values.items()}
+        found = Arrays(self.where, values, prefix, choose=self.choose)
+        if prefix != self.prefix:
+            found.notes = (found_note(prefix),)
+        return found
+
+    def remaining(self) -> dict[str, Any]:
+        """Returns the arrays that nobody took, by name without the prefix."""
+        return {name: value for name, value in self._values.items() if name not in self.taken}
+
+    def holding(self, name: str, kind: str) -> "Arrays":
+        """Returns the arrays of the one layer with an array of this name, which may lie deeper in a model."""
+        return self if name in self else self.only(dict.fromkeys(self.prefixes(name), kind))
+
+    def only(self, kinds: Mapping[str, str]) -> "Arrays":
+        """Returns the arrays of the one layer that fits, if there is one; ``kinds`` has the kind of each by prefix."""
+        if len(kinds) > 1:
+            self.point_to(kinds)
+        return self.under(next(iter(kinds), self.prefix))
+
     def point_to(self, kinds: Mapping[str, str]) -> NoReturn:
-        """Raises the error for layers under other prefixes, with the kind of each."""
-        if len(kinds) == 1:
-            ((prefix, kind),) = kinds.items()
-            raise ValueError(
-                f"{self.where}: these are the arrays of {kind} under the prefix {prefix!r}. "
-                f"{self.choose.format(prefix)}"
-            )
+        """Raises the error for several layers that fit, with the kind of each by prefix."""
         several = listed(f"{prefix!r} ({kind})" for prefix, kind in kinds.items())
         raise ValueError(
             f"{self.where}: there are layers under the prefixes {several}. "
@@ -152,6 +169,11 @@ class Arrays:
         if name not in self._values:
             self._refuse_missing([name])
         return self._values[name]
+
+
+def found_note(prefix: str) -> str:
+    """The note on the one layer that was found among others."""
+    return f"the one layer that fits has the prefix {prefix!r}; the other arrays are left out"
 
 
 def listed(names: Any) -> str:

@@ -106,9 +106,17 @@ def settle(caller: str, made: Any, spec: Any, neutral: frozenset[str] = NEUTRAL)
     return spec
 
 
+class NoCounterpartError(ValueError):
+    """The error for something that has no counterpart."""
+
+
+class UndeterminedError(ValueError):
+    """The error for what the names and shapes of arrays do not tell."""
+
+
 def refuse(caller: str, what: str, why: str) -> NoReturn:
     """Raises the common error for anything without a counterpart."""
-    raise ValueError(f"{caller}: {what} cannot be represented: {why}")
+    raise NoCounterpartError(f"{caller}: {what} cannot be represented: {why}")
 
 
 def require_same(caller: str, spec: Any, only: Any, neutral: frozenset[str] = NEUTRAL) -> None:

@@ -12,37 +12,55 @@ from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
-from jaxnorm.convert.shared.base import Imported, refuse
+from jaxnorm.convert.shared.base import Imported, UndeterminedError, refuse
 from jaxnorm.convert.shared.cells import Parts
 
 NAMES = norms.Names("scale", "bias", "mean", "var")
 ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
 LAYERS: dict[Any, tuple[str, ...]] = {
-    LSTM: ("ii", "hi", "if", "hf"),
+    LSTM: ("ii", "hi", "io", "ho"),
     GRU: ("ir", "hr", "iz", "hz"),
     Elman: ("i", "h"),
 }
-"""Layers that only one kind of cell has; the last of them locates a cell in a model."""
+"""Layers that only one kind of cell has, in pairs; each pair locates a cell in a model."""
+NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm")
+ARTICLES = {LSTM: "an LSTM", GRU: "a GRU", Elman: "a SimpleCell", None: "a cell"}
 
 
 def cell_kind(arrays: Arrays) -> Any:
     """Returns the class of the cell with these array names, or None."""
     if "dense_h/kernel" in arrays:
         hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
-        return {4: LSTM, 3: GRU, 1: Elman}.get(columns // hidden)
+        return {4: LSTM, 3: GRU, 1: Elman}.get(columns // max(hidden, 1))
     for kind, layers in LAYERS.items():
         if any(f"{layer}/kernel" in arrays for layer in layers):
             return kind
-    ends = {"dense_h": "a cell"} | {layers[-1]: f"a cell like {kind.__name__}" for kind, layers in LAYERS.items()}
-    deeper = {prefix: name for end, name in ends.items() for prefix in arrays.prefixes(f"{end}/kernel")}
-    if deeper:
-        arrays.point_to(deeper)
     return None
+
+
+def cells_in(arrays: Arrays) -> dict[str, Any]:
+    """Returns the classes of all cells, which their names identify, by prefix."""
+    pairs = [("dense_i", "dense_h")]
+    pairs += [pair for layers in LAYERS.values() for pair in zip(layers[::2], layers[1::2], strict=True)]
+    found = {}
+    for one, other in pairs:
+        of_other = arrays.prefixes(f"{other}/kernel")
+        for prefix in arrays.prefixes(f"{one}/kernel"):
+            if prefix in of_other:
+                found[prefix] = cell_kind(arrays.under(prefix))
+    return found
+
+
+def locate(arrays: Arrays, wanted: Any) -> Arrays:
+    """Returns the arrays of the one cell, whose names may lie deeper in a model, unless a normalizer is wanted."""
+    if cell_kind(arrays) is not None or isinstance(wanted, norms.KINDS) or type(wanted).__name__ in NORMS:
+        return arrays
+    return arrays.only({prefix: ARTICLES[kind] for prefix, kind in cells_in(arrays).items()})
 
 
 def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
     """Loads a plain cell; ``module``, if any, gives its nonlinearities."""
-    where, notes = arrays.where, _check_cell(arrays.where, module)
+    where, notes = arrays.where, (*_check_cell(arrays.where, module), *arrays.notes)
     parts = _dense(arrays, kind) if "dense_h/kernel" in arrays else _gates(arrays, ORDER[kind])
     arrays.finish()
     functions = cells.functions_of(spec if module is None else module)
@@ -54,7 +72,7 @@ def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
         return Imported(*cells.gru(where, parts, spec, functions), (), notes)
     if module is None and not isinstance(spec, Elman):
         hidden = parts.recurrent.shape[-1]
-        raise ValueError(
+        raise UndeterminedError(
             f"{where}: the names of arrays do not tell the nonlinearity of a SimpleCell. Pass the module, or "
             f"spec=jaxnorm.Elman({hidden}, activation_fn=jnp.tanh)."
         )
@@ -159,7 +177,7 @@ def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str
 def describe_norm(caller: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[str, ...]]:
     """Makes the spec of a Flax normalizer."""
     name = type(module).__name__
-    if name not in ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm"):
+    if name not in NORMS:
         raise TypeError(
             f"{caller}: {name} is no module that has a counterpart. Pass an LSTMCell, OptimizedLSTMCell, GRUCell, "
             "SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."

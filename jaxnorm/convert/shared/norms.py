@@ -41,9 +41,8 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
             f"{arrays.where}: spec must be one of {', '.join(kind.__name__ for kind in KINDS)}, got "
             f"{objects.describe(spec)}. Names of arrays do not tell epsilon, axes and groups."
         )
-    wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
-    if isinstance(spec, BatchNorm):
-        wanted += [names.mean, names.var]
+    wanted = _wanted(spec, names)
+    arrays = locate(arrays, spec, names)
     arrays.expect(wanted)
     shape = arrays.shape(wanted[0]) if wanted else ()
     params = Affine(
@@ -62,7 +61,28 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
             f"{arrays.where}: spec has num_groups={spec.num_groups}, which does not divide the F = {shape[0]} features."
         )
     arrays.finish("They belong to no normalizer with use_scale, use_bias and kind of the spec.")
-    return Imported(spec, params, stats, notes)
+    return Imported(spec, params, stats, (*notes, *arrays.notes))
+
+
+def _wanted(spec: NormSpec, names: Names) -> list[str]:
+    """Returns the names of the arrays of a normalizer."""
+    wanted = [name for name, used in ((names.scale, spec.use_scale), (names.bias, spec.use_bias)) if used]
+    return wanted + [names.mean, names.var] * isinstance(spec, BatchNorm)
+
+
+def locate(arrays: Arrays, spec: Any, names: Names, besides: tuple[str, ...] = ()) -> Arrays:
+    """Returns the arrays of the one normalizer with this spec, whose names may lie deeper in a model."""
+    wanted = _wanted(spec, names) if isinstance(spec, KINDS) else []
+    if not wanted or any(name in arrays for name in wanted):
+        return arrays
+    axes = len(spec.axis) if isinstance(spec, LayerNorm | RMSNorm) and isinstance(spec.axis, tuple) else 1
+    kinds = {}
+    for prefix in arrays.prefixes(wanted[0]):
+        own = arrays.under(prefix)
+        leaves = {name for name in own.names if "." not in name and "/" not in name}
+        if leaves - {*besides} == {*wanted} and {len(own.shape(name)) for name in wanted} == {axes}:
+            kinds[prefix] = type(spec).__name__
+    return arrays.only(kinds) if kinds else arrays
 
 
 def arrays_of(caller: str, spec: Any, params: Any, stats: Any, names: Names) -> dict[str, Host]:

@@ -1,31 +1,23 @@
-"""Converts weights of Haiku: cores and normalizers, as dictionaries of parameters and state.
-
-Haiku keeps hyper-parameters only in the program, so we do not import it.
-"""
+"""Loads cores, normalizers and whole models from parameters and state of Haiku."""
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import numpy as np
 
-from jaxnorm.cells.elman import Elman
-from jaxnorm.cells.lstm import FORGET, LSTM
+from jaxnorm.cells.lstm import FORGET
 from jaxnorm.cells.preactivation.layout import gate_slice
-from jaxnorm.convert import _haiku_deep as deep
+from jaxnorm.convert.haiku import deep
 from jaxnorm.convert.shared import cells, layouts, norms
-from jaxnorm.convert.shared.arrays import Arrays, Host, listed
-from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse
-from jaxnorm.engine.stacks import Directions
-from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
+from jaxnorm.convert.shared.arrays import Arrays, Host, found_note, listed
+from jaxnorm.convert.shared.base import Imported, check_mapping
+from jaxnorm.convert.shared.model import ImportedModel, check_specs, plain
 
 ORDER = "igfo"
 GRU_ORDER = "zrn"
 NAMES = norms.Names("scale", "offset", "mean", "var")
-_CLASSES: dict[Any, str] = {LSTM: "lstm", ResetBeforeGRU: "gru", Elman: "vanilla_rnn"}
-Exported: TypeAlias = tuple[dict[str, dict[str, Host]], dict[str, dict[str, Host]]]
-"""Parameters and state by module name."""
 
 
 def load(
@@ -44,7 +36,7 @@ def load(
         ``LayerNorm(epsilon=1e-5)``, since Haiku keeps epsilon and the like in the program.
       state: the state by module name, for ``hk.BatchNorm``.
       name: the name of the module in a larger model, such as ``"my_net/~/lstm"``; for the cores of
-        ``hk.DeepRNN`` a tuple of names, from input to output.
+        ``hk.DeepRNN`` a tuple of names, from input to output. It may be left out where only one module fits.
       skip_connections: whether the cores come from ``hk.deep_rnn_with_skip_connections``: run these with
         :func:`jaxnorm.skip_stack`, others with :func:`jaxnorm.stack`.
 
@@ -70,13 +62,81 @@ def load(
       places.
     """
     where = "convert.haiku.load"
-    check_mapping(where, "params", params, "as transform(...).init returns it")
-    for module, arrays_of in params.items():
-        check_mapping(where, f"params[{module!r}]", arrays_of, "of arrays by name")
+    _check(where, params)
     if isinstance(name, tuple):
         specs = spec if isinstance(spec, tuple) else (spec,) * len(name)
         layers = [load(params, own, name=one) for own, one in zip(specs, name, strict=True)]
         return deep.join(where, layers, skip_connections)
+    if name is None:
+        chosen = _find(where, params, spec)
+        found = _load(where, params, spec, state, chosen)
+        return found if chosen is None else found._replace(notes=(*found.notes, found_note(chosen)))
+    return _load(where, params, spec, state, name)
+
+
+def load_model(
+    params: Mapping[str, Any], specs: Mapping[str, Any] | None = None, *, state: Any = None
+) -> ImportedModel:
+    """Loads the parameters of a whole model of Haiku: all modules by the names that they have there.
+
+    Cores and normalizers come as :func:`load` gives them. All other modules come as dicts of their arrays with Haiku's
+    names and shapes: the ``w`` of a ``Linear`` is (I, O), of a ``Conv`` (*window, I / groups, O), the ``embeddings`` of
+    an ``Embed`` (N, F).
+
+    Args:
+      params: the parameters by module name, as ``transform(...).init`` returns them.
+      specs: specs of jaxnorm by the name of a module. The names of arrays tell an ``hk.GRU``; an ``hk.LSTM`` and an
+        ``hk.VanillaRNN`` are known by the names of their classes (``"net/~/lstm_1"``), under another name by a
+        spec. A normalizer without a spec comes as its arrays.
+      state: the state by module name. That of an ``hk.BatchNorm`` with a spec goes into its statistics, other state
+        comes as its arrays.
+
+    Returns:
+      ImportedModel(layers, kinds, tied, notes), a dict of layers.
+
+    Raises:
+      TypeError: an array does not have a dtype that JAX supports.
+      ValueError: an array of a core is missing or has another shape, or specs has a name without a module.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnorm import convert
+      >>> lstm, head = {"w": np.ones((5, 8), "f"), "b": np.zeros(8, "f")}, {"w": np.ones((2, 4), "f")}
+      >>> model = convert.haiku.load_model({"net/~/lstm/linear": lstm, "net/~/head": head})
+      >>> model["net/~/lstm"].spec.hidden_features, model["net/~/head"]["w"].shape
+      (2, (2, 4))
+    """
+    where = "convert.haiku.load_model"
+    _check(where, params)
+    check_mapping(where, "state", state or {}, "as transform_with_state(...).init returns it")
+    roots = _roots(params)
+    specs = check_specs(where, specs, [*params, *roots.values()])
+    layers: dict[str, Any] = {}
+    kinds: dict[str, str] = {}
+    notes: list[str] = []
+    for module, arrays in params.items():
+        root = next((own for own in (module, roots[module]) if own in specs or _kind(params, own)), None)
+        if root is None:
+            layers[module] = plain(where, arrays, f"{module}/")
+        elif root not in layers:
+            layers[root] = _load(f"{where}: {root}", params, specs.get(root), state, root)
+            kinds[root] = type(layers[root].spec).__name__
+            notes += [f"{root}: {note}" for note in layers[root].notes]
+    taken = [name for name in specs if layers[name].stats != ()]
+    for module, arrays in (state or {}).items():
+        if module.rpartition("/~/")[0] not in taken:
+            layers[module] = plain(where, arrays, f"{module}/")
+    return ImportedModel(layers, kinds, {}, tuple(notes))
+
+
+def _check(caller: str, params: Any) -> None:
+    check_mapping(caller, "params", params, "as transform(...).init returns it")
+    for module, arrays in params.items():
+        check_mapping(caller, f"params[{module!r}]", arrays, "of arrays by name")
+
+
+def _load(caller: str, params: Mapping[str, Any], spec: Any, state: Any, name: str | None) -> Imported:
+    where = caller
     arrays = Arrays(where, _select(where, params, name))
     if "linear_1/w" in arrays:
         return _load_vanilla(arrays, spec)
@@ -94,85 +154,6 @@ def load(
             "the averages of hk.BatchNorm begin at zero and are corrected for it; going on, fold has no such term",
         )
     return norms.load(Arrays(where, values), spec, NAMES, count=count, notes=notes)
-
-
-def export(
-    spec: Any,
-    params: Any,
-    stats: Any = (),
-    *,
-    name: str | tuple[str, ...] | None = None,
-    axes: int = 2,
-    skip_connections: bool = False,
-) -> Exported:
-    """Exports parameters and state of the Haiku module that computes the same.
-
-    Args:
-      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a ReLU, a tuple of such cells
-        for ``hk.DeepRNN``, or a normalizer.
-      params: its weights.
-      stats: the running statistics of a ``BatchNorm``.
-      name: the name of the module, or a tuple of names; None takes the names of the classes, such as ``"lstm"``,
-        ``"lstm_1"``.
-      axes: the number of axes of the data; the arrays of ``hk.BatchNorm`` have as many.
-      skip_connections: whether several cells form a :func:`jaxnorm.skip_stack`.
-
-    Returns:
-      Parameters and state by module name; the state is empty except for ``hk.BatchNorm``.
-
-    Raises:
-      TypeError: params or stats do not match spec.
-      ValueError: something has no counterpart in Haiku.
-
-    Example:
-      >>> import jax, jaxnorm
-      >>> from jaxnorm import convert
-      >>> cell = jaxnorm.lstm(2)
-      >>> params, _ = convert.haiku.export(cell, cell.init(jax.random.key(0), 3))
-      >>> params["lstm/linear"]["w"].shape, params["lstm/linear"]["b"].tolist()
-      ((5, 8), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-
-    Notes:
-      We subtract from the bias the one that Haiku adds to the forget gate, which rounds the bias.
-    """
-    where = "convert.haiku.export"
-    check_spec(where, spec)
-    if isinstance(spec, tuple) and not isinstance(spec, Directions):
-        each = deep.split(where, spec, params, skip_connections)
-        names = name if isinstance(name, tuple) else deep.default_names([_CLASSES.get(type(s), "rnn") for s in spec])
-        found: dict[str, dict[str, Host]] = {}
-        for one, own, label in zip(spec, each, names, strict=True):
-            found |= export(one, own, name=label)[0]
-        return found, {}
-    if isinstance(name, tuple):
-        raise TypeError(f"{where}: name must be one name for one module, got {name!r}.")
-    if isinstance(spec, LSTM):
-        parts = cells.parts_of(where, spec, params)
-        bias = cells.zeros_for_none(parts.bias, parts.kernel).copy()
-        bias[gate_slice(FORGET, spec.hidden_features)] -= 1
-        kernel = np.concatenate([parts.kernel, parts.recurrent])
-        weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.vector_to_order(bias, ORDER)}
-        return {f"{name or _CLASSES[LSTM]}/linear": weights}, {}
-    if isinstance(spec, ResetBeforeGRU):
-        parts = cells.turned(cells.parts_of(where, spec, params))  # in Haiku z renews the state
-        bias = cells.zeros_for_none(parts.bias, parts.kernel)
-        return {
-            name or _CLASSES[ResetBeforeGRU]: {
-                "w_i": layouts.kernel_to_columns(parts.kernel, GRU_ORDER),
-                "w_h": layouts.kernel_to_columns(parts.recurrent, GRU_ORDER),
-                "b": layouts.vector_to_order(bias, GRU_ORDER),
-            }
-        }, {}
-    if isinstance(spec, Elman):
-        cells.check_named(where, spec, ("relu",))
-        parts = cells.parts_of(where, spec, params)
-        bias = cells.zeros_for_none(parts.bias, parts.kernel)
-        name = name or _CLASSES[Elman]
-        return {
-            f"{name}/linear": {"w": parts.kernel, "b": bias},
-            f"{name}/linear_1": {"w": parts.recurrent, "b": np.zeros_like(bias)},
-        }, {}
-    return _export_norm(where, spec, params, stats, name, axes)
 
 
 def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
@@ -214,38 +195,39 @@ def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:
     return Imported(*cells.elman(arrays.where, parts._replace(bias=cells.add_biases(bias, other)), jax.nn.relu, spec))
 
 
-def _export_norm(caller: str, spec: Any, params: Any, stats: Any, name: str | None, axes: int) -> Exported:
-    if isinstance(spec, tuple):
-        refuse(caller, "two directions", "they are two cores in Haiku, too. Export each by itself.")
-    if isinstance(spec, norms.RMSNorm):
-        norms.refuse_unlike(caller, spec, fraction=1.0, use_scale=True, use_bias=False)
-    if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):
-        norms.refuse_unlike(caller, spec, feature_axis=-1)
-    flat = norms.arrays_of(caller, spec, params, stats, NAMES)
-    classes = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm", "GroupNorm": "group_norm",
-               "InstanceNorm": "instance_norm", "BatchNorm": "batch_norm"}  # fmt: skip
-    name = name or classes[type(spec).__name__]
-    if not isinstance(spec, norms.BatchNorm):
-        return {name: flat} if flat else {}, {}
-    if spec.momentum is None:
-        refuse(caller, "an exact average (momentum=None)", "hk.BatchNorm keeps decaying ones.")
-    wide = {key: value.reshape((1,) * (axes - 1) + value.shape) for key, value in flat.items()}
-    counter = np.asarray(int(stats.count), np.int32)
-    state = {}
-    for key, ema in (("mean", "mean_ema"), ("var", "var_ema")):
-        average = wide.pop(key)
-        hidden = average * np.asarray(1 - spec.momentum ** int(counter), average.dtype)
-        state[f"{name}/~/{ema}"] = {"average": average, "hidden": hidden, "counter": counter}
-    return {name: wide} if wide else {}, state
+def _roots(params: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the name of the module that each module belongs to: a core has inner linear layers."""
+    return {module: re.sub(r"/linear(_\d+)?$", "", module) for module in params}
+
+
+def _kind(params: Mapping[str, Any], root: str) -> str:
+    """Returns the class of a core by the names of its arrays, and by its own for those with linear layers."""
+    own = re.sub(r"_\d+$", "", root.rpartition("/")[2])
+    if {"w_i", "w_h"} & set(params.get(root, {})):
+        return "GRU"
+    if own == "lstm" and f"{root}/linear" in params and f"{root}/linear_1" not in params:
+        return "LSTM"
+    return "VanillaRNN" if own == "vanilla_rnn" and f"{root}/linear_1" in params else ""
+
+
+def _find(caller: str, params: Mapping[str, Any], spec: Any) -> str | None:
+    """Returns the name of the only module that fits, among several; None if there is one module."""
+    roots = list(dict.fromkeys(_roots(params).values()))
+    if len(roots) < 2:
+        return None
+    if isinstance(spec, norms.KINDS):
+        wanted = {name for name, used in zip(NAMES, (spec.use_scale, spec.use_bias), strict=False) if used}
+        fitting = [root for root in roots if set(params.get(root, {})) == wanted]
+    else:
+        fitting = [root for root in roots if _kind(params, root)]
+    if len(fitting) != 1:
+        raise ValueError(f"{caller}: there are {listed(fitting or roots)}. Pass name=... with that of one module.")
+    return fitting[0]
 
 
 def _select(caller: str, params: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     """Selects the arrays of one module by name, including those of its inner linear layers."""
-    roots = {module: re.sub(r"/linear(_\d+)?$", "", module) for module in params}
-    if name is None and len(set(roots.values())) > 1:
-        raise ValueError(
-            f"{caller}: there are {listed(dict.fromkeys(roots.values()))}. Pass name=... with that of one module."
-        )
+    roots = _roots(params)
     found: dict[str, Any] = {}
     for module, arrays in params.items():
         if name is None or module == name or roots[module] == name:

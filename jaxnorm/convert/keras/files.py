@@ -1,4 +1,4 @@
-"""Reads files of Keras: layers from ``.keras`` archives, arrays by path from HDF5 files."""
+"""Reads files of Keras: the layers of ``.keras`` archives and of HDF5 files of weights."""
 
 import io
 import itertools
@@ -15,21 +15,25 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.convert.shared.arrays import Host, listed
 from jaxnorm.convert.shared.files import check_file, reading
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 LARGEST_RATIO = 1032
 """The largest compression ratio of the HDF5 filters."""
 
 
-class KerasLayer(NamedTuple):
-    """A layer in a file of Keras: class and options (None in files of weights), arrays by path."""
+class FileLayer(NamedTuple):
+    """A layer in a file: names of it and of the layers around it, its path, class and options, arrays by path in it."""
 
+    names: tuple[str, ...]
+    path: str
     kind: str | None
     config: dict[str, Any]
     arrays: dict[str, Host]
+    matches: int
+    """How many layers of its name the configuration has, if there is one."""
 
 
-def read_keras(caller: str, path: str | os.PathLike[str], layer: str | None) -> KerasLayer:
-    """Reads one layer of a ``.keras`` or ``.weights.h5`` file, by its name in the model or its path in the file."""
+def read_layers(caller: str, path: str | os.PathLike[str]) -> list[FileLayer]:
+    """Reads all layers of a ``.keras`` or ``.weights.h5`` file, also those inside of others."""
     name = os.fspath(path)
     if not name.endswith((".keras", ".h5", ".hdf5")):
         raise ValueError(f"{caller} is neither a .keras nor a .weights.h5 file.")
@@ -42,22 +46,31 @@ def read_keras(caller: str, path: str | os.PathLike[str], layer: str | None) -> 
         if not name.endswith(".keras"):
             with h5py.File(path, "r") as file:
                 _check_end(caller, path)
-                return KerasLayer(None, {}, _read_layer(caller, file, layer, Path(path).stat().st_size)[1])
-        configs, weights = _read_archive(caller, path)
+                return list(_read(caller, file, None, Path(path).stat().st_size))
+        config, weights, version = _read_archive(caller, path)
+        _check_functions(caller, version, config)
         with h5py.File(io.BytesIO(weights), "r") as file:
-            own, arrays = _read_layer(caller, file, layer, len(weights))
-        found = [config for config in configs if config["config"].get("name") == own]
-        if len(found) != 1:
-            raise ValueError(
-                f"{caller} has {len(found)} layers named {own!r} in its {CONFIG}, and arrays of one. Give the layers "
-                "of the model names of their own and save it again; of a model of a class of your own save the weights "
-                "(model.save_weights('model.weights.h5'))."
-            )
-        return KerasLayer(str(found[0]["class_name"]), found[0]["config"], arrays)
+            return list(_read(caller, file, config, len(weights)))
 
 
-def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bytes]:
-    """Reads the configurations of all layers and the file of weights; zipfile verifies the checksums."""
+def _check_functions(caller: str, version: str, config: Any) -> None:
+    """Refuses a name that stood for another function before Keras 3."""
+    functions = [
+        each["config"].get(name) for each in _configs(config) for name in ("recurrent_activation", "activation")
+    ]
+    if version.startswith("2.") and "hard_sigmoid" in functions:
+        raise ValueError(
+            f"{caller} is of Keras {version}, whose hard_sigmoid is clip(0.2 x + 0.5, 0, 1), in Keras 3 and JAX "
+            "clip(x / 6 + 0.5, 0, 1). Save the weights alone (model.save_weights('model.weights.h5')), and load them "
+            "with a spec that has this function: jaxnorm.lstm(128, gate_fn=...)."
+        )
+
+
+def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[Any, bytes, str]:
+    """Reads the configuration of the model, the file of weights, and the version of Keras.
+
+    zipfile verifies the checksums.
+    """
     with zipfile.ZipFile(path) as archive:
         missing = [name for name in (CONFIG, WEIGHTS) if name not in archive.namelist()]
         if missing:
@@ -65,11 +78,13 @@ def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[
                 f"{caller} has no {' and no '.join(missing)}, as a .keras archive must; there are "
                 f"{listed(archive.namelist())}. Save the model by model.save('model.keras')."
             )
-        return list(_configs(json.loads(archive.read(CONFIG)))), archive.read(WEIGHTS)
+        metadata = json.loads(archive.read(METADATA)) if METADATA in archive.namelist() else {}
+        version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
+        return json.loads(archive.read(CONFIG)), archive.read(WEIGHTS), version
 
 
-def _read_layer(caller: str, file: Any, layer: str | None, size: int) -> tuple[str, dict[str, Host]]:
-    """Reads the name of one layer, and its arrays by their path in the layer."""
+def _read(caller: str, file: Any, config: Any, size: int) -> Iterator[FileLayer]:
+    """Yields every layer of a file of weights; ``config`` is that of the model, None for weights alone."""
     import h5py
 
     if "layer_names" in file.attrs or "model_config" in file.attrs or "model_weights" in file:
@@ -78,8 +93,6 @@ def _read_layer(caller: str, file: Any, layer: str | None, size: int) -> tuple[s
             "keras.models.load_model(path).save('model.keras'); of weights alone build the model, "
             "model.load_weights(path), model.save_weights('model.weights.h5')."
         )
-    layers = dict(_layers(file))
-    group = _choose(caller, layers, layer)
     datasets: dict[str, Any] = {}
 
     def visit(key: str, item: Any) -> None:
@@ -88,8 +101,28 @@ def _read_layer(caller: str, file: Any, layer: str | None, size: int) -> tuple[s
 
     file.visititems(visit)
     _check_storage(caller, datasets, size)
-    own = {key: np.asarray(item) for key, item in datasets.items() if key.startswith(f"{group}/")}
-    return layers[group], {key[len(group) + 1 :]: array for key, array in own.items()}
+    named = dict(_layers(file))
+    for path in sorted(named):  # layers before those inside of them
+        around = [other for other in named if path == other or path.startswith(f"{other}/")]
+        names = tuple(named[other] for other in sorted(around, key=len))
+        own = _configs_of(config, names)
+        kind, options = (str(own[0]["class_name"]), own[0]["config"]) if len(own) == 1 else (None, {})
+        start = len(path) + 1
+        arrays = {key[start:]: np.asarray(item) for key, item in datasets.items() if key.startswith(f"{path}/")}
+        yield FileLayer(names, path, kind, options, arrays, len(own))
+
+
+def _configs_of(config: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Returns the configurations of layers with these names, from the outermost to its own."""
+    found = [config]
+    for name in names:
+        config = found[0]
+        inner = config.get("config", {}).get("layers", ()) if isinstance(config, dict) else ()
+        found = [each for each in inner if isinstance(each, dict) and each.get("config", {}).get("name") == name]
+        found = found or [each for each in _configs(config) if each["config"].get("name") == name]
+        if len(found) != 1:
+            break
+    return found
 
 
 def _check_end(caller: str, path: str | os.PathLike[str]) -> None:
@@ -144,15 +177,6 @@ def _layers(file: Any) -> Iterator[tuple[str, str]]:
         if last == "vars" and owner and "name" in file[path].attrs and owner.rpartition("/")[2] != "cell":
             own = file[path].attrs["name"]
             yield owner, own.decode() if isinstance(own, bytes) else str(own)
-
-
-def _choose(caller: str, layers: dict[str, str], wanted: str | None) -> str:
-    names = listed(f"{name!r} ({path})" for path, name in layers.items())
-    matches = [path for path, name in layers.items() if wanted in (path, name)]
-    if wanted is None or len(matches) != 1:
-        asked = "layer is None" if wanted is None else f"layer={wanted!r} names {len(matches)} layers"
-        raise ValueError(f"{caller}: {asked}. Pass layer=... with the name or the path of one: {names}.")
-    return matches[0]
 
 
 def _configs(node: Any) -> Iterator[dict[str, Any]]:

@@ -5,11 +5,20 @@ from typing import Any
 
 from jaxnorm.cells.elman import Elman
 from jaxnorm.convert.shared import cells
-from jaxnorm.convert.shared.base import refuse
+from jaxnorm.convert.shared.base import UndeterminedError, refuse
 from jaxnorm.norms.batch_norm import BatchNorm
 from jaxnorm.norms.group_norm import GroupNorm
 from jaxnorm.norms.layer_norm import LayerNorm
 from jaxnorm.norms.rms_norm import RMSNorm
+from jaxnorm.zoo.norms.example.scale_norm import ScaleNorm
+
+LAYERS = ("LSTM", "GRU", "SimpleRNN")
+CELLS = tuple(f"{name}Cell" for name in LAYERS)
+NORMS = (
+    "LayerNormalization", "RMSNormalization", "GroupNormalization", "BatchNormalization", "UnitNormalization",
+)  # fmt: skip
+UNIT_EPSILON = 1e-12
+"""The smallest norm by which a UnitNormalization divides."""
 
 
 def notes_of(caller: str, config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -61,12 +70,31 @@ def functions_of(caller: str, config: Mapping[str, Any], spec: Any) -> Mapping[s
     return {field: cells.activation_named(caller, str(config[name])) for field, name in names.items()}
 
 
+def unwrapped(kind: str | None, config: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
+    """Returns kind and options of the cell in a wrapper ``RNN``, with those of the wrapper."""
+    if kind != "RNN":
+        return kind, config
+    outer = {name: config[name] for name in ("return_sequences", "go_backwards", "stateful") if name in config}
+    return config["cell"]["class_name"], outer | config["cell"]["config"]
+
+
+def has_counterpart(kind: str | None, config: Mapping[str, Any]) -> bool:
+    """Whether a layer of this class is a recurrent layer or a normalizer, by its options if it is a wrapper."""
+    if kind == "Bidirectional":
+        return has_counterpart(config["layer"]["class_name"], config["layer"]["config"])
+    if kind == "RNN":
+        cell = config["cell"]
+        inner = cell["config"]["cells"] if cell["class_name"] == "StackedRNNCells" else [cell]
+        return all(each["class_name"] in CELLS for each in inner)
+    return kind in (*LAYERS, *CELLS, *NORMS)
+
+
 def activation_of(caller: str, config: Mapping[str, Any], spec: Any, hidden: int) -> Callable[..., Any]:
     """Returns the nonlinearity of a SimpleRNN."""
     if config:
         return cells.activation_named(caller, str(config["activation"]))
     if not isinstance(spec, Elman):
-        raise ValueError(
+        raise UndeterminedError(
             f"{caller}: the names of arrays do not tell the nonlinearity of a SimpleRNN. Pass "
             f"spec=jaxnorm.Elman({hidden}, activation_fn=jnp.tanh), or another, or the live layer."
         )
@@ -83,6 +111,8 @@ def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[An
         return LayerNorm(_axes(axis), epsilon=epsilon, **affine), ()
     if kind == "RMSNormalization":
         return RMSNorm(_axes(axis), epsilon=epsilon), ()
+    if kind == "UnitNormalization":
+        return ScaleNorm(_axes(axis), epsilon=UNIT_EPSILON, use_scale=False), ()
     if kind == "GroupNormalization":
         if config["groups"] < 1:
             refuse(caller, f"groups={config['groups']} before the layer is built", "build it, and save it again.")
@@ -96,7 +126,8 @@ def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[An
         return BatchNorm(epsilon=epsilon, momentum=config["momentum"], **affine), notes
     raise TypeError(
         f"{caller}: {kind} is no layer that has a counterpart. Pass an LSTM, GRU, SimpleRNN, Bidirectional, "
-        "LayerNormalization, RMSNormalization, GroupNormalization or BatchNormalization."
+        "RNN around their cells, LayerNormalization, RMSNormalization, GroupNormalization, BatchNormalization or "
+        "UnitNormalization."
     )
 
 

@@ -1,6 +1,6 @@
 """Interprets the hyper-parameters of live PyTorch modules; no other file imports PyTorch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,8 +27,22 @@ class Described(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def describe(caller: str, module: Any) -> Described:
-    """Describes a module of a kind that has a counterpart."""
+def modules_of(source: Any) -> dict[str, Any]:
+    """Returns the live modules by path; none for a state dict or a file."""
+    if isinstance(source, Mapping) or not hasattr(source, "named_modules"):
+        return {}
+    named = source.named_modules(remove_duplicate=False)
+    return {path: module for path, module in named if "parametrizations" not in path.split(".")}
+
+
+def class_name(module: Any) -> str:
+    """Returns the name of the class of a module, without the one that a parametrization makes of it."""
+    kind = type(module)
+    return kind.__mro__[1].__name__ if kind.__module__ == "torch.nn.utils.parametrize" else kind.__name__
+
+
+def describe(caller: str, module: Any) -> Described | None:
+    """Describes a module of a kind that has a counterpart; None for another."""
     from torch import nn
 
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
@@ -43,10 +57,7 @@ def describe(caller: str, module: Any) -> Described:
         return Described(InstanceNorm(epsilon=module.eps, **_affine(module)), notes=(FEATURES_LAST,))
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         return _batch(caller, module)
-    raise TypeError(
-        f"{caller}: {type(module).__name__} is no layer that has a counterpart. Pass one recurrent layer or normalizer "
-        "of torch.nn, a state dict, or the path of a safetensors file."
-    )
+    return None
 
 
 def _recurrent(caller: str, module: Any) -> Described:

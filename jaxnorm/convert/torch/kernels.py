@@ -7,8 +7,11 @@ import numpy as np
 
 from jaxnorm._base.typing import Axis
 from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
-from jaxnorm.convert.shared.base import refuse
-from jaxnorm.weight_norms.base import KernelParams
+from jaxnorm.convert.shared.base import Imported, refuse, settle
+from jaxnorm.convert.shared.files import caller, is_path
+from jaxnorm.convert.torch.state import read as read_state
+from jaxnorm.convert.torch.state import to_host
+from jaxnorm.weight_norms.base import KernelParams, check_weight_normalizer
 from jaxnorm.weight_norms.spectral_norm import SpectralNorm, SpectralState
 from jaxnorm.weight_norms.weight_norm import WeightNorm
 
@@ -21,6 +24,78 @@ SPECTRAL = (
 """The names of the weight and of both singular vectors."""
 
 
+def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: int = 1, prefix: str = "") -> Imported:
+    """Loads the trained weights behind a kernel with weight or spectral normalization.
+
+    Args:
+      source: a live module of any kind, a state dict, or the path of a safetensors file; with
+        ``torch.nn.utils.parametrizations`` or with the older hooks.
+      spec: for a state dict, a ``SpectralNorm`` with the number of iterations and the epsilon, if they are not the
+        defaults; a live module knows them.
+      name: the weight, such as ``"weight_hh_l0"``.
+      gates: 4 for a weight of an LSTM, 3 for one of a GRU, which make the kernel (I, G, H).
+      prefix: the prefix of the names of one layer in the state dict of a larger model.
+
+    Returns:
+      Imported(spec, params, stats): ``WeightNorm`` or ``SpectralNorm``, ``KernelParams``, and the state.
+      ``spec(params, stats)`` is the kernel: (I, O), (window..., I, O) of a convolution, or (I, G, H).
+
+    Raises:
+      TypeError: an array does not have a floating-point dtype that JAX supports.
+      ValueError: the weight is not normalized, or along another axis than its first.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnorm import convert
+      >>> state = {"weight_g": np.full((2, 1), 10.0, "f"), "weight_v": np.array([[3.0, 4.0], [0.0, 1.0]], "f")}
+      >>> found = convert.torch.load_kernel(state)
+      >>> found.spec(found.params).T.tolist()
+      [[6.0, 8.0], [0.0, 10.0]]
+
+    Notes:
+      This reads only the arrays of this kernel, not its bias. A state dict does not record the axis of a spectral
+      normalization; we assume the first (transposed convolutions have another).
+    """
+    where = caller("convert.torch.load_kernel", source)
+    values, prefix = read_state(where, source, prefix)
+    arrays = Arrays(where, {prefix + key: to_host(value) for key, value in values.items()}, prefix)
+    told = None if isinstance(source, Mapping) or is_path(source) else spectral_options(where, source, name, gates)
+    if told is not None:
+        spec = settle(where, told, spec)
+    return Imported(*read(arrays, name, gates, spec))
+
+
+def export_kernel(
+    spec: Any, params: Any, state: Any = (), *, name: str = "weight", hook: bool = False
+) -> dict[str, Host]:
+    """Exports the arrays behind a kernel with weight or spectral normalization, under the names of PyTorch.
+
+    Args:
+      spec: a ``WeightNorm`` or a ``SpectralNorm`` without a scale, with units along the last axes.
+      params: its ``KernelParams``.
+      state: the ``SpectralState``.
+      name: the weight.
+      hook: whether to use the names of the older hooks (``weight_g``) instead of parametrizations.
+
+    Returns:
+      Arrays by name, without the bias: part of a state dict.
+
+    Raises:
+      TypeError: params are not ``KernelParams``.
+      ValueError: something has no counterpart in PyTorch.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxnorm
+      >>> from jaxnorm import convert
+      >>> spec = jaxnorm.WeightNorm()
+      >>> params, _ = spec.init(jnp.ones((4, 1)))
+      >>> convert.torch.export_kernel(spec, params, hook=True)["weight_g"].tolist()
+      [[2.0]]
+    """
+    check_weight_normalizer("convert.torch.export_kernel", "spec", spec)
+    return write("convert.torch.export_kernel", spec, params, state, name, hook)
+
+
 def names_in(names: Any) -> list[str]:
     """Returns the weights among these names that PyTorch computes from others."""
     found = []
@@ -30,7 +105,7 @@ def names_in(names: Any) -> list[str]:
             found.append(parts[1])
         for end in ("_g", "_orig"):
             own = name.removesuffix(end)
-            if name.endswith(end) and f"{own}_v" in names:
+            if "." not in name and name.endswith(end) and f"{own}_v" in names:
                 found.append(own)
     return found
 
@@ -49,7 +124,11 @@ def read(arrays: Arrays, name: str, gates: int, spec: Any) -> tuple[Any, KernelP
                 made = WeightNorm(_input_axes(axes, gates))
                 scale = scale.reshape((rows,) if gates == 1 else (gates, -1))
             else:
-                refuse(where, f"{g} with shape {scale.shape}", "units lie along axis 0 of a weight (dim=0, or None).")
+                refuse(
+                    where,
+                    f"{arrays.prefix}{g} with shape {scale.shape}",
+                    "units lie along axis 0 of a weight (dim=0, or None).",
+                )
             _check_spec(where, spec, made)
             return made, KernelParams(to_device(_from_torch(weight, gates)), to_device(scale)), ()
     for original, u, v in (tuple(each.format(name) for each in style) for style in SPECTRAL):
@@ -106,11 +185,11 @@ def write(caller: str, spec: Any, params: KernelParams, state: Any, name: str, o
     refuse(caller, repr(spec), "PyTorch has weight normalization with a scale, and spectral normalization without.")
 
 
-def effective(caller: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def effective(caller: str, values: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], tuple[str, ...]]:
     """Computes all weights that the layer multiplies by, with a note on each normalized one."""
     found, notes = dict(values), []
     for name in names_in(found):
-        arrays = Arrays(caller, found)
+        arrays = Arrays(caller, {prefix + key: value for key, value in found.items()}, prefix)
         spec, params, state = read(arrays, name, 1, None)
         kernel = to_numpy(spec(params, state))
         found = {key: value for key, value in found.items() if key not in arrays.taken}
