@@ -23,6 +23,7 @@ from tests.cell_cases import SPECIFIED as SPECIFIED
 from tests.cell_cases import CellCase as CellCase
 from tests.cell_cases import rows as rows
 from tests.tools.docs import load
+from tests.zoo.norms.sequence.test_cumulative_group_norm import oracle as cumulative_group_norm
 
 PUBLIC = {name: getattr(space, name) for space in (jn, jn.weight_norms, jn.zoo) for name in space.__all__}
 """All that users can import, by its name."""
@@ -203,6 +204,13 @@ NORMS = (
     NormCase("in_place_batch_norm", jn.zoo.InPlaceBatchNorm(slope=0.5), (3, 4, 8), True, BN),
     NormCase("in_place_batch_norm_first", jn.zoo.InPlaceBatchNorm((0, 2), use_scale=False), (3, 8, 4), True, BN),
     NormCase("assorted_time_norm", jn.zoo.AssortedTimeNorm(3), (5, 2, 8), invariant_to=("scale", "shift")),
+    NormCase(
+        "cumulative_group_norm",
+        jn.zoo.CumulativeGroupNorm(2),
+        (5, 2, 8),
+        invariant_to=("scale", "shift"),
+        oracle=cumulative_group_norm,
+    ),
 )
 
 BATCH_NORMS = (

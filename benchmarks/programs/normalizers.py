@@ -1,4 +1,4 @@
-"""All normalizers of jaxnorm by name, with sensible options for the shape of the data."""
+"""Normalizers of jaxnorm by name, with sensible options for the shape of the data: those whose cost is measured."""
 
 import math
 from collections.abc import Callable
@@ -38,6 +38,7 @@ SPECS: dict[str, Make] = {
     "evo_norm_b0": _with_positions(_always(jn.zoo.EvoNormB0())),
     "divisive_norm": _divisive,
     "assorted_time_norm": lambda shape: jn.zoo.AssortedTimeNorm(min(20, shape[0])),
+    "cumulative_group_norm": lambda shape: jn.zoo.CumulativeGroupNorm(group_count(shape[-1])),
     "dynamic_tanh": _always(jn.zoo.DynamicTanh()),
     "norm_prop": _always(jn.zoo.NormProp()),
     "identity": _always(jn.Identity()),

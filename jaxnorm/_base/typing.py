@@ -4,7 +4,7 @@ T time, B batch (any number of axes, or none: ``*B``), I input features, G gates
 F features of a normalizer's input, R rows of per-step running statistics.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -19,9 +19,14 @@ from jaxtyping import Integer as Integer
 from jaxtyping import PRNGKeyArray as PRNGKeyArray
 from jaxtyping import Shaped as Shaped
 
+from jaxnorm._base.axis_slice import AxisSlice
+
 DType: TypeAlias = np.dtype[Any]
-Axis: TypeAlias = int | tuple[int, ...]
+Axis: TypeAlias = int | tuple[int, ...] | slice | AxisSlice
+"""One axis, several, or a slice of the axes that an array has: ``slice(1, None)`` is all but the first."""
 AxisName: TypeAlias = str | tuple[str, ...]
+AxisIndexGroups: TypeAlias = Sequence[Sequence[int]]
+"""Groups of members of a named axis, as in ``jax.lax.psum``: ``((0, 1), (2, 3))``."""
 Initializer: TypeAlias = Callable[..., jax.Array]
 """``(key, shape, dtype) -> array``, as in ``jax.nn.initializers``."""
 

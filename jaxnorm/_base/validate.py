@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxnorm._base import objects
+from jaxnorm._base.axis_slice import AxisSlice
 from jaxnorm._base.typing import Axis
 
 
@@ -110,21 +111,47 @@ def broadcastable(caller: str, name: str, got: Sequence[int], target: Sequence[i
         )
 
 
-def axes(caller: str, axis: Axis, ndim: int) -> tuple[int, ...]:
+def axes(caller: str, axis: Axis, ndim: int, name: str = "axis") -> tuple[int, ...]:
     """Returns the axes as sorted non-negative numbers; raises ValueError if an axis is out of range or named twice."""
+    if isinstance(axis, slice | AxisSlice):
+        return _sliced(caller, name, axis, ndim)
     given = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
     if not all(isinstance(a, int | np.integer) and not isinstance(a, bool) for a in given):
-        raise TypeError(f"{caller}: axis must be an int or a tuple of ints, got {axis!r}.")
+        raise TypeError(f"{caller}: {name} must be an int or a tuple of ints, got {axis!r}. A slice works, too.")
     out_of_range = [a for a in given if not -ndim <= a < ndim]
     if out_of_range:
         raise ValueError(
-            f"{caller}: axis={axis} is out of range for an array with {ndim} axes. "
+            f"{caller}: {name}={axis} is out of range for an array with {ndim} axes. "
             f"Every axis must lie in [{-ndim}, {ndim - 1}]."
         )
     positive = tuple(sorted(a % ndim for a in given))
     if len(set(positive)) != len(positive):
-        raise ValueError(f"{caller}: axis={axis} names the same axis twice. Name each axis once.")
+        raise ValueError(f"{caller}: {name}={axis} names the same axis twice. Name each axis once.")
     return positive
+
+
+def _sliced(caller: str, name: str, axis: slice | AxisSlice, ndim: int) -> tuple[int, ...]:
+    whole = hashable_slice(caller, name, axis) if isinstance(axis, slice) else axis
+    found = tuple(sorted(whole.axes(ndim)))
+    if not found:
+        raise ValueError(f"{caller}: {name}={axis} has no axis of an array with {ndim} axes. Name at least one.")
+    return found
+
+
+def hashable_slice(caller: str, name: str, axis: slice) -> AxisSlice:
+    """Returns a slice as a value that hashes; raises TypeError unless it is one of ints."""
+    parts = (axis.start, axis.stop, axis.step)
+    if axis.step == 0 or not all(part is None or type(part) is int for part in parts):
+        raise TypeError(f"{caller}: {name} must be a slice of ints, got {axis!r}. Write slice(1, None), for example.")
+    return AxisSlice(*parts)
+
+
+def one_axis(caller: str, axis: int, ndim: int, name: str = "axis") -> int:
+    """Returns a single axis as a non-negative number; raises TypeError for several."""
+    if not isinstance(axis, int | np.integer) or isinstance(axis, bool):
+        raise TypeError(f"{caller}: {name} must be an int, got {axis!r}. Name a single axis.")
+    (found,) = axes(caller, axis, ndim, name)
+    return found
 
 
 def positive_int(caller: str, name: str, value: Any) -> int:

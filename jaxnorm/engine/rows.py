@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jaxnorm._base.typing import Array, Bool, Int
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, ratio
+from jaxnorm.norms.core.named_axes import across, named_axes
 from jaxnorm.norms.core.rows import lay_in_order
 
 
@@ -53,10 +54,10 @@ def lay_rows(cell: Cell, measured: CellNorms, examples: Int[Array, "T R"] | None
     """
     spanned: dict[Any, Any] = {None: examples}
 
-    def over(axis_name: Any) -> Any:
-        if axis_name not in spanned:
-            spanned[axis_name] = lax.psum(examples, axis_name)  # type: ignore[no-untyped-call]
-        return spanned[axis_name]
+    def over(named: Any) -> Any:
+        if named not in spanned:
+            spanned[named] = across(cast(Array, examples), named)
+        return spanned[named]
 
     def at_site(name: str, spec: Any, moments: Any) -> Any:
         def lay(one: Any) -> Moments:
@@ -67,7 +68,8 @@ def lay_rows(cell: Cell, measured: CellNorms, examples: Int[Array, "T R"] | None
                 )
             if examples is None:
                 return lay_in_order(one, cell.max_steps)
-            return lay_by_age(one, over(getattr(spec, "axis_name", None)))
+            groups = getattr(spec, "axis_index_groups", None)
+            return lay_by_age(one, over(named_axes("unroll", getattr(spec, "axis_name", None), groups)))
 
         return map_moments(lay, moments)
 

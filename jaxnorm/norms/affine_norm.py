@@ -1,6 +1,7 @@
 """The bases of normalizer specs: the call, the weights, the checks, and the fields that many of them share."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -9,9 +10,10 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.starts import check_start, filled
-from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Initializer
 from jaxnorm.norms.base import Affine, Key, Normalizer, Params, Stateless, Stats, weights_of
 from jaxnorm.norms.core import axes
+from jaxnorm.norms.core.named_axes import check_index_groups
 from jaxnorm.norms.core.spec import DEFAULT, Spec, keywords_of, parameters
 
 Result = TypeVar("Result")
@@ -97,7 +99,7 @@ class NormSpec(Spec, abstract=True):
 
     def check_site(self, caller: str) -> None:
         """Accepts only ``axis=-1``: the features that a cell shows to a normalizer."""
-        if getattr(self, "axis", -1) not in (-1, (-1,)):
+        if getattr(self, "axis", -1) not in (-1, (-1,)) or getattr(self, "feature_axis", -1) not in (None, -1, (-1,)):
             raise ValueError(
                 f"{caller}: {self!r} cannot be used inside a cell, where a normalizer sees features on one last axis "
                 "and any number of batch axes before it. Use axis=-1."
@@ -142,9 +144,18 @@ class HasAxisName(NormSpec, abstract=True):
 
     Attributes:
       axis_name: name or names of mapped axes over which the data are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
     """
 
     axis_name: AxisName | None = None
+    axis_index_groups: AxisIndexGroups | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = parameters(self.function)
+        if self.axis_index_groups is not None and "axis_name" in known and "axis_index_groups" not in known:
+            name = getattr(self.function, "__name__", repr(self.function))
+            raise ValueError(f"{type(self).__name__}: {name} has no axis_index_groups. Leave it out.")
 
 
 class AffineNorm(HasEpsilon, HasAffine, HasAxisName, Stateless, abstract=True):
@@ -154,11 +165,23 @@ class AffineNorm(HasEpsilon, HasAffine, HasAxisName, Stateless, abstract=True):
 class HasFeatureAxis(NormSpec, abstract=True):
     """Normalizers whose weights have one value for each element of the feature axis."""
 
-    feature_axis: int = DEFAULT
+    feature_axis: Axis = DEFAULT
 
     def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The length of the feature axis. A parameter shared by all features is a scalar instead."""
-        return axes.shape_along(type(self).__name__, shape, self.feature_axis)
+        """The shape of the data along the feature axis. A parameter shared by all features is a scalar instead."""
+        return axes.shape_along(type(self).__name__, shape, self.feature_axis, "feature_axis")
+
+
+class RowNorm(AffineNorm, abstract=True):
+    """Normalizers of rows along ``axis``, whose weights lie along ``feature_axis``, by default the same."""
+
+    axis: Axis = DEFAULT
+    feature_axis: Axis | None = DEFAULT
+
+    def param_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the data along ``feature_axis``, or along ``axis`` where it is None."""
+        _, features = axes.row_axes(type(self).__name__, len(shape), self.axis, self.feature_axis)
+        return tuple(shape[a] for a in features)
 
 
 def refuse_positions(caller: str, spec: object) -> None:
@@ -175,6 +198,10 @@ def _axis(caller: str, name: str, value: Any) -> Any:
 
 def _axis_name(caller: str, name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _axis_index_groups(caller: str, name: str, value: Any) -> Any:
+    return None if value is None else check_index_groups(caller, value)
 
 
 def _epsilon(caller: str, name: str, value: Any) -> Any:
@@ -194,13 +221,26 @@ def _ddof(caller: str, name: str, value: Any) -> Any:
     return value
 
 
+def _mean(caller: str, name: str, value: Any) -> Any:
+    validate.in_range(caller, name, value, -math.inf, math.inf)
+    return value
+
+
+def _variance(caller: str, name: str, value: Any) -> Any:
+    validate.in_range(caller, name, value, 0.0, math.inf)
+    return value
+
+
 _CHECKS: Mapping[str, Callable[[str, str, Any], Any]] = {
     "axis": _axis,
+    "feature_axis": _axis,
     "position_axis": _axis,
     "axis_name": _axis_name,
-    "num_groups": validate.positive_int,
+    "axis_index_groups": _axis_index_groups,
     "epsilon": _epsilon,
     "momentum": _momentum,
     "ddof": _ddof,
+    "mean_init": _mean,
+    "var_init": _variance,
 }
 """The checks of fields that mean the same in every spec; each returns the value that the spec keeps."""

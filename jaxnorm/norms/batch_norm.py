@@ -4,10 +4,12 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchSpec
-from jaxnorm.norms.core.moments import Moments, aligned_affine, feature_last_axes, full_mask, masked, normalize
+from jaxnorm.norms.core.moments import Moments, aligned_affine, full_mask, masked, normalize
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize_batch
@@ -20,9 +22,11 @@ def batch_norm(
     *,
     moments: Moments | None = None,
     axis: Axis | None = None,
+    feature_axis: Axis | None = None,
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Normalizes each feature over the batch, or with given statistics.
 
@@ -41,13 +45,16 @@ def batch_norm(
         of them), or with as many axes as ``x`` (conditional normalization). None means one.
       bias: summand, shaped like ``scale``. None means zero.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes to reduce; None means all but the last. Flax and Keras name the axis of the features there, so
-        leave their ``axis=-1`` out.
+      axis: the axes to reduce, as numbers or a slice; None means all but ``feature_axis``. Flax and Keras name the axis
+        of the features there, so leave their ``axis=-1`` out.
+      feature_axis: the axes that are not reduced, in place of ``axis``: 1 for channels in (N, F, height, width). None
+        means the last, or all that ``axis`` leaves.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes (``vmap``, ``shard_map``) that the batch spans; members may hold
         different numbers of real elements, or none.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, with the shape and dtype of ``x`` (the arithmetic is done in at least float32), and the
@@ -55,7 +62,8 @@ def batch_norm(
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
-      ValueError: shapes do not fit, an axis is out of range, or ``axis_name`` is not bound.
+      ValueError: shapes do not fit, an axis is out of range, ``axis`` and ``feature_axis`` do not fit, or
+        ``axis_name`` is not bound.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -74,14 +82,17 @@ def batch_norm(
     """
     validate.floating("batch_norm", "x", x)
     validate.epsilon("batch_norm", epsilon)
-    axes = feature_last_axes("batch_norm", axis, x.ndim)
+    named = named_axes("batch_norm", axis_name, axis_index_groups)
+    axes = batch_axes("batch_norm", x.ndim, axis, feature_axis)
+    mean = None if moments is None else moments.mean
+    refuse_reduced("batch_norm", x.shape, axis, axes, scale=scale, bias=bias, **{"moments.mean": mean})
     mask = full_mask("batch_norm", x, where)
     if moments is not None:
         y = normalize(masked(x, mask), moments, scale, bias, axis=axes, epsilon=epsilon)
         return masked(y, mask), moments
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     affine = aligned_affine("batch_norm", scale, bias, x, kept)
-    rule = Standardization(Reduction(axes, axis_name), epsilon)
+    rule = Standardization(Reduction(axes, named), epsilon)
     y, measured = standardize_batch(rule, x, *affine, where=mask)
     return y.astype(x.dtype), measured
 
@@ -110,6 +121,7 @@ class BatchNorm(BatchSpec, HasAxisName):
 
     function = staticmethod(batch_norm)
     axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    feature_axis: Axis | None = DEFAULT
     epsilon: float = DEFAULT
     momentum: float | None = DEFAULT
     ddof: int = DEFAULT

@@ -4,10 +4,11 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
-from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
+from jaxnorm.norms.core.axes import check_groups, group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import FeatureGroups, Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
@@ -18,16 +19,18 @@ def group_norm(
     scale: Float[Array, " F"] | None = None,
     bias: Float[Array, " F"] | None = None,
     *,
-    num_groups: int = 32,
+    num_groups: int | None = None,
+    group_size: int | None = None,
     axis: Axis | None = None,
     feature_axis: int = -1,
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Normalizes each example over groups of its features.
 
-    It splits the F features into ``num_groups`` consecutive groups. Within each group it computes mean and biased
+    It splits the F features into consecutive groups of equal size. Within each group it computes mean and biased
     variance over the group's features and the other reduced axes together:
 
     .. math:: y = \text{scale}_f \cdot \frac{x - \mu_{g(f)}}{\sqrt{\sigma^2_{g(f)} + \epsilon}} + \text{bias}_f
@@ -38,20 +41,24 @@ def group_norm(
       x: data with features on ``feature_axis``.
       scale: one factor per feature (not per group), or an array with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      num_groups: number of groups; must divide F.
+      num_groups: number of groups; must divide F. -1 means one for each feature. None means 32, as published, or as
+        many as follow from ``group_size``.
+      group_size: number of features in a group, in place of ``num_groups``; must divide F.
       axis: the axes to reduce, including ``feature_axis``; None means all but the first (or the only one).
       feature_axis: the axis that is split into groups.
       epsilon: added to the variance, inside the root. With 0 a constant group gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
 
     Raises:
       TypeError: an array is not floating, or ``where`` not boolean.
-      ValueError: ``num_groups`` does not divide the features, ``axis`` lacks ``feature_axis``, or shapes do not fit.
+      ValueError: ``num_groups`` or ``group_size`` does not divide the features, both are given, ``axis`` lacks
+        ``feature_axis``, or shapes do not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -67,17 +74,18 @@ def group_norm(
     """
     validate.floating("group_norm", "x", x)
     validate.epsilon("group_norm", epsilon)
-    axes, feature = group_axes("group_norm", x.shape, num_groups, axis, feature_axis)
+    named = named_axes("group_norm", axis_name, axis_index_groups)
+    axes, feature, groups = group_axes("group_norm", x.shape, num_groups, axis, feature_axis, group_size)
     mask = full_mask("group_norm", x, where)
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))
     if positions := tuple(a for a in axes if a != feature):
-        reduction = Reduction(positions, axis_name, groups=FeatureGroups(feature, x.shape[feature] // num_groups))
+        reduction = Reduction(positions, named, groups=FeatureGroups(feature, x.shape[feature] // groups))
         y = standardize(Standardization(reduction, epsilon), x, *affine, where=mask)
     else:
         # Without position axes, the features of a group form a row, as in layer normalization.
-        data, members, rows = in_groups(x, mask, num_groups, axes, feature)
-        split = (None if param is None else split_groups(param, num_groups, feature) for param in affine)
-        rule = Standardization(Reduction(rows, axis_name), epsilon)
+        data, members, rows = in_groups(x, mask, groups, axes, feature)
+        split = (None if param is None else split_groups(param, groups, feature) for param in affine)
+        rule = Standardization(Reduction(rows, named), epsilon)
         y = standardize(rule, data, *split, where=members)
     return y.reshape(x.shape).astype(x.dtype)
 
@@ -95,5 +103,11 @@ class GroupNorm(HasFeatureAxis, AffineNorm):
     """
 
     function = staticmethod(group_norm)
-    num_groups: int = field(default=DEFAULT, kw_only=False)
+    num_groups: int | None = field(default=DEFAULT, kw_only=False)
+    group_size: int | None = DEFAULT
     axis: Axis | None = DEFAULT
+    feature_axis: int = DEFAULT
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "num_groups", check_groups("GroupNorm", self.num_groups, self.group_size))

@@ -4,10 +4,11 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
@@ -15,14 +16,15 @@ from jaxnorm.norms.core.standardize import Standardization, standardize
 
 def instance_norm(
     x: Float[Array, "..."],
-    scale: Float[Array, " F"] | None = None,
-    bias: Float[Array, " F"] | None = None,
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     *,
     axis: Axis | None = None,
-    feature_axis: int = -1,
+    feature_axis: Axis = -1,
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Normalizes each feature of each example over its positions.
 
@@ -37,11 +39,12 @@ def instance_norm(
       scale: one factor per feature, or an array with as many axes as ``x`` (conditional normalization). None means one.
       bias: summand, shaped like ``scale``. None means zero.
       axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
-      feature_axis: the feature axis; it must not be reduced.
+      feature_axis: the axis or axes of the features; they must not be reduced.
       epsilon: added to the variance, inside the root. With 0 a constant feature gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the positions are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32. With a single
@@ -67,10 +70,11 @@ def instance_norm(
     """
     validate.floating("instance_norm", "x", x)
     validate.epsilon("instance_norm", epsilon)
-    axes, feature = position_axes("instance_norm", x.shape, axis, feature_axis)
+    named = named_axes("instance_norm", axis_name, axis_index_groups)
+    axes, features = position_axes("instance_norm", x.shape, axis, feature_axis)
     mask = full_mask("instance_norm", x, where)
-    affine = aligned_affine("instance_norm", scale, bias, x, (feature,))
-    y = standardize(Standardization(Reduction(axes, axis_name), epsilon), x, *affine, where=mask)
+    affine = aligned_affine("instance_norm", scale, bias, x, features)
+    y = standardize(Standardization(Reduction(axes, named), epsilon), x, *affine, where=mask)
     return y.astype(x.dtype)
 
 

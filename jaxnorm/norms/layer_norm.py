@@ -4,9 +4,11 @@ from dataclasses import field, fields
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms.affine_norm import AffineNorm
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import RowNorm
+from jaxnorm.norms.core.axes import row_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
@@ -19,9 +21,11 @@ def layer_norm(
     bias: Float[Array, "..."] | None = None,
     *,
     axis: Axis = -1,
+    feature_axis: Axis | None = None,
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Normalizes each example over its features.
 
@@ -34,14 +38,16 @@ def layer_norm(
 
     Args:
       x: data of any shape.
-      scale: the gain, one value for each element of ``axis``: an array with the shape of ``x`` along ``axis`` (in
+      scale: the gain, one value for each element of ``feature_axis``: an array with the shape of ``x`` along it (in
         ascending order of the axes), or with as many axes as ``x`` (adaptive normalization). None means one.
       bias: the shift, shaped like ``scale``. None means zero.
-      axis: the axis or axes that share statistics.
+      axis: the axis or axes that share statistics, or a slice of them: ``slice(1, None)`` is all but the first.
+      feature_axis: the axis or axes along which scale and bias lie; None means those of ``axis``.
       epsilon: added to the variance, inside the root. With 0 a constant row gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the features are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -65,18 +71,19 @@ def layer_norm(
     """
     validate.floating("layer_norm", "x", x)
     validate.epsilon("layer_norm", epsilon)
-    axes = validate.axes("layer_norm", axis, x.ndim)
+    named = named_axes("layer_norm", axis_name, axis_index_groups)
+    axes, features = row_axes("layer_norm", x.ndim, axis, feature_axis)
     mask = full_mask("layer_norm", x, where)
-    affine = aligned_affine("layer_norm", scale, bias, x, axes)
-    y = standardize(Standardization(Reduction(axes, axis_name), epsilon), x, *affine, where=mask)
+    affine = aligned_affine("layer_norm", scale, bias, x, features)
+    y = standardize(Standardization(Reduction(axes, named), epsilon), x, *affine, where=mask)
     return y.astype(x.dtype)
 
 
 @final
-class LayerNorm(AffineNorm):
+class LayerNorm(RowNorm):
     """The spec of :func:`layer_norm`; its fields are its keywords.
 
-    Scale and bias have the shape of the data along ``axis``.
+    Scale and bias have the shape of the data along ``feature_axis``, by default along ``axis``.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm

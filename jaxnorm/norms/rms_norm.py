@@ -4,9 +4,11 @@ from dataclasses import field
 from typing import final
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
-from jaxnorm.norms.affine_norm import AffineNorm
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm.norms.affine_norm import RowNorm
+from jaxnorm.norms.core.axes import row_axes
 from jaxnorm.norms.core.moments import aligned_affine, full_mask
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
@@ -18,10 +20,12 @@ def rms_norm(
     bias: Float[Array, "..."] | None = None,
     *,
     axis: Axis = -1,
+    feature_axis: Axis | None = None,
     fraction: float = 1.0,
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Divides each example by the root mean square of its features; does not subtract the mean.
 
@@ -33,15 +37,17 @@ def rms_norm(
 
     Args:
       x: data of any shape.
-      scale: factor with the shape of ``x`` along ``axis``, or with as many axes as ``x``. None means one.
+      scale: factor with the shape of ``x`` along ``feature_axis``, or with as many axes as ``x``. None means one.
       bias: summand, shaped like ``scale``. None means zero; the paper has none.
-      axis: the axis or axes that share the statistic; a single one if ``fraction`` is below one.
+      axis: the axis or axes that share the statistic, or a slice of them; a single one if ``fraction`` is below one.
+      feature_axis: the axis or axes along which scale and bias lie; None means those of ``axis``.
       fraction: p, in (0, 1].
       epsilon: added to the mean square, inside the root. With 0 an all-zero row gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there. With ``fraction`` the mean runs over
         the real elements among the first k coordinates.
       axis_name: name or names of mapped axes over which the features are spread; not with ``fraction`` below one.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -67,10 +73,11 @@ def rms_norm(
     """
     validate.floating("rms_norm", "x", x)
     validate.epsilon("rms_norm", epsilon)
-    axes = validate.axes("rms_norm", axis, x.ndim)
+    named = named_axes("rms_norm", axis_name, axis_index_groups)
+    axes, features = row_axes("rms_norm", x.ndim, axis, feature_axis)
     mask = full_mask("rms_norm", x, where)
-    reduction = Reduction(axes, axis_name, leading=_leading("rms_norm", x.shape, axes, fraction, axis_name))
-    affine = aligned_affine("rms_norm", scale, bias, x, axes)
+    reduction = Reduction(axes, named, leading=_leading("rms_norm", x.shape, axes, fraction, axis_name))
+    affine = aligned_affine("rms_norm", scale, bias, x, features)
     y = standardize(Standardization(reduction, epsilon, center=False), x, *affine, where=mask)
     return y.astype(x.dtype)
 
@@ -97,10 +104,10 @@ def _leading(
 
 
 @final
-class RMSNorm(AffineNorm):
+class RMSNorm(RowNorm):
     """The spec of :func:`rms_norm`; its fields are its keywords.
 
-    Scale and bias have the shape of the data along ``axis``.
+    Scale and bias have the shape of the data along ``feature_axis``, by default along ``axis``.
 
     Attributes:
       use_bias: whether there is a bias; the paper has none.

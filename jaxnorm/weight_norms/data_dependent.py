@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.base import Affine
 from jaxnorm.norms.core.moments import align, moments
 
@@ -24,6 +24,7 @@ def data_dependent_init(
     epsilon: float = 0.0,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Affine, ...]:
     r"""Chooses the scale and bias of every layer so that one batch has standardized pre-activations.
 
@@ -47,6 +48,7 @@ def data_dependent_init(
       where: True on real examples; its axes are the leading axes of every t. Masked examples may hold anything, NaN
         included.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       ``Affine(scale, bias)`` for each layer, where g and b have the shape of the units and the dtype of t.
@@ -84,7 +86,9 @@ def data_dependent_init(
             )
         mask = None if where is None else where.reshape(where.shape + (1,) * (t.ndim - where.ndim))
         units = tuple(range(t.ndim - axes, t.ndim))
-        measured = moments(t, axis=tuple(range(t.ndim - axes)), where=mask, axis_name=axis_name)
+        measured = moments(
+            t, axis=tuple(range(t.ndim - axes)), where=mask, axis_name=axis_name, axis_index_groups=axis_index_groups
+        )
         # A constant unit gets the scale init_scale. The inner select below keeps rsqrt away from zero.
         one, square = jnp.ones((), measured.var.dtype), measured.var + jnp.asarray(epsilon, measured.var.dtype)
         constant = square == 0

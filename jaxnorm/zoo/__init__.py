@@ -116,6 +116,9 @@ from jaxnorm.zoo.norms.propagation.norm_prop import NormProp as NormProp
 from jaxnorm.zoo.norms.propagation.norm_prop import norm_prop as norm_prop
 from jaxnorm.zoo.norms.sequence.assorted_time_norm import AssortedTimeNorm as AssortedTimeNorm
 from jaxnorm.zoo.norms.sequence.assorted_time_norm import assorted_time_norm as assorted_time_norm
+from jaxnorm.zoo.norms.sequence.cumulative_group_norm import CumulativeGroupNorm as CumulativeGroupNorm
+from jaxnorm.zoo.norms.sequence.cumulative_group_norm import CumulativeStats as CumulativeStats
+from jaxnorm.zoo.norms.sequence.cumulative_group_norm import cumulative_group_norm as cumulative_group_norm
 from jaxnorm.zoo.norms.sequence.sequence_batch_norm import FrameWiseBatchNorm as FrameWiseBatchNorm
 from jaxnorm.zoo.norms.sequence.sequence_batch_norm import frame_wise_batch_norm as frame_wise_batch_norm
 from jaxnorm.zoo.norms.sequence.sequence_batch_norm import sequence_wise_batch_norm as sequence_wise_batch_norm
@@ -170,6 +173,8 @@ __all__ = [
     "CosineParams",
     "CoupledLSTM",
     "CoupledLSTMParams",
+    "CumulativeGroupNorm",
+    "CumulativeStats",
     "DecorrelatedBatchNorm",
     "DivisiveNorm",
     "DivisiveParams",
@@ -245,6 +250,7 @@ __all__ = [
     "conditional_batch_norm",
     "contrib_ln_lstm",
     "cosine_norm",
+    "cumulative_group_norm",
     "decorrelated_batch_norm",
     "divisive_norm",
     "draw_ln_lstm",

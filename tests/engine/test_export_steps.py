@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import jaxtyping
 import pytest
 from jax import export
-from tests.contracts.export_checks import check_reloaded, shapes
 
 import jaxnorm as jn
 from tests import cases
+from tests.export.export_checks import check_reloaded, shapes
 
 
 @pytest.fixture(autouse=True)

@@ -61,7 +61,7 @@ def test_positions_spread_over_a_named_axis(rng):
             r"group_norm: num_groups=3 must divide the number of features F = 8 \(axis -1 of x with shape",
         ),
         ({"num_groups": 2, "axis": 1}, r"group_norm: axis=1 must contain feature_axis=-1.* Add it to axis"),
-        ({"num_groups": 2, "feature_axis": 3}, r"group_norm: axis=3 is out of range for an array with 3 axes"),
+        ({"num_groups": 2, "feature_axis": 3}, r"group_norm: feature_axis=3 is out of range for an array with 3 axes"),
         ({}, r"group_norm: num_groups=32 must divide"),
     ],
 )
@@ -72,5 +72,5 @@ def test_errors_name_the_argument(fields, message):
 
 def test_only_the_last_axis_fits_into_a_cell():
     jn.GroupNorm(2, axis=-1).check_site("LSTM")
-    with pytest.raises(ValueError, match=r"LSTM: GroupNorm\(num_groups=2, axis=None.* Use axis=-1"):
+    with pytest.raises(ValueError, match=r"LSTM: GroupNorm\(num_groups=2, group_size=None, axis=None.* Use axis=-1"):
         jn.GroupNorm(2).check_site("LSTM")

@@ -106,6 +106,8 @@ def _export_norm(caller: str, spec: Any, params: Any, stats: Any, name: str | No
         norms.refuse_unlike(caller, spec, fraction=1.0, use_scale=True, use_bias=False)
     if isinstance(spec, norms.GroupNorm | norms.InstanceNorm):
         norms.refuse_unlike(caller, spec, feature_axis=-1)
+    if isinstance(spec, norms.BatchNorm):
+        norms.refuse_unlike(caller, spec, axis=None, feature_axis=None)
     flat = norms.arrays_of(caller, spec, params, stats, NAMES)
     classes = {"LayerNorm": "layer_norm", "RMSNorm": "rms_norm", "GroupNorm": "group_norm",
                "InstanceNorm": "instance_norm", "BatchNorm": "batch_norm"}  # fmt: skip

@@ -58,8 +58,10 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     if isinstance(spec, tuple):
         refuse(where, "several layers", "they are several layers in Keras, too. Export each by itself.")
     if isinstance(spec, norms.RMSNorm):
-        norms.refuse_unlike(where, spec, fraction=1.0, use_scale=True, use_bias=False)
+        norms.refuse_unlike(where, spec, feature_axis=None, fraction=1.0, use_scale=True, use_bias=False)
         return norms.arrays_of(where, spec, params, stats, RMS)
+    if isinstance(spec, norms.LayerNorm):
+        norms.refuse_unlike(where, spec, feature_axis=None)
     if isinstance(spec, norms.InstanceNorm | norms.GroupNorm):
         norms.refuse_unlike(where, spec, axis=None)
     return norms.arrays_of(where, spec, params, stats, NORM)

@@ -15,6 +15,7 @@ from jaxnorm.convert.keras.options import (
     unwrapped,
     wrapped,
 )
+from jaxnorm.convert.keras.renorm import load_renorm
 from jaxnorm.convert.shared import cells, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, UndeterminedError, settle
@@ -170,6 +171,8 @@ def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool
 
 def _load_norm(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:
     notes: tuple[str, ...] = ()
+    if kind == "BatchNormalization" and config.get("renorm"):
+        return load_renorm(arrays, config, spec, tuple(computed_in(config)))
     if kind is not None:
         made, notes = describe_norm(arrays.where, kind, config)
         notes += tuple(computed_in(config))

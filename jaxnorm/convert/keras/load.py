@@ -19,10 +19,10 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Any:
     Args:
       source: a live, built layer (``LSTM``, ``GRU``, ``SimpleRNN``, their cells, ``Bidirectional`` around them,
         ``RNN`` around cells, ``LayerNormalization``, ``RMSNormalization``, ``GroupNormalization``,
-        ``BatchNormalization``, ``UnitNormalization``); a model, whose layers all come as by :func:`load_model`; the
-        path of a ``.keras`` or ``.weights.h5`` file; or arrays by name (``kernel, recurrent_kernel, bias``, below
-        ``forward_layer/`` and ``backward_layer/`` for two directions; ``gamma, beta, moving_mean, moving_variance``;
-        ``scale``).
+        ``BatchNormalization``, which with ``renorm=True`` is :class:`jaxnorm.zoo.BatchRenorm`, ``UnitNormalization``);
+        a model, whose layers all come as by :func:`load_model`; the path of a ``.keras`` or ``.weights.h5`` file; or
+        arrays by name (``kernel, recurrent_kernel, bias``, below ``forward_layer/`` and ``backward_layer/`` for two
+        directions; ``gamma, beta, moving_mean, moving_variance``; ``scale``).
       spec: options that the source lacks. A ``.keras`` file and a live layer have all of them; for other sources, pass
         the spec of a normalizer, for ``SimpleRNN`` an ``Elman`` with its ``activation_fn``, and the cell for an LSTM or
         GRU with other functions than the logistic one and tanh.

@@ -118,12 +118,9 @@ def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[An
             refuse(caller, f"groups={config['groups']} before the layer is built", "build it, and save it again.")
         return GroupNorm(config["groups"], feature_axis=axis, epsilon=epsilon, **affine), ()
     if kind == "BatchNormalization":
-        if config.get("renorm"):
-            refuse(caller, "renorm=True", "batch renormalization there has statistics of its own.")
-        notes: tuple[str, ...] = () if axis == -1 else (f"axis={axis}: the features are on the last axis here",)
-        if config.get("synchronized"):
-            notes += ("synchronized=True: say over which devices by axis_name",)
-        return BatchNorm(epsilon=epsilon, momentum=config["momentum"], **affine), notes
+        notes = ("synchronized=True: say over which devices by axis_name",) if config.get("synchronized") else ()
+        kept = {} if axis == -1 else {"feature_axis": axis}
+        return BatchNorm(epsilon=epsilon, momentum=config["momentum"], **kept, **affine), notes
     raise TypeError(
         f"{caller}: {kind} is no layer that has a counterpart. Pass an LSTM, GRU, SimpleRNN, Bidirectional, "
         "RNN around their cells, LayerNormalization, RMSNormalization, GroupNormalization, BatchNormalization or "

@@ -11,6 +11,7 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.convert.keras.files import read_layers
 from jaxnorm.convert.keras.layer import CELL, NORM, KerasLayer
 from jaxnorm.convert.keras.options import has_counterpart
+from jaxnorm.convert.keras.renorm import STATISTICS
 from jaxnorm.convert.shared import norms
 from jaxnorm.convert.shared.arrays import Host, found_note, listed
 from jaxnorm.convert.shared.base import UndeterminedError
@@ -191,7 +192,8 @@ def _names(layer: KerasLayer, spec: Any, group: str, arrays: Sequence[Host]) -> 
         return ("scale",)
     used = (getattr(spec, "use_scale", True), getattr(spec, "use_bias", True))
     used = (layer.config.get("scale", used[0]), layer.config.get("center", used[1]))
-    return tuple(name for name, has in zip(NORM[:2], used, strict=True) if has) + tuple(NORM[2:])
+    names = tuple(name for name, has in zip(NORM[:2], used, strict=True) if has) + tuple(NORM[2:])
+    return names + (STATISTICS[2:] if layer.config.get("renorm") else ())
 
 
 def _stacked(caller: str, groups: Sequence[str], layer: KerasLayer) -> dict[str, str]:

@@ -182,17 +182,17 @@ def describe_norm(caller: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[
             f"{caller}: {name} is no module that has a counterpart. Pass an LSTMCell, OptimizedLSTMCell, GRUCell, "
             "SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."
         )
-    if getattr(module, "axis_index_groups", None) is not None:
-        refuse(caller, f"{name} with axis_index_groups", "statistics here span whole named axes.")
     options = {"epsilon": module.epsilon, "use_scale": module.use_scale, "axis_name": module.axis_name}
+    if module.axis_name is not None:
+        options["axis_index_groups"] = getattr(module, "axis_index_groups", None)
     if name == "RMSNorm":
-        return norms.RMSNorm(_row_axis(caller, module), **options), ()
+        return norms.RMSNorm(**_row_axes(module), **options), ()
     options["use_bias"] = module.use_bias
     if name == "LayerNorm":
-        return norms.LayerNorm(_row_axis(caller, module), **options), ()
+        return norms.LayerNorm(**_row_axes(module), **options), ()
     if name == "BatchNorm":
-        notes = () if module.axis == -1 else (f"axis={module.axis}: the features are on the last axis here",)
-        return norms.BatchNorm(momentum=module.momentum, **options), notes
+        kept = {} if module.axis == -1 else {"feature_axis": module.axis}
+        return norms.BatchNorm(momentum=module.momentum, **kept, **options), ()
     if name == "GroupNorm":
         if getattr(module, "reduction_axes", None) is not None:
             options["axis"] = module.reduction_axes
@@ -200,20 +200,15 @@ def describe_norm(caller: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[
         if module.group_size is not None:
             groups = arrays.shape("scale" if module.use_scale else "bias")[0] // module.group_size
         return norms.GroupNorm(groups, **options), ()
-    if module.feature_axes not in (-1, (-1,)):
-        refuse(caller, f"InstanceNorm with feature_axes={module.feature_axes}", "there is one axis of features.")
-    return norms.InstanceNorm(**options), ()
+    return norms.InstanceNorm(feature_axis=_axes(module.feature_axes), **options), ()
 
 
-def _row_axis(caller: str, module: Any) -> Any:
-    if module.feature_axes != module.reduction_axes:
-        refuse(
-            caller,
-            f"{type(module).__name__} with feature_axes={module.feature_axes} and "
-            f"reduction_axes={module.reduction_axes}",
-            "scale and bias lie along the reduced axes here.",
-        )
-    axes = module.reduction_axes
+def _row_axes(module: Any) -> dict[str, Any]:
+    reduced, features = _axes(module.reduction_axes), _axes(module.feature_axes)
+    return {"axis": reduced} if reduced == features else {"axis": reduced, "feature_axis": features}
+
+
+def _axes(axes: Any) -> Any:
     return tuple(axes) if isinstance(axes, list | tuple) else axes
 
 

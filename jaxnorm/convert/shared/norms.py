@@ -12,6 +12,7 @@ from jaxnorm.convert.shared.arrays import Arrays, Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import Imported, refuse
 from jaxnorm.norms.base import Affine
 from jaxnorm.norms.batch_norm import BatchNorm as BatchNorm
+from jaxnorm.norms.core.axes import count_groups
 from jaxnorm.norms.core.moments import Moments
 from jaxnorm.norms.group_norm import GroupNorm as GroupNorm
 from jaxnorm.norms.instance_norm import InstanceNorm as InstanceNorm
@@ -56,10 +57,8 @@ def load(arrays: Arrays, spec: Any, names: Names, *, count: float = 1.0, notes: 
         refuse_unlike(arrays.where, spec, debias=False)  # debias needs the true count, which nobody records
         mean, var = (to_device(arrays.take(name, shape, f"that of {wanted[0]}")) for name in (names.mean, names.var))
         stats = Moments(mean, var, jnp.asarray(count, jnp.float32))
-    if isinstance(spec, GroupNorm) and shape and shape[0] % spec.num_groups:
-        raise ValueError(
-            f"{arrays.where}: spec has num_groups={spec.num_groups}, which does not divide the F = {shape[0]} features."
-        )
+    if isinstance(spec, GroupNorm) and shape:
+        count_groups(arrays.where, shape[0], spec.num_groups, spec.group_size, "of the arrays")
     arrays.finish("They belong to no normalizer with use_scale, use_bias and kind of the spec.")
     return Imported(spec, params, stats, (*notes, *arrays.notes))
 

@@ -105,7 +105,7 @@ def _check_layers(caller: str, layers: tuple[Any, ...]) -> None:
 def _export_norm(caller: str, spec: Any, params: Any, stats: Any) -> dict[str, Host]:
     if isinstance(spec, norms.LayerNorm | norms.RMSNorm):
         trailing = tuple(range(-len(spec.axis), 0)) if isinstance(spec.axis, tuple) else -1
-        norms.refuse_unlike(caller, spec, axis=trailing, fraction=1.0)
+        norms.refuse_unlike(caller, spec, axis=trailing, feature_axis=None, fraction=1.0)
     if isinstance(spec, norms.RMSNorm) and spec.use_bias:
         refuse(caller, "RMSNorm with a bias", "torch.nn.RMSNorm has none.")
     found = norms.arrays_of(caller, spec, params, stats, NAMES)

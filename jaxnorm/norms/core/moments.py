@@ -6,7 +6,7 @@ normalization are compositions of them rather than flags.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DType, DTypeLike, Float, PyTree
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DType, DTypeLike, Float, PyTree
+from jaxnorm.norms.core.axes import batch_axes
+from jaxnorm.norms.core.named_axes import NamedAxes, across, named_axes
 
 
 class Moments(NamedTuple):
@@ -31,10 +33,15 @@ class Moments(NamedTuple):
 
 
 def initial_moments(
-    shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, count_shape: tuple[int, ...] = ()
+    shape: tuple[int, ...],
+    dtype: DTypeLike = jnp.float32,
+    count_shape: tuple[int, ...] = (),
+    *,
+    mean: float = 0.0,
+    var: float = 1.0,
 ) -> Moments:
-    """Running statistics before any data: mean 0, variance 1, count 0."""
-    return Moments(jnp.zeros(shape, dtype), jnp.ones(shape, dtype), jnp.zeros(count_shape, dtype))
+    """Running statistics before any data, with count 0."""
+    return Moments(jnp.full(shape, mean, dtype), jnp.full(shape, var, dtype), jnp.zeros(count_shape, dtype))
 
 
 def statistics_dtype(dtype: Any) -> DType:
@@ -44,26 +51,9 @@ def statistics_dtype(dtype: Any) -> DType:
     return given if given.itemsize > 4 else jnp.dtype(jnp.float32)
 
 
-def sum_over(x: Array, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
+def sum_over(x: Array, axes: tuple[int, ...], axis_name: NamedAxes | None) -> Array:
     """Sums over array axes (kept with size 1) and, if given, over named axes."""
     return across(jnp.sum(x, axis=axes, keepdims=True), axis_name)
-
-
-Sums = TypeVar("Sums", Array, tuple[Array, ...])
-
-
-def across(sums: Sums, axis_name: AxisName | None) -> Sums:
-    """Sums one or several arrays over named axes, if there are any."""
-    if axis_name is None:
-        return sums
-    try:
-        spanned: Sums = lax.psum(sums, axis_name)  # type: ignore[no-untyped-call]
-        return spanned
-    except NameError:
-        raise ValueError(
-            f"axis_name={axis_name!r} is not bound here. Call inside jax.vmap(..., axis_name={axis_name!r}) or "
-            "jax.shard_map over a mesh with that axis, or leave axis_name out."
-        ) from None
 
 
 def average(sums: Array, count: Array) -> Array:
@@ -120,7 +110,7 @@ def _halves(x: Array) -> tuple[Array, Array]:
     return high, x - high
 
 
-def count_over(x: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None) -> Array:
+def count_over(x: Array, where: Array | None, axes: tuple[int, ...], axis_name: NamedAxes | None) -> Array:
     """The number of elements in each sum over ``axes``. These axes, and those where it does not vary, have size 1."""
     dtype = statistics_dtype(x.dtype)
     if where is None:
@@ -151,6 +141,7 @@ def moments(
     axis: Axis | None = None,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Moments:
     r"""Mean, biased variance and count over the given axes.
 
@@ -166,6 +157,7 @@ def moments(
         features on the last axis).
       where: True on real data; broadcastable to ``x``. Elements with False may hold anything, NaN included.
       axis_name: one or several names of mapped axes (``vmap``, ``shard_map``) that the statistics span.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       Moments without the reduced axes, in at least float32. ``count`` is a scalar unless ``where`` varies along an
@@ -185,15 +177,16 @@ def moments(
       If data are more than about 1e19 away from their mean, the variance overflows float32 and becomes inf.
     """
     validate.floating("moments", "x", x)
-    axes = feature_last_axes("moments", axis, x.ndim)
+    named = named_axes("moments", axis_name, axis_index_groups)
+    axes = batch_axes("moments", x.ndim, axis)
     mask = full_mask("moments", x, where)
-    mean, deviation, count = centered(x, mask, axes, axis_name)
-    var = average(sum_over(jnp.square(deviation), axes, axis_name), count)
+    mean, deviation, count = centered(x, mask, axes, named)
+    var = average(sum_over(jnp.square(deviation), axes, named), count)
     return as_moments(mean, var, count, axes)
 
 
 def centered(
-    x: Array, where: Array | None, axes: tuple[int, ...], axis_name: AxisName | None
+    x: Array, where: Array | None, axes: tuple[int, ...], axis_name: NamedAxes | None
 ) -> tuple[Array, Array, Array]:
     """Mean, deviation from it (zero where masked) and count, in at least float32, with reduced axes kept at size 1.
 
@@ -214,11 +207,6 @@ def as_moments(mean: Array, var: Array, count: Array, axes: tuple[int, ...]) -> 
     varies = any(size != 1 for a, size in enumerate(count.shape) if a not in axes)
     count = jnp.squeeze(jnp.broadcast_to(count, mean.shape), axes) if varies else count.reshape(())
     return Moments(jnp.squeeze(mean, axes), jnp.squeeze(var, axes), count)
-
-
-def feature_last_axes(name: str, axis: Axis | None, ndim: int) -> tuple[int, ...]:
-    """The axes to reduce for batch statistics; None means all but the last."""
-    return tuple(range(ndim - 1)) if axis is None else validate.axes(name, axis, ndim)
 
 
 def align(param: Array, ndim: int, axes: tuple[int, ...]) -> Array:

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, AxisName
-from jaxnorm.norms.core.moments import across, average, count_over
+from jaxnorm._base.typing import Array
+from jaxnorm.norms.core.moments import average, count_over
+from jaxnorm.norms.core.named_axes import NamedAxes, across
 
 
 class FeatureGroups(NamedTuple):
@@ -28,7 +29,7 @@ class Reduction(NamedTuple):
     """
 
     axes: tuple[int, ...]
-    axis_name: AxisName | None = None
+    axis_name: NamedAxes | None = None
     leading: int | None = None
     """Measure only this many leading coordinates of the (single) axis; None means all."""
     groups: FeatureGroups | None = None

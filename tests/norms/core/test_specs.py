@@ -81,7 +81,8 @@ def test_statistics_go_by_the_word_of_the_function():
 def test_a_spec_is_a_frozen_value_with_the_defaults_of_its_functions():
     spec = Center()
     assert repr(spec) == (
-        "Center(power=2, epsilon=0.5, use_scale=True, use_bias=False, scale_init=1.0, bias_init=0.0, axis_name=None)"
+        "Center(power=2, epsilon=0.5, use_scale=True, use_bias=False, scale_init=1.0, bias_init=0.0, axis_name=None, "
+        "axis_index_groups=None)"
     )
     assert Measure().debias is inspect.signature(jn.update_running).parameters["debias"].default
     assert pickle.loads(pickle.dumps(Center(5))) == Center(5) != Center(4)
@@ -99,7 +100,8 @@ def test_fields_of_a_class_come_first_and_those_named_again_keep_their_place():
         last: int = 0
 
     names = [field.name for field in dataclasses.fields(Late)]
-    assert names[names.index("bias_init") :] == ["bias_init", "axis_name", "last"]  # a spec keeps the order of its base
+    # A spec keeps the order of its base.
+    assert names[names.index("bias_init") :] == ["bias_init", "axis_name", "axis_index_groups", "last"]
     assert Late(7, last=1).power == 7
 
     class Placed(AffineNorm):
@@ -110,7 +112,8 @@ def test_fields_of_a_class_come_first_and_those_named_again_keep_their_place():
         last: int = 0
 
     names = [field.name for field in dataclasses.fields(Placed)]
-    assert names == ["power", "epsilon", "use_scale", "use_bias", "scale_init", "bias_init", "last", "axis_name"]
+    affine = ["use_scale", "use_bias", "scale_init", "bias_init"]
+    assert names == ["power", "epsilon", *affine, "last", "axis_name", "axis_index_groups"]
     assert Placed().bias_init == 0.0
 
 
@@ -150,11 +153,12 @@ def test_a_class_that_differs_from_its_function_is_refused(body, message):
 
 def test_a_default_that_differs_from_the_real_function_is_refused():
     """The same, with a fault planted into a spec of the package."""
+    fields = {"function": staticmethod(jn.batch_norm), "axis": DEFAULT, "feature_axis": DEFAULT}
     with pytest.raises(
         TypeError, match=r"Made: the field epsilon has the default 0.001, but the keyword epsilon of batch"
     ):
-        make(BatchSpec, HasAxisName, function=staticmethod(jn.batch_norm), axis=DEFAULT, epsilon=1e-3)
-    make(BatchSpec, HasAxisName, function=staticmethod(jn.batch_norm), axis=DEFAULT, epsilon=1e-5)
+        make(BatchSpec, HasAxisName, **fields, epsilon=1e-3)
+    make(BatchSpec, HasAxisName, **fields, epsilon=1e-5)
 
 
 def test_keywords_that_come_with_a_call_need_no_field():

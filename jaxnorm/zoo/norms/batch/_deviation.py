@@ -6,18 +6,19 @@ from typing import TypeAlias
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName
+from jaxnorm._base.typing import Array, Axis
+from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.moments import (
     Moments,
     align,
     apply_affine,
     as_moments,
     centered,
-    feature_last_axes,
     full_mask,
     masked,
     statistics_dtype,
 )
+from jaxnorm.norms.core.named_axes import NamedAxes
 from jaxnorm.norms.core.quotient import quotient
 
 Estimate: TypeAlias = Callable[[Array, Array | None, tuple[int, ...], Array], Array]
@@ -35,7 +36,7 @@ def scaled_batch_norm(
     axis: Axis | None,
     epsilon: float,
     where: Array | None,
-    axis_name: AxisName | None,
+    axis_name: NamedAxes | None,
 ) -> tuple[Array, Moments]:
     """``scale * (x - mean) / (s + epsilon) + bias`` with an estimate s, and Moments whose ``var`` is the square of s.
 
@@ -43,7 +44,8 @@ def scaled_batch_norm(
     """
     validate.floating(name, "x", x)
     validate.epsilon(name, epsilon)
-    axes = feature_last_axes(name, axis, x.ndim)
+    axes = batch_axes(name, x.ndim, axis)
+    refuse_reduced(name, x.shape, axis, axes, scale=scale, bias=bias)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask(name, x, where)
     if moments is None:

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Int, Shaped
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Int, Shaped
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
-from jaxnorm.norms.core.moments import Moments, align, apply_affine, feature_last_axes, full_mask, masked, spread
+from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
+from jaxnorm.norms.core.moments import Moments, align, apply_affine, full_mask, masked, spread
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize_batch
@@ -84,6 +86,7 @@ def batch_renorm(
     epsilon: float = 1e-3,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Normalizes each feature over the batch in training, and corrects the result toward running statistics.
 
@@ -110,6 +113,7 @@ def batch_renorm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
@@ -137,11 +141,13 @@ def batch_renorm(
     """
     validate.floating("batch_renorm", "x", x)
     validate.epsilon("batch_renorm", epsilon)
+    named = named_axes("batch_renorm", axis_name, axis_index_groups)
     _check_limits("batch_renorm", r_max, d_max)
-    axes = feature_last_axes("batch_renorm", axis, x.ndim)
+    axes = batch_axes("batch_renorm", x.ndim, axis)
+    refuse_reduced("batch_renorm", x.shape, axis, axes, scale=scale, bias=bias)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("batch_renorm", x, where)
-    x_hat, measured = standardize_batch(Standardization(Reduction(axes, axis_name), epsilon), x, where=mask)
+    x_hat, measured = standardize_batch(Standardization(Reduction(axes, named), epsilon), x, where=mask)
     dtype = x_hat.dtype
     var, old_mean, old_var = (
         align(leaf.astype(dtype), x.ndim, kept) for leaf in (measured.var, running.mean, running.var)
@@ -150,8 +156,8 @@ def batch_renorm(
     small = jnp.asarray(epsilon, dtype)
     sigma, old_sigma = jnp.sqrt(var + small), jnp.sqrt(old_var + small)
     # We average the difference of the data, since the measured mean is rounded and far from zero that error matters.
-    number = statistics.count_over(x, mask, axes, axis_name)
-    moved = statistics.average(statistics.sum_over(masked(x.astype(dtype) - old_mean, mask), axes, axis_name), number)
+    number = statistics.count_over(x, mask, axes, named)
+    moved = statistics.average(statistics.sum_over(masked(x.astype(dtype) - old_mean, mask), axes, named), number)
     r_limit, d_limit = jnp.asarray(r_max, dtype), jnp.asarray(d_max, dtype)
     r = lax.stop_gradient(jnp.clip(sigma / old_sigma, 1.0 / r_limit, r_limit))
     d = lax.stop_gradient(jnp.clip(moved / old_sigma, -d_limit, d_limit))

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DTypeLike, Float, Integer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Integer
 from jaxnorm.norms import base
 from jaxnorm.norms.base import Key, Params, Stats
 from jaxnorm.norms.batch_norm import BatchNorm, batch_norm
-from jaxnorm.norms.core.moments import Moments, feature_last_axes
+from jaxnorm.norms.core.axes import batch_axes
+from jaxnorm.norms.core.moments import Moments
 from jaxnorm.norms.core.spec import keywords_of
 
 __all__ = ["ConditionalBatchNorm", "conditional_batch_norm"]
@@ -25,9 +26,11 @@ def conditional_batch_norm(
     *,
     moments: Moments | None = None,
     axis: Axis | None = None,
+    feature_axis: Axis | None = None,
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Normalizes each feature over the batch, then scales and shifts each example by the row of its class.
 
@@ -44,11 +47,13 @@ def conditional_batch_norm(
         are not reduced. None means one.
       bias: a table of summands, shaped like ``scale``. None means zero.
       moments: statistics to normalize with; None measures them from ``x``.
-      axis: the axes to reduce; None means all but the last.
+      axis: the axes to reduce; None means all but ``feature_axis``.
+      feature_axis: the axes that are not reduced, in place of ``axis``; None means the last.
       epsilon: added to the variance, inside the root.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
@@ -83,7 +88,7 @@ def conditional_batch_norm(
         "the first axes of x",
         "Give one class for each example.",
     )
-    axes = feature_last_axes("conditional_batch_norm", axis, x.ndim)
+    axes = batch_axes("conditional_batch_norm", x.ndim, axis, feature_axis)
     if any(a not in axes for a in range(labels.ndim)):
         raise ValueError(
             f"conditional_batch_norm: labels with {labels.ndim} axes reach features of x, whose statistics are taken "
@@ -108,6 +113,7 @@ def conditional_batch_norm(
         epsilon=epsilon,
         where=where,
         axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
     )
 
 

@@ -39,8 +39,9 @@ class FrozenBatchNorm(RunningInTraining):
     """
 
     function = staticmethod(batch_norm)
-    passed = ("where", "moments", "axis_name")
+    passed = ("where", "moments", "axis_name", "axis_index_groups")
     axis: Axis | None = field(default=DEFAULT, kw_only=False)
+    feature_axis: Axis | None = DEFAULT
 
     def train(
         self,

@@ -11,8 +11,9 @@ from jaxnorm._base.typing import Array, Axis, Bool, Float
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import running as running_statistics
+from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchSpec
-from jaxnorm.norms.core.moments import Moments, feature_last_axes, full_mask
+from jaxnorm.norms.core.moments import Moments, full_mask
 from jaxnorm.norms.core.spec import DEFAULT
 
 __all__ = ["GhostBatchNorm", "ghost_batch_norm"]
@@ -73,7 +74,8 @@ def ghost_batch_norm(
     validate.floating("ghost_batch_norm", "x", x)
     validate.epsilon("ghost_batch_norm", epsilon)
     size = validate.positive_int("ghost_batch_norm", "size", size)
-    axes = feature_last_axes("ghost_batch_norm", axis, x.ndim)
+    axes = batch_axes("ghost_batch_norm", x.ndim, axis)
+    refuse_reduced("ghost_batch_norm", x.shape, axis, axes, scale=scale, bias=bias)
     mask = full_mask("ghost_batch_norm", x, where)
     if 0 not in axes:
         raise ValueError(f"ghost_batch_norm: axis={axis} must contain 0, the axis of the examples. Move them there.")

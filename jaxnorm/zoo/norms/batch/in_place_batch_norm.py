@@ -9,20 +9,21 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import (
     Moments,
     aligned_param,
     count_over,
-    feature_last_axes,
     full_mask,
     masked,
     normalize,
     statistics_dtype,
     sum_over,
 )
+from jaxnorm.norms.core.named_axes import NamedAxes, named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, inverse_deviation, standardize_batch
@@ -41,6 +42,7 @@ def in_place_batch_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Normalizes each feature over the batch and activates it; keeps only the output for the backward pass.
 
@@ -66,6 +68,7 @@ def in_place_batch_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       z, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the measured Moments, or the
@@ -93,8 +96,10 @@ def in_place_batch_norm(
     """
     validate.floating("in_place_batch_norm", "x", x)
     validate.epsilon("in_place_batch_norm", epsilon)
+    named = named_axes("in_place_batch_norm", axis_name, axis_index_groups)
     _check_slope("in_place_batch_norm", slope)
-    axes = feature_last_axes("in_place_batch_norm", axis, x.ndim)
+    axes = batch_axes("in_place_batch_norm", x.ndim, axis)
+    refuse_reduced("in_place_batch_norm", x.shape, axis, axes, scale=scale, bias=bias)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("in_place_batch_norm", x, where)
     dtype = statistics_dtype(x.dtype)
@@ -104,7 +109,7 @@ def in_place_batch_norm(
     if moments is not None:
         y = normalize(masked(x, mask).astype(dtype), moments, factor, summand, axis=axes, epsilon=epsilon)
         return masked(_leaky(slope, y), mask).astype(x.dtype), moments
-    z, *measured = _activated(_How(axes, axis_name, epsilon, slope), x, mask, factor, summand)
+    z, *measured = _activated(_How(axes, named, epsilon, slope), x, mask, factor, summand)
     return z, Moments(*measured)
 
 
@@ -112,7 +117,7 @@ class _How(NamedTuple):
     """The static options: the batch axes, epsilon, and the slope of the activation."""
 
     axes: tuple[int, ...]
-    axis_name: AxisName | None
+    axis_name: NamedAxes | None
     epsilon: float
     slope: float
 

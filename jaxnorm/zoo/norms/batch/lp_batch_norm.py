@@ -8,10 +8,11 @@ from typing import Literal, TypeAlias, final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, sum_over
+from jaxnorm.norms.core.named_axes import NamedAxes, named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._deviation import scaled_batch_norm
 from jaxnorm.zoo.norms.batch._maximum import largest_sum_over, maximum_over
@@ -37,6 +38,7 @@ def lp_batch_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Normalizes each feature over the batch, with absolute deviations from the mean instead of squared ones.
 
@@ -62,6 +64,7 @@ def lp_batch_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
@@ -92,18 +95,19 @@ def lp_batch_norm(
       the constants come from the authors' code.
     """
     validate.choice("lp_batch_norm", "deviation", deviation, _DEVIATIONS)
+    named = named_axes("lp_batch_norm", axis_name, axis_index_groups)
     k = validate.positive_int("lp_batch_norm", "k", k)
     return scaled_batch_norm(
         "lp_batch_norm",
         x,
         scale,
         bias,
-        estimate=partial(_estimate, deviation=deviation, k=k, axis_name=axis_name),
+        estimate=partial(_estimate, deviation=deviation, k=k, axis_name=named),
         moments=moments,
         axis=axis,
         epsilon=epsilon,
         where=where,
-        axis_name=axis_name,
+        axis_name=named,
     )
 
 
@@ -115,7 +119,7 @@ def _estimate(
     *,
     deviation: Deviation,
     k: int,
-    axis_name: AxisName | None,
+    axis_name: NamedAxes | None,
 ) -> Array:
     absolute = jnp.abs(data)
     one = jnp.ones((), count.dtype)

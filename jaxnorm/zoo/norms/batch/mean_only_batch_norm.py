@@ -6,8 +6,9 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchStatistics
 from jaxnorm.norms.core.moments import (
     Moments,
@@ -15,11 +16,11 @@ from jaxnorm.norms.core.moments import (
     apply_affine,
     as_moments,
     centered,
-    feature_last_axes,
     full_mask,
     masked,
     statistics_dtype,
 )
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 
 __all__ = ["MeanOnlyBatchNorm", "mean_only_batch_norm"]
@@ -33,6 +34,7 @@ def mean_only_batch_norm(
     axis: Axis | None = None,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Subtracts from each feature its mean over the batch.
 
@@ -46,6 +48,7 @@ def mean_only_batch_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The centered array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the Moments
@@ -65,11 +68,13 @@ def mean_only_batch_norm(
       T. Salimans, D. P. Kingma, "Weight Normalization", 2016, arXiv:1602.07868.
     """
     validate.floating("mean_only_batch_norm", "x", x)
-    axes = feature_last_axes("mean_only_batch_norm", axis, x.ndim)
+    named = named_axes("mean_only_batch_norm", axis_name, axis_index_groups)
+    axes = batch_axes("mean_only_batch_norm", x.ndim, axis)
+    refuse_reduced("mean_only_batch_norm", x.shape, axis, axes, bias=bias)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     mask = full_mask("mean_only_batch_norm", x, where)
     if moments is None:
-        mean, y, count = centered(x, mask, axes, axis_name)
+        mean, y, count = centered(x, mask, axes, named)
         seen = jnp.broadcast_to((count > 0).astype(mean.dtype), mean.shape)
         moments = as_moments(mean, seen, count, axes)
     else:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.moments import (
     Moments,
     align,
-    feature_last_axes,
     full_mask,
     masked,
     normalize,
@@ -39,6 +39,7 @@ def momentum_batch_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Normalizes each feature with moving averages that include this batch.
 
@@ -62,6 +63,7 @@ def momentum_batch_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
@@ -92,7 +94,8 @@ def momentum_batch_norm(
     validate.floating("momentum_batch_norm", "x", x)
     validate.epsilon("momentum_batch_norm", epsilon)
     validate.in_range("momentum_batch_norm", "momentum", momentum, 0.0, 1.0)
-    axes = feature_last_axes("momentum_batch_norm", axis, x.ndim)
+    axes = batch_axes("momentum_batch_norm", x.ndim, axis)
+    refuse_reduced("momentum_batch_norm", x.shape, axis, axes, scale=scale, bias=bias)
     mask = full_mask("momentum_batch_norm", x, where)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     running = Moments(*(lax.stop_gradient(leaf).astype(statistics_dtype(x.dtype)) for leaf in running))
@@ -100,7 +103,7 @@ def momentum_batch_norm(
     validate.broadcastable("momentum_batch_norm", "running.mean", old_mean.shape, x.shape)
     # We work relative to the running mean: a mean far from zero loses digits, the distance of two means does not.
     data = masked(x.astype(old_mean.dtype) - old_mean, mask)
-    moved = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
+    moved = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name, axis_index_groups=axis_index_groups)
     seen = jnp.broadcast_to(spread(moved.count, moved.mean) > 0, moved.mean.shape)
     measured = moved._replace(mean=jnp.where(seen, running.mean + moved.mean, 0.0))
     batch = moved if through_batch else jax.tree.map(lax.stop_gradient, moved)

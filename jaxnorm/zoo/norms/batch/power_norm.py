@@ -72,7 +72,7 @@ def power_norm(
       bias: summand, shaped like ``scale``. None means zero.
       stats: running statistics. None makes a first training step: it uses q and a correction of zero.
       training: with ``stats``, whether this is a training step, as above, or inference with ``stats.square``.
-      num_groups: number of consecutive groups of features in the first division.
+      num_groups: number of consecutive groups of features in the first division; -1 means one for each feature.
       feature_axis: the feature axis.
       epsilon: added to the quadratic means, inside the roots.
       backward_momentum: a, in [0, 1].
@@ -109,9 +109,9 @@ def power_norm(
     validate.in_range("power_norm", "backward_momentum", backward_momentum, 0.0, 1.0)
     if training and stats is None:
         raise ValueError("power_norm: training=True needs the running statistics as stats. Leave it out without them.")
-    _, feature = group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
+    _, feature, groups = group_axes("power_norm", x.shape, num_groups, feature_axis, feature_axis)
     mask = full_mask("power_norm", x, where)
-    split, members, last = in_groups(x, mask, num_groups, (feature,), feature)
+    split, members, last = in_groups(x, mask, groups, (feature,), feature)
     rule = Standardization(Reduction(last), epsilon, center=False)
     data = standardize(rule, split, where=members).reshape(x.shape)
     rows = tuple(a for a in range(x.ndim) if a != feature)

@@ -8,10 +8,11 @@ from typing import Literal, TypeAlias, final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments
+from jaxnorm.norms.core.named_axes import NamedAxes, named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.batch._deviation import scaled_batch_norm
 from jaxnorm.zoo.norms.batch._maximum import maximum_over
@@ -39,6 +40,7 @@ def range_batch_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Normalizes each feature over the batch, with the range of its values.
 
@@ -64,6 +66,7 @@ def range_batch_norm(
         neither statistics, outputs nor gradients, and the output is zero there. Chunks without a real element are
         ignored, and m is the mean number of real elements in the others.
       axis_name: name or names of mapped axes that the batch spans; allowed only with one chunk.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
@@ -96,6 +99,7 @@ def range_batch_norm(
       arXiv:1805.11046.
     """
     validate.choice("range_batch_norm", "constant", constant, tuple(_FACTORS))
+    named = named_axes("range_batch_norm", axis_name, axis_index_groups)
     chunks = validate.positive_int("range_batch_norm", "chunks", chunks)
     _check_chunks("range_batch_norm", chunks, axis_name)
     return scaled_batch_norm(
@@ -103,12 +107,12 @@ def range_batch_norm(
         x,
         scale,
         bias,
-        estimate=partial(_estimate, factor=_FACTORS[constant], chunks=chunks, axis_name=axis_name),
+        estimate=partial(_estimate, factor=_FACTORS[constant], chunks=chunks, axis_name=named),
         moments=moments,
         axis=axis,
         epsilon=epsilon,
         where=where,
-        axis_name=axis_name,
+        axis_name=named,
     )
 
 
@@ -120,7 +124,7 @@ def _estimate(
     *,
     factor: float,
     chunks: int,
-    axis_name: AxisName | None,
+    axis_name: NamedAxes | None,
 ) -> Array:
     if chunks == 1:
         spread = maximum_over(data, where, axes, axis_name) + maximum_over(-data, where, axes, axis_name)

@@ -12,8 +12,9 @@ from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core.axes import batch_axes
 from jaxnorm.norms.core.batch_base import BatchSpec
-from jaxnorm.norms.core.moments import Moments, align, feature_last_axes, full_mask, masked, merge, normalize, spread
+from jaxnorm.norms.core.moments import Moments, align, full_mask, masked, merge, normalize, spread
 from jaxnorm.norms.core.spec import DEFAULT
 
 __all__ = ["VirtualBatchNorm", "virtual_batch_norm"]
@@ -76,7 +77,7 @@ def virtual_batch_norm(
     """
     validate.floating("virtual_batch_norm", "x", x)
     validate.epsilon("virtual_batch_norm", epsilon)
-    axes = feature_last_axes("virtual_batch_norm", axis, x.ndim)
+    axes = batch_axes("virtual_batch_norm", x.ndim, axis)
     mask = full_mask("virtual_batch_norm", x, where)
     if 0 not in axes:
         raise ValueError(f"virtual_batch_norm: axis={axis} must contain 0, the axis of the examples. Move them there.")

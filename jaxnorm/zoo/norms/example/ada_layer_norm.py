@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float
 from jaxnorm.norms import base
 from jaxnorm.norms.affine_norm import HasAxisName, HasEpsilon
 from jaxnorm.norms.base import Key, Params, Stateless, Stats
@@ -47,6 +47,7 @@ def ada_layer_norm(
     epsilon: float = 1e-6,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Normalizes each example over its features, then applies a scale and a shift that depend on a condition.
 
@@ -64,6 +65,7 @@ def ada_layer_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the features are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -91,7 +93,16 @@ def ada_layer_norm(
     where = full_mask("ada_layer_norm", x, where)
     dtype = statistics_dtype(x.dtype)
     factor = jnp.ones((), dtype) + scale.astype(dtype)
-    return layer_norm(x, factor, shift, axis=axis, epsilon=epsilon, where=where, axis_name=axis_name)
+    return layer_norm(
+        x,
+        factor,
+        shift,
+        axis=axis,
+        epsilon=epsilon,
+        where=where,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+    )
 
 
 def ada_layer_norm_zero(
@@ -105,6 +116,7 @@ def ada_layer_norm_zero(
     epsilon: float = 1e-6,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""A residual block around adaptive layer normalization, with a gate that starts closed.
 
@@ -125,6 +137,7 @@ def ada_layer_norm_zero(
       where: True on real data, broadcastable to ``x``. Masked elements give zero; ``block`` sees zeros there, and
         its output there is ignored.
       axis_name: name or names of mapped axes over which the features are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the sum is computed in at least float32.
@@ -144,7 +157,16 @@ def ada_layer_norm_zero(
     Reference:
       W. Peebles, S. Xie, "Scalable Diffusion Models with Transformers", 2023, arXiv:2212.09748.
     """
-    y = ada_layer_norm(x, scale, shift, axis=axis, epsilon=epsilon, where=where, axis_name=axis_name)
+    y = ada_layer_norm(
+        x,
+        scale,
+        shift,
+        axis=axis,
+        epsilon=epsilon,
+        where=where,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+    )
     mask, dtype = full_mask("ada_layer_norm_zero", x, where), statistics_dtype(x.dtype)
     output = block(y)
     validate.shape(

@@ -135,7 +135,7 @@ def divisive_norm(
     else:
         validate.floating("divisive_norm", "sigma", sigma)
         validate.shape("divisive_norm", "sigma", sigma.shape, (), "()", "One number serves all features.")
-    (feature,) = validate.axes("divisive_norm", feature_axis, x.ndim)
+    feature = validate.one_axis("divisive_norm", feature_axis, x.ndim, "feature_axis")
     of_sum = _widths("divisive_norm", x.shape, axis, feature_axis, "window", window)
     of_square = of_sum
     if suppression_window is not None:
@@ -160,8 +160,8 @@ def _widths(
     caller: str, shape: tuple[int, ...], axis: Axis, feature_axis: int, name: str, window: Window
 ) -> dict[int, int | None]:
     """Returns the length of a window along each of its axes; None means that it spans the whole axis."""
-    given = (axis,) if isinstance(axis, int) else tuple(axis)
-    validate.axes(caller, given, len(shape))
+    sorted_axes = validate.axes(caller, axis, len(shape))
+    given = axis if isinstance(axis, tuple) else sorted_axes
     lengths = window if isinstance(window, tuple) else (window,) * len(given)
     if len(lengths) != len(given):
         raise ValueError(
@@ -171,7 +171,7 @@ def _widths(
     widths: dict[int, int | None] = {
         a % len(shape): validate.positive_int(caller, name, length) for a, length in zip(given, lengths, strict=True)
     }
-    (feature,) = validate.axes(caller, feature_axis, len(shape))
+    feature = validate.one_axis(caller, feature_axis, len(shape), "feature_axis")
     return widths if feature in widths else {**widths, feature: None}
 
 

@@ -6,16 +6,16 @@ from typing import final
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import HasAxisName, refuse_positions
 from jaxnorm.norms.core import moments as statistics
+from jaxnorm.norms.core.axes import batch_axes
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import (
     Moments,
     align,
     aligned_param,
     apply_affine,
-    feature_last_axes,
     full_mask,
     masked,
     statistics_dtype,
@@ -38,6 +38,7 @@ def evo_norm_b0(
     epsilon: float = 1e-3,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], Moments]:
     r"""Divides by the deviation over the batch, or by a linear function of x plus the example's deviation, if larger.
 
@@ -60,6 +61,7 @@ def evo_norm_b0(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The result, with the shape and dtype of ``x`` (the arithmetic is done in at least float32), and the measured
@@ -86,7 +88,7 @@ def evo_norm_b0(
     """
     validate.floating("evo_norm_b0", "x", x)
     validate.epsilon("evo_norm_b0", epsilon)
-    axes = feature_last_axes("evo_norm_b0", axis, x.ndim)
+    axes = batch_axes("evo_norm_b0", x.ndim, axis)
     positions = axes[1:] if position_axis is None else validate.axes("evo_norm_b0", position_axis, x.ndim)
     if not positions:
         raise ValueError(
@@ -98,7 +100,9 @@ def evo_norm_b0(
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     slopes = aligned_param("evo_norm_b0", "slope", slope, x.shape, kept, data.dtype)
     if moments is None:
-        moments = statistics.moments(data, axis=axes, where=mask, axis_name=axis_name)
+        moments = statistics.moments(
+            data, axis=axes, where=mask, axis_name=axis_name, axis_index_groups=axis_index_groups
+        )
     batch = align(moments.var, x.ndim, kept).astype(data.dtype)
     validate.broadcastable("evo_norm_b0", "moments.var", batch.shape, x.shape)
     example = jnp.expand_dims(statistics.moments(data, axis=positions, where=mask).var, positions)

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import group_axes, in_groups, split_groups
 from jaxnorm.norms.core.moments import aligned_param, apply_affine, full_mask, masked, moments, statistics_dtype
@@ -38,6 +38,7 @@ def evo_norm_s0(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Applies swish to the data, and divides by the standard deviation of their group of features.
 
@@ -52,13 +53,14 @@ def evo_norm_s0(
       slope: v, one number per feature, or an array with as many axes as ``x``.
       scale: one factor per feature, shaped like ``slope``. None means one.
       bias: summand, shaped like ``slope``. None means zero.
-      num_groups: number of groups; must divide F.
+      num_groups: number of groups; must divide F. -1 means one for each feature.
       axis: the axes to reduce, including ``feature_axis``; None means all but the first (or the only one).
       feature_axis: the axis that is split into groups.
       epsilon: added to the variance, inside the root. With 0 a constant group gives ``bias``.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the reduced axes (other than the features) are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -82,18 +84,18 @@ def evo_norm_s0(
     """
     validate.floating("evo_norm_s0", "x", x)
     validate.epsilon("evo_norm_s0", epsilon)
-    axes, feature = group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
+    axes, feature, groups = group_axes("evo_norm_s0", x.shape, num_groups, axis, feature_axis)
     mask = full_mask("evo_norm_s0", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     slopes = aligned_param("evo_norm_s0", "slope", slope, x.shape, (feature,), data.dtype)
-    split, members, split_axes = in_groups(data, mask, num_groups, axes, feature)
-    measured = moments(split, axis=split_axes, where=members, axis_name=axis_name)
+    split, members, split_axes = in_groups(data, mask, groups, axes, feature)
+    measured = moments(split, axis=split_axes, where=members, axis_name=axis_name, axis_index_groups=axis_index_groups)
     square = jnp.expand_dims(measured.var, split_axes) + epsilon
     # Without epsilon a constant group would give infinity. It gives zero instead, with a zero gradient.
     still = square == 0
     inverse = jnp.where(still, 0.0, lax.rsqrt(jnp.where(still, jnp.ones((), square.dtype), square)))
     swish = data * jax.nn.sigmoid(slopes * data)
-    y = (split_groups(swish, num_groups, feature) * inverse).reshape(x.shape)
+    y = (split_groups(swish, groups, feature) * inverse).reshape(x.shape)
     y = apply_affine("evo_norm_s0", y, scale, bias, (feature,))
     return masked(y, mask).astype(x.dtype)
 
@@ -117,5 +119,6 @@ class EvoNormS0(HasFeatureAxis, AffineNorm):
     params_type = EvoNormParams
     num_groups: int = field(default=DEFAULT, kw_only=False)
     axis: Axis | None = DEFAULT
+    feature_axis: int = DEFAULT
     bias_init: float | Initializer = DEFAULT
     slope_init: float | Initializer = 1.0

@@ -8,7 +8,7 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
 from jaxnorm.norms.core.moments import (
@@ -21,6 +21,7 @@ from jaxnorm.norms.core.moments import (
     statistics_dtype,
     sum_over,
 )
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
@@ -49,6 +50,7 @@ def filter_response_norm(
     epsilon: float = 1e-6,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Divides each feature of each example by its root mean square over positions, then thresholds it.
 
@@ -72,6 +74,7 @@ def filter_response_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither statistics, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the positions are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       z, an array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -97,11 +100,12 @@ def filter_response_norm(
     """
     validate.floating("filter_response_norm", "x", x)
     validate.epsilon("filter_response_norm", epsilon)
-    axes, feature = position_axes("filter_response_norm", x.shape, axis, feature_axis)
+    named = named_axes("filter_response_norm", axis_name, axis_index_groups)
+    axes, features = position_axes("filter_response_norm", x.shape, axis, feature_axis)
     mask = full_mask("filter_response_norm", x, where)
     if learned_epsilon is None:
-        affine = aligned_affine("filter_response_norm", scale, bias, x, (feature,))
-        rule = Standardization(Reduction(axes, axis_name), epsilon, center=False)
+        affine = aligned_affine("filter_response_norm", scale, bias, x, features)
+        rule = Standardization(Reduction(axes, named), epsilon, center=False)
         y = standardize(rule, x, *affine, where=mask)
     else:
         validate.floating("filter_response_norm", "learned_epsilon", learned_epsilon)
@@ -119,12 +123,12 @@ def filter_response_norm(
                 "may become zero. Pass for example epsilon=1e-6."
             )
         data = masked(x.astype(statistics_dtype(x.dtype)), mask)
-        count = jnp.maximum(count_over(data, mask, axes, axis_name), jnp.ones((), data.dtype))
-        mean_square = sum_over(jnp.square(data), axes, axis_name) / count
+        count = jnp.maximum(count_over(data, mask, axes, named), jnp.ones((), data.dtype))
+        mean_square = sum_over(jnp.square(data), axes, named) / count
         y = data * lax.rsqrt(mean_square + (epsilon + jnp.abs(learned_epsilon.astype(data.dtype))))
-        y = apply_affine("filter_response_norm", y, scale, bias, (feature,))
+        y = apply_affine("filter_response_norm", y, scale, bias, features)
     if threshold is not None:
-        y = jnp.maximum(y, aligned_param("filter_response_norm", "threshold", threshold, y.shape, (feature,), y.dtype))
+        y = jnp.maximum(y, aligned_param("filter_response_norm", "threshold", threshold, y.shape, features, y.dtype))
     return masked(y, mask).astype(x.dtype)
 
 

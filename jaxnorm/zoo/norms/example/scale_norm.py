@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Axis, AxisName, Bool, Float, Initializer
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Initializer
 from jaxnorm.norms.affine_norm import AffineNorm
 from jaxnorm.norms.core.moments import apply_affine, full_mask, masked, statistics_dtype, sum_over
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 
 __all__ = ["ScaleNorm", "scale_norm"]
@@ -30,6 +31,7 @@ def scale_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> Float[Array, "..."]:
     r"""Divides each example by its Euclidean norm and multiplies it by one learned number.
 
@@ -48,6 +50,7 @@ def scale_norm(
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
         neither norms, outputs nor gradients, and the output is zero there.
       axis_name: name or names of mapped axes over which the features are spread.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32.
@@ -70,12 +73,13 @@ def scale_norm(
     """
     validate.floating("scale_norm", "x", x)
     validate.epsilon("scale_norm", epsilon)
+    named = named_axes("scale_norm", axis_name, axis_index_groups)
     axes = validate.axes("scale_norm", axis, x.ndim)
     mask = full_mask("scale_norm", x, where)
     data = masked(x.astype(statistics_dtype(x.dtype)), mask)
     power = _SCALE if epsilon == 0.0 or epsilon >= _SMALLEST_SCALED else 1.0
     data, shortest = data * power, epsilon * power
-    square = sum_over(jnp.square(data), axes, axis_name)
+    square = sum_over(jnp.square(data), axes, named)
     long = square > shortest**2
     inverse = lax.rsqrt(jnp.where(long, square, jnp.ones((), square.dtype)))
     y = data * jnp.where(long, inverse, 1.0 / shortest if shortest else 0.0)

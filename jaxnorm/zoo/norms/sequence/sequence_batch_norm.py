@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float, Int, Integer
+from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Int, Integer
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
 from jaxnorm.norms.core.batch_base import BatchSpec
-from jaxnorm.norms.core.moments import Moments, apply_affine, full_mask, initial_moments, masked, normalize
+from jaxnorm.norms.core.moments import Moments, apply_affine, full_mask, masked, normalize
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.rows import lay_in_order
 from jaxnorm.norms.core.spec import DEFAULT
@@ -31,6 +32,7 @@ def frame_wise_batch_norm(
     epsilon: float = 1e-5,
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "T *B F"], Moments]:
     r"""Normalizes each feature of each time step over the batch; all steps share scale and bias.
 
@@ -49,6 +51,7 @@ def frame_wise_batch_norm(
         elements may hold anything, NaN included; they reach neither statistics, outputs nor gradients, and the output
         is zero there.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, in shape and dtype like ``xs`` (the arithmetic is done in at least float32), and the
@@ -74,6 +77,7 @@ def frame_wise_batch_norm(
     """
     validate.floating("frame_wise_batch_norm", "xs", xs)
     validate.epsilon("frame_wise_batch_norm", epsilon)
+    named = named_axes("frame_wise_batch_norm", axis_name, axis_index_groups)
     if xs.ndim < 2:
         raise ValueError(
             f"frame_wise_batch_norm: xs must have a time and a feature axis, (T, *B, F), got shape {xs.shape}."
@@ -82,7 +86,7 @@ def frame_wise_batch_norm(
     if moments is None:
 
         def each(x_t: Array, where_t: Array | None) -> tuple[Array, Moments]:
-            rule = Standardization(Reduction(tuple(range(x_t.ndim - 1)), axis_name), epsilon)
+            rule = Standardization(Reduction(tuple(range(x_t.ndim - 1)), named), epsilon)
             return standardize_batch(rule, x_t, where=where_t)
 
         every = None if mask is None else jnp.broadcast_to(mask, (xs.shape[0], *mask.shape[1:]))
@@ -105,6 +109,7 @@ def sequence_wise_batch_norm(
     moments: Moments | None = None,
     epsilon: float = 1e-5,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "T *B F"], Moments]:
     r"""Normalizes each feature over all real steps of all sequences together.
 
@@ -123,6 +128,7 @@ def sequence_wise_batch_norm(
       moments: statistics to normalize with; None measures them from ``xs``.
       epsilon: added to the variance, inside the root; code from the authors' group has 1e-6.
       axis_name: name or names of mapped axes that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The normalized array, zero in the padding, and the Moments that were measured or passed in.
@@ -147,7 +153,16 @@ def sequence_wise_batch_norm(
     validate.shape("sequence_wise_batch_norm", "lengths", lengths.shape, xs.shape[1:-1], "(*B)", hint)
     time = jnp.arange(xs.shape[0], dtype=lengths.dtype).reshape(-1, *(1,) * lengths.ndim)
     where = (time < lengths[None])[..., None]
-    return batch_norm(xs, scale, bias, moments=moments, epsilon=epsilon, where=where, axis_name=axis_name)
+    return batch_norm(
+        xs,
+        scale,
+        bias,
+        moments=moments,
+        epsilon=epsilon,
+        where=where,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+    )
 
 
 @final
@@ -187,7 +202,7 @@ class FrameWiseBatchNorm(BatchSpec, HasAxisName):
 
     def initial_stats(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Stats:
         """Mean 0, variance 1, count 0, in ``max_steps`` rows."""
-        return initial_moments((self.max_steps, *shape), dtype, (self.max_steps,))
+        return self.initial_moments((self.max_steps, *shape), dtype, (self.max_steps,))
 
     def update_running(self, running: Stats, measured: Stats) -> Stats:
         """Applies :func:`jaxnorm.update_running`, step t to row t; the last row pools all later steps."""

@@ -14,11 +14,10 @@ from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float
 from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core import moments as statistics
 from jaxnorm.norms.core import running as running_statistics
+from jaxnorm.norms.core.axes import batch_axes
 from jaxnorm.norms.core.moments import (
     Moments,
-    feature_last_axes,
     full_mask,
-    initial_moments,
     masked,
     merge,
     normalize,
@@ -118,7 +117,7 @@ def streaming_norm(
     validate.floating("streaming_norm", "x", x)
     validate.epsilon("streaming_norm", epsilon)
     _check_weights("streaming_norm", weights, backward_weights)
-    axes = feature_last_axes("streaming_norm", axis, x.ndim)
+    axes = batch_axes("streaming_norm", x.ndim, axis)
     mask = full_mask("streaming_norm", x, where)
     measured = statistics.moments(x, axis=axes, where=mask)
     mean = measured.mean
@@ -258,7 +257,7 @@ class StreamingNorm(RunningInTraining):
         zeros = jnp.zeros(shape, dtype)
         nothing = Moments(zeros, zeros, zeros)
         once = nothing._replace(count=jnp.zeros((), dtype))
-        return StreamingStats(initial_moments(shape, dtype), nothing, once, nothing)
+        return StreamingStats(self.initial_moments(shape, dtype), nothing, once, nothing)
 
     def __call__(
         self,

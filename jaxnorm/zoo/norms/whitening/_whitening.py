@@ -8,11 +8,10 @@ from jax import lax
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, AxisName, Bool, DTypeLike, Float
+from jaxnorm._base.typing import Array, Bool, DTypeLike, Float
 from jaxnorm.norms.affine_norm import HasAffine, HasAxisName, HasEpsilon, HasFeatureAxis
 from jaxnorm.norms.base import Stats, TrainsByMeasuring
 from jaxnorm.norms.core.moments import (
-    across,
     apply_affine,
     average,
     centered,
@@ -23,6 +22,7 @@ from jaxnorm.norms.core.moments import (
     to_running,
     toward,
 )
+from jaxnorm.norms.core.named_axes import NamedAxes, across
 from jaxnorm.norms.core.spec import DEFAULT
 
 __all__ = ["WhiteningStats"]
@@ -107,13 +107,13 @@ def whiten(
     epsilon: float,
     running: Running,
     where: Bool[Array, "..."] | None,
-    axis_name: AxisName | None,
+    axis_name: NamedAxes | None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
     """Subtracts the mean and multiplies by ``inverse_root(covariance + epsilon)``, both measured or given."""
     validate.floating(name, "x", x)
     validate.epsilon(name, epsilon)
     validate.choice(name, "running", running, ("matrix", "covariance"))
-    (feature,) = validate.axes(name, feature_axis, x.ndim)
+    feature = validate.one_axis(name, feature_axis, x.ndim, "feature_axis")
     mask = full_mask(name, x, where)
     features = x.shape[feature]
     size = features if group_size is None else validate.positive_int(name, "group_size", group_size)
@@ -163,7 +163,7 @@ def _whole_rows(mask: Array, shape: tuple[int, ...], groups: int) -> Array:
     return jnp.all(whole, axis=-1, keepdims=True)
 
 
-def _covariance(deviation: Array, count: Array, axis_name: AxisName | None) -> Array:
+def _covariance(deviation: Array, count: Array, axis_name: NamedAxes | None) -> Array:
     """The biased covariance (G, d, d) of centered rows."""
     products = jnp.einsum("ngi,ngj->gij", deviation, deviation, precision=lax.Precision.HIGHEST)
     return average(across(products, axis_name), count[0][..., None])

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base.typing import Array, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
 from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats
@@ -28,6 +29,7 @@ def decorrelated_batch_norm(
     running: Running = "matrix",
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
     r"""Removes the correlations between features over the batch, and gives each feature variance one.
 
@@ -51,6 +53,7 @@ def decorrelated_batch_norm(
         neither statistics, outputs nor gradients. A row of a group counts as real if all its features are real;
         the output is zero in all other rows.
       axis_name: name or names of mapped axes (``vmap``, ``shard_map``) that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The whitened array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
@@ -77,6 +80,7 @@ def decorrelated_batch_norm(
     Reference:
       L. Huang, D. Yang, B. Lang, J. Deng, "Decorrelated Batch Normalization", 2018, arXiv:1804.08450.
     """
+    named = named_axes("decorrelated_batch_norm", axis_name, axis_index_groups)
     return _whitening.whiten(
         "decorrelated_batch_norm",
         x,
@@ -89,7 +93,7 @@ def decorrelated_batch_norm(
         epsilon=epsilon,
         running=running,
         where=where,
-        axis_name=axis_name,
+        axis_name=named,
     )
 
 

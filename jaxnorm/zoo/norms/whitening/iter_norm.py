@@ -8,7 +8,8 @@ from typing import final
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base.typing import Array, AxisName, Bool, Float
+from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, Float
+from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.zoo.norms.whitening import _whitening
 from jaxnorm.zoo.norms.whitening._whitening import Running, WhiteningSpec, WhiteningStats
@@ -29,6 +30,7 @@ def iter_norm(
     running: Running = "matrix",
     where: Bool[Array, "..."] | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: AxisIndexGroups | None = None,
 ) -> tuple[Float[Array, "..."], WhiteningStats]:
     r"""Removes most of the correlations between features over the batch, with a few Newton iterations.
 
@@ -55,6 +57,7 @@ def iter_norm(
         neither statistics, outputs nor gradients. A row of a group counts as real if all its features are real;
         the output is zero in all other rows.
       axis_name: name or names of mapped axes (``vmap``, ``shard_map``) that the batch spans.
+      axis_index_groups: groups of members of ``axis_name`` with statistics of their own, such as ((0, 1), (2, 3)).
 
     Returns:
       The whitened array, in shape and dtype like ``x`` (the arithmetic is done in at least float32), and the
@@ -82,6 +85,7 @@ def iter_norm(
     Reference:
       L. Huang, Y. Zhou, F. Zhu, L. Liu, L. Shao, "Iterative Normalization", 2019, arXiv:1904.03441.
     """
+    named = named_axes("iter_norm", axis_name, axis_index_groups)
     return _whitening.whiten(
         "iter_norm",
         x,
@@ -94,7 +98,7 @@ def iter_norm(
         epsilon=epsilon,
         running=running,
         where=where,
-        axis_name=axis_name,
+        axis_name=named,
     )
 
 
