@@ -15,7 +15,7 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.convert.shared.arrays import Host, listed
 from jaxnorm.convert.shared.files import check_file, reading
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+CONFIG, WEIGHTS, METADATA = "config.json", "model.weights.h5", "metadata.json"
 LARGEST_RATIO = 1032
 """The largest compression ratio of the HDF5 filters."""
 
@@ -43,7 +43,7 @@ def read_keras(caller: str, path: str | os.PathLike[str], layer: str | None) -> 
             with h5py.File(path, "r") as file:
                 _check_end(caller, path)
                 return KerasLayer(None, {}, _read_layer(caller, file, layer, Path(path).stat().st_size)[1])
-        configs, weights = _read_archive(caller, path)
+        configs, weights, version = _read_archive(caller, path)
         with h5py.File(io.BytesIO(weights), "r") as file:
             own, arrays = _read_layer(caller, file, layer, len(weights))
         found = [config for config in configs if config["config"].get("name") == own]
@@ -53,11 +53,25 @@ def read_keras(caller: str, path: str | os.PathLike[str], layer: str | None) -> 
                 "of the model names of their own and save it again; of a model of a class of your own save the weights "
                 "(model.save_weights('model.weights.h5'))."
             )
+        _check_functions(caller, version, found[0]["config"])
         return KerasLayer(str(found[0]["class_name"]), found[0]["config"], arrays)
 
 
-def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bytes]:
-    """Reads the configurations of all layers and the file of weights; zipfile verifies the checksums."""
+def _check_functions(caller: str, version: str, config: dict[str, Any]) -> None:
+    """Refuses a name that stood for another function before Keras 3."""
+    if version.startswith("2.") and "hard_sigmoid" in (config.get("recurrent_activation"), config.get("activation")):
+        raise ValueError(
+            f"{caller} is of Keras {version}, whose hard_sigmoid is clip(0.2 x + 0.5, 0, 1), in Keras 3 and JAX "
+            "clip(x / 6 + 0.5, 0, 1). Save the weights alone (model.save_weights('model.weights.h5')), and load them "
+            "with a spec that has this function: jaxnorm.lstm(128, gate_fn=...)."
+        )
+
+
+def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], bytes, str]:
+    """Reads the configurations of all layers, the file of weights, and the version of Keras.
+
+    zipfile verifies the checksums.
+    """
     with zipfile.ZipFile(path) as archive:
         missing = [name for name in (CONFIG, WEIGHTS) if name not in archive.namelist()]
         if missing:
@@ -65,7 +79,9 @@ def _read_archive(caller: str, path: str | os.PathLike[str]) -> tuple[list[dict[
                 f"{caller} has no {' and no '.join(missing)}, as a .keras archive must; there are "
                 f"{listed(archive.namelist())}. Save the model by model.save('model.keras')."
             )
-        return list(_configs(json.loads(archive.read(CONFIG)))), archive.read(WEIGHTS)
+        metadata = json.loads(archive.read(METADATA)) if METADATA in archive.namelist() else {}
+        version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
+        return list(_configs(json.loads(archive.read(CONFIG)))), archive.read(WEIGHTS), version
 
 
 def _read_layer(caller: str, file: Any, layer: str | None, size: int) -> tuple[str, dict[str, Host]]:
