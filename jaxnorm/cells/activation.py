@@ -71,18 +71,18 @@ def check_function(caller: str, name: str, function: Any) -> Callable[[Array], A
         got = jax.eval_shape(function, jax.ShapeDtypeStruct(PROBE, jnp.float32))  # type: ignore[no-untyped-call]
     except Exception as error:
         known = isinstance(function, str) and hasattr(jax.nn, function)
-        line = f"jax.nn.{function}" if known else "jax.nn.relu, which is hashable too"
-        reason = f" It raises {type(error).__name__} for an array." if callable(function) else ""
+        reason = f", which raises {type(error).__name__} when hashed or called" if callable(function) else ""
         raise TypeError(
-            f"{caller}: {name} must be a function of one array, got {objects.describe(function)}.{reason} Write "
-            f"{name}={line}."
+            f"{caller}: {name} must be a hashable function of one array, got {objects.describe(function)}{reason}. "
+            f"Write {name}=jax.nn.{function if known else 'relu'}."
         ) from error
     if getattr(got, "shape", None) != PROBE:
         raise ValueError(
             f"{caller}: {name} must act on each element alone, but {objects.describe(function)} makes "
             f"{getattr(got, 'shape', got)} of the shape {PROBE}."
         )
-    return function
+    checked: Callable[[Array], Array] = function
+    return checked
 
 
 def _by_name(value: Any) -> Any:

@@ -137,7 +137,7 @@ class LSTM(Gated, GatedCellBase):
         """Draws the weights; ``init`` compiles this."""
         kernel, recurrent = self.init_kernels(self.recurrent_init, key, in_features)
         bias, norm = self.start_bias(key, FORGET, self.forget_bias), self.fresh_norms(key)
-        set_apart = () if self.forget_bias is None else (FORGET,)
+        set_apart: tuple[int, ...] = () if self.forget_bias is None else (FORGET,)
         if self.input_bias == "opposite":
             bias = with_gate(bias, INPUT, -bias[gate_slice(FORGET, self.hidden_features)])
             set_apart = (INPUT, FORGET)

@@ -254,10 +254,14 @@ def test_a_function_of_ones_own_compiles_once(rng):
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        ({"gate_fn": "hard_sigmoid"}, TypeError, r"LSTM: gate_fn must be a function of one array, got the string "),
+        (
+            {"gate_fn": "hard_sigmoid"},
+            TypeError,
+            r"LSTM: gate_fn must be a hashable function of one array, got the string ",
+        ),
         ({"gate_fn": "hard_sigmoid"}, TypeError, r"Write gate_fn=jax\.nn\.hard_sigmoid"),
-        ({"activation_fn": None}, TypeError, "LSTM: activation_fn must be a function of one array, got None"),
-        ({"activation_fn": jnp.maximum}, TypeError, "activation_fn must be a function of one array"),
+        ({"activation_fn": None}, TypeError, "LSTM: activation_fn must be a hashable function of one array, got None"),
+        ({"activation_fn": jnp.maximum}, TypeError, "activation_fn must be a hashable function of one array"),
         ({"activation_fn": jax.nn.glu}, (TypeError, ValueError), "activation_fn must"),
         ({"gate_fn": lambda x: x.sum()}, ValueError, "gate_fn must act on each element alone"),
     ],

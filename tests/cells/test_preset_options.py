@@ -41,7 +41,7 @@ def test_a_setting_beside_another_norm_is_refused(preset):
     rows = {"max_steps": 2} if "max_steps" in inspect.signature(preset).parameters else {}
     with (
         no_annotation_checks(),
-        pytest.raises(ValueError, match=rf"^{preset.__name__}: norm takes .* so epsilon=0\.5 "),
+        pytest.raises(ValueError, match=rf"^{preset.__name__}: norm .* so epsilon=0\.5 "),
     ):
         preset(8, epsilon=0.5, norm=jn.Identity(), **rows)
     assert preset(8, norm=jn.Identity(), **rows).norm == jn.CellNorms(*[jn.Identity()] * 5)

@@ -1,5 +1,7 @@
 """Layers of Keras and Flax with other functions than the logistic one and tanh come and go with them."""
 
+import zipfile
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,17 @@ def test_a_file_of_keras_tells_the_functions(keras, tmp_path):
     both = convert.keras.load(tmp_path / "model.keras", layer="both").spec
     assert [cell.gate_fn for cell in both] == [jax.nn.hard_sigmoid] * 2
     assert convert.keras.load(tmp_path / "model.keras", layer="last").spec.activation_fn is jax.nn.relu
+
+
+def test_hard_sigmoid_of_keras_2_is_another_function(keras, tmp_path):
+    layer = keras.layers.GRU(H, recurrent_activation="hard_sigmoid", name="last")
+    keras.Sequential([keras.Input((T, F)), layer]).save(tmp_path / "new.keras")
+    with zipfile.ZipFile(tmp_path / "new.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            old.writestr(name, '{"keras_version": "2.15.0"}' if name == "metadata.json" else new.read(name))
+    assert convert.keras.load(tmp_path / "new.keras", layer="last").spec.gate_fn is jax.nn.hard_sigmoid
+    with pytest.raises(ValueError, match=r"is of Keras 2\.15\.0, whose hard_sigmoid is clip\(0\.2 x"):
+        convert.keras.load(tmp_path / "old.keras", layer="last")
 
 
 CELLS = {

@@ -143,9 +143,7 @@ def test_a_key_must_be_a_key():
 def test_an_axis_of_features_is_told_from_an_axis_that_is_averaged():
     """``axis=-1`` in Flax and Keras names the features."""
     spec, x = jn.BatchNorm(-1), jnp.ones((2, 5, 4))
-    message = (
-        r"scale lies along the axes \(0, 1\) of x, of shape \(2, 5\).* leave it out there for features on the last"
-    )
+    message = r"scale lies along the axes \(0, 1\) of x, of shape \(2, 5\).* leave it out there for features"
     with pytest.raises(ValueError, match=message):
         spec(spec.init((4,)), x)
     with pytest.raises(ValueError, match=r"normalize: moments.mean must broadcast .*moments.mean lies along the axes"):

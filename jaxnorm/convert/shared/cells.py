@@ -35,7 +35,7 @@ class Parts(NamedTuple):
     projection: Host | None = None
 
 
-Functions: TypeAlias = Mapping[str, Callable[..., Any]]
+Functions: TypeAlias = Mapping[str, Any]
 """The nonlinearities of a cell, by the names of its fields."""
 
 USUAL: Functions = MappingProxyType({})
@@ -101,7 +101,7 @@ def parts_of(caller: str, cell: CellSpec, params: Any, *, any_functions: bool = 
 
     ``any_functions`` allows any nonlinearities, for libraries whose cells have them as options.
     """
-    same = {"projected_features": cell.projected_features} if isinstance(cell, ProjectedLSTM) else {}
+    same: dict[str, Any] = {"projected_features": cell.projected_features} if isinstance(cell, ProjectedLSTM) else {}
     if any_functions or isinstance(cell, Elman):
         same |= functions_of(cell)
     plain = type(cell)(hidden_features=cell.hidden_features, use_bias=cell.use_bias, **same)

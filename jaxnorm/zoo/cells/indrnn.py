@@ -57,6 +57,7 @@ class IndRNN(NamedFunctions, UngatedCellBase):
       norm: the normalizer of the site input, or CellNorms(...) with one for each site you name.
       activation_fn: the nonlinearity :math:`\phi`.
       use_bias: whether there is a bias b.
+      bias_init: initial value of b, a number or an initializer.
       kernel_init: initializer of W (I, H).
       recurrent_init: initializer of u (H,).
       learn_carry: whether the initial carry is a parameter (zero at first).

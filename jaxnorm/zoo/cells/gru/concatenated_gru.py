@@ -77,6 +77,8 @@ class ConcatenatedGRU(Gated, PreActivationVerbs, CellBase):
     Attributes:
       hidden_features: H.
       norm: RMSNorm, or CellNorms(input=...).
+      gate_fn: the function :math:`\sigma` of the gates, see :class:`jaxnorm.GRU`.
+      activation_fn: the function of the candidate n, for which the equations have tanh.
       use_bias: whether there is a bias b.
       update_bias: initial value of b for the update gate z, a number or an initializer. It is part of the parameter,
         not added at run time. None leaves it to ``bias_init``.
@@ -85,8 +87,7 @@ class ConcatenatedGRU(Gated, PreActivationVerbs, CellBase):
       recurrent_init: initializer of U (H, H), used in the same way. With None, ``kernel_init`` draws W and U as one
         kernel of [x, h] (I + H, H).
 
-    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.GRU`; the other fields are common to all cells
-    (:class:`jaxnorm.cells.cell_base.CellBase`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, the normalizer is another one, or ``update_bias`` needs a bias and there is

@@ -59,6 +59,7 @@ class LiGRU(Gated, GatedCellBase):
       activation_fn: the nonlinearity :math:`\phi` of the candidate.
       gate_groups: sizes of consecutive groups of gates (order z n) that share statistics: (1, 1) each alone, (2,) both.
       use_bias: whether there is a bias b, added after all norms.
+      bias_init: initial value of b, a number or an initializer, which draws each gate (H,) separately.
       update_bias: initial value of b for the update gate z, a number or an initializer. If use_bias is False, it is
         added to the initial bias of the last norm before the gates that has one. None leaves it to ``bias_init``.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside

@@ -58,6 +58,8 @@ class ResetBeforeGRU(Gated, GatedCellBase):
     Attributes:
       hidden_features: H.
       norm: one normalizer for the sites input and recurrent, or CellNorms(...) with one for each site you name.
+      gate_fn: the function :math:`\sigma` of the gates, see :class:`jaxnorm.GRU`.
+      activation_fn: the function of the candidate n, for which the equations have tanh.
       gate_groups: sizes of consecutive groups of gates (order r z n) that share statistics: (2, 1) or (1, 1, 1). The
         gate n cannot share its statistics, since its product needs r.
       update_gate: whether z keeps the old state or renews it, as for :class:`GRU`.
@@ -66,8 +68,7 @@ class ResetBeforeGRU(Gated, GatedCellBase):
         one. None leaves it to ``bias_init``.
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
 
-    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.GRU`; the other fields are common to all cells
-    (:class:`jaxnorm.cells.cell_base.CellBase`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, a word is unknown, n shares statistics, or a normalizer does not fit a site.

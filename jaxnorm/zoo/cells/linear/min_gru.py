@@ -54,6 +54,7 @@ class MinGRU(LinearCellBase):
         the initial h is.
       gate_groups: sizes of consecutive groups of gates (order z n) that share statistics: (1, 1) each alone, (2,) all.
       use_bias: whether there is a bias b.
+      bias_init: initial value of b, a number or an initializer, which draws each gate (H,) separately.
       update_bias: initial value of b for the update gate z (which renews), a number or an initializer. If use_bias is
         False, it is added to the initial bias of the norm, if that has one. None leaves it to ``bias_init``.
       kernel_init: initializer of W. It draws each gate (I, H) separately, or jointly inside

@@ -1,14 +1,16 @@
 """Long short-term memory with coupled input and forget gates, and a normalizer at each site."""
 
 import dataclasses
+from functools import partial
 from typing import ClassVar, final
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.starts import filled
-from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer
+from jaxnorm._base.typing import Array, Float, Initializer
 from jaxnorm.cells.activation import Gated
 from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gate_functions import lstm_functions
+from jaxnorm.cells.initializers import Scaled
 from jaxnorm.cells.lstm import LSTMCarry
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase
 from jaxnorm.cells.preactivation.weights import GateWeights
@@ -49,6 +51,8 @@ class CoupledLSTM(Gated, GatedCellBase):
     Attributes:
       hidden_features: H.
       norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
+      gate_fn: the function :math:`\sigma` of the gates, see :class:`jaxnorm.LSTM`.
+      activation_fn: the function of the candidate g and of the output, for which the equations have tanh.
       gate_groups: sizes of consecutive groups of gates (order i g o) that share statistics: (3,) all, (1, 1, 1) each
         alone.
       forget_bias: initial bias of the forget gate, a number or an initializer: b of the input gate starts at its
@@ -57,8 +61,7 @@ class CoupledLSTM(Gated, GatedCellBase):
       recurrent_init: initializer of U. It draws each gate (H, H) separately; a tuple gives one initializer per gate.
       carry_dtype: dtype of c; None means at least float32.
 
-    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.LSTM`; the other fields are common to all cells
-    (:class:`jaxnorm.cells.cell_base.CellBase`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.
@@ -88,12 +91,9 @@ class CoupledLSTM(Gated, GatedCellBase):
 
     def init_params(self, key: Key, in_features: int) -> CoupledLSTMParams:
         """Draws the weights; ``init`` compiles this."""
-        start = self.forget_bias
-
-        def opposite(key: Key, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-            return -filled(start, key, shape, dtype)
-
-        return CoupledLSTMParams(**self.init_gated(key, in_features, INPUT, None if start is None else opposite))
+        forget = self.forget_bias
+        start = None if forget is None else Scaled(partial(filled, forget), -1.0)
+        return CoupledLSTMParams(**self.init_gated(key, in_features, INPUT, start))
 
     def step(
         self, weights: GateWeights, carry: LSTMCarry, t: StepInput

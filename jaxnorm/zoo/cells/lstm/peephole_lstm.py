@@ -57,6 +57,8 @@ class PeepholeLSTM(Gated, GatedCellBase):
     Attributes:
       hidden_features: H.
       norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
+      gate_fn: the function :math:`\sigma` of the gates, see :class:`jaxnorm.LSTM`.
+      activation_fn: the function of the candidate g and of the output, for which the equations have tanh.
       gate_groups: sizes of consecutive groups of gates (order i f g o) that share statistics: (4,) all, (1, 1, 1, 1)
         each alone.
       forget_bias: initial value of b for the forget gate, a number or an initializer. It is part of the parameter, not
@@ -66,8 +68,7 @@ class PeepholeLSTM(Gated, GatedCellBase):
       peephole_init: initializer of the peepholes, one row each, (3, H). With zeros a fresh cell equals a plain LSTM.
       carry_dtype: dtype of c; None means at least float32.
 
-    ``gate_fn`` and ``activation_fn`` are those of :class:`jaxnorm.LSTM`; the other fields are common to all cells
-    (:class:`jaxnorm.cells.cell_base.CellBase`).
+    The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
       ValueError: a size is not positive, or a normalizer does not fit a site.

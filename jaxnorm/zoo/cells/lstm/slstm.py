@@ -78,6 +78,7 @@ class SLSTM(GatedCellBase):
       gate_groups: sizes of the groups of consecutive gates (order i f z o) that share statistics: (4,) pools all of
         them, over all heads; (1, 1, 1, 1) normalizes each gate alone.
       use_bias: whether there is a bias b, added after all norms.
+      bias_init: initial value of b, a number or an initializer, which draws each gate (H,) separately.
       forget_bias: initial value of b for the forget gate, a number or an initializer, which gets the shape (N, S). If
         use_bias is False, it is added to the initial bias of the last norm before the gates that has one. None leaves
         it to ``bias_init``.
