@@ -165,6 +165,7 @@ def _masked(xs: Array, feature_axes: int, options: dict[str, Any]) -> Array:
     if real is None:
         return xs
     if options.get("masked_outputs") == "hold":
-        return hold(xs, real, reset, time, reverse=options.get("reverse", False))
+        held: Array = hold(xs, real, reset, time, reverse=options.get("reverse", False))
+        return held
     real = jnp.expand_dims(real, tuple(range(-feature_axes, 0)))
     return jnp.moveaxis(jnp.where(real, steps, jnp.zeros((), xs.dtype)), 0, time)

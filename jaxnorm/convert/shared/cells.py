@@ -197,7 +197,8 @@ def activation_named(caller: str, name: str) -> Callable[..., Any]:
     """Returns a nonlinearity by its name in other libraries."""
     if name not in ACTIVATIONS:
         refuse(caller, f"the activation {name!r}", f"known by name are {', '.join(ACTIVATIONS)}.")
-    return ACTIVATIONS[name]
+    function: Callable[..., Any] = ACTIVATIONS[name]
+    return function
 
 
 def shown(function: Callable[..., Any]) -> str:

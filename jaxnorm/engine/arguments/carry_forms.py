@@ -121,7 +121,7 @@ def give_back(carry: Any, given: Any, *, cast: bool = False) -> Any:
 
 def _dtype(leaf: Any) -> Any:
     """Returns the dtype that a leaf has as an array of JAX; that of keys has no other."""
-    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.dtype if is_key else jax.dtypes.canonicalize_dtype(leaf.dtype)
 
 
