@@ -160,6 +160,26 @@ def test_layers_of_ones_own(keras, rng):
     assert found["block/rnn"].spec.activation is jnp.tanh
 
 
+def test_layers_of_one_name_are_numbered(keras, rng, tmp_path):
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = (keras.layers.GRU(HIDDEN, return_sequences=True, name="gru") for _ in range(2))
+
+        def call(self, x):
+            return self.two(self.one(x))
+
+    model = Twins()
+    model(np.ones((2, STEPS, WIDTH), np.float32))
+    drawn(model, rng)
+    model.save_weights(tmp_path / "model.weights.h5")
+    for source in (model, tmp_path / "model.weights.h5"):
+        found = convert.keras.load_model(source)
+        assert set(found) == {"gru", "gru_1"}
+        tools.same(found["gru"].params, convert.keras.load(model.one).params)
+        tools.same(found["gru_1"].params, convert.keras.load(model.two).params)
+
+
 def test_errors_name_the_layer(keras, rng, tagger):
     with pytest.raises(ValueError, match=r"specs has rows, and there are the layers .*inner/row"):
         convert.keras.load_model(tagger, {"rows": jn.LayerNorm()})

@@ -1,5 +1,6 @@
 """Whole models of Keras, layer by layer."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxnorm.convert.shared.model import ImportedModel, check_specs, plain
 
 def read_model(caller: str, entries: Sequence[Entry], specs: Any) -> ImportedModel:
     """Reads all layers that a source has."""
-    outer = [entry for entry in entries if not entry.inside]
+    outer = _distinct([entry for entry in entries if not entry.inside])
     specs = check_specs(caller, specs, [entry.place for entry in outer])
     layers: dict[str, Any] = {}
     kinds: dict[str, str] = {}
@@ -36,3 +37,14 @@ def read_model(caller: str, entries: Sequence[Entry], specs: Any) -> ImportedMod
         if own.arrays or not any(other.place.startswith(f"{place}/") for other in outer):
             kinds[place] = own.kind or ""
     return ImportedModel(layers, kinds, {}, tuple(notes))
+
+
+def _distinct(entries: Sequence[Entry]) -> list[Entry]:
+    """Numbers layers that have one name, as a model of a class of its own may have them."""
+    seen: Counter[str] = Counter()
+    found = []
+    for entry in entries:
+        number = seen[entry.place]
+        seen[entry.place] += 1
+        found.append(entry._replace(place=f"{entry.place}_{number}") if number else entry)
+    return found

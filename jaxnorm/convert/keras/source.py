@@ -117,7 +117,8 @@ def children(layer: Any) -> list[Any]:
 def is_known(layer: Any) -> bool:
     """Whether a live layer is a recurrent layer or a normalizer."""
     kind = type(layer).__name__
-    return has_counterpart(kind, layer.get_config() if kind in ("Bidirectional", "RNN") else {})
+    own = type(layer).__module__.startswith("keras")
+    return own and has_counterpart(kind, layer.get_config() if kind in ("Bidirectional", "RNN") else {})
 
 
 def _live_entries(parent: Any, around: str) -> Iterator[Entry]:
