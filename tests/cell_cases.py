@@ -12,6 +12,7 @@ from tests.tools.docs import load
 
 GATED = {"kernel": (0, 2), "recurrent": (0, 2)}
 UNGATED = {"kernel": (0, 1), "recurrent": (0, 1)}
+BLOCKS = {"kernel": (1, 3)}
 
 
 class CellCase(NamedTuple):
@@ -115,6 +116,9 @@ CELLS = (
         kernels={"kernel": (0, 1)},
     ),
     CellCase("ligru", jn.zoo.ligru(HIDDEN), True),
+    CellCase("ln_mgu", jn.zoo.mgu(HIDDEN, norm=jn.CellNorms(LN_SITE, LN_SITE, summed=LN_SITE)), products_in_loop=2),
+    CellCase("rms_mgu_recurrent", jn.zoo.MGU(HIDDEN, norm=jn.RMSNorm(), gate_groups=(2,), learn_carry=True)),
+    CellCase("bn_mgu_none", jn.zoo.MGU(HIDDEN, norm=jn.BatchNorm(), reset="none", max_steps=MAX_STEPS), True),
     CellCase("ln_mi_rnn", jn.zoo.MIRNN(HIDDEN, norm=LN_SITE), kernels=UNGATED),
     CellCase("ln_mi_lstm", jn.zoo.MILSTM(HIDDEN, norm=LN_SITE)),
     CellCase("ln_mi_gru", jn.zoo.MIGRU(HIDDEN, norm=LN_SITE), products_in_loop=2),
@@ -140,6 +144,25 @@ CELLS = (
         batch_statistics=True,
         products_in_loop=0,
         kernels={"kernel": (0, 2)},
+    ),
+    CellCase(
+        "rg_lru",
+        jn.zoo.RGLRU(IN_FEATURES, blocks=3, learn_carry=True),
+        products_in_loop=0,
+        kernels=BLOCKS,
+    ),
+    CellCase(
+        "ln_rg_lru",
+        jn.zoo.RGLRU(IN_FEATURES, norm=LN_SITE, gate_groups=(2,)),
+        products_in_loop=0,
+        kernels=BLOCKS,
+    ),
+    CellCase(
+        "rg_lru_batch_norm",
+        jn.zoo.RGLRU(IN_FEATURES, blocks=3, norm=jn.BatchNorm(), max_steps=MAX_STEPS),
+        batch_statistics=True,
+        products_in_loop=0,
+        kernels=BLOCKS,
     ),
     CellCase(
         "slstm",
@@ -172,6 +195,23 @@ CELLS = (
 
 SPECIFIED = tuple(case for case in CELLS if not isinstance(case.cell, jn.FunctionCell))
 """The cells whose spec says what their weights, kernels and dtypes are: not those that a user's function decides."""
+
+IMAGE_CELLS = (
+    CellCase("conv_lstm", jn.zoo.ConvLSTM(2, image_shape=(4, 3), kernel_size=(3, 2), use_peepholes=True)),
+    CellCase(
+        "ln_conv_lstm_1d_strides",
+        jn.zoo.ConvLSTM(2, image_shape=(7,), strides=2, padding="VALID", norm=LN_SITE, learn_carry=True),
+    ),
+    CellCase("gn_conv_lstm_images", jn.zoo.ConvLSTM(2, image_shape=(3, 2), norm=jn.GroupNorm(1, axis=(-3, -2, -1)))),
+    CellCase(
+        "ln_conv_lstm_images",
+        jn.zoo.ConvLSTM(
+            2, image_shape=(3, 2), norm=jn.CellNorms(summed=jn.LayerNorm((-3, -2, -1))), gate_groups=(1, 1, 2)
+        ),
+    ),
+    CellCase("bn_conv_lstm", jn.zoo.ConvLSTM(2, image_shape=(3, 2), norm=jn.BatchNorm(), max_steps=MAX_STEPS), True),
+)
+"""Cells whose inputs are images, (T, *B, *image, I); their own tests run the contract over them."""
 
 SAME_MACHINERY = (jn.Elman, jn.LSTM, jn.GRU, jn.zoo.ProjectedLSTM, jn.zoo.MinGRU, jn.Zoneout)
 """Cells whose rows together use everything that the engine and the Flax modules have."""

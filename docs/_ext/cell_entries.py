@@ -19,7 +19,7 @@ class Entry(NamedTuple):
     name: str
     """The public name of the cell or preset."""
     cell: Any
-    """A cell with H features, made by it."""
+    """A cell with H features, made by it; with as many as there are inputs where it adds x to h."""
     equation: str
     """What is peculiar to it; v are the pre-activations of the gates."""
     when: str
@@ -52,6 +52,7 @@ LSTMS = (
     Entry("assorted_time_lstm", jn.zoo.assorted_time_lstm(H), r"v = ATN(x W + b_x) + ATN(h U + b_h)", "the same with the code's initial values", "Pospisil, Zadorozhnyy, Ye 2022"),
     Entry("PeepholeLSTM", jn.zoo.PeepholeLSTM(H), r"i, f \mathrel{+}= p \odot c_{t-1}, \; o \mathrel{+}= p_o \odot c_t", "exact timing", "Gers, Schraudolph, Schmidhuber 2002"),
     Entry("CoupledLSTM", jn.zoo.CoupledLSTM(H), r"f = 1 - i", "one gate less", "Greff et al. 2017"),
+    Entry("ConvLSTM", jn.zoo.ConvLSTM(H, image_shape=(4, 4)), r"v = x * W + h * U + b \text{ (convolutions)}", "sequences of images; weights from Keras, Flax, Haiku", "Shi et al. 2015"),
     Entry("ProjectedLSTM", jn.zoo.ProjectedLSTM(H, 4), r"h_t = (o \tanh(c_t)) P", "many cells, few outputs", "Sak, Senior, Beaufays 2014"),
 )  # fmt: skip
 
@@ -67,6 +68,8 @@ GRUS = (
     Entry("dreamer_v3_gru", jn.zoo.dreamer_v3_gru(H), r"r, z, n' = RMS([x, h]) K + b", "DreamerV3's generic GRU", "Hafner et al. 2023"),
     Entry("BlockGRU", jn.zoo.BlockGRU(H), r"u = \phi(N(x W + e M + [h^{(k)} B_k]_k)), \; v^{(k)} = u^{(k)} G_k", "very wide states", "Hafner et al. 2023"),
     Entry("dreamer_v3_block_gru", jn.zoo.dreamer_v3_block_gru(H), r"e = \phi(RMS(h U)), \; u = \phi(RMS(\ldots))", "DreamerV3's world model", "Hafner et al. 2023"),
+    Entry("MGU", jn.zoo.MGU(H), r"n = \tanh(n_x + f \odot n_h), \; h_t = (1 - f) n + f h_{t-1}", "one gate fewer; weights from Flax", "Zhou et al. 2016"),
+    Entry("mgu", jn.zoo.mgu(H), r"n = \tanh(x W_n + (f \odot h) U_n + b_n), \; h_t = (1 - f) h_{t-1} + f n", "the paper's form", "Zhou et al. 2016"),
     Entry("ResetBeforeGRU", jn.zoo.ResetBeforeGRU(H), r"n = \tanh(x W_n + (r \odot h) U_n + b_n)", "the original form; weights from Haiku", "Cho et al. 2014"),
 )  # fmt: skip
 
@@ -79,6 +82,7 @@ OTHERS = (
     Entry("MUT3", jn.zoo.MUT3(H), r"z = \sigma(x W_z + \tanh(h) U_z + b_z)", "found by search; z sees tanh of the state", "Jozefowicz, Zaremba, Sutskever 2015"),
     Entry("MinGRU", jn.zoo.MinGRU(H), r"h_t = (1 - z) h_{t-1} + z \tilde h, \; z = \sigma(x W_z)", "long sequences, all steps at once", "Feng et al. 2024"),
     Entry("MinLSTM", jn.zoo.MinLSTM(H), r"h_t = f' h_{t-1} + i' \tilde h, \; f' = f / (f + i)", "long sequences, all steps at once", "Feng et al. 2024"),
+    Entry("RGLRU", jn.zoo.RGLRU(5), r"h_t = a_t h_{t-1} + \sqrt{1 - a_t^2} \, i x, \; a_t = \sigma(\Lambda)^{c r}", "long sequences, all steps at once; language models", "De et al. 2024"),
     Entry("SLSTM", jn.zoo.SLSTM(H, heads=2), r"c_t = f c_{t-1} + i z, \; n_t = f n_{t-1} + i, \; h_t = o c_t / n_t", "exponential gates, block-diagonal heads", "Beck et al. 2024"),
     Entry("LiGRU", jn.zoo.LiGRU(H), r"h_t = z h_{t-1} + (1 - z) \phi(x W_n + h U_n + b_n)", "speech; no reset gate", "Ravanelli et al. 2018"),
     Entry("ligru", jn.zoo.ligru(H), r"z, n = BN(x W) + h U", "speech; no norm in the loop", "Ravanelli et al. 2018"),

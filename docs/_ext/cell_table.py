@@ -103,7 +103,7 @@ def _carry(cell: Any) -> str:
 
 
 def work(cell: Any) -> tuple[int, int, int]:
-    """Matrix products in a step, reductions in the projection of the inputs, and reductions in a step."""
+    """Products or convolutions in a step, reductions in the projection of the inputs, and reductions in a step."""
     key = jax.random.key(0)
     params = jax.eval_shape(lambda key: cell.init(key, FEATURES), key)
 
@@ -113,7 +113,8 @@ def work(cell: Any) -> tuple[int, int, int]:
     weights = jax.eval_shape(prepare, params, key)
     carry = jax.eval_shape(lambda: cell.initial_carry((BATCH,)))
     carry = carry.carry if isinstance(carry, jn.CountedCarry) else carry
-    xs = jax.ShapeDtypeStruct((2, BATCH, FEATURES), jnp.float32)
+    image = getattr(unwrap(cell), "image_shape", ())
+    xs = jax.ShapeDtypeStruct((2, BATCH, *image, FEATURES), jnp.float32)
 
     def project(weights: Any, xs: Any) -> Any:
         return cell.normalize_inputs(weights, xs, cell.project_inputs(weights, xs), None, None)[0]
@@ -125,7 +126,7 @@ def work(cell: Any) -> tuple[int, int, int]:
     before, x_proj = jax.make_jaxpr(project, return_shape=True)(weights, xs)
     x_proj = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x_proj)
     inside = list(_equations(jax.make_jaxpr(step)(weights, carry, x_proj, key).jaxpr))
-    products = sum(equation.primitive.name == "dot_general" for equation in inside)
+    products = sum(e.primitive.name in ("dot_general", "conv_general_dilated") for e in inside)
     return products, _reductions(_equations(before.jaxpr)), _reductions(inside)
 
 

@@ -147,6 +147,8 @@ def _in_cell(name: str, beside: Group) -> int | None:
         return len(beside[name]) - 2
     if name in BLOCK_GRU and "block" in beside:
         return BLOCK_GRU[name] + len(beside["block"]) - 3
+    if name == "kernel" and "decay_logit" in beside:
+        return len(beside[name]) - 3  # the blocks of an RG-LRU, (N, S, G, S)
     if name not in ("kernel", "recurrent"):
         return None
     kernel, recurrent = (beside.get(name, ()) for name in ("kernel", "recurrent"))

@@ -27,8 +27,8 @@ Key: TypeAlias = PRNGKeyArray | Shaped[Array, "2"]
 class CountedCarry(NamedTuple):
     """A carry together with the number of steps that each example has run since its sequence began.
 
-    A cell with separate statistics for each time step carries this count, so that you can split a sequence over
-    several calls. You can read the fields of the inner carry directly: ``counted.h``.
+    A cell with separate statistics for each time step, or with a first step of its own, carries this count, so that you
+    can split a sequence over several calls. You can read the fields of the inner carry directly: ``counted.h``.
     """
 
     carry: Any
@@ -57,6 +57,9 @@ class StepInput(NamedTuple):
     measured them."""
     candidate_scale: Float[Array, "*B H"] | Float[Array, ""] | None = None
     """A constant that multiplies the candidate; recurrent dropout sets it."""
+    age: Int[Array, "*B"] | None = None
+    """The number of real steps of each example since its sequence began; only for cells whose hook ``uses_age`` is
+    True."""
 
     def at(self, site: str) -> SiteInput:
         """Picks what the normalizer at one site gets."""
@@ -165,7 +168,8 @@ class LinearCell(Cell, Protocol):
     def coefficients(self, weights: Weights, x_proj: PyTree) -> tuple[Carry, Carry]:
         """Computes decay and increment, shaped like the carry, from what ``normalize_inputs`` gave for any steps.
 
-        ``step`` turns the carry into ``decay * carry + increment``.
+        ``step`` turns the carry into ``decay * carry + increment``. A cell whose hook ``uses_age`` is True also gets
+        the keyword ``age``, the age of each example before each step.
         """
         ...
 

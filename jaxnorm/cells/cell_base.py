@@ -87,7 +87,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else jnp.dtype(value))
         check_functions(self)
-        norm = sites.resolve_sites(caller, self.norm, self.default_sites, self.optional_sites)
+        norm = sites.resolve_sites(caller, self.norm, self.default_sites, self.optional_sites, check=self.check_site)
         object.__setattr__(self, "norm", norm)
 
     def _check_starts(self, caller: str) -> None:
@@ -100,6 +100,10 @@ class CellBase(CellHooks, NoModule, abc.ABC):
                 f"{caller}: bias_init is where biases start, but use_bias is False. Leave it out, or pass it to the "
                 "normalizer: LayerNorm(bias_init=...)."
             )
+
+    def check_site(self, caller: str, norm: Normalizer) -> None:
+        """Raises ValueError unless a normalizer can stand at a site; ``caller`` names cell and site."""
+        norm.check_site(caller)
 
     @property
     def sites(self) -> CellNorms:
@@ -115,6 +119,11 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         """The shape of the features that a normalizer sees at each site; gates are flat, (G*H,)."""
         gates = (self.gate_count * self.hidden_features,)
         return CellNorms(input=gates, recurrent=gates, summed=gates, cell=(self.hidden_features,))
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """The sizes of the axes of a carry between those of the batch and the features; most cells have none."""
+        return ()
 
     def carry_features(self) -> dict[str, int]:
         """Returns the number of features of each entry of the carry."""
@@ -142,13 +151,13 @@ class CellBase(CellHooks, NoModule, abc.ABC):
 
         Where the output is a projection, U has a row for each of its features.
         """
-        hidden, state = self.hidden_features, self.out_features
+        hidden, (inputs, state) = self.hidden_features, self.kernel_rows(in_features)
         input_key, recurrent_key = jax.random.split(key)
         if recurrent_init is None:
-            both = self.init_gates("kernel_init", self.kernel_init, input_key, (in_features + state, hidden))
-            return both[:in_features], both[in_features:]
+            both = self.init_gates("kernel_init", self.kernel_init, input_key, (inputs + state, hidden))
+            return both[:inputs], both[inputs:]
         return (
-            self.init_gates("kernel_init", self.kernel_init, input_key, (in_features, hidden)),
+            self.init_gates("kernel_init", self.kernel_init, input_key, (inputs, hidden)),
             self.init_gates("recurrent_init", recurrent_init, recurrent_key, (state, hidden)),
         )
 
@@ -177,6 +186,10 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         key = jax.random.fold_in(jax.random.key(0) if key is None else key, NORMS)
         return sites.init_sites(self.sites, self.site_shapes(), self.param_dtype, key)
 
+    def kernel_rows(self, in_features: int) -> tuple[int, int]:
+        """Returns the number of inputs of a unit in the kernel of the inputs, and in that of the state."""
+        return in_features, self.out_features
+
     def fresh_carry(self) -> Any:
         """Makes the parameters of the initial carry; None if it is not learned."""
         if not self.learn_carry:
@@ -196,7 +209,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         key: Key | None = None,
         dtype: DTypeLike | None = None,
     ) -> Any:
-        """Makes zeros or the learned ``params.carry``, plus noise; a ``CountedCarry`` if ``max_steps`` exceeds one.
+        """Makes zeros or the learned ``params.carry``, plus noise; a ``CountedCarry`` if the cell counts steps.
 
         ``dtype`` is the dtype of the outputs. None takes the cell's, else that of the weights (``params``, else
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
@@ -215,10 +228,10 @@ class CellBase(CellHooks, NoModule, abc.ABC):
             else:
                 entry_dtype = compute if self.float32_carry else self.carry_dtype or compute
             start = None if learned is None else getattr(learned, name)
-            entries[name] = carries.initial_entry(start, (*batch_shape, size), entry_dtype)
+            entries[name] = carries.initial_entry(start, (*batch_shape, *self.state_shape, size), entry_dtype)
         entries["h"] = carries.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
         carry: Any = self.carry_type(**entries)
-        return carries.counted(carry, batch_shape) if self.max_steps > 1 else carry
+        return carries.counted(carry, batch_shape) if self.max_steps > 1 or self.uses_age else carry
 
     def normalize_site(self, site: str, weights: Weights, x: Any, t: StepInput) -> tuple[Array, Stats]:
         """Applies the normalizer of a site to the features of a step; also returns the moments."""

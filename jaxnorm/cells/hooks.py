@@ -50,6 +50,11 @@ class CellHooks:
         return True
 
     @property
+    def uses_age(self) -> bool:
+        """Whether ``step`` and ``coefficients`` need the age of each example; the carry then counts steps."""
+        return False
+
+    @property
     def needs_key(self) -> bool:
         """Whether the cell needs a key for masks."""
         return False

@@ -10,6 +10,7 @@ from jaxnorm._base import objects
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PRNGKeyArray
 from jaxnorm.norms.base import Normalizer, Params, ReusesMoments, Stats, check_normalizer, fresh
+from jaxnorm.norms.core.moments import is_moments, map_moments
 from jaxnorm.norms.identity import Identity
 
 
@@ -45,10 +46,22 @@ def normalize(
     """Applies a normalizer to the features of a step; also returns the moments."""
     if norm == Identity():
         return x, ()
-    where = None if site.where is None else site.where[..., None]
+    where = None if site.where is None else jnp.expand_dims(site.where, tuple(range(site.where.ndim, x.ndim)))
     if site.measured is not None and isinstance(norm, ReusesMoments):
         return norm.normalize_again(params, x, site.measured, where)
-    return norm(params, x, site.stats, where)
+    return norm(params, x, over_positions(site.stats, x.ndim), where)
+
+
+def over_positions(stats: Stats | None, axes: int) -> Stats | None:
+    """Gives statistics of each example one value for all positions between its batch axes and its features."""
+
+    def spread(leaf: Array) -> Array:
+        return jnp.expand_dims(leaf, tuple(range(leaf.ndim - 1, axes - 1)))
+
+    def over(part: Any) -> Any:
+        return part._replace(mean=spread(part.mean), var=spread(part.var)) if is_moments(part) else part
+
+    return None if stats is None else map_moments(over, stats)
 
 
 def normalize_steps(
@@ -60,9 +73,17 @@ def normalize_steps(
 
 
 def resolve_sites(
-    caller: str, norm: Normalizer | CellNorms, default: tuple[str, ...], optional: tuple[str, ...] = ()
+    caller: str,
+    norm: Normalizer | CellNorms,
+    default: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    *,
+    check: Callable[[str, Normalizer], None],
 ) -> CellNorms:
-    """Returns a spec for each site: a single normalizer goes to every site in ``default``, the others get Identity."""
+    """Returns a spec for each site: a single normalizer goes to every site in ``default``, the others get Identity.
+
+    ``check(caller, spec)`` raises unless a normalizer fits a site.
+    """
     if not isinstance(norm, CellNorms):
         check_normalizer(caller, "norm", norm)
         norm = CellNorms(**dict.fromkeys(default, norm))
@@ -72,7 +93,7 @@ def resolve_sites(
         if name not in default + optional and spec != Identity():
             known = ", ".join(map(repr, default + optional)) or "none"
             raise ValueError(f"{caller}: there is no site {name!r}, only {known}. Leave it out.")
-        spec.check_site(f"{caller}: norm.{name}")
+        check(f"{caller}: norm.{name}", spec)
     return filled
 
 

@@ -12,6 +12,8 @@ from jaxnorm.convert.shared.arrays import Arrays, Host, flatten
 from jaxnorm.convert.shared.base import Imported, check_mapping, check_spec, refuse, settle
 from jaxnorm.convert.shared.flax_model import read_tree
 from jaxnorm.convert.shared.model import ImportedModel
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
+from jaxnorm.zoo.cells.gru.mgu import MGU
 
 
 def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") -> Imported:
@@ -19,9 +21,10 @@ def load(variables: Mapping[str, Any], module: Any = None, *, prefix: str = "") 
 
     Args:
       variables: the result of ``module.init``, ``{"params": ..., "batch_stats": ...}``, or only the parameters.
-      module: the linen module (``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``SimpleCell``, an ``RNN`` around
-        one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of jaxnorm. None
-        works for an LSTM and a GRU, which their names identify.
+      module: the linen module (``LSTMCell``, ``OptimizedLSTMCell``, ``GRUCell``, ``MGUCell``, ``SimpleCell``, an
+        ``RNN`` around one, ``LayerNorm``, ``RMSNorm``, ``GroupNorm``, ``InstanceNorm``, ``BatchNorm``), or a spec of
+        jaxnorm. None works for an LSTM, a GRU and an MGU, which their names identify. A ``ConvLSTMCell`` needs the
+        spec, which tells the shape of an image.
       prefix: the path of the module in a larger model, such as ``"encoder/cell/"``. It may be left out where only one
         layer fits.
 
@@ -119,8 +122,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
     """Exports the variables of the Flax linen module that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU`` or ``Elman``, or a normalizer. The module needs the same ``gate_fn`` and
-        ``activation_fn``.
+      spec: a plain ``LSTM``, ``GRU``, ``MGU``, ``ConvLSTM`` or ``Elman``, or a normalizer. The module needs the same
+        ``gate_fn`` and ``activation_fn``.
       params: its weights.
       stats: the running statistics of a ``BatchNorm``.
 
@@ -139,11 +142,15 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Any]:
       ['hn', 'hr', 'hz', 'in', 'ir', 'iz']
 
     Notes:
-      ``linen.GRUCell`` has a recurrent bias only for the candidate; export adds those of r and z to the other bias.
+      ``linen.ConvLSTMCell`` adds one to the forget gate at run time; here the one is part of the bias. Its two biases
+      only appear as a sum. ``linen.GRUCell`` has a recurrent bias only for the candidate; export adds those of r and z
+      to the other bias.
     """
     where = "convert.linen.export"
     check_spec(where, spec)
-    if isinstance(spec, LSTM | GRU | Elman):
+    if isinstance(spec, ConvLSTM):
+        return {"params": nested(flax.export_conv_lstm(where, spec, params))}
+    if isinstance(spec, LSTM | GRU | MGU | Elman):
         return {"params": nested(flax.export_cell(where, spec, params, dense=False))}
     if isinstance(spec, tuple):
         refuse(where, "several layers or directions", "they are several cells in Flax, too. Export each by itself.")

@@ -33,6 +33,8 @@ class PerStep(NamedTuple):
     key: Array | None = None
     measured: Any = None
     """The moments that the forward pass measured, for the backward pass; see ``reuse``."""
+    age: Array | None = None
+    """The number of real steps of each example since its sequence began; only for cells that use it."""
 
 
 class LoopInputs(NamedTuple):

@@ -247,6 +247,7 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         reset=reset,
         cut=None if truncate is None else cuts(truncate, steps, where, reset, anew=anew, reverse=reverse),
         key=None if step_key is None else jax.random.split(step_key, steps),
+        age=age if hooks(cell).uses_age else None,
     )
     weights = cell.prepare(params, dtype=dtype, batch_shape=batch_shape, key=sequence_key)
     inputs = vary_alike(LoopInputs(weights, carry, initial if reset is not None else None, xs, stats), where)

@@ -18,7 +18,7 @@ KERNELS = frozenset(("kernel", "recurrent", "projection", "embedding", "lora_a",
 """Weights that mix features: by a matrix product or a row look-up, which is the product with a one-hot vector."""
 
 OF_NORMS = ("bias", "scale", "slope", "threshold", "alpha", "learned_epsilon", "learned_sigma")
-OTHERS = frozenset((*OF_NORMS, "peephole", "beta1", "beta2", "rho"))
+OTHERS = frozenset((*OF_NORMS, "peephole", "decay_logit", "beta1", "beta2", "rho"))
 """Weights with one number per unit, or one for all, that is added to a unit, multiplies it or is compared."""
 
 BLOCKS = frozenset(("block", "mix", "gates"))

@@ -3,6 +3,8 @@
 Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` writes it anew.
 """
 
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM as ConvLSTM
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTMParams as ConvLSTMParams
 from jaxnorm.zoo.cells.gru.block_gru import BlockGRU as BlockGRU
 from jaxnorm.zoo.cells.gru.block_gru import BlockGRUParams as BlockGRUParams
 from jaxnorm.zoo.cells.gru.block_gru import dreamer_v3_block_gru as dreamer_v3_block_gru
@@ -13,6 +15,9 @@ from jaxnorm.zoo.cells.gru.ligru import LiGRU as LiGRU
 from jaxnorm.zoo.cells.gru.ligru import LiGRUCarry as LiGRUCarry
 from jaxnorm.zoo.cells.gru.ligru import LiGRUParams as LiGRUParams
 from jaxnorm.zoo.cells.gru.ligru import ligru as ligru
+from jaxnorm.zoo.cells.gru.mgu import MGU as MGU
+from jaxnorm.zoo.cells.gru.mgu import MGUParams as MGUParams
+from jaxnorm.zoo.cells.gru.mgu import mgu as mgu
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU as ResetBeforeGRU
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRUParams as ResetBeforeGRUParams
 from jaxnorm.zoo.cells.indrnn import IndRNN as IndRNN
@@ -25,6 +30,9 @@ from jaxnorm.zoo.cells.linear.min_gru import MinGRUParams as MinGRUParams
 from jaxnorm.zoo.cells.linear.min_lstm import MinLSTM as MinLSTM
 from jaxnorm.zoo.cells.linear.min_lstm import MinLSTMCarry as MinLSTMCarry
 from jaxnorm.zoo.cells.linear.min_lstm import MinLSTMParams as MinLSTMParams
+from jaxnorm.zoo.cells.linear.rg_lru import RGLRU as RGLRU
+from jaxnorm.zoo.cells.linear.rg_lru import RGLRUCarry as RGLRUCarry
+from jaxnorm.zoo.cells.linear.rg_lru import RGLRUParams as RGLRUParams
 from jaxnorm.zoo.cells.lstm.assorted_time_lstm import AssortedTimeCarry as AssortedTimeCarry
 from jaxnorm.zoo.cells.lstm.assorted_time_lstm import AssortedTimeLSTM as AssortedTimeLSTM
 from jaxnorm.zoo.cells.lstm.assorted_time_lstm import AssortedTimeLSTMParams as AssortedTimeLSTMParams
@@ -149,12 +157,14 @@ from jaxnorm.zoo.published.weight_norm_lstm import bounded_weight_norm_lstm as b
 from jaxnorm.zoo.published.weight_norm_lstm import weight_norm_lstm as weight_norm_lstm
 
 __all__ = [
+    "MGU",
     "MIGRU",
     "MILSTM",
     "MIRNN",
     "MUT1",
     "MUT2",
     "MUT3",
+    "RGLRU",
     "SLSTM",
     "ActivationMoments",
     "AdaLayerNorm",
@@ -169,6 +179,8 @@ __all__ = [
     "ConcatenatedGRU",
     "ConcatenatedGRUParams",
     "ConditionalBatchNorm",
+    "ConvLSTM",
+    "ConvLSTMParams",
     "CosineNorm",
     "CosineParams",
     "CoupledLSTM",
@@ -201,6 +213,7 @@ __all__ = [
     "LiGRUCarry",
     "LiGRUParams",
     "LpBatchNorm",
+    "MGUParams",
     "MIGRUParams",
     "MILSTMParams",
     "MIRNNParams",
@@ -225,6 +238,8 @@ __all__ = [
     "ProjectedLSTM",
     "ProjectedLSTMCarry",
     "ProjectedLSTMParams",
+    "RGLRUCarry",
+    "RGLRUParams",
     "RangeBatchNorm",
     "RecurrentHighway",
     "RecurrentHighwayCarry",
@@ -276,6 +291,7 @@ __all__ = [
     "local_deviation",
     "lp_batch_norm",
     "mean_only_batch_norm",
+    "mgu",
     "momentum_batch_norm",
     "norm_prop",
     "norm_prop_lstm",

@@ -6,6 +6,7 @@ programs of few shapes, the rest with NumPy: compiling is what these checks cost
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from jax.interpreters import partial_eval
 
 import jaxnorm as jn
 from jaxnorm.cells.base import StepInput
+from jaxnorm.cells.wrappers.base import unwrap
 from tests import cases
 
 STEPS, BATCH = 4, 4
@@ -42,7 +44,7 @@ class Example(NamedTuple):
 def example(cell: Any, *, seed: int = 0, masks: bool = False, batch: tuple[int, ...] = (BATCH,)) -> Example:
     rng = np.random.default_rng(seed)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
-    xs = cases.random_inputs(rng, STEPS, batch, jnp.float64)
+    xs = cases.random_inputs(rng, STEPS, (*batch, *image_of(cell)), jnp.float64)
     shape = (STEPS, *batch)
     where = rng.random(shape) < 0.7 if masks else np.ones(shape, bool)
     reset = rng.random(shape) < 0.3 if masks else np.zeros(shape, bool)
@@ -71,26 +73,36 @@ def select(condition: jax.Array, yes: Any, no: Any) -> Any:
     )
 
 
+def image_of(cell: Any) -> tuple[int, ...]:
+    """The sizes of the axes of an input between those of the batch and the features; most cells have none."""
+    return getattr(unwrap(cell), "image_shape", ())
+
+
+def over(mask: Any, like: Any) -> Any:
+    """A mask of steps and examples, over all features."""
+    return mask.reshape(mask.shape + (1,) * (like.ndim - mask.ndim))
+
+
 def single_step(
     cell: Any, params: Any, state: Any, age: jax.Array, x: jax.Array, real: jax.Array, reset: jax.Array, stats: Any
 ) -> tuple[Any, jax.Array, jax.Array, Any]:
     """One step by the cell's own verbs, with mask, reset and rows of statistics done in the plainest way."""
-    weights = cell.prepare(params, dtype=x.dtype, batch_shape=x.shape[:-1])
-    fresh, _ = peel(cell.initial_carry(x.shape[:-1], params=params, dtype=x.dtype))
+    weights = cell.prepare(params, dtype=x.dtype, batch_shape=real.shape)
+    fresh, _ = peel(cell.initial_carry(real.shape, params=params, dtype=x.dtype))
     state, age = select(reset, fresh, state), jnp.where(reset, 0, age)
     used = jax.tree.map(lambda table: table[jnp.minimum(age, table.shape[0] - 1)], stats)
     rows = jax.tree.map(lambda leaf: leaf[None], used)
-    xs = jnp.where(real[..., None], x, 0.0)[None]
+    xs = jnp.where(over(real, x), x, 0.0)[None]
     products = cell.project_inputs(weights, xs)
     x_proj, input_moments = cell.normalize_inputs(weights, xs, products, rows, real[None])
     x_proj, input_moments = jax.tree.map(lambda leaf: leaf[0], (x_proj, input_moments))
-    t = StepInput(x_proj, cell.project_state(weights, state), used, real)
+    t = StepInput(x_proj, cell.project_state(weights, state), used, real, age=age)
     new, y, moments = cell.step(weights, state, t)
-    new, y = select(real, new, state), jnp.where(real[..., None], y, 0.0)
+    new, y = select(real, new, state), jnp.where(over(real, y), y, 0.0)
     return new, age + real.astype(jnp.int32), y, moments._replace(input=input_moments.input)
 
 
-def laid_by_age(moments: Any, ages: jax.Array, where: jax.Array, rows: int) -> Any:
+def laid_by_age(moments: Any, ages: jax.Array, where: jax.Array, rows: int, positions: int = 1) -> Any:
     """Row r: the average over all examples of age r (the last row: or older), each with the moments of its step."""
     row = jnp.minimum(ages, rows - 1)
     here = ((jax.nn.one_hot(row, rows) > 0) & where[..., None]).astype(jnp.float64)
@@ -103,7 +115,8 @@ def laid_by_age(moments: Any, ages: jax.Array, where: jax.Array, rows: int) -> A
 
     def lay(m: jn.Moments) -> jn.Moments:
         mean = average(jnp.broadcast_to(m.mean[:, None], (len(m.mean), rows, *m.mean.shape[1:])))
-        return jn.Moments(mean, average(m.var[:, None] + (m.mean[:, None] - mean[None]) ** 2), number.sum(0))
+        var = average(m.var[:, None] + (m.mean[:, None] - mean[None]) ** 2)
+        return jn.Moments(mean, var, positions * number.sum(0))
 
     return jax.tree.map(lay, moments, is_leaf=lambda node: isinstance(node, jn.Moments))
 
@@ -119,9 +132,10 @@ def step_by_step(
     cell: Any, params: Any, xs: jax.Array, carry: Any, where: Any = None, reset: Any = None, stats: Any = None
 ) -> jn.Unrolled:
     """A plain loop over single steps, each with everything in it."""
-    batch = xs.shape[1:-1]
-    where = jnp.ones(xs.shape[:-1], bool) if where is None else where
-    reset = jnp.zeros(xs.shape[:-1], bool) if reset is None else reset
+    layout = xs.shape[: xs.ndim - 1 - len(image_of(cell))]
+    batch = layout[1:]
+    where = jnp.ones(layout, bool) if where is None else where
+    reset = jnp.zeros(layout, bool) if reset is None else reset
     state, count = peel(carry)
     age = jnp.zeros(batch, jnp.int32) if count is None else count
 
@@ -131,7 +145,8 @@ def step_by_step(
         return tuple(after), (y, measured, started)
 
     (state, age), (outputs, moments, ages) = jax.lax.scan(one, (state, age), (xs, where, reset))
-    moments = laid_by_age(moments, ages, where, cell.max_steps) if stats is None else jn.CellNorms()
+    positions = math.prod(outputs.shape[where.ndim : -1])
+    moments = laid_by_age(moments, ages, where, cell.max_steps, positions) if stats is None else jn.CellNorms()
     return jn.Unrolled(outputs, state if count is None else jn.CountedCarry(state, age), moments)
 
 
@@ -182,7 +197,7 @@ def check_padding(cell: Any, unroll: Callable = jn.unroll) -> None:
     data.where[-1], data.where[:, -1] = False, False
     real = data.where
     out, (by_params, by_xs, by_carry) = engine(
-        unroll, cell, data._replace(xs=np.where(real[..., None], data.xs, np.nan))
+        unroll, cell, data._replace(xs=np.where(over(real, data.xs), data.xs, np.nan))
     )
     carry = jax.tree.map(lambda a: a[:-1], data.carry)
     alone = loop(cell, data.params, data.xs[:-1, :-1], carry=carry)
@@ -197,8 +212,8 @@ def check_padding(cell: Any, unroll: Callable = jn.unroll) -> None:
     )
     assert_close(out.moments, alone.moments, note="moments")
     chex.assert_tree_all_finite((by_params, by_xs, by_carry), custom_message="NaN in padding reaches a gradient")
-    assert not np.any(np.where(real[..., None], 0.0, by_xs)), "padding has a gradient"
-    _, gradients = engine(unroll, cell, data._replace(xs=np.where(real[..., None], data.xs, 0.0)))
+    assert not np.any(np.where(over(real, by_xs), 0.0, by_xs)), "padding has a gradient"
+    _, gradients = engine(unroll, cell, data._replace(xs=np.where(over(real, data.xs), data.xs, 0.0)))
     assert_close((by_params, by_xs, by_carry), gradients, note="gradients with zeros in the padding")
 
 
@@ -269,7 +284,7 @@ def check_reverse_and_layout(cell: Any, unroll: Callable = jn.unroll, stats: Any
         reset=between(data.reset),
         stats=stats,
         reverse=True,
-        time_axis=-3,
+        time_axis=-3 - len(image_of(cell)),
     )
     flipped = data._replace(xs=data.xs[::-1], where=data.where[::-1], reset=data.reset[::-1])
     expected = reference(cell, flipped)[0] if stats is None else loop(cell, *flipped, stats=stats)
@@ -295,11 +310,11 @@ def check_lengths_reversed(cell: Any, unroll: Callable = jn.unroll) -> None:
     lengths = np.array([STEPS, 2, 0, STEPS + 3])
     real = np.arange(STEPS)[:, None] < lengths
     order = np.where(real, np.minimum(lengths, STEPS) - 1 - np.arange(STEPS)[:, None], np.arange(STEPS)[:, None])
-    padded = np.where(real[..., None], data.xs, np.nan)
+    padded = np.where(over(real, data.xs), data.xs, np.nan)
     got = forward(unroll, cell, data.params, padded, carry=data.carry, lengths=lengths, reverse=True)
 
     def turn(a: Any) -> np.ndarray:
-        return np.take_along_axis(a, order[..., None], axis=0)
+        return np.take_along_axis(a, over(order, a), axis=0)
 
     expected, _ = reference(cell, data._replace(xs=turn(data.xs), where=real))
     assert_close(got, expected._replace(outputs=turn(expected.outputs)))
@@ -340,7 +355,7 @@ def check_short(cell: Any, unroll: Callable = jn.unroll) -> None:
     got = forward(unroll, cell, data.params, data.xs[:1], carry=data.carry)
     assert_close(got, loop(cell, data.params, data.xs[:1], carry=data.carry))
     none = forward(unroll, cell, data.params, data.xs[:0], carry=data.carry)
-    assert none.outputs.shape == (0, cell.out_features)
+    assert none.outputs.shape == (0, *got.outputs.shape[1:-1], cell.out_features)
     assert none.outputs.dtype == got.outputs.dtype
     assert_close(none.carry, data.carry, 0.0)
     assert_close(none.moments, jax.tree.map(np.zeros_like, got.moments))
@@ -370,7 +385,8 @@ def check_program(cell: Any, unroll: Callable = jn.unroll, *, products: int = 1,
     found = list(equations(needed))
     scans = [equation for equation in found if equation.primitive.name == "scan"]
     assert len(scans) == 1, f"{len(scans)} scans"
-    inside = [e.primitive.name for e in equations(scans[0].params["jaxpr"].jaxpr)].count("dot_general")
+    kind = "conv_general_dilated" if image_of(cell) else "dot_general"
+    inside = [e.primitive.name for e in equations(scans[0].params["jaxpr"].jaxpr)].count(kind)
     assert inside == products, f"{inside} matrix products in the body of the loop"
-    everywhere = [equation.primitive.name for equation in found].count("dot_general")
+    everywhere = [equation.primitive.name for equation in found].count(kind)
     assert everywhere == products + before, f"{everywhere} matrix products in all"

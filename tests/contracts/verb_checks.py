@@ -15,7 +15,7 @@ from jaxnorm._base.paths import paths
 from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.hooks import hooks
 from tests import cases
-from tests.contracts.cell_checks import assert_close, peel, random_carry
+from tests.contracts.cell_checks import assert_close, image_of, peel, random_carry
 
 STEPS = 3
 FACTORS = (0.7, -1.9)
@@ -79,9 +79,10 @@ def check_linear(cell: Any, key: Any = None) -> None:
     )
     kept = [a for a, b in zip(*map(jax.tree.leaves, (weights, other_weights)), strict=True) if np.array_equal(a, b)]
     assert len(kept) < len(jax.tree.leaves(weights)), "no prepared weight depends on a kernel"
-    if key is None:
+    image = image_of(cell)
+    if key is None and not image:  # a vector may have a number for each position of an image
         assert all(vector.ndim < 2 for vector in kept), "prepared vectors are flat"
-    xs, more_xs = (cases.random_inputs(rng, STEPS, batch, jnp.float64) for _ in range(2))
+    xs, more_xs = (cases.random_inputs(rng, STEPS, (*batch, *image), jnp.float64) for _ in range(2))
     carry, more_carry = (peel(random_carry(cell, rng, batch))[0] for _ in range(2))
     linear("project_inputs in xs", lambda xs: cell.project_inputs(weights, xs), xs, more_xs)
     linear("project_inputs in kernels", lambda weights: cell.project_inputs(weights, xs), weights, other_weights)
@@ -113,7 +114,7 @@ class Results(NamedTuple):
 
 def call_verbs(cell: Any, params: Any, xs: Any, carry: Any, where: Any, stats: Any = None, key: Any = None) -> Results:
     """Calls the verbs in their order, with as many batch axes as the inputs have; one step."""
-    batch = xs.shape[1:-1]
+    batch = where.shape[1:]
 
     def serve(lead: tuple[int, ...]) -> Any:
         return jax.tree.map(lambda rows: jnp.broadcast_to(rows[0], (*lead, *batch, *rows.shape[1:])), stats)
@@ -136,7 +137,7 @@ def check_batch_shapes(cell: Any, key: Any = None) -> None:
     """
     rng = np.random.default_rng(1)
     params = cases.random_cell_params(cell, rng, dtype=jnp.float64)
-    xs = cases.random_inputs(rng, STEPS, (4,), jnp.float64)
+    xs = cases.random_inputs(rng, STEPS, (4, *image_of(cell)), jnp.float64)
     carry, _ = peel(random_carry(cell, rng, (4,)))
     where = jnp.asarray(rng.random((STEPS, 4)) < 0.7).at[0].set([True, True, False, True])
     stats = cases.random_stats(cell.initial_stats(jnp.float64), rng)

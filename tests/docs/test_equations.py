@@ -63,12 +63,28 @@ def relatives():
     train(jn.zoo.dreamer_v3_gru(2), jn.zoo.norm_prop_lstm(2), jn.zoo.assorted_time_lstm(2, steps=2))
 
 
+def mgus():
+    train(jn.zoo.mgu(2), jn.zoo.MGU(2))
+
+
+def rg_lrus():
+    train(jn.zoo.RGLRU(3))
+
+
+def conv_lstms():
+    cell = jn.zoo.ConvLSTM(2, image_shape=(2, 2), use_peepholes=True)
+    jn.unroll(cell, cell.init(jax.random.key(0), 3), jnp.ones((2, 4, 2, 2, 3)))
+
+
 CALLS = {
     "Layer, RMS and batch normalization": normalizers,
     "LSTM, LN-LSTM, RMS-LSTM, BN-LSTM": lstms,
     "GRU, LN-GRU, RMS-GRU": grus,
     "Elman network, LN-RNN": elmans,
     "The GRU of [x, h], the normalized LSTM, the assorted-time LSTM": relatives,
+    "MGU": mgus,
+    "RG-LRU": rg_lrus,
+    "Convolutional LSTM": conv_lstms,
 }
 
 

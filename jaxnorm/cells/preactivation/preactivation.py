@@ -120,7 +120,7 @@ class PreActivation:
         weights: GateWeights,
         products: Float[Array, "T *B GH"],
         stats: CellNorms | None,
-        where: Bool[Array, "T *B"] | None,
+        where: Bool[Array, "T ..."] | None,
         measured: CellNorms | None = None,
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """Normalizes the input products and adds the biases, in the compute dtype."""
@@ -132,7 +132,7 @@ class PreActivation:
         weights: GateWeights,
         products: Float[Array, "T *B GH"],
         stats: CellNorms | None,
-        where: Bool[Array, "T *B"] | None,
+        where: Bool[Array, "T ..."] | None,
         measured: CellNorms | None = None,
     ) -> tuple[Float[Array, "T *B GH"], CellNorms]:
         """Normalizes the input products and adds the biases, in at least float32."""

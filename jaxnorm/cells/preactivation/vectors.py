@@ -19,4 +19,8 @@ def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[
 def sum_biases(*biases: Array | None) -> Any:
     """Sums biases in at least float32; None if there are none."""
     present = [bias.astype(statistics_dtype(bias.dtype)) for bias in biases if bias is not None]
-    return sum(present[1:], start=present[0]) if present else None
+    if not present:
+        return None
+    axes = max(bias.ndim for bias in present)
+    aligned = [bias.reshape((1,) * (axes - bias.ndim) + bias.shape) for bias in present]
+    return sum(aligned[1:], start=aligned[0])

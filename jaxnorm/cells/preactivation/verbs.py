@@ -59,7 +59,7 @@ class PreActivationVerbs(abc.ABC):
         xs: Float[Array, "T *B I"],
         products: Products,
         stats: CellNorms | None,
-        where: Bool[Array, "T *B"] | None,
+        where: Bool[Array, "T ..."] | None,
         measured: CellNorms | None = None,
     ) -> tuple[PyTree, CellNorms]:
         """Normalizes the input products of all steps and adds the biases, in the compute dtype."""

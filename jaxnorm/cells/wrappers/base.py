@@ -102,6 +102,11 @@ class CellWrapper(CellHooks, NoModule):
         return hooks(self.cell).multiplies_state
 
     @property
+    def uses_age(self) -> bool:
+        """Whether ``step`` needs the age of each example."""
+        return hooks(self.cell).uses_age
+
+    @property
     def needs_key(self) -> bool:
         """Whether an inner cell needs a key for masks."""
         return hooks(self.cell).needs_key
@@ -161,7 +166,7 @@ class CellWrapper(CellHooks, NoModule):
         xs: Float[Array, "T *B I"],
         products: Products,
         stats: Stats | None,
-        where: Bool[Array, "T *B"] | None,
+        where: Bool[Array, "T ..."] | None,
         measured: Stats | None = None,
     ) -> tuple[PyTree, Stats]:
         """Normalizes the input products of all steps."""

@@ -101,7 +101,7 @@ class VariationalDropout(StochasticWrapper):
         xs: Float[Array, "T *B I"],
         products: Products,
         stats: Stats | None,
-        where: Bool[Array, "T *B"] | None,
+        where: Bool[Array, "T ..."] | None,
         measured: Stats | None = None,
     ) -> tuple[PyTree, Stats]:
         """Normalizes the products; what a cell computes of the inputs besides, it computes of the masked ones."""

@@ -9,10 +9,11 @@ from jaxnorm.cells.lstm import FORGET, LSTM
 from jaxnorm.cells.preactivation.layout import gate_slice
 from jaxnorm.convert.haiku import deep
 from jaxnorm.convert.haiku.load import GRU_ORDER, NAMES, ORDER
-from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms
 from jaxnorm.convert.shared.arrays import Host
 from jaxnorm.convert.shared.base import check_spec, refuse
 from jaxnorm.engine.stacks import Directions
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 
 _CLASSES: dict[Any, str] = {LSTM: "lstm", ResetBeforeGRU: "gru", Elman: "vanilla_rnn"}
@@ -32,8 +33,8 @@ def export(
     """Exports parameters and state of the Haiku module that computes the same.
 
     Args:
-      spec: a plain ``LSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a ReLU, a tuple of such cells
-        for ``hk.DeepRNN``, or a normalizer.
+      spec: a plain ``LSTM``, ``ConvLSTM`` or ``ResetBeforeGRU`` (``hk.GRU``), an ``Elman`` with a ReLU, a tuple of such
+        cells for ``hk.DeepRNN``, or a normalizer.
       params: its weights.
       stats: the running statistics of a ``BatchNorm``.
       name: the name of the module, or a tuple of names; None takes the names of the classes, such as ``"lstm"``,
@@ -77,6 +78,8 @@ def export(
         kernel = np.concatenate([parts.kernel, parts.recurrent])
         weights = {"w": layouts.kernel_to_columns(kernel, ORDER), "b": layouts.vector_to_order(bias, ORDER)}
         return {f"{name or _CLASSES[LSTM]}/linear": weights}, {}
+    if isinstance(spec, ConvLSTM):
+        return _export_conv(where, spec, params, name), {}
     if isinstance(spec, ResetBeforeGRU):
         parts = cells.turned(cells.parts_of(where, spec, params))  # in Haiku z renews the state
         bias = cells.zeros_for_none(parts.bias, parts.kernel)
@@ -97,6 +100,18 @@ def export(
             f"{name}/linear_1": {"w": parts.recurrent, "b": np.zeros_like(bias)},
         }, {}
     return _export_norm(where, spec, params, stats, name, axes)
+
+
+def _export_conv(caller: str, cell: ConvLSTM, params: Any, name: str | None) -> dict[str, dict[str, Host]]:
+    axes = len(cell.image_shape)
+    if axes > 3:
+        refuse(caller, f"images with {axes} axes", "Haiku has them with one, two and three.")
+    kernel, recurrent, bias = conv_lstm.export_gated(caller, cell, params)
+    name = name or f"conv{axes}_dlstm"
+    return {
+        f"{name}/input_to_hidden": {"w": kernel, "b": bias},
+        f"{name}/hidden_to_hidden": {"w": recurrent, "b": np.zeros_like(bias)},
+    }
 
 
 def _export_norm(caller: str, spec: Any, params: Any, stats: Any, name: str | None, axes: int) -> Exported:

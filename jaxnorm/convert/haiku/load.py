@@ -10,13 +10,14 @@ import numpy as np
 from jaxnorm.cells.lstm import FORGET
 from jaxnorm.cells.preactivation.layout import gate_slice
 from jaxnorm.convert.haiku import deep
-from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host, found_note, listed
 from jaxnorm.convert.shared.base import Imported, check_mapping
 from jaxnorm.convert.shared.model import ImportedModel, check_specs, plain
 
 ORDER = "igfo"
 GRU_ORDER = "zrn"
+CONV = ("input_to_hidden/w", "hidden_to_hidden/w", "input_to_hidden/b", "hidden_to_hidden/b")
 NAMES = norms.Names("scale", "offset", "mean", "var")
 
 
@@ -32,8 +33,9 @@ def load(
 
     Args:
       params: the parameters by module name, as ``transform(...).init`` returns them.
-      spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for a normalizer its spec, such as
-        ``LayerNorm(epsilon=1e-5)``, since Haiku keeps epsilon and the like in the program.
+      spec: None for ``hk.LSTM``, ``hk.GRU`` and ``hk.VanillaRNN``; for ``hk.Conv2DLSTM`` and the like a ``ConvLSTM``,
+        which tells the shape of an image; for a normalizer its spec, such as ``LayerNorm(epsilon=1e-5)``, since Haiku
+        keeps epsilon and the like in the program.
       state: the state by module name, for ``hk.BatchNorm``.
       name: the name of the module in a larger model, such as ``"my_net/~/lstm"``; for the cores of
         ``hk.DeepRNN`` a tuple of names, from input to output. It may be left out where only one module fits.
@@ -55,11 +57,11 @@ def load(
       ((3, 4, 2), [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 
     Notes:
-      ``hk.LSTM`` adds one to the forget gate at run time; here the one is part of the bias. ``hk.VanillaRNN`` uses a
-      ReLU, and the update gate of ``hk.GRU`` renews the state. The running statistics of ``hk.BatchNorm`` are its
-      bias-corrected averages, and their count is the number of its updates. The input of a core with a skip connection
-      precedes the outputs of the core below; in a cell of ``skip_stack`` it follows them, so the rows of kernels trade
-      places.
+      ``hk.LSTM`` and ``hk.Conv2DLSTM`` add one to the forget gate at run time; here the one is part of the bias. The
+      two biases of ``hk.Conv2DLSTM`` only appear as a sum. ``hk.VanillaRNN`` uses a ReLU, and the update gate of
+      ``hk.GRU`` renews the state. The running statistics of ``hk.BatchNorm`` are its bias-corrected averages, and their
+      count is the number of its updates. The input of a core with a skip connection precedes the outputs of the core
+      below; in a cell of ``skip_stack`` it follows them, so the rows of kernels trade places.
     """
     where = "convert.haiku.load"
     _check(where, params)
@@ -138,6 +140,8 @@ def _check(caller: str, params: Any) -> None:
 def _load(caller: str, params: Mapping[str, Any], spec: Any, state: Any, name: str | None) -> Imported:
     where = caller
     arrays = Arrays(where, _select(where, params, name))
+    if "input_to_hidden/w" in arrays:
+        return conv_lstm.load_gated(arrays, *CONV[:2], CONV[2:], spec)
     if "linear_1/w" in arrays:
         return _load_vanilla(arrays, spec)
     if "linear/w" in arrays:
@@ -170,6 +174,18 @@ def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
     return Imported(*cells.lstm(arrays.where, cells.Parts(kernel[:inputs], kernel[inputs:], bias), spec))
 
 
+def _export_conv(caller: str, cell: ConvLSTM, params: Any, name: str | None) -> dict[str, dict[str, Host]]:
+    axes = len(cell.image_shape)
+    if axes > 3:
+        refuse(caller, f"images with {axes} axes", "Haiku has them with one, two and three.")
+    kernel, recurrent, bias = conv_lstm.export_gated(caller, cell, params)
+    name = name or f"conv{axes}_dlstm"
+    return {
+        f"{name}/input_to_hidden": {"w": kernel, "b": bias},
+        f"{name}/hidden_to_hidden": {"w": recurrent, "b": np.zeros_like(bias)},
+    }
+
+
 def _load_gru(arrays: Arrays, spec: Any) -> Imported:
     arrays.expect(("w_i", "w_h", "b"))
     inputs, columns = arrays.matrix("w_i", "(I, 3 H)")
@@ -197,7 +213,7 @@ def _load_vanilla(arrays: Arrays, spec: Any) -> Imported:
 
 def _roots(params: Mapping[str, Any]) -> dict[str, str]:
     """Returns the name of the module that each module belongs to: a core has inner linear layers."""
-    return {module: re.sub(r"/linear(_\d+)?$", "", module) for module in params}
+    return {module: re.sub(r"/(linear(_\d+)?|input_to_hidden|hidden_to_hidden)$", "", module) for module in params}
 
 
 def _kind(params: Mapping[str, Any], root: str) -> str:
@@ -205,6 +221,8 @@ def _kind(params: Mapping[str, Any], root: str) -> str:
     own = re.sub(r"_\d+$", "", root.rpartition("/")[2])
     if {"w_i", "w_h"} & set(params.get(root, {})):
         return "GRU"
+    if f"{root}/hidden_to_hidden" in params:
+        return "ConvLSTM"
     if own == "lstm" and f"{root}/linear" in params and f"{root}/linear_1" not in params:
         return "LSTM"
     return "VanillaRNN" if own == "vanilla_rnn" and f"{root}/linear_1" in params else ""

@@ -14,6 +14,7 @@ from jaxnorm.convert.shared.arrays import Host
 from jaxnorm.convert.shared.base import check_spec, refuse
 from jaxnorm.convert.shared.model import export_layers
 from jaxnorm.engine.stacks import Directions
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
 
 
@@ -21,8 +22,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
     """Exports the arrays, keyed by name, of the Keras layer that computes the same.
 
     Args:
-      spec: a plain ``LSTM``, ``GRU``, ``ResetBeforeGRU`` (``reset_after=False``) or ``Elman``, ``Directions`` of two of
-        them, or a normalizer. Of a whole model, ``specs`` of :class:`ImportedModel`.
+      spec: a plain ``LSTM``, ``GRU``, ``ResetBeforeGRU`` (``reset_after=False``), ``ConvLSTM`` or ``Elman``,
+        ``Directions`` of two of them, or a normalizer. Of a whole model, ``specs`` of :class:`ImportedModel`.
       params: the weights, in the same structure; ``params`` of the model.
       stats: the running statistics of a ``BatchNorm``; ``stats`` of the model.
 
@@ -55,6 +56,8 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
         }
     if isinstance(spec, LSTM | GRU | ResetBeforeGRU | Elman):
         return _export_cell(where, spec, params)
+    if isinstance(spec, ConvLSTM):
+        return _export_conv(where, spec, params)
     if isinstance(spec, tuple):
         refuse(where, "several layers", "they are several layers in Keras, too. Export each by itself.")
     if isinstance(spec, norms.RMSNorm):
@@ -80,3 +83,12 @@ def _export_cell(caller: str, cell: Any, params: Any) -> dict[str, Host]:
         vectors = [layouts.vector_to_order(each, order) for each in both]
         found["bias"] = vectors[0] if len(vectors) == 1 else np.stack(vectors)
     return found
+
+
+def _export_conv(caller: str, cell: ConvLSTM, params: Any) -> dict[str, Host]:
+    if len(cell.image_shape) > 3:
+        refuse(caller, f"images with {len(cell.image_shape)} axes", "Keras has them with one, two and three.")
+    parts = cells.parts_of(caller, cell, params, any_functions=True)
+    cells.check_named(caller, cell)
+    found = {"kernel": parts.kernel, "recurrent_kernel": parts.recurrent}
+    return found if parts.bias is None else {**found, "bias": parts.bias}

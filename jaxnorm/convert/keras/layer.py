@@ -7,6 +7,7 @@ from typing import Any
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm.cells.gru import GRU
 from jaxnorm.convert.keras.options import (
+    CONV_LAYERS,
     activation_of,
     computed_in,
     describe_norm,
@@ -16,9 +17,9 @@ from jaxnorm.convert.keras.options import (
     wrapped,
 )
 from jaxnorm.convert.keras.renorm import load_renorm
-from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
-from jaxnorm.convert.shared.base import Imported, UndeterminedError, settle
+from jaxnorm.convert.shared.base import Imported, UndeterminedError, refuse, settle
 from jaxnorm.engine.stacks import Directions
 from jaxnorm.norms.base import Affine
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU
@@ -29,6 +30,7 @@ CHOOSE = "Take it away: {{name.removeprefix({!r}): array for name, array in arra
 GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 RECURRENT = ("RNN", *GATES, *(f"{name}Cell" for name in GATES))
 CELL = ("kernel", "recurrent_kernel", "bias")
+CONVOLUTIONS = {"strides": "strides", "dilation": "dilation_rate"}
 NORM = norms.Names("gamma", "beta", "moving_mean", "moving_variance")
 RMS = norms.Names("scale", "")
 
@@ -39,17 +41,21 @@ class KerasLayer(NamedTuple):
     kind: str | None
     config: Mapping[str, Any]
     arrays: Mapping[str, Host]
+    image: tuple[int, ...] | None = None
+    """The shape of an image, which only a live convolutional layer tells."""
 
 
 def load_layer(caller: str, layer: KerasLayer, spec: Any) -> Imported:
     """Loads a recurrent layer or a normalizer."""
-    kind, config, values = layer
+    kind, config, values, _ = layer
     arrays = Arrays(caller, values, choose=CHOOSE)
     if kind is None:
         arrays = _locate(arrays, spec)
         values = arrays.remaining()
     if kind == "Bidirectional" or "forward_layer/kernel" in arrays:
         found = _load_both(caller, values, config, spec)
+    elif kind in CONV_LAYERS or (kind is None and "kernel" in arrays and len(arrays.shape("kernel")) > 2):
+        found = _load_conv(arrays, config, layer.image, spec)
     elif kind in RECURRENT or (kind is None and ("kernel" in arrays or "cells/0/kernel" in arrays)):
         found = _load_recurrent(arrays, kind, config, spec)
     else:
@@ -64,6 +70,9 @@ def _locate(arrays: Arrays, spec: Any) -> Arrays:
     kinds = {}
     for prefix in arrays.prefixes("recurrent_kernel"):
         place = re.sub(r"(forward_layer/|backward_layer/)?(cells/\d+/)?$", "", prefix)
+        if len(arrays.shape(prefix + "recurrent_kernel")) > 2:
+            kinds[place] = "a ConvLSTM"
+            continue
         rows, columns = arrays.matrix(prefix + "recurrent_kernel", "(H, G H)")
         kinds[place] = {4: "an LSTM", 3: "a GRU", 1: "a SimpleRNN"}.get(columns // max(rows, 1), "a layer")
     return arrays if "" in kinds else arrays.only(kinds)
@@ -167,6 +176,20 @@ def _resets_before(arrays: Arrays, config: Mapping[str, Any], spec: Any) -> bool
             "jaxnorm.zoo.ResetBeforeGRU(...) for reset_after=False, or the live layer."
         )
     return isinstance(spec, ResetBeforeGRU)
+
+
+def _load_conv(arrays: Arrays, config: Mapping[str, Any], image: tuple[int, ...] | None, spec: Any) -> Imported:
+    if config.get("data_format") == "channels_first":
+        refuse(arrays.where, "data_format='channels_first'", "the channels are on the last axis here.")
+    notes = notes_of(arrays.where, config)
+    w, u, bias = conv_lstm.take(arrays, *CELL[:2], CELL[2:], ORDER[4])
+    options = dict(functions_of(arrays.where, config, spec))
+    if image is not None:
+        options["image_shape"] = image
+    if config:
+        options |= {ours: tuple(config[theirs]) for ours, theirs in CONVOLUTIONS.items()}
+        options["padding"] = config["padding"].upper()
+    return conv_lstm.load(arrays.where, w, u, bias, options, spec)._replace(notes=notes)
 
 
 def _load_norm(arrays: Arrays, kind: str | None, config: Mapping[str, Any], spec: Any) -> Imported:

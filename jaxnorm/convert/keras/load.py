@@ -18,14 +18,16 @@ def load(source: Any, spec: Any = None, *, layer: str | None = None) -> Any:
 
     Args:
       source: a live, built layer (``LSTM``, ``GRU``, ``SimpleRNN``, their cells, ``Bidirectional`` around them,
-        ``RNN`` around cells, ``LayerNormalization``, ``RMSNormalization``, ``GroupNormalization``,
+        ``RNN`` around cells, ``ConvLSTM1D``, ``ConvLSTM2D``, ``ConvLSTM3D``, ``LayerNormalization``,
+        ``RMSNormalization``, ``GroupNormalization``,
         ``BatchNormalization``, which with ``renorm=True`` is :class:`jaxnorm.zoo.BatchRenorm`, ``UnitNormalization``);
         a model, whose layers all come as by :func:`load_model`; the path of a ``.keras`` or ``.weights.h5`` file; or
         arrays by name (``kernel, recurrent_kernel, bias``, below ``forward_layer/`` and ``backward_layer/`` for two
         directions; ``gamma, beta, moving_mean, moving_variance``; ``scale``).
       spec: options that the source lacks. A ``.keras`` file and a live layer have all of them; for other sources, pass
         the spec of a normalizer, for ``SimpleRNN`` an ``Elman`` with its ``activation_fn``, and the cell for an LSTM or
-        GRU with other functions than the logistic one and tanh.
+        GRU with other functions than the logistic one and tanh. Only a live layer tells the shape of an image: for
+        other sources of a convolutional LSTM pass a ``ConvLSTM``.
       layer: the name of the layer in a model or a file, or its path there. It may be left out where only one layer of a
         file fits: the only recurrent one, or the only one that has the arrays of the normalizer that ``spec`` is.
 

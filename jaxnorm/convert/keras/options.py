@@ -13,6 +13,7 @@ from jaxnorm.norms.rms_norm import RMSNorm
 from jaxnorm.zoo.norms.example.scale_norm import ScaleNorm
 
 LAYERS = ("LSTM", "GRU", "SimpleRNN")
+CONV_LAYERS = ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 CELLS = tuple(f"{name}Cell" for name in LAYERS)
 NORMS = (
     "LayerNormalization", "RMSNormalization", "GroupNormalization", "BatchNormalization", "UnitNormalization",
@@ -86,7 +87,7 @@ def has_counterpart(kind: str | None, config: Mapping[str, Any]) -> bool:
         cell = config["cell"]
         inner = cell["config"]["cells"] if cell["class_name"] == "StackedRNNCells" else [cell]
         return all(each["class_name"] in CELLS for each in inner)
-    return kind in (*LAYERS, *CELLS, *NORMS)
+    return kind in (*LAYERS, *CONV_LAYERS, *CELLS, *NORMS)
 
 
 def activation_of(caller: str, config: Mapping[str, Any], spec: Any, hidden: int) -> Callable[..., Any]:
@@ -123,8 +124,8 @@ def describe_norm(caller: str, kind: str, config: Mapping[str, Any]) -> tuple[An
         return BatchNorm(epsilon=epsilon, momentum=config["momentum"], **kept, **affine), notes
     raise TypeError(
         f"{caller}: {kind} is no layer that has a counterpart. Pass an LSTM, GRU, SimpleRNN, Bidirectional, "
-        "RNN around their cells, LayerNormalization, RMSNormalization, GroupNormalization, BatchNormalization or "
-        "UnitNormalization."
+        "RNN around their cells, ConvLSTM1D, ConvLSTM2D, ConvLSTM3D, LayerNormalization, RMSNormalization, "
+        "GroupNormalization, BatchNormalization or UnitNormalization."
     )
 
 

@@ -51,7 +51,7 @@ class Entry(NamedTuple):
 
     def named(self, caller: str, spec: Any) -> KerasLayer:
         """Returns the layer with its arrays by name; ``spec`` is that of a normalizer, where the source has none."""
-        kind, config, arrays = self.layer
+        kind, config, arrays, _ = self.layer
         if not self.numbered:
             return self.layer
         if not self.known and spec is None:
@@ -91,7 +91,7 @@ def choose(caller: str, found: Sequence[Entry], wanted: str | None, spec: Any) -
 
 
 def _fits(entry: Entry, spec: Any) -> bool:
-    kind, _, arrays = entry.layer
+    kind, _, arrays, _ = entry.layer
     if not isinstance(spec, norms.KINDS):
         return entry.known and not (kind or "").endswith("Normalization")
     if kind is not None:
@@ -106,7 +106,9 @@ def _is_recurrent(arrays: Mapping[str, Host]) -> bool:
 
 def live(layer: Any) -> KerasLayer:
     """Returns a live layer that may have a counterpart."""
-    return KerasLayer(type(layer).__name__, layer.get_config() if is_known(layer) else {}, _live_arrays(layer))
+    image = getattr(getattr(layer, "cell", None), "spatial_dims", None)
+    config = layer.get_config() if is_known(layer) else {}
+    return KerasLayer(type(layer).__name__, config, _live_arrays(layer), None if image is None else tuple(image))
 
 
 def children(layer: Any) -> list[Any]:
@@ -187,7 +189,7 @@ def _named(caller: str, layer: KerasLayer, known: bool, spec: Any) -> dict[str, 
 
 def _names(layer: KerasLayer, spec: Any, group: str, arrays: Sequence[Host]) -> tuple[str, ...]:
     """Returns the names of the arrays of one group; a file of weights has less information than options or a spec."""
-    if arrays[0].ndim == 2 or "cell" in group.split("/"):
+    if arrays[0].ndim >= 2 or "cell" in group.split("/"):
         return CELL
     if layer.kind == "RMSNormalization" or isinstance(spec, norms.RMSNorm):
         return ("scale",)

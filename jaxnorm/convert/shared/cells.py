@@ -18,11 +18,20 @@ from jaxnorm.cells.sites import CellNorms
 from jaxnorm.convert.shared.arrays import Host, to_device, to_numpy
 from jaxnorm.convert.shared.base import NEUTRAL, refuse, settle
 from jaxnorm.engine.arguments.checks import check_params
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
+from jaxnorm.zoo.cells.gru.mgu import MGU, MGUParams
 from jaxnorm.zoo.cells.gru.reset_before_gru import ResetBeforeGRU, ResetBeforeGRUParams
 from jaxnorm.zoo.cells.lstm.projected_lstm import ProjectedLSTM, ProjectedLSTMParams
 
 PLAIN = NEUTRAL | {"gate_groups", "update_gate", "max_steps"}
 """Fields that do not change a cell without normalizers, or only the sign of its weights (update_gate)."""
+
+FREE: dict[type, tuple[str, ...]] = {
+    ProjectedLSTM: ("projected_features",),
+    MGU: ("reset",),
+    ConvLSTM: ("image_shape", "kernel_size", "strides", "padding", "dilation"),
+}
+"""Fields that change a plain cell and that other libraries have, too."""
 
 
 class Parts(NamedTuple):
@@ -41,7 +50,7 @@ Functions: TypeAlias = Mapping[str, Any]
 USUAL: Functions = MappingProxyType({})
 FUNCTIONS = ("gate_fn", "activation_fn")
 
-CellSpec: TypeAlias = LSTM | ProjectedLSTM | GRU | ResetBeforeGRU | Elman
+CellSpec: TypeAlias = LSTM | ProjectedLSTM | ConvLSTM | GRU | ResetBeforeGRU | MGU | Elman
 
 
 def lstm(caller: str, parts: Parts, spec: Any = None, functions: Functions = USUAL) -> tuple[LSTM, LSTMParams]:
@@ -88,6 +97,16 @@ def reset_before_gru(
     return cell, ResetBeforeGRUParams(to_device(kernel), to_device(recurrent), _maybe(bias), CellNorms())
 
 
+def mgu(caller: str, parts: Parts, spec: Any = None, functions: Functions = USUAL) -> tuple[MGU, MGUParams]:
+    """Builds a plain MGU whose gate keeps the old state; it resets where there is a recurrent bias of the candidate."""
+    kernel, recurrent, bias, recurrent_bias = parts[:4]
+    reset: Any = "none" if recurrent_bias is None else "recurrent"
+    made = MGU(recurrent.shape[-1], reset=reset, use_bias=bias is not None, param_dtype=kernel.dtype)
+    cell = settle(caller, made, spec, _neutral(MGU))
+    arrays = (to_device(kernel), to_device(recurrent), _maybe(bias), _maybe(recurrent_bias))
+    return cell, MGUParams(*arrays, CellNorms())
+
+
 def elman(caller: str, parts: Parts, activation: Callable[..., Any], spec: Any = None) -> tuple[Elman, ElmanParams]:
     """Builds a plain Elman cell."""
     kernel, recurrent, bias = parts[:3]
@@ -101,19 +120,25 @@ def parts_of(caller: str, cell: CellSpec, params: Any, *, any_functions: bool = 
 
     ``any_functions`` allows any nonlinearities, for libraries whose cells have them as options.
     """
-    same: dict[str, Any] = {"projected_features": cell.projected_features} if isinstance(cell, ProjectedLSTM) else {}
+    same = {name: getattr(cell, name) for name in FREE.get(type(cell), ())}
     if any_functions or isinstance(cell, Elman):
         same |= functions_of(cell)
+    neutral = _neutral(type(cell))
     plain = type(cell)(hidden_features=cell.hidden_features, use_bias=cell.use_bias, **same)
     for field in dataclasses.fields(cell):
         value = getattr(cell, field.name)
-        if field.name not in PLAIN and value != getattr(plain, field.name):
+        if field.name not in neutral and value != getattr(plain, field.name):
             refuse(caller, f"{field.name}={value!r}", "the layer there has nothing like it.")
     check_params(cell, params, caller)
     if params.carry is not None:
         refuse(caller, "a learned initial carry", "hand it over as the initial state, and take it out of params.")
     parts = all_parts(params)
     return turned(parts) if getattr(cell, "update_gate", "keep") == "renew" else parts
+
+
+def _neutral(kind: type) -> frozenset[str]:
+    """Fields that do not change a plain cell: the gate of an MGU also resets, so its sign says which model it is."""
+    return PLAIN - {"update_gate"} if kind is MGU else PLAIN
 
 
 def all_parts(params: Any) -> Parts:

@@ -10,21 +10,21 @@ from jaxnorm.cells.activation import check_function
 from jaxnorm.cells.elman import Elman
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.lstm import LSTM
-from jaxnorm.convert.shared import cells, layouts, norms
+from jaxnorm.convert.shared import cells, conv_lstm, layouts, norms
 from jaxnorm.convert.shared.arrays import Arrays, Host
 from jaxnorm.convert.shared.base import Imported, UndeterminedError, refuse
 from jaxnorm.convert.shared.cells import Parts
+from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM
+from jaxnorm.zoo.cells.gru.mgu import MGU
 
 NAMES = norms.Names("scale", "bias", "mean", "var")
-ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", Elman: "h"}
-LAYERS: dict[Any, tuple[str, ...]] = {
-    LSTM: ("ii", "hi", "io", "ho"),
-    GRU: ("ir", "hr", "iz", "hz"),
-    Elman: ("i", "h"),
-}
-"""Layers that only one kind of cell has, in pairs; each pair locates a cell in a model."""
+ORDER: dict[Any, str] = {LSTM: "ifgo", GRU: "rzn", MGU: "fn", Elman: "h"}
+PAIRS = (("dense_i", "dense_h"), ("ih", "hh"), *((f"i{gate}", f"h{gate}") for gate in ("i", "f", "o", "r", "z", "")))
+"""Layers of inputs and of state; each pair locates a cell in a model."""
 NORMS = ("LayerNorm", "RMSNorm", "GroupNorm", "InstanceNorm", "BatchNorm")
-ARTICLES = {LSTM: "an LSTM", GRU: "a GRU", Elman: "a SimpleCell", None: "a cell"}
+ARTICLES: dict[Any, str] = {
+    LSTM: "an LSTM", GRU: "a GRU", MGU: "an MGU", ConvLSTM: "a ConvLSTM", Elman: "a SimpleCell", None: "a cell",
+}  # fmt: skip
 
 
 def cell_kind(arrays: Arrays) -> Any:
@@ -32,18 +32,23 @@ def cell_kind(arrays: Arrays) -> Any:
     if "dense_h/kernel" in arrays:
         hidden, columns = arrays.matrix("dense_h/kernel", "(H, G H)")
         return {4: LSTM, 3: GRU, 1: Elman}.get(columns // max(hidden, 1))
-    for kind, layers in LAYERS.items():
-        if any(f"{layer}/kernel" in arrays for layer in layers):
-            return kind
-    return None
+    if "ih/kernel" in arrays or "hh/kernel" in arrays:
+        return ConvLSTM
+
+    def has(gate: str) -> bool:
+        return any(f"{side}{gate}/kernel" in arrays for side in "ih")
+
+    if any(map(has, "igo")) or (has("f") and not has("n")):
+        return LSTM
+    if any(map(has, "rz")):
+        return GRU
+    return MGU if has("f") else Elman if has("") else None
 
 
 def cells_in(arrays: Arrays) -> dict[str, Any]:
     """Returns the classes of all cells, which their names identify, by prefix."""
-    pairs = [("dense_i", "dense_h")]
-    pairs += [pair for layers in LAYERS.values() for pair in zip(layers[::2], layers[1::2], strict=True)]
     found = {}
-    for one, other in pairs:
+    for one, other in PAIRS:
         of_other = arrays.prefixes(f"{other}/kernel")
         for prefix in arrays.prefixes(f"{one}/kernel"):
             if prefix in of_other:
@@ -60,12 +65,19 @@ def locate(arrays: Arrays, wanted: Any) -> Arrays:
 
 def load_cell(arrays: Arrays, kind: Any, module: Any, spec: Any) -> Imported:
     """Loads a plain cell; ``module``, if any, gives its nonlinearities."""
+    if kind is ConvLSTM:
+        return conv_lstm.load_gated(arrays, "ih/kernel", "hh/kernel", ("ih/bias", "hh/bias"), spec)
     where, notes = arrays.where, (*_check_cell(arrays.where, module), *arrays.notes)
     parts = _dense(arrays, kind) if "dense_h/kernel" in arrays else _gates(arrays, ORDER[kind])
     arrays.finish()
     functions = cells.functions_of(spec if module is None else module)
     if kind is LSTM:
         return Imported(*cells.lstm(where, parts, spec, functions), (), notes)
+    if kind is MGU:
+        if module is not None and module.reset_gate == (parts.recurrent_bias is None):
+            has = "is missing" if module.reset_gate else "is there"
+            raise ValueError(f"{where}: the module has reset_gate={module.reset_gate}, but hn/bias {has}.")
+        return Imported(*cells.mgu(where, parts, spec, functions), (), notes)
     if kind is GRU:
         if parts.recurrent_bias is None:
             parts = parts._replace(recurrent_bias=np.zeros_like(parts.bias))
@@ -129,7 +141,8 @@ def _gates(arrays: Arrays, order: str) -> Parts:
     letters = ("",) if order == "h" else tuple(order)
     biased = "h" if order == "ifgo" else "i"
     kernels = (f"{side}{letter}/kernel" for side in "ih" for letter in letters)
-    arrays.expect((*kernels, *(f"{biased}{letter}/bias" for letter in letters)), ("hn/bias",) if order == "rzn" else ())
+    optional = ("hn/bias",) if "n" in order else ()
+    arrays.expect((*kernels, *(f"{biased}{letter}/bias" for letter in letters)), optional)
     hidden, _ = arrays.matrix(f"h{letters[0]}/kernel", "(H, H)")
     inputs, _ = arrays.matrix(f"i{letters[0]}/kernel", "(I, H)")
 
@@ -141,14 +154,24 @@ def _gates(arrays: Arrays, order: str) -> Parts:
         layouts.kernel_from_columns(columns("h", "kernel", (hidden, hidden), "(H, H)"), order),
         columns(biased, "bias", (hidden,), "(H,)"),
     )
-    if order == "rzn" and "hn/bias" in arrays:  # only the candidate: for r and z only the sum of both biases matters
+    if "hn/bias" in arrays:  # only the candidate: for other gates only the sum of both biases matters
         of_candidate = arrays.take("hn/bias", (hidden,), "(H,)")
-        parts = parts._replace(recurrent_bias=cells.recurrent_bias(of_candidate, parts.kernel))
+        if order == "rzn":
+            of_candidate = cells.recurrent_bias(of_candidate, parts.kernel)
+        parts = parts._replace(recurrent_bias=of_candidate)
     return parts
+
+
+def export_conv_lstm(caller: str, cell: ConvLSTM, params: Any) -> dict[str, Host]:
+    """Exports the arrays of a plain ConvLSTM, keyed by name, with all biases at the inputs."""
+    kernel, recurrent, bias = conv_lstm.export_gated(caller, cell, params)
+    return {"ih/kernel": kernel, "ih/bias": bias, "hh/kernel": recurrent, "hh/bias": np.zeros_like(bias)}
 
 
 def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str, Host]:
     """Exports the arrays of a plain cell, keyed by name; ``dense`` puts all gates into one kernel."""
+    if isinstance(cell, MGU) and cell.reset == "state":
+        refuse(caller, "reset='state'", "the gate there multiplies the product of the state, not the state.")
     parts = cells.parts_of(caller, cell, params, any_functions=True)
     order = ORDER[type(cell)]
     if isinstance(cell, GRU):
@@ -169,7 +192,7 @@ def export_cell(caller: str, cell: Any, params: Any, *, dense: bool) -> dict[str
     for name, columns in (("i{}/kernel", kernel), ("h{}/kernel", recurrent), (biased + "{}/bias", bias)):
         for letter, own in zip(letters, np.split(columns, len(letters), axis=-1), strict=True):
             found[name.format(letter)] = own
-    if isinstance(cell, GRU):
+    if isinstance(cell, GRU) or (isinstance(cell, MGU) and cell.reset == "recurrent"):
         found["hn/bias"] = cells.zeros_for_none(parts.recurrent_bias, parts.kernel)[-cell.hidden_features :]
     return found
 
@@ -180,7 +203,7 @@ def describe_norm(caller: str, arrays: Arrays, module: Any) -> tuple[Any, tuple[
     if name not in NORMS:
         raise TypeError(
             f"{caller}: {name} is no module that has a counterpart. Pass an LSTMCell, OptimizedLSTMCell, GRUCell, "
-            "SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."
+            "MGUCell (of linen), SimpleCell, RNN around one, LayerNorm, RMSNorm, GroupNorm, InstanceNorm or BatchNorm."
         )
     options = {"epsilon": module.epsilon, "use_scale": module.use_scale, "axis_name": module.axis_name}
     if module.axis_name is not None:

@@ -1,13 +1,13 @@
 """Converts kernels to and from the layouts of other libraries: other gate orders, concatenated, as rows or columns.
 
-Here a kernel is (inputs, gates, H) and a vector (gates * H,), with the gates in the order i f g o or r z n; the kernel
-of an Elman cell has no gate axis.
+Here a kernel is (inputs, gates, H) and a vector (gates * H,), with the gates in the order i f g o, r z n or f n; the
+kernel of an Elman cell has no gate axis.
 These functions only move numbers, so the round trip is exact.
 """
 
 from jaxnorm.convert.shared.arrays import Host
 
-OURS = {1: "h", 3: "rzn", 4: "ifgo"}
+OURS = {1: "h", 2: "fn", 3: "rzn", 4: "ifgo"}
 """Our order of gates, keyed by their number."""
 
 

@@ -45,7 +45,8 @@ def associative(
 
 def _carries(cell: LinearCell, inputs: LoopInputs, x_proj: PyTree, steps: PerStep, *, reverse: bool) -> Carry:
     """Computes the carry with which each step begins, after its reset."""
-    decay, increment = cell.coefficients(inputs.weights, x_proj)
+    more: Any = {} if steps.age is None else {"age": steps.age}
+    decay, increment = cell.coefficients(inputs.weights, x_proj, **more)
 
     def wide(tree: Any) -> Any:
         """Casts carries to the dtype of the coefficients."""

@@ -68,7 +68,7 @@ def project(cell: Cell, weights: Weights, xs: Array, stats: Any, steps: PerStep)
 
 def step_input(x_proj: PyTree, h_proj: Products, stats: Any, t: PerStep) -> StepInput:
     """Gathers what the cell's own step gets, with the statistics of that step."""
-    return StepInput(x_proj, h_proj, _rows(stats, t.row), t.where, t.key, t.measured)
+    return StepInput(x_proj, h_proj, _rows(stats, t.row), t.where, t.key, t.measured, age=t.age)
 
 
 def _rows(stats: Any, row: Array | None) -> Any:

@@ -168,6 +168,7 @@ STARTS = {
     "rms_gru": Start(lecun),
     "bn_lstm": Start(cooijmans, {1: 1.0}, 0.1),
     "ligru": Start(pytorch_kaldi),
+    "mgu": Start(lecun),
     "kiros_ln_lstm": Start(kiros),
     "haste_ln_lstm": Start(haste, {1: 1.0}),
     "tfa_ln_lstm": Start(tfa, {1: 1.0}),
