@@ -6,12 +6,9 @@ import pickle
 import re
 
 import flax.linen as nn
-import haiku as hk
 import jax
 import jax.numpy as jnp
-import keras
 import pytest
-import torch
 from flax import nnx
 
 import jaxnorm as jn
@@ -20,6 +17,7 @@ import jaxnorm.nnx as jx
 from jaxnorm._base import foreign_keywords
 from jaxnorm._base.keywords import AnswersKeywords, answers_keywords
 from tests.tools.annotations import no_annotation_checks
+from tests.tools.peers import import_peer
 
 CELL, XS, KEY = jn.lstm(4), jnp.ones((5, 2, 3)), jax.random.key(0)
 P = CELL.init(KEY, 3)
@@ -104,25 +102,24 @@ SAME = {"self", "args", "kwargs", "name", "parent", "init"}
 """Words with the same meaning on both sides, and those of constructors in general."""
 
 
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        (nn.RNN.__call__, (jn.unroll, foreign_keywords.UNROLL)),
-        (nnx.RNN.__call__, (jn.unroll, foreign_keywords.UNROLL)),
-        (hk.dynamic_unroll, (jn.unroll, foreign_keywords.UNROLL)),
-        (jax.lax.scan, (jn.unroll, foreign_keywords.UNROLL)),
-        (nn.RNN, (jl.RNN, foreign_keywords.FLAX)),
-        (nn.RNN.__call__, (jl.RNN.__call__, foreign_keywords.FLAX)),
-        (nnx.RNN, (jx.RNN.__init__, foreign_keywords.FLAX)),
-        (nnx.RNN.__call__, (jx.RNN.__call__, foreign_keywords.FLAX)),
-        (keras.layers.RNN, (jn.unroll, foreign_keywords.UNROLL)),
-        (keras.layers.RNN, (jx.RNN.__init__, foreign_keywords.FLAX)),
-    ],
-    ids=str,
-)
-def test_every_keyword_of_a_driver_is_ours_or_is_answered(theirs, ours):
-    ours, advice = ours
-    names = set(inspect.signature(theirs).parameters) - SAME
+DRIVERS = {
+    "nn.RNN call to unroll": (lambda: nn.RNN.__call__, jn.unroll, foreign_keywords.UNROLL),
+    "nnx.RNN call to unroll": (lambda: nnx.RNN.__call__, jn.unroll, foreign_keywords.UNROLL),
+    "hk.dynamic_unroll": (lambda: import_peer("haiku").dynamic_unroll, jn.unroll, foreign_keywords.UNROLL),
+    "lax.scan": (lambda: jax.lax.scan, jn.unroll, foreign_keywords.UNROLL),
+    "nn.RNN": (lambda: nn.RNN, jl.RNN, foreign_keywords.FLAX),
+    "nn.RNN call": (lambda: nn.RNN.__call__, jl.RNN.__call__, foreign_keywords.FLAX),
+    "nnx.RNN": (lambda: nnx.RNN, jx.RNN.__init__, foreign_keywords.FLAX),
+    "nnx.RNN call": (lambda: nnx.RNN.__call__, jx.RNN.__call__, foreign_keywords.FLAX),
+    "keras RNN to unroll": (lambda: import_peer("keras").layers.RNN, jn.unroll, foreign_keywords.UNROLL),
+    "keras RNN": (lambda: import_peer("keras").layers.RNN, jx.RNN.__init__, foreign_keywords.FLAX),
+}
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_every_keyword_of_a_driver_is_ours_or_is_answered(name):
+    theirs, ours, advice = DRIVERS[name]
+    names = set(inspect.signature(theirs()).parameters) - SAME
     known = set(inspect.signature(ours).parameters) | set(advice)
     assert names - known - {"f", "_split_transpose", "cell_size"} == set()
 
@@ -130,7 +127,7 @@ def test_every_keyword_of_a_driver_is_ours_or_is_answered(theirs, ours):
 def test_every_keyword_of_the_recurrent_layers_of_torch_is_answered():
     line = "input_size,hidden_size,num_layers=1,bias=True,batch_first=False,dropout=0.0,bidirectional=False"
     words = set(re.findall(r"(\w+)(?:=|,|$)", line)) - {"1", "True", "False", "0", "0.0"}
-    assert line.split(",")[0] in inspect.getdoc(torch.nn.LSTM)
+    assert line.split(",")[0] in inspect.getdoc(import_peer("torch").nn.LSTM)
     assert {word for word in words if word.isalpha() or "_" in word} <= set(foreign_keywords.CELLS)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 import jaxnorm as jn
 import jaxnorm.linen as jl
-from tests import cases, oracles
+from tests import cases
+from tests.cells import oracles
 
 H, STEPS = cases.HIDDEN, 5
 BN = jn.bn_lstm(H, max_steps=3)

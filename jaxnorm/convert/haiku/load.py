@@ -174,18 +174,6 @@ def _load_lstm(arrays: Arrays, spec: Any) -> Imported:
     return Imported(*cells.lstm(arrays.where, cells.Parts(kernel[:inputs], kernel[inputs:], bias), spec))
 
 
-def _export_conv(caller: str, cell: ConvLSTM, params: Any, name: str | None) -> dict[str, dict[str, Host]]:
-    axes = len(cell.image_shape)
-    if axes > 3:
-        refuse(caller, f"images with {axes} axes", "Haiku has them with one, two and three.")
-    kernel, recurrent, bias = conv_lstm.export_gated(caller, cell, params)
-    name = name or f"conv{axes}_dlstm"
-    return {
-        f"{name}/input_to_hidden": {"w": kernel, "b": bias},
-        f"{name}/hidden_to_hidden": {"w": recurrent, "b": np.zeros_like(bias)},
-    }
-
-
 def _load_gru(arrays: Arrays, spec: Any) -> Imported:
     arrays.expect(("w_i", "w_h", "b"))
     inputs, columns = arrays.matrix("w_i", "(I, 3 H)")

@@ -183,7 +183,7 @@ def _load_conv(arrays: Arrays, config: Mapping[str, Any], image: tuple[int, ...]
         refuse(arrays.where, "data_format='channels_first'", "the channels are on the last axis here.")
     notes = notes_of(arrays.where, config)
     w, u, bias = conv_lstm.take(arrays, *CELL[:2], CELL[2:], ORDER[4])
-    options = dict(functions_of(arrays.where, config, spec))
+    options: dict[str, Any] = {**functions_of(arrays.where, config, spec)}
     if image is not None:
         options["image_shape"] = image
     if config:

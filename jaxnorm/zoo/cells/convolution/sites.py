@@ -21,7 +21,7 @@ def check_image_site(caller: str, norm: Normalizer, axes: int) -> None:
     else:
         chosen = (axis,) if isinstance(axis, int) else axis
         inside = chosen is not None and all(-axes <= a < 0 for a in chosen)
-        if not inside or getattr(spec, "feature_axis", -1) != -1:
+        if not inside or getattr(spec, "feature_axis", None) not in (None, -1):
             raise ValueError(
                 f"{caller}: {norm!r} must reduce axes of one image, counted from the last: -1 for the channels, "
                 f"{tuple(range(-axes, 0))} for the whole image. Pass axis=... with some of them."
