@@ -5,9 +5,12 @@ They are those of ``lax.scan``, of the recurrent layers of Flax, Haiku, Keras an
 
 from collections.abc import Mapping
 
+from jaxnorm._base.keywords import MISSING, UNNAMED
+
 _DROPOUT = "Wrap the cell: VariationalDropout(cell, input_rate=0.1, rate=0.1), RecurrentDropout(cell, rate=0.1)."
 _NOT_UNROLLED = "The loop is not unrolled, and chunk chooses how many steps are processed together. Leave it out."
 _STATELESS = "Nothing is kept from call to call."
+_PENALTY = "Weights are plain trees: add a penalty to the loss, or change them after the update. Leave it out."
 _MASKED_ZERO = "Outputs of masked steps are zeros by default. Leave it out."
 
 
@@ -46,9 +49,11 @@ UNROLL: Mapping[str, str] = {
     ),
     **_same(_DROPOUT, "dropout", "recurrent_dropout", "dropout_rate"),
     "bidirectional": "Call jaxnorm.bidirectional((cell, cell), (params, params), xs).",
+    "merge_mode": "Pass merge=... to bidirectional, a function of both outputs: jnp.add for 'sum'.",
     "num_layers": "Call jaxnorm.stack(cells, params, xs).",
     **_same("Pass it in its place, unroll(cell, params, xs).", "core", "inputs", "input", "input_sequence"),
     "engine": "It is of the Flax modules; pass its entries themselves: method, chunk, save, truncate.",
+    UNNAMED: "The state before the first step is carry=..., all other options have names, too.",
 }  # fmt: skip
 
 _OF_ANY_SPEC: Mapping[str, str] = {
@@ -74,16 +79,33 @@ CELLS: Mapping[str, str] = {
     **_same("Pass recurrent_init.", "recurrent_initializer", "recurrent_kernel_init"),
     **_same("Pass use_bias.", "bias", "with_bias"),
     "unit_forget_bias": "Pass forget_bias=1.0, or 0.0.",
+    **_same("Pass gate_fn, a function such as jax.nn.hard_sigmoid.", "recurrent_activation", "inner_activation"),
+    **_same("Pass activation_fn, a function such as jax.nn.relu.", "nonlinearity", "activation_function"),
+    **_same("Pass bias_init, a number or an initializer.", "bias_initializer", "b_init"),
+    "w_i_init": "Pass kernel_init.",
+    "w_h_init": "Pass recurrent_init.",
+    "double_bias": "One bias is the sum of both. Leave it out.",
+    "proj_size": "Make a jaxnorm.zoo.ProjectedLSTM.",
+    "residual": "Call jaxnorm.residual_stack(cells, params, xs).",
+    **_same(
+        _PENALTY,
+        "kernel_regularizer", "recurrent_regularizer", "bias_regularizer", "activity_regularizer",
+        "kernel_constraint", "recurrent_constraint", "bias_constraint",
+    ),
+    **_same("JAX chooses it. Leave it out.", "device", "use_cudnn", "promote_dtype", "keep_rngs"),
+    **_same("A spec has no name. Leave it out.", "name", "parent"),
     "reset_after": 'Pass reset="recurrent", or jaxnorm.zoo.ResetBeforeGRU for False.',
     **_same("It belongs to the normalizer: norm=LayerNorm(epsilon=1e-6).", "epsilon", "eps", "momentum", "axis_name"),
     **_same("Pass norm=LayerNorm().", "layer_norm", "normalizer", "normalization", "norm_type"),
     **_same("A learned carry is learn_carry=True.", "carry_init", "initial_state", "initial_carry"),
+    UNNAMED: "The number of inputs belongs to the weights: cell.init(key, in_features).",
 }  # fmt: skip
 
 WRAPPERS: Mapping[str, str] = {
     **_same("Pass it to the cell inside.", *CELLS),
     **_OF_ANY_SPEC,
     **_same("Pass rate, the probability of what is dropped or kept.", "p", "prob", "keep_prob", "zoneout", "dropout"),
+    UNNAMED: "Name the others: Zoneout(cell, rate=0.1).",
 }
 
 FUNCTION_CELL: Mapping[str, str] = {
@@ -123,4 +145,10 @@ FLAX: Mapping[str, str] = {
     **_same(
         "The cell has it: RNN(ln_lstm(128)).", "features", "hidden_features", "units", "hidden_size", "norm"
     ),
+    UNNAMED: "Lengths are seq_lengths=..., the state before the first step is initial_carry=....",
 }  # fmt: skip
+
+NNX: Mapping[str, str] = {
+    UNNAMED: "All other options have names.",
+    MISSING: "Write RNN(ln_lstm(128), in_features, rngs=rngs): the cell is a spec and has no weights yet.",
+}

@@ -125,7 +125,7 @@ def run_layers(
     return together(xs, results, tuple)
 
 
-def together(outputs: Array, results: Sequence[Unrolled], several: Callable[[Any], Any]) -> Unrolled:
+def together(outputs: PyTree, results: Sequence[Unrolled], several: Callable[[Any], Any]) -> Unrolled:
     """Joins the results of several cells; ``several`` makes the container of their carries and moments."""
     carries = several(r.carries for r in results) if any(r.carries is not None for r in results) else None
     return Unrolled(outputs, several(r.carry for r in results), several(r.moments for r in results), carries)
@@ -158,7 +158,7 @@ def bidirectional(
     stats: Sequence[PyTree] | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     time_axis: int = 0,
-    merge: Callable[[Array, Array], Array] = concatenate,
+    merge: Callable[[Any, Any], Any] = concatenate,
     **options: Any,
 ) -> Unrolled:
     """Runs one cell from the first step to the last and another from the last to the first.
@@ -173,7 +173,8 @@ def bidirectional(
       stats: running statistics of each; None measures.
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
-      merge: merges the two outputs; by default it concatenates features.
+      merge: merges the two outputs, such as ``jnp.add``; by default it concatenates features. ``Directions`` returns
+        both apart.
       **options: ``lengths``, ``where``, what to return and the options of the method, as for :func:`unroll`.
 
     Returns:
@@ -194,6 +195,11 @@ def bidirectional(
     check_cells("bidirectional", cells)
     if key is not None:
         validate.key("bidirectional", "key", key)
+    if not callable(merge):
+        raise TypeError(
+            f"bidirectional: merge must be a function of both outputs, got {objects.describe(merge)}. Write "
+            "merge=jnp.add for the sum, jnp.multiply for the product, jaxnorm.Directions for both apart."
+        )
     both = _each("bidirectional", "cells", cells, 2)
     cell_params = _each("bidirectional", "params", params, 2)
     states = _each("bidirectional", "carry", carry, 2)

@@ -6,6 +6,8 @@ their fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics 
 the stream ``"dropout"``.
 """
 
+import typing as _types
+
 from jaxnorm.linen.kernel_axes import kernel_axes as kernel_axes
 from jaxnorm.linen.modules import RNN as RNN
 from jaxnorm.linen.modules import Norm as Norm
@@ -21,3 +23,11 @@ __all__ = [
     "kernel_axes",
     "population",
 ]
+
+if not _types.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Answers the names of Flax."""
+        from jaxnorm._base.foreign_names import refuse_name
+
+        refuse_name("jaxnorm.linen", name, "jaxnorm.linen.RNN({})", "jaxnorm.linen.Norm({})")

@@ -6,6 +6,8 @@ constructor uses ``rngs`` only to initialize and does not store it. The exceptio
 masks: it keeps a copy of a stream.
 """
 
+import typing as _types
+
 from jaxnorm.nnx.kernel_axes import kernel_axes as kernel_axes
 from jaxnorm.nnx.modules import RNN as RNN
 from jaxnorm.nnx.modules import Norm as Norm
@@ -21,3 +23,12 @@ __all__ = [
     "kernel_axes",
     "population",
 ]
+
+if not _types.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Answers the names of Flax."""
+        from jaxnorm._base.foreign_names import refuse_name
+
+        cell, norm = "jaxnorm.nnx.RNN({}, in_features, rngs=rngs)", "jaxnorm.nnx.Norm({}, num_features, rngs=rngs)"
+        refuse_name("jaxnorm.nnx", name, cell, norm)

@@ -130,6 +130,7 @@ class RNN(variables.OfCell, nnx.Module):
       ((6, 4), (4,))
     """
 
+    @answers_keywords(foreign_keywords.NNX)
     def __init__(
         self,
         cell: Cell,
@@ -292,6 +293,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
       (2, 6, 4)
     """
 
+    @answers_keywords(foreign_keywords.NNX)
     def __init__(
         self,
         cell: Cell,

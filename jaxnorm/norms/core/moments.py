@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base import validate
+from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DType, DTypeLike, Float, PyTree
 from jaxnorm.norms.core.axes import batch_axes
@@ -252,10 +252,22 @@ def aligned_affine(
     """Checks scale and bias along ``axes``, and gives them the rank and the statistics dtype of ``x``."""
     dtype = statistics_dtype(x.dtype)
 
+    check_no_sizes(name, scale, bias)
+
     def along(label: str, param: Array | None) -> Array | None:
         return None if param is None else aligned_param(name, label, param, x.shape, axes, dtype)
 
     return along("scale", scale), along("bias", bias)
+
+
+def check_no_sizes(caller: str, scale: Any, bias: Any) -> None:
+    """Raises TypeError for the number of features or groups in the place of weights."""
+    for label, given in (("scale", scale), ("bias", bias)):
+        if isinstance(given, int | tuple | list):
+            raise TypeError(
+                f"{caller}: {label} must be an array of weights, got {objects.describe(given)}. Sizes go by name, "
+                "num_groups=4, and the features are those of axis: leave their number out, or write axis=(-2, -1)."
+            )
 
 
 def apply_affine(name: str, y: Array, scale: Array | None, bias: Array | None, axes: tuple[int, ...]) -> Array:
