@@ -1,11 +1,12 @@
 """Runs a cell for a single step: actors, decoders, streams, and loops of the user."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
 
-from jaxnorm._base import validate
+from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
@@ -75,6 +76,11 @@ def step(
     """
     check_cell("step", "cell", cell)
     axes = hooks(cell).feature_axes
+    if isinstance(x, tuple | list | Mapping):
+        raise TypeError(
+            f"step: x must be an array, got {objects.describe(x)}. The carry comes before the input: write "
+            "step(cell, params, carry, x)."
+        )
     (validate.floating if hooks(cell).fixes_params else validate.is_array)("step", "x", x)
     if x.ndim < axes:
         raise ValueError(
