@@ -1,4 +1,4 @@
-"""The first hour of a user of PyTorch: its recurrent layers, cells and normalizers beside ours, with the same weights."""
+"""The first hour of a user of PyTorch: its layers, cells and normalizers beside ours, with the same weights."""
 
 import jax
 import jax.numpy as jnp
