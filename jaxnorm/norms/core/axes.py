@@ -87,6 +87,9 @@ def position_axes(
     return axes, features
 
 
+_HOW_TO_GROUP = "Axis 0 is the batch if axis is None: for one example without a batch write axis=(0, 1, ...), all axes."
+
+
 def group_axes(
     caller: str,
     shape: tuple[int, ...],
@@ -101,7 +104,7 @@ def group_axes(
     if feature not in axes:
         raise ValueError(
             f"{caller}: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
-            "features of a group. Add it to axis."
+            f"features of a group. {_HOW_TO_GROUP if axis is None else 'Add it to axis.'}"
         )
     place = f"(axis {feature_axis} of x with shape {shape})"
     return axes, feature, count_groups(caller, shape[feature], num_groups, group_size, place)
