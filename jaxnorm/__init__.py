@@ -179,7 +179,9 @@ else:
         """Imports the upper modules on first use."""
         if name in ("zoo", "linen", "nnx", "optim", "analysis", "convert"):
             return _importlib.import_module(f"jaxnorm.{name}")
-        raise AttributeError(f"module 'jaxnorm' has no attribute {name!r}")
+        from jaxnorm._base.foreign_names import refuse_name
+
+        refuse_name("jaxnorm", name)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

@@ -145,7 +145,7 @@ def axes(caller: str, axis: Axis, ndim: int, name: str = "axis") -> tuple[int, .
     if out_of_range:
         raise ValueError(
             f"{caller}: {name}={axis} is out of range for an array with {ndim} axes. "
-            f"Every axis must lie in [{-ndim}, {ndim - 1}]."
+            f"Every axis must lie in [{-ndim}, {ndim - 1}]; it is a position, not a number of features."
         )
     positive = tuple(sorted(a % ndim for a in given))
     if len(set(positive)) != len(positive):

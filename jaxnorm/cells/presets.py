@@ -7,6 +7,8 @@ You can pass every keyword of the cell, also ``max_steps``; it overrides the pre
 import dataclasses
 from typing import Any
 
+from jaxnorm._base import foreign_keywords
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.elman import Elman
@@ -20,6 +22,7 @@ from jaxnorm.norms.layer_norm import LayerNorm
 from jaxnorm.norms.rms_norm import RMSNorm
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def elman(hidden_features: int, **options: Any) -> Elman:
     r"""The plain Elman network.
 
@@ -45,6 +48,7 @@ def elman(hidden_features: int, **options: Any) -> Elman:
     return Elman(hidden_features, **options)
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def lstm(hidden_features: int, **options: Any) -> LSTM:
     r"""The plain LSTM, with an initial forget bias of 1.
 
@@ -74,6 +78,7 @@ def lstm(hidden_features: int, **options: Any) -> LSTM:
     return LSTM(hidden_features, **options)
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def gru(hidden_features: int, **options: Any) -> GRU:
     r"""The plain GRU with the reset gate after the recurrent product, as in Flax, PyTorch and Keras.
 
@@ -104,6 +109,7 @@ def gru(hidden_features: int, **options: Any) -> GRU:
     return GRU(hidden_features, **options)
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> Elman:
     r"""The layer-normalized RNN: it normalizes the summed input once.
 
@@ -137,6 +143,7 @@ def ln_rnn(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initia
     return Elman(hidden_features, **overridden(ln_rnn, defaults, options, epsilon=epsilon, scale=scale))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> LSTM:
     r"""The layer-normalized LSTM of the paper: three norms, and the carried c stays raw.
 
@@ -176,6 +183,7 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initi
     return LSTM(hidden_features, **overridden(ln_lstm, defaults, options, epsilon=epsilon, scale=scale))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> GRU:
     r"""The layer-normalized GRU of the paper: four norms, and a reset gate that acts on a normalized term.
 
@@ -210,6 +218,7 @@ def ln_gru(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initia
     return GRU(hidden_features, **overridden(ln_gru, defaults, options, epsilon=epsilon, scale=scale))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> LSTM:
     r"""The LN-LSTM with each layer normalization replaced by a root-mean-square normalization.
 
@@ -243,6 +252,7 @@ def rms_lstm(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Init
     return LSTM(hidden_features, **overridden(rms_lstm, defaults, options, epsilon=epsilon, scale=scale))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initializer = 1.0, **options: Any) -> GRU:
     r"""The LN-GRU with each layer normalization replaced by a root-mean-square normalization.
 
@@ -276,6 +286,7 @@ def rms_gru(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initi
     return GRU(hidden_features, **overridden(rms_gru, defaults, options, epsilon=epsilon, scale=scale))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def bn_lstm(
     hidden_features: int,
     *,

@@ -85,7 +85,7 @@ def check_merge(caller: str, name: str, merge: Any) -> None:
     """Raises TypeError unless ``merge`` is a function; a name that Keras has is answered with its function."""
     if callable(merge):
         return
-    line = f"Leave {name} out to concatenate features, or write {name}=jnp.add, for example."
+    line = f"Leave {name} out to concatenate features. {name}=jnp.add adds both, {name}=jaxnorm.Directions keeps both."
     if isinstance(merge, str) and merge in MERGES:
         line = f"Write {name}={MERGES[merge]}."
     raise TypeError(f"{caller}: {name} must be a function of both outputs, got {objects.describe(merge)}. {line}")
@@ -210,7 +210,7 @@ def bidirectional(
     stats: Sequence[PyTree] | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
     time_axis: int = 0,
-    merge: Callable[[Array, Array], Array] = concatenate,
+    merge: Callable[[Any, Any], Any] = concatenate,
     **options: Any,
 ) -> Unrolled:
     """Runs one cell from the first step to the last and another from the last to the first.
@@ -225,7 +225,8 @@ def bidirectional(
       stats: running statistics of each; None measures.
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
-      merge: merges the two outputs; by default it concatenates features.
+      merge: merges the two outputs, such as ``jnp.add``; by default it concatenates features. ``Directions`` returns
+        both apart.
       **options: ``lengths``, ``where``, what to return and the options of the method, as for :func:`unroll`.
 
     Returns:

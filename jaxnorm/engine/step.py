@@ -1,11 +1,12 @@
 """Runs a cell for a single step: actors, decoders, streams, and loops of the user."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
 
-from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base import foreign_keywords, objects, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, PRNGKeyArray, PyTree, Shaped
@@ -78,6 +79,11 @@ def step(
     """
     check_cell("step", "cell", cell)
     axes = hooks(cell).feature_axes
+    if isinstance(x, tuple | list | Mapping):
+        raise TypeError(
+            f"step: x must be an array, got {objects.describe(x)}. The carry comes before the input: write "
+            "step(cell, params, carry, x)."
+        )
     (validate.real if hooks(cell).fixes_params else validate.is_array)("step", "x", x)
     if x.ndim < axes:
         raise ValueError(

@@ -6,6 +6,8 @@ their fields (``kernel``, ``norm`` / ``input`` / ``scale``), running statistics 
 the stream ``"dropout"``.
 """
 
+import typing as _types
+
 from jaxnorm.linen.kernel_axes import kernel_axes as kernel_axes
 from jaxnorm.linen.norm import Norm as Norm
 from jaxnorm.linen.params import from_params as from_params
@@ -25,3 +27,11 @@ __all__ = [
     "population",
     "to_params",
 ]
+
+if not _types.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Answers the names of Flax."""
+        from jaxnorm._base.foreign_names import refuse_name
+
+        refuse_name("jaxnorm.linen", name, "jaxnorm.linen.RNN({})", "jaxnorm.linen.Norm({})")

@@ -5,6 +5,7 @@ from flax.core import freeze
 
 from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Real
+from jaxnorm._shared.batch_axis import check_batch_axis
 from jaxnorm._shared.names import norm_template
 from jaxnorm._shared.norm_dtype import data_in, result_in
 from jaxnorm.linen.population_statistics import rule
@@ -72,6 +73,7 @@ class Norm(nn.Module):
           An array like ``x``, in ``dtype`` if the module has one.
         """
         check_data("Norm", "x", x, mask)
+        check_batch_axis("Norm", self.spec, x.shape)
         shape = self.spec.param_shape(x.shape)
         dtype = {} if self.param_dtype is None else {"dtype": self.param_dtype}
         wide = {name: statistics_dtype(value) for name, value in dtype.items()}

@@ -6,6 +6,8 @@ constructor uses ``rngs`` only to initialize and does not store it. The exceptio
 masks: it keeps a copy of a stream.
 """
 
+import typing as _types
+
 from jaxnorm.nnx.kernel_axes import kernel_axes as kernel_axes
 from jaxnorm.nnx.norm import Norm as Norm
 from jaxnorm.nnx.params import from_params as from_params
@@ -25,3 +27,12 @@ __all__ = [
     "population",
     "to_params",
 ]
+
+if not _types.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Answers the names of Flax."""
+        from jaxnorm._base.foreign_names import refuse_name
+
+        cell, norm = "jaxnorm.nnx.RNN({}, in_features, rngs=rngs)", "jaxnorm.nnx.Norm({}, num_features, rngs=rngs)"
+        refuse_name("jaxnorm.nnx", name, cell, norm)

@@ -5,6 +5,7 @@ from flax import nnx
 
 from jaxnorm._base import validate
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, Real
+from jaxnorm._shared.batch_axis import check_batch_axis
 from jaxnorm._shared.names import norm_template
 from jaxnorm._shared.norm_dtype import data_in, result_in
 from jaxnorm.nnx import variables
@@ -89,12 +90,12 @@ class Norm(variables.OfNorm, nnx.Module):
           ValueError: the features of ``x`` do not fit the module, or ``use_running_average`` is None everywhere.
         """
         check_data("Norm", "x", x, mask)
+        check_batch_axis("Norm", self.spec, x.shape)
         shape = self.spec.param_shape(x.shape)
         if shape != self.param_shape:
             raise ValueError(
                 f"Norm: x with shape {x.shape} has features of shape {shape}, but the module was made for "
-                f"{self.param_shape}. Pass num_features={shape} to the constructor, or another axis to the normalizer: "
-                f"that of batch statistics names what is averaged, so leave it out for features on the last axis."
+                f"{self.param_shape}. Pass num_features={shape} to the constructor, or another axis to the normalizer."
             )
         params = variables.read(self, norm_template(self.spec, shape))
         running = variables.statistics(self)

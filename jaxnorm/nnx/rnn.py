@@ -49,6 +49,7 @@ class RNN(variables.OfCell, nnx.Module):
       own. With ``reverse`` every layer runs in reverse, which bidirectional layers cannot.
     """
 
+    @answers_keywords(foreign_keywords.NNX)
     def __init__(
         self,
         cell: Cells,

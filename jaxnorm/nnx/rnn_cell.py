@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Initializer, PyTree, Real
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
@@ -39,6 +40,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
       (2, 6, 4)
     """
 
+    @answers_keywords(foreign_keywords.NNX)
     def __init__(
         self,
         cell: Cell,

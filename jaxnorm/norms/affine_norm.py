@@ -8,7 +8,8 @@ from typing import Any, ClassVar, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._base import validate
+from jaxnorm._base import norm_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.starts import check_start, filled
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Initializer, Real
 from jaxnorm.norms.base import Affine, Key, Normalizer, Params, Stateless, Stats, weights_of
@@ -25,6 +26,7 @@ class NormSpec(Spec, abstract=True):
     The function returns the output, or, if it has a keyword for statistics, the output and the statistics.
     """
 
+    keyword_advice = norm_keywords.SPECS
     passed: ClassVar[tuple[str, ...]] = ("where", "moments")
     statistics: ClassVar[str] = "moments"
     """The function's keyword for statistics; None there measures them."""
@@ -67,6 +69,7 @@ class NormSpec(Spec, abstract=True):
         value: float | Initializer = getattr(self, f"{name}_init")
         return value
 
+    @answers_keywords(norm_keywords.CALLS)
     def __call__(
         self,
         params: Params,

@@ -3,7 +3,8 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm._base import validate
+from jaxnorm._base import norm_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
@@ -15,6 +16,7 @@ from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize_batch
 
 
+@answers_keywords(norm_keywords.BATCH_NORM)
 def batch_norm(
     x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,

@@ -3,17 +3,19 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm._base import validate
+from jaxnorm._base import norm_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import check_groups, group_axes, in_groups, split_groups
-from jaxnorm.norms.core.moments import aligned_affine, full_mask
+from jaxnorm.norms.core.moments import aligned_affine, check_weights, full_mask
 from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import FeatureGroups, Reduction
 from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
+@answers_keywords(norm_keywords.FUNCTIONS)
 def group_norm(
     x: Real[Array, "..."],
     scale: Float[Array, " F"] | None = None,
@@ -75,6 +77,7 @@ def group_norm(
     x = validate.real("group_norm", "x", x)
     validate.epsilon("group_norm", epsilon)
     named = named_axes("group_norm", axis_name, axis_index_groups)
+    check_weights("group_norm", scale, bias)
     axes, feature, groups = group_axes("group_norm", x.shape, num_groups, axis, feature_axis, group_size)
     mask = full_mask("group_norm", x, where)
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))

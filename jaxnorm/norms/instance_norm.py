@@ -3,7 +3,8 @@
 from dataclasses import field
 from typing import final
 
-from jaxnorm._base import validate
+from jaxnorm._base import norm_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis, refuse_positions
 from jaxnorm.norms.core.axes import position_axes
@@ -14,6 +15,7 @@ from jaxnorm.norms.core.spec import DEFAULT
 from jaxnorm.norms.core.standardize import Standardization, standardize
 
 
+@answers_keywords(norm_keywords.FUNCTIONS)
 def instance_norm(
     x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,

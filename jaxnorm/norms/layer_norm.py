@@ -3,7 +3,8 @@
 from dataclasses import field, fields
 from typing import final
 
-from jaxnorm._base import validate
+from jaxnorm._base import norm_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import RowNorm
 from jaxnorm.norms.core.axes import row_axes
@@ -15,6 +16,7 @@ from jaxnorm.norms.core.standardize import Standardization, standardize
 from jaxnorm.norms.rms_norm import RMSNorm
 
 
+@answers_keywords(norm_keywords.FUNCTIONS)
 def layer_norm(
     x: Real[Array, "..."],
     scale: Float[Array, "..."] | None = None,

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
 
-from jaxnorm._base import objects, validate
+from jaxnorm._base import norm_keywords, objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.norms.core.axes import hashable_axis
@@ -66,6 +66,8 @@ class FixedState:
 
 class KernelSpec(Spec, abstract=True):
     """A weight normalizer that is made of a function ``function(kernel, *, fields)``, perhaps with a ``scale``."""
+
+    keyword_advice = norm_keywords.KERNELS
 
     def __post_init__(self) -> None:
         spec: Any = self

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnorm._base import validate
+from jaxnorm._base import norm_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
@@ -72,6 +73,7 @@ def power_iteration(
     return SpectralState(u, v)
 
 
+@answers_keywords(norm_keywords.KERNELS)
 def spectral_norm(
     kernel: Float[Array, "..."],
     state: SpectralState,

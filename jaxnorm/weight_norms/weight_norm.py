@@ -3,6 +3,8 @@
 from dataclasses import field
 from typing import final
 
+from jaxnorm._base import norm_keywords
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Axis, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 from jaxnorm.norms.core.spec import DEFAULT
@@ -11,6 +13,7 @@ from jaxnorm.weight_norms.base import FixedState, KernelParams, KernelSpec, Key,
 from jaxnorm.weight_norms.direction import polar, unit
 
 
+@answers_keywords(norm_keywords.KERNELS)
 def weight_norm(
     kernel: Float[Array, "..."], scale: Float[Array, "..."] | None = None, *, axis: Axis | None = None
 ) -> Float[Array, "..."]:

@@ -149,4 +149,4 @@ def test_an_axis_of_features_is_told_from_an_axis_that_is_averaged():
     with pytest.raises(ValueError, match=r"axis=-1 names the axes that are reduced, and scale has the shape"):
         spec(spec.init((4,)), x, spec.initial_stats((4,)))
     with pytest.raises(ValueError, match=r"Pass num_features=\(2, 5\) to the constructor, or another axis"):
-        jx.Norm(spec, 4)(x)
+        jx.Norm(jn.BatchNorm(feature_axis=(0, 1)), 4)(x)

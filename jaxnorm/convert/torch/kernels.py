@@ -156,7 +156,10 @@ def spectral_options(caller: str, module: Any, name: str, gates: int) -> Spectra
         if hasattr(found, "n_power_iterations") and getattr(found, "name", name) == name:
             if found.dim != 0:
                 refuse(caller, f"spectral normalization with dim={found.dim}", "units lie along axis 0 of a weight.")
-            axis = _input_axes(getattr(module, name).ndim, gates)
+            # Not the attribute of that name: a parametrization would advance u and v when it is read.
+            trained = getattr(module, f"{name}_orig", None)
+            trained = module.parametrizations[name].original if trained is None else trained
+            axis = _input_axes(trained.ndim, gates)
             return SpectralNorm(axis, iterations=found.n_power_iterations, epsilon=found.eps)
     return None
 

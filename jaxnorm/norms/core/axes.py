@@ -55,7 +55,7 @@ def refuse_reduced(
     kept = tuple(a for a in range(len(shape)) if a not in axes)
     reduced = tuple(shape[a] for a in axes)
     for name, array in arrays.items():
-        if array is None or array.ndim >= len(shape) or array.shape != reduced or _fits(array.shape, shape, kept):
+        if getattr(array, "shape", None) != reduced or len(reduced) == len(shape) or _fits(reduced, shape, kept):
             continue
         raise ValueError(
             f"{caller}: axis={axis} names the axes that are reduced, and {name} has the shape of x = {shape} along "
@@ -99,9 +99,12 @@ def group_axes(
     axes = tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else validate.axes(caller, axis, len(shape))
     feature = validate.one_axis(caller, feature_axis, len(shape), "feature_axis")
     if feature not in axes:
+        line = "Add it to axis."
+        if axis is None:
+            line = f"Axis 0 is the batch: for one example without a batch write axis={tuple(range(len(shape)))}."
         raise ValueError(
             f"{caller}: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
-            "features of a group. Add it to axis."
+            f"features of a group. {line}"
         )
     place = f"(axis {feature_axis} of x with shape {shape})"
     return axes, feature, count_groups(caller, shape[feature], num_groups, group_size, place)

@@ -7,7 +7,8 @@ normalizers of the preset whole, their epsilon too.
 import dataclasses
 from typing import Any
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm.cells import initializers
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.preset_options import overridden
@@ -17,6 +18,7 @@ from jaxnorm.norms.batch_norm import BatchNorm
 __all__ = ["laurent_bn_lstm", "sonnet_bn_lstm"]
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def sonnet_bn_lstm(
     hidden_features: int,
     *,
@@ -84,6 +86,7 @@ def sonnet_bn_lstm(
     return LSTM(hidden_features, **overridden(sonnet_bn_lstm, defaults, options, **settings))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def laurent_bn_lstm(
     hidden_features: int,
     *,

@@ -6,6 +6,8 @@ overrides the preset. A ``norm`` replaces the normalizers of the preset whole, t
 
 from typing import Any
 
+from jaxnorm._base import foreign_keywords
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm.cells import initializers
 from jaxnorm.cells.gru import GRU
 from jaxnorm.cells.initializers import Joint
@@ -16,6 +18,7 @@ from jaxnorm.norms.layer_norm import LayerNorm
 __all__ = ["dreamer_gru", "haste_ln_gru", "kiros_ln_gru"]
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def kiros_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
     r"""The LN-GRU of the code published with the paper: biases inside the norms of x, and z keeps the state.
 
@@ -56,6 +59,7 @@ def kiros_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
     return GRU(hidden_features, **overridden(kiros_ln_gru, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def haste_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> GRU:
     r"""The LN-GRU of Haste: statistics over all 3H, gains only, two biases after the norms.
 
@@ -94,6 +98,7 @@ def haste_ln_gru(hidden_features: int, *, epsilon: float = 1e-5, **options: Any)
     return GRU(hidden_features, **overridden(haste_ln_gru, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def dreamer_gru(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> GRU:
     r"""The GRU of older Dreamers: one norm of the sum over all gates, and r multiplies the whole candidate.
 

@@ -6,6 +6,8 @@ overrides the preset. A ``norm`` replaces the normalizers of the preset whole, t
 
 from typing import Any
 
+from jaxnorm._base import foreign_keywords
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm.cells import initializers
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
@@ -16,6 +18,7 @@ from jaxnorm.norms.layer_norm import LayerNorm
 __all__ = ["draw_ln_lstm", "fastrnns_ln_lstm", "haste_ln_lstm", "kiros_ln_lstm", "tfa_ln_lstm"]
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def kiros_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
     r"""The LN-LSTM of the code published with the paper: it adds the same bias b twice.
 
@@ -57,6 +60,7 @@ def kiros_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
     return LSTM(hidden_features, **overridden(kiros_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def haste_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
     r"""The LN-LSTM of Haste: gains only on both products, one bias after them, gain and bias on c.
 
@@ -96,6 +100,7 @@ def haste_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any
     return LSTM(hidden_features, **overridden(haste_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def tfa_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> LSTM:
     r"""The LN-LSTM of TensorFlow Addons: it carries the normalized c.
 
@@ -137,6 +142,7 @@ def tfa_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) 
     return LSTM(hidden_features, **overridden(tfa_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def fastrnns_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
     r"""The LN-LSTM of PyTorch's benchmarks: its only biases are those of the norms, and it carries the normalized c.
 
@@ -176,6 +182,7 @@ def fastrnns_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: 
     return LSTM(hidden_features, **overridden(fastrnns_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def draw_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
     r"""The LN-LSTM of the DRAW experiment: plain gates, and one norm between c and the output.
 

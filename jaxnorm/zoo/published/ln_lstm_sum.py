@@ -8,6 +8,8 @@ normalizers of the preset whole, their epsilon too.
 
 from typing import Any
 
+from jaxnorm._base import foreign_keywords
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm.cells import initializers
 from jaxnorm.cells.initializers import Joint
 from jaxnorm.cells.lstm import LSTM
@@ -21,6 +23,7 @@ __all__ = ["axlearn_ln_lstm", "contrib_ln_lstm", "praxis_ln_lstm", "sketch_rnn_l
 EACH_GATE = (1, 1, 1, 1)
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: Any) -> LSTM:
     r"""The LN-LSTM of TensorFlow 1 (``LayerNormBasicLSTMCell``): it normalizes each gate of the sum alone, and c.
 
@@ -65,6 +68,7 @@ def contrib_ln_lstm(hidden_features: int, *, epsilon: float = 1e-12, **options: 
     return LSTM(hidden_features, **overridden(contrib_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def sketch_rnn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options: Any) -> LSTM:
     r"""The LN-LSTM of sketch-rnn (Ha et al.): each gate of the sum alone, c normalized only for the output.
 
@@ -109,6 +113,7 @@ def sketch_rnn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-3, **options
     return LSTM(hidden_features, **overridden(sketch_rnn_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: Any) -> LSTM:
     r"""The LN-LSTM of Sonnet 1: one norm over all gates of the sum, and none on c.
 
@@ -149,6 +154,7 @@ def sonnet_ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, **options: An
     return LSTM(hidden_features, **overridden(sonnet_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: Any) -> LSTM:
     r"""The LN-LSTM of Praxis (and of Lingvo): each gate of the sum alone, gains only, one bias after them, c within 10.
 
@@ -188,6 +194,7 @@ def praxis_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: An
     return LSTM(hidden_features, **overridden(praxis_ln_lstm, defaults, options, epsilon=epsilon))
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def axlearn_ln_lstm(hidden_features: int, *, epsilon: float = 1e-8, **options: Any) -> LSTM:
     r"""The LSTM of AXLearn with its layer normalization: each gate of the sum alone, no biases but the norms'.
 

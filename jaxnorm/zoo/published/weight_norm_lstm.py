@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jaxnorm._base import foreign_keywords
+from jaxnorm._base.keywords import answers_keywords
 from jaxnorm.cells.lstm import LSTM
 from jaxnorm.cells.wrappers.reparametrized import Reparametrized
 from jaxnorm.weight_norms.bounded_weight_norm import BoundedWeightNorm
@@ -10,6 +12,7 @@ from jaxnorm.weight_norms.weight_norm import WeightNorm
 __all__ = ["bounded_weight_norm_lstm", "weight_norm_lstm"]
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
     r"""The weight-normalized LSTM: each unit of each gate has its own length and direction, in both kernels.
 
@@ -39,6 +42,7 @@ def weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
     return Reparametrized(LSTM(hidden_features, **options), WeightNorm())
 
 
+@answers_keywords(foreign_keywords.CELLS)
 def bounded_weight_norm_lstm(hidden_features: int, **options: Any) -> Reparametrized:
     r"""The LSTM with bounded weight normalization: all units of a kernel share one constant length.
 
