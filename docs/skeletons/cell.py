@@ -25,7 +25,7 @@ from jaxnorm.cells.sites import CellNorms
 __all__ = ["Leaky", "LeakyCarry", "LeakyParams"]
 
 
-class LeakyCarry(NamedTuple):  # 1: what the next step needs
+class LeakyCarry(NamedTuple):  # 1: what the next step needs; one entry is h
     """The state of a leaky cell: hidden state h."""
 
     h: Float[Array, "*B H"]

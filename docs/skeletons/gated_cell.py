@@ -25,7 +25,7 @@ GATES = 2
 UPDATE = 0
 
 
-class UpdateGatedCarry(NamedTuple):  # 1: what the next step needs
+class UpdateGatedCarry(NamedTuple):  # 1: what the next step needs; one entry is h
     """The state of an update-gated cell: hidden state h."""
 
     h: Float[Array, "*B H"]

@@ -33,7 +33,7 @@ def abs_norm(
       x: data with features on the last axis.
       scale: one factor for each feature, or an array with as many axes as ``x``; None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      epsilon: added to the mean; must be positive.
+      epsilon: added to the mean. With 0 an example of zeros gives NaN.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; the output is
         zero there.
       axis_name: name or names of mapped axes over which the features are spread.

@@ -228,7 +228,8 @@ def check_nothing_to_measure(case: NormCase, rng: np.random.Generator) -> None:
 
     gradients = jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), in_axes=(None, 0)))
     (_, y), (_, x_gradient) = results = gradients(params, data)
-    chex.assert_tree_all_finite(results)
+    advice = "where the equation has no value there, say epsilon_may_be_zero=False in the row of tests/cases.py"
+    chex.assert_tree_all_finite(results, custom_message=advice if spec is not case.spec else None)
     if spec is not case.spec:
         assert_close(y[0], case.spec(params, jnp.zeros(case.shape))[0], 1e-6)
         assert not np.asarray(x_gradient[0]).any()

@@ -265,4 +265,5 @@ def test_published_pieces():
 def test_every_preset_has_a_row():
     functions = [value for value in cases.PUBLIC.values() if inspect.isfunction(value)]
     made = {f.__name__ for f in functions if next(iter(inspect.signature(f).parameters), "") == "hidden_features"}
-    assert made == {*STARTS, "dreamer_v3_block_gru"}
+    rows = {*STARTS, "dreamer_v3_block_gru"}
+    assert made == rows, f"STARTS lacks {sorted(made - rows)}, and has {sorted(rows - made)} too many"
