@@ -56,7 +56,11 @@ LONGEST = 60
 
 def is_one(value: Any, protocol: type) -> bool:
     """Whether a value fits a protocol. A class does not fit, even if it has all the attributes."""
-    return isinstance(value, protocol) and not isinstance(value, type)
+    if isinstance(value, type):
+        return False
+    # From Python 3.12 on, isinstance overlooks attributes that an object hands on with __getattr__.
+    attributes = getattr(protocol, "__protocol_attrs__", ())
+    return isinstance(value, protocol) or (bool(attributes) and all(hasattr(value, name) for name in attributes))
 
 
 def require(caller: str, name: str, value: Any, protocol: type, wanted: Wanted) -> None:

@@ -1,13 +1,14 @@
 """Measures the changes of weights and data that leave the output of a normalized layer unchanged."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.objects import is_one
 from jaxnorm._base.typing import Array, DType, Float
 from jaxnorm.cells.base import Key
 from jaxnorm.norms.base import Normalizer, TrainsByMeasuring
@@ -146,8 +147,8 @@ def invariances(
     key = jax.random.key(0) if key is None else key
     dtype: DType = jnp.zeros(()).dtype
     kernels, inputs = _changes(key, (in_features, out_features), (*batch_shape, in_features), factor, dtype)
-    if isinstance(layer, Normalizer):
-        outputs = _train(layer, kernels, inputs, settle)
+    if is_one(layer, Normalizer):
+        outputs = _train(cast(Normalizer, layer), kernels, inputs, settle)
     else:
         outputs = jax.jit(jax.vmap(layer))(kernels, inputs)
     unchanged = outputs[:1]

@@ -13,6 +13,7 @@ import jax
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.objects import is_one
 from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float, PyTree
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, Key, Products, StepInput, Weights, check_cell
 from jaxnorm.cells.hooks import CellHooks, GateMasks, hooks
@@ -291,7 +292,7 @@ def deterministic(cell: C, *, value: bool = True) -> C:
 def inner_cell(cell: Any) -> Any:
     """Returns the cell that a spec holds in its field ``cell``, as every wrapper does; None if it wraps none."""
     inner = getattr(cell, "cell", None)  # a user's wrapper need not derive from CellWrapper
-    return inner if isinstance(inner, Cell) else None
+    return inner if is_one(inner, Cell) else None
 
 
 def unwrap(cell: Any) -> Any:

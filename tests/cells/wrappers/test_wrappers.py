@@ -279,6 +279,7 @@ class Own:
         return getattr(self.cell, name)
 
 
+@pytest.mark.usefixtures("unhooked")  # checks of annotations do not see what __getattr__ hands on
 def test_wrappers_that_only_follow_the_protocol(key, rng):
     """They are unwrapped and switched like the others, and wrappers around them work."""
     inner = jn.Zoneout(jn.ln_gru(HIDDEN), rate=0.3)
