@@ -1,0 +1,129 @@
+"""What a claim is: everything that is written down before it runs."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from experiments.harness.records import Run
+
+SCALES = ("small", "paper", "smoke")
+
+
+class Scale(SimpleNamespace):
+    """The sizes of one scale. Every scale has ``steps``, ``evaluations`` and ``batch``; the rest is the claim's own."""
+
+    steps: int
+    evaluations: int
+    batch: int
+
+
+class Loss(NamedTuple):
+    """What a loss function returns beside the loss itself."""
+
+    memory: Any
+    """What passes to the next step: running statistics, carries."""
+    metrics: Mapping[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One arm of a claim on its data, ready to be trained with any learning rate and seed.
+
+    All functions are pure. ``memory`` is a tree of arrays that passes from step to step beside the params.
+    """
+
+    init: Callable[[jax.Array], tuple[Any, Any]]
+    """``init(key) -> (params, memory)``."""
+    batch: Callable[[int, int], Any]
+    """``batch(seed, step)``: a tree of arrays; the same in every arm."""
+    loss: Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Loss]]
+    """``loss(params, memory, batch, key) -> (loss, Loss)``."""
+    evaluate: Callable[[Any, Any], Mapping[str, Any]]
+    """``evaluate(params, memory)``: figures of the validation data, scalars."""
+    test: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    """``test(params, memory)``: figures of the test data. It is called once, after the last step of a final run."""
+    artifacts: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    """``artifacts(params, memory)``: arrays for pictures, kept of the first seed."""
+    optimizer: Callable[[Any], optax.GradientTransformation] = lambda rate: optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adam(rate)
+    )
+    """``optimizer(rate)``; the rate is a traced scalar, so that all rates share one compilation."""
+    steps: int | None = None
+    """The length of a final run where the arm does not take that of the scale."""
+    project: Callable[[Any, Any], Any] | None = None
+    """``project(params, memory)``: what becomes of the params after each update."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """The one comparison that answers a claim: a figure, two arms, a direction, a margin of indifference."""
+
+    measure: Callable[[Sequence[Run]], float]
+    """The figure of one arm and one seed, from its runs (one run, or one a rate where all rates are kept)."""
+    unit: str
+    """What the figure is, in words."""
+    arm: str
+    baseline: str
+    margin: float
+    """Differences within it count as equal."""
+    better: Literal["lower", "higher"] = "lower"
+    claimed: Literal["better", "equal", "not better"] = "better"
+    """What the paper says of ``arm`` beside ``baseline``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A claim of a paper, and how it is put to the test."""
+
+    number: int
+    name: str
+    claim: str
+    source: str
+    published: str
+    arms: Mapping[str, Any]
+    """By name: what tells the arms apart; ``build`` knows what it means."""
+    rates: Sequence[float] | Mapping[str, Sequence[float]]
+    """Learning rates of the sweep, rising; of all arms or by arm."""
+    seeds: int
+    contrast: Contrast
+    scales: Mapping[str, Scale]
+    smaller: str
+    """What is smaller at the small scale than in the paper, or otherwise different."""
+    load: Callable[[Any, Scale], Any]
+    """``load(folder, scale)``: the data; ``folder`` is None where only what is installed may be read."""
+    build: Callable[[Any, Scale, Any], Trial]
+    """``build(arm, scale, data)``."""
+    seeds_by_arm: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Arms that are only described may do with fewer seeds."""
+    sweep_seed: int = 1000
+    extensions: int = 2
+    """How often the sweep of an arm is extended when its best rate lies at an edge."""
+    every_rate: bool = False
+    """Whether each seed runs with each rate, in place of a sweep."""
+    curve: str = "valid_loss"
+    """The figure of ``evaluate`` that the picture shows."""
+    curve_label: str = "validation loss"
+    pictures: Callable[[Sequence[Run], Any], Mapping[str, Any]] | None = None
+    """``pictures(runs, artifacts)``: further figures (matplotlib) by file name."""
+    also: Mapping[str, Callable[[Run], float]] = dataclasses.field(default_factory=dict)
+    """Further figures of a final run, for the table: description only."""
+    undecidable: str = ""
+    """What the small scale cannot decide, and what would."""
+
+    def rates_of(self, arm: str) -> tuple[float, ...]:
+        """The rates where the sweep of an arm begins."""
+        return tuple(self.rates[arm] if isinstance(self.rates, Mapping) else self.rates)
+
+    def seeds_of(self, arm: str, asked: int | None = None) -> range:
+        """The seeds of an arm's final runs."""
+        return range(self.seeds_by_arm.get(arm, self.seeds) if asked is None else asked)
+
+
+def scalar(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Figures as Python floats."""
+    return {name: float(np.asarray(value)) for name, value in metrics.items()}

@@ -1,0 +1,132 @@
+"""What the records of a claim come to: a figure an arm and seed, the difference, the verdict."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.harness import statistics
+from experiments.harness.claim import Claim
+from experiments.harness.records import Records, Run
+
+
+class ArmSummary(NamedTuple):
+    """One arm: its rate, and its figures over seeds."""
+
+    arm: str
+    rates: tuple[float, ...]
+    at_edge: bool
+    """Whether the best rate lies at an edge of those tried."""
+    figures: dict[int, float]
+    """The figure of the contrast by seed."""
+    also: dict[str, float]
+    """Further figures, means over seeds."""
+    diverged: int
+    seconds: float
+    """Mean seconds of training of a final run."""
+
+
+class Summary(NamedTuple):
+    """One claim: its arms, and the contrast as far as there are records."""
+
+    claim: Claim
+    arms: list[ArmSummary]
+    differences: list[float]
+    source: str
+    scale: str
+    hours: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether both arms of the contrast have all their seeds."""
+        return len(self.differences) >= self.claim.seeds_of(self.claim.contrast.arm).stop
+
+
+def summarize(claim: Claim, folder: Path) -> Summary | None:
+    """The summary of the records in a folder; None where there are none."""
+    runs = Records(folder, claim.name).runs(claim.arms)
+    if not runs:
+        return None
+    arms = [_arm(claim, arm, [run for run in runs if run.arm == arm]) for arm in claim.arms]
+    by_name = {arm.arm: arm.figures for arm in arms}
+    one, other = by_name[claim.contrast.arm], by_name[claim.contrast.baseline]
+    seconds = sum(run.curve["seconds"][-1] or 0.0 for run in runs if run.curve.get("seconds"))
+    return Summary(
+        claim,
+        arms,
+        [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())],
+        runs[0].data,
+        runs[0].scale,
+        seconds / 3600,
+    )
+
+
+def _arm(claim: Claim, arm: str, runs: Sequence[Run]) -> ArmSummary:
+    final = [run for run in runs if run.phase == "final"]
+    tried = sorted({run.rate for run in runs})
+    seeds = sorted({run.seed for run in final})
+    per_seed = {seed: [run for run in final if run.seed == seed] for seed in seeds}
+    if claim.every_rate:  # a seed counts once all its rates are there
+        per_seed = {seed: own for seed, own in per_seed.items() if {r.rate for r in own} >= set(claim.rates_of(arm))}
+    rates = tuple(sorted({run.rate for run in final}))
+    return ArmSummary(
+        arm,
+        rates,
+        not claim.every_rate and len(tried) > 1 and bool(rates) and rates[0] in (tried[0], tried[-1]),
+        {seed: claim.contrast.measure(own) for seed, own in per_seed.items()},
+        {name: float(np.mean([measure(run) for run in final])) for name, measure in claim.also.items() if final},
+        sum(run.diverged is not None for run in final),
+        float(np.mean([run.curve["seconds"][-1] or 0.0 for run in final])) if final else 0.0,
+    )
+
+
+def judge(summaries: Sequence[Summary]) -> dict[str, tuple[statistics.Interval, statistics.Verdict]]:
+    """Interval and verdict of each claim that is complete, adjusted over all."""
+    intervals = statistics.holm({s.claim.name: s.differences for s in summaries if s.complete})
+    contrasts = {s.claim.name: s.claim.contrast for s in summaries}
+    return {name: (found, statistics.verdict(found, contrasts[name])) for name, found in intervals.items()}
+
+
+def as_json(summary: Summary, judged: tuple[statistics.Interval, statistics.Verdict] | None) -> dict[str, Any]:
+    """What ``summary.json`` holds."""
+    contrast = summary.claim.contrast
+    return {
+        "claim": summary.claim.name,
+        "scale": summary.scale,
+        "data": summary.source,
+        "hours_of_one_core": round(summary.hours, 3),
+        "arms": {
+            arm.arm: {
+                "rates": arm.rates,
+                "best_rate_at_edge": arm.at_edge,
+                contrast.unit: {str(seed): _short(value) for seed, value in arm.figures.items()},
+                "also": {name: _short(value) for name, value in arm.also.items()},
+                "diverged": arm.diverged,
+                "seconds": _short(arm.seconds),
+            }
+            for arm in summary.arms
+        },
+        "contrast": {
+            "figure": contrast.unit,
+            "difference": f"{contrast.arm} - {contrast.baseline}",
+            "margin": contrast.margin,
+            "by_seed": [_short(value) for value in summary.differences],
+            **(
+                {}
+                if judged is None
+                else {
+                    "mean": _short(judged[0].mean),
+                    "interval": [_short(judged[0].low), _short(judged[0].high)],
+                    "confidence": _short(judged[0].confidence),
+                    "p": _short(judged[0].p),
+                    "verdict": judged[1],
+                }
+            ),
+        },
+    }
+
+
+def _short(value: float) -> float | None:
+    """Five digits; None where there is no finite number."""
+    return float(f"{value:.5g}") if np.isfinite(value) else None
