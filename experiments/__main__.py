@@ -40,10 +40,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--data", type=Path, metavar="FOLDER", help="folder with the data sets; without it, what is installed is read")
     add("--arms", nargs="+", metavar="ARM", help="only these arms (one experiment)")
     add("--resume", action="store_true", help="keep finished runs, and go on with what a kill cut off")
-    add("--processes", type=_positive, metavar="N", default=len(cores()), help="side by side, a core each (default: all)")
+    add(
+        "--processes",
+        type=_positive,
+        metavar="N",
+        default=len(cores()),
+        help="side by side, a core each (default: all)",
+    )
     reported = actions.add_parser("report", help="docs/evidence.md, README, summaries and pictures from records")
     for action, default in ((listed, RESULTS), (run, Path("runs/experiments")), (reported, RESULTS)):
-        action.add_argument("--out", type=Path, default=default, metavar="FOLDER", help=f"records (default: {default.name})")
+        action.add_argument(
+            "--out", type=Path, default=default, metavar="FOLDER", help=f"records (default: {default.name})"
+        )
     return parser.parse_args(argv)
 
 
@@ -63,7 +71,9 @@ def _list(args: argparse.Namespace, console: Console) -> int:
     for claim in claims:
         summary = found[claim.name]
         seeds = f"{0 if summary is None else len(summary.differences)}/{claim.seeds}"
-        table.add_row(str(claim.number), claim.name, claim.claim, seeds, judged[claim.name][1] if claim.name in judged else "")
+        table.add_row(
+            str(claim.number), claim.name, claim.claim, seeds, judged[claim.name][1] if claim.name in judged else ""
+        )
     console.print(table)
     return 0
 
@@ -91,7 +101,9 @@ def _run(args: argparse.Namespace, console: Console) -> int:
             judged = judge([summary]).get(claim.name)
             for line in report.section(claim, summary, judged):
                 console.print(line, markup=False, highlight=False)
-    console.print(f"records in {args.out}; a page of them: python -m experiments report --out {args.out}", highlight=False)
+    console.print(
+        f"records in {args.out}; a page of them: python -m experiments report --out {args.out}", highlight=False
+    )
     if failed:
         print(f"error: failed: {', '.join(failed)}. Go on with --resume.", file=sys.stderr)
     return 1 if failed else 0

@@ -37,7 +37,8 @@ CLAIM = Claim(
     name="character_ptb",
     claim="BN-LSTM models characters better than the LSTM",
     source="Cooijmans et al. 2017, table 2; Laurent, Ballas, Vincent 2017",
-    published="test bits 1.38 (LSTM), 1.32 (BN); validation 1.455 (LSTM), 1.438 (WN), 1.433 (BN), 1.439 (LN), 1.422 (NormProp)",
+    published="test bits 1.38 (LSTM), 1.32 (BN); validation 1.455 (LSTM), 1.438 (WN), 1.433 (BN), 1.439 (LN), 1.422 "
+    "(NormProp)",
     arms=ARMS,
     rates={
         **dict.fromkeys(ARMS, (0.0025, 0.005, 0.01, 0.02)),

@@ -24,7 +24,7 @@ CHANCE = 0.9  # the error of guessing
 def build(arm: tuple[str, int], scale: Scale, data: Images) -> Trial:
     """Two hidden layers of ReLU."""
     name, batch = arm
-    # At batch 4 the paper takes the unbiased variance. It differs by a constant factor, which matters for inference alone.
+    # At batch 4 the paper takes the unbiased variance. The factor matters for inference alone.
     hidden: Any = {"none": jn.Identity(), "LN": jn.LayerNorm(), "BN": jn.BatchNorm(ddof=int(batch == 4))}[name]
     logits: Any = hidden if name == "BN" else jn.Identity()  # layer normalization never on the logits
     sizes = (data.train[0][0].size, scale.hidden, scale.hidden, 10)
@@ -34,7 +34,10 @@ def build(arm: tuple[str, int], scale: Scale, data: Images) -> Trial:
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         keys = jax.random.split(key, len(layers))
-        params = [(kernel_init(k, (i, o)), jnp.zeros(o), norm.init((o,))) for k, (i, o, norm) in zip(keys, layers, strict=True)]
+        params = [
+            (kernel_init(k, (i, o)), jnp.zeros(o), norm.init((o,)))
+            for k, (i, o, norm) in zip(keys, layers, strict=True)
+        ]
         return params, [norm.initial_stats((o,)) for _, o, norm in layers]
 
     def apply(params: Any, images: jax.Array, stats: Any = None) -> tuple[jax.Array, list[Any]]:
@@ -49,7 +52,9 @@ def build(arm: tuple[str, int], scale: Scale, data: Images) -> Trial:
     def loss(params: Any, memory: Any, examples: Any, key: jax.Array) -> tuple[jax.Array, Loss]:
         images, labels = examples
         logits, measured = apply(params, images)
-        folded = [norm.update_running(old, new) for (_, _, norm), old, new in zip(layers, memory, measured, strict=True)]
+        folded = [
+            norm.update_running(old, new) for (_, _, norm), old, new in zip(layers, memory, measured, strict=True)
+        ]
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), Loss(folded, {})
 
     @jax.jit
@@ -98,7 +103,8 @@ CLAIM = Claim(
         "paper": Scale(steps=25_800, steps_of_4=825_000, evaluations=60, batch=128, hidden=1000),
         "smoke": Scale(steps=4, steps_of_4=6, evaluations=2, batch=128, hidden=16),
     },
-    smaller="512 hidden features for 1,000; ten epochs at batch 128 and a third of one at batch 4, for sixty; 50,000 training images for 55,000",
+    smaller="512 hidden features for 1,000; ten epochs at batch 128 and one at batch 4, for sixty; 50,000 training "
+    "images for 55,000",
     load=lambda folder, scale: mnist(folder),
     build=build,
     curve="valid_error",

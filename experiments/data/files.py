@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from experiments.harness.errors import BadInput
@@ -12,18 +13,18 @@ def find(folder: Path, name: str) -> Path:
     """A file below the data folder."""
     file = folder / name
     if not file.is_file():
-        raise BadInput(f"--data {folder}: there is no file {name}. Give the folder that holds {name.partition('/')[0]}/.")
+        raise BadInput(
+            f"--data {folder}: there is no file {name}. Give the folder that holds {name.partition('/')[0]}/."
+        )
     return file
 
 
 def read(folder: Path, name: str) -> bytes:
     """The bytes of a file, unpacked where its name ends in .gz or .xz."""
     file = find(folder, name)
-    openers = {".gz": gzip.open, ".xz": lzma.open}
+    unpack: Callable[[bytes], bytes] = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(file.suffix, bytes)
     try:
-        with openers.get(file.suffix, open)(file, "rb") as stream:
-            content: bytes = stream.read()
-            return content
+        return unpack(file.read_bytes())
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         raise BadInput(f"--data {folder}: {name} is damaged ({error}). Fetch it anew.") from error
     except OSError as error:

@@ -1,7 +1,7 @@
 """One arm from its first rate to its last seed: the sweep, its extensions, the final runs."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +101,18 @@ def run_arm(
                 rate=rate,
                 seed=seed,
                 steps=steps,
-                curve={name: _rounded(values) for name, values in outcome.curve.items()},
+                curve={name: [_rounded(value) for value in values] for name, values in outcome.curve.items()},
                 diverged=outcome.diverged,
                 test={name: float(f"{value:.6g}") for name, value in outcome.test.items()},
                 parameters=outcome.parameters,
                 data=getattr(loaded, "source", "made by rule"),
+                sizes=vars(sizes),
                 made_by=made_by,
             )
             artifacts = trial.artifacts
             if artifacts is not None and phase == "final" and seed == 0 and outcome.diverged is None:
-                _keep(records.folder / "artifacts" / f"{arm}.npz", artifacts(outcome.state.params, outcome.state.memory))
+                kept = artifacts(outcome.state.params, outcome.state.memory)
+                _keep(records.folder / "artifacts" / f"{arm}.npz", kept)
             records.add(run)
             checkpoints.clear()
             done[phase, rate, seed] = run
@@ -125,21 +127,22 @@ def run_arm(
     half = steps_of_run // 2
     swept = [one("sweep", rate, claim.sweep_seed, half) for rate in claim.rates_of(arm)]
     for _ in range(claim.extensions):
-        rate = next_rate(claim, swept)
-        if rate is None:
+        beyond = next_rate(claim, swept)
+        if beyond is None:
             break
         progress.more(half)
-        swept.append(one("sweep", rate, claim.sweep_seed, half))
+        swept.append(one("sweep", beyond, claim.sweep_seed, half))
     rate = best_rate(claim, swept)
     for seed in chosen:
         one("final", rate, seed, steps_of_run)
 
 
-def _rounded(values: list[float | None]) -> list[float | None]:
+def _rounded(value: float | None) -> float | None:
     """Six digits are enough for any figure, and keep the records small."""
-    return [None if value is None else float(f"{value:.6g}") for value in values]
+    return None if value is None else float(f"{value:.6g}")
 
 
-def _keep(file: Path, arrays: dict[str, Any]) -> None:
+def _keep(file: Path, arrays: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})
+    plain: Any = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez_compressed(file, **plain)

@@ -57,7 +57,7 @@ def tested(key: str, chance: float) -> Measure:
 
 
 def log2_steps_to(key: str, target: float, better: str = "lower") -> Measure:
-    """log2 of the steps until the curve reaches a target, straight lines between evaluations; twice the run if never."""
+    """log2 of the steps to a target, straight lines between evaluations; that of twice the run if it is not reached."""
 
     def measure(runs: Sequence[Run]) -> float:
         run = _only(runs)

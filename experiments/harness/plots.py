@@ -20,7 +20,8 @@ COLORS = ("#555555", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56
 def style(arms: Sequence[str], arm: str) -> dict[str, Any]:
     """The line of an arm, the same in each panel."""
     k = list(arms).index(arm)
-    return {"color": COLORS[k % len(COLORS)], "linestyle": ("-", "--", ":", "-.")[k // len(COLORS) % 4], "linewidth": 1.6}
+    dashes = ("-", "--", ":", "-.")[k // len(COLORS) % 4]
+    return {"color": COLORS[k % len(COLORS)], "linestyle": dashes, "linewidth": 1.6}
 
 
 def save(figure: Any, path: Path) -> None:
@@ -34,7 +35,7 @@ def band(runs: Sequence[Run], key: str) -> tuple[np.ndarray, np.ndarray, np.ndar
     """Steps, mean seconds, and mean, lowest and highest value over seeds, as far as all seeds went."""
     shared = min(len(run.curve["step"]) for run in runs)
     values = np.array([[np.nan if v is None else v for v in run.curve[key][:shared]] for run in runs], float)
-    seconds = np.mean([run.curve["seconds"][:shared] for run in runs], axis=0)
+    seconds = np.array([run.curve["seconds"][:shared] for run in runs], float).mean(axis=0)
     steps = np.asarray(runs[0].curve["step"][:shared], float)
     return steps, seconds, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
@@ -50,7 +51,9 @@ def curves(claim: Claim, runs: Sequence[Run]) -> Any:
             for panel, x in ((by_steps, steps), (by_seconds, seconds)):
                 panel.plot(x, mean, label=f"{arm} ({final[0].rate:g})", **style(arms, arm))
                 panel.fill_between(x, low, high, color=style(arms, arm)["color"], alpha=0.15, linewidth=0)
-        tried = sorted((r for r in runs if r.arm == arm and (r.phase == "sweep") != claim.every_rate), key=lambda r: r.rate)
+        tried = sorted(
+            (r for r in runs if r.arm == arm and (r.phase == "sweep") != claim.every_rate), key=lambda r: r.rate
+        )
         rates = sorted({run.rate for run in tried})
         figures = [np.mean([_end(run, claim) for run in tried if run.rate == rate]) for rate in rates]
         by_rate.plot(rates, figures, marker="o", markersize=3.5, **style(arms, arm))
@@ -78,9 +81,7 @@ def pictures(claim: Claim, runs: Sequence[Run], folder: Path) -> Mapping[str, An
     result = {"curves.png": curves(claim, runs)} if any(run.curve.get("step") for run in runs) else {}
     if claim.pictures is not None:
         artifacts = {
-            arm: dict(np.load(file))
-            for arm in claim.arms
-            if (file := folder / "artifacts" / f"{arm}.npz").exists()
+            arm: dict(np.load(file)) for arm in claim.arms if (file := folder / "artifacts" / f"{arm}.npz").exists()
         }
         result |= claim.pictures(runs, artifacts)
     return result

@@ -22,13 +22,15 @@ class Run:
     rate: float
     seed: int
     steps: int
-    curve: Mapping[str, Sequence[float]]
+    curve: Mapping[str, Sequence[float | None]]
     """``step``, ``seconds`` (of training alone), ``train_loss``, ``gradient_norm``, and what evaluation gave."""
     diverged: int | None = None
     """The step by which loss or gradient were no numbers any more."""
     test: Mapping[str, float] = dataclasses.field(default_factory=dict)
     parameters: int = 0
     data: str = ""
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The scale: hidden features, batch and so on."""
     made_by: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Versions, machine, revision."""
 

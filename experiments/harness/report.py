@@ -1,4 +1,4 @@
-"""From records to ``docs/evidence.md``, the table of README, a summary and pictures: the same bytes from the same records."""
+"""From records to a page, the table of README, summaries and pictures: the same bytes from the same records."""
 
 import json
 import re
@@ -40,7 +40,9 @@ def write(claims: Sequence[Claim], folder: Path, root: Path = ROOT) -> list[Path
     readme = root / "README.md"
     old = readme.read_text(encoding="utf-8")
     if BEGIN in old:
-        new = re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{_short_table(claims, judged)}\n{END}", old, flags=re.DOTALL)
+        new = re.sub(
+            f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{_short_table(claims, judged)}\n{END}", old, flags=re.DOTALL
+        )
         readme.write_text(new, encoding="utf-8")
         written.append(readme)
     return [*written, page]
@@ -55,7 +57,7 @@ def _verdict(claim: Claim, judged: Judged | None) -> str:
     if judged is None:
         return "not run yet"
     interval, word = judged
-    agrees = "" if word == "undecided" else ", as claimed" if statistics.as_claimed(word, claim.contrast) else ", not as claimed"
+    agrees = ", as claimed" if statistics.as_claimed(word, claim.contrast) else ", which was not claimed"
     return f"**{word}**{agrees if word == 'equal' else ''}: {_interval(interval)} {claim.contrast.unit}"
 
 
@@ -89,13 +91,21 @@ def _page(
     folder: Path,
     root: Path,
 ) -> str:
-    lines = [INTRODUCTION, "| # | claim | figure: arm - baseline | difference, interval | verdict |", "|---|---|---|---|---|"]
+    lines = [
+        INTRODUCTION,
+        "| # | claim | figure: arm - baseline | difference, interval | verdict |",
+        "|---|---|---|---|---|",
+    ]
     for claim in claims:
         contrast, found = claim.contrast, judged.get(claim.name)
-        lines.append(
-            f"| [{claim.number}](#{_anchor(claim)}) | {claim.claim} | {contrast.unit}: {contrast.arm} - {contrast.baseline} | "
-            f"{'' if found is None else _interval(found[0])} | {'not run yet' if found is None else f'**{found[1]}**'} |"
-        )
+        row = [
+            f"[{claim.number}](#{_anchor(claim)})",
+            claim.claim,
+            f"{contrast.unit}: {contrast.arm} - {contrast.baseline}",
+            "" if found is None else _interval(found[0]),
+            "not run yet" if found is None else f"**{found[1]}**",
+        ]
+        lines.append("| " + " | ".join(row) + " |")
     for claim in claims:
         lines += ["", f"({_anchor(claim)})=", f"## {claim.number}. {claim.claim}", ""]
         lines += section(claim, summaries.get(claim.name), judged.get(claim.name))
@@ -121,7 +131,8 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     if judged is not None and summary is not None:
         interval, word = judged
         lines.append(
-            f"- **Here:** {_interval(interval)} at {100 * interval.confidence:.2f} %, {len(summary.differences)} seeds: **{word}**."
+            f"- **Here:** {_interval(interval)} at {100 * interval.confidence:.2f} %, "
+            f"{len(summary.differences)} seeds: **{word}**."
         )
     lines.append(f"- **Smaller than in the paper:** {claim.smaller}")
     if claim.undecidable:
@@ -129,13 +140,18 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     lines.append(f"- **Again:** `python -m experiments run {claim.name} --data FOLDER`")
     if summary is None:
         return [*lines, "", "Not run yet."]
-    lines += [f"- **Data:** {summary.source}; {summary.scale} scale, {summary.hours:.2f} hours of one core for training.", ""]
+    lines += [
+        f"- **Data:** {summary.source}; {summary.scale} scale, {summary.hours:.2f} hours of one core for training.",
+        "",
+    ]
     also = list(claim.also)
     lines.append("| arm | learning rate | " + " | ".join([contrast.unit, *also, "seeds", "diverged", "seconds"]) + " |")
     lines.append("|---" * (6 + len(also)) + "|")
     for arm in summary.arms:
         values = list(arm.figures.values())
-        rate = " to ".join(f"{rate:g}" for rate in (arm.rates[:1] + arm.rates[-1:] if len(arm.rates) > 1 else arm.rates))
+        rate = " to ".join(
+            f"{rate:g}" for rate in (arm.rates[:1] + arm.rates[-1:] if len(arm.rates) > 1 else arm.rates)
+        )
         cells: list[Any] = [
             arm.arm,
             rate + (" (at the edge)" if arm.at_edge else ""),

@@ -38,7 +38,7 @@ def paired(differences: Sequence[float], level: float = LEVEL) -> Interval:
 
 
 def holm(differences: Mapping[str, Sequence[float]], claims: int = CLAIMS) -> dict[str, Interval]:
-    """Intervals of several claims, adjusted by Holm: the k-th smallest p, of ``claims``, is judged at level / (claims - k + 1).
+    """Intervals of several claims, adjusted by Holm: the k-th smallest p is judged at level / (claims - k + 1).
 
     From the first claim on that is not significant at its level, all are judged at that level. Claims that have no
     result yet count as those with the largest p.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -42,7 +42,8 @@ def cores() -> list[int]:
 def run_jobs(jobs: Sequence[Job], processes: int, console: Console) -> list[str]:
     """Runs all jobs, shows how far they are, and returns what failed, in words."""
     free = [core for _, core in zip(range(processes), cores() * processes, strict=False)]
-    waiting, running, failed = list(jobs), {}, []
+    waiting, failed = list(jobs), []
+    running: dict[str, tuple[Any, int, TaskID]] = {}
     context = multiprocessing.get_context("spawn")  # the children read the settings of jax anew
     said: Any = context.Queue()
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
@@ -80,7 +81,7 @@ def run_smoke(jobs: Sequence[Job], console: Console) -> list[str]:
     """Runs all jobs in this process, with two rates and one seed, to see that they run; the compiler may hurry."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]
     from experiments.claims import claim_named
     from experiments.harness import machine
     from experiments.harness.arm import run_arm

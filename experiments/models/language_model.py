@@ -39,7 +39,8 @@ def trial(cell: jn.Cell, scale: Scale, text: Text, evaluation_windows: int = 10)
     symbols, window, batch = len(text.symbols), scale.window, scale.batch
     places = Windows(len(text.train), batch, window, scale.windows)
     steps = np.arange(window + 1)[:, None]
-    valid, test = (_windows(part, batch, window, evaluation_windows * k) for part, k in ((text.valid, 1), (text.test, 4)))
+    valid = _windows(text.valid, batch, window, evaluation_windows)
+    test = _windows(text.test, batch, window, 4 * evaluation_windows)
 
     def init(key: jax.Array) -> tuple[Params, Memory]:
         cell_key, kernel_key = jax.random.split(key)
@@ -66,12 +67,14 @@ def trial(cell: jn.Cell, scale: Scale, text: Text, evaluation_windows: int = 10)
             logits, out = read(params, part[0], carry, stats)
             return out.carry, optax.softmax_cross_entropy_with_integer_labels(logits, part[1]).mean()
 
-        return jax.lax.scan(one, cell.initial_carry((parts[0].shape[2],)), parts)[1].mean() * BITS
+        nats = jax.lax.scan(one, cell.initial_carry((parts[0].shape[2],)), parts)[1]
+        return jnp.mean(nats) * BITS
 
     measure = jax.jit(lambda params, ids: read(params, ids, cell.initial_carry((batch,)))[1].moments)
 
     def population(params: Params) -> Any:
-        drawn = (text.train[places(10_000 + k, 0)[0] + steps[:-1]] for k in range(16))
+        passage = np.arange(scale.windows * window)[:, None]  # whole passages: later steps share the last row
+        drawn = (text.train[places(10_000 + k, 0)[0] + passage] for k in range(8))
         return jn.population([measure(params, ids) for ids in drawn], ddof=0)
 
     def tested(params: Params, memory: Memory) -> dict[str, Any]:

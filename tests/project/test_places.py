@@ -7,7 +7,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TABLES = {"conftest.py", "cases.py", "cell_cases.py"}
 OTHERS = {
-    "benchmarks", "contracts", "defects", "docs", "examples", "export", "flax", "messages", "ports", "project", "tools",
+    "benchmarks", "contracts", "defects", "docs", "examples", "experiments", "export", "flax", "messages", "ports",
+    "project", "tools",
 }  # fmt: skip
 
 
