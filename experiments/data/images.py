@@ -42,14 +42,23 @@ def _digits() -> Images:
     return Images("scikit-learn's digits", *((images[part], labels[part]) for part in parts))
 
 
-def binarized_mnist(folder: Path | None) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """Source, and the fixed binarization of MNIST (N, 28, 28) as train, valid and test; without a folder digits (N, 8, 8)."""
+class Binary(NamedTuple):
+    """Images of zeros and ones (N, A, A); float32."""
+
+    source: str
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+def binarized_mnist(folder: Path | None) -> Binary:
+    """The fixed binarization of MNIST (N, 28, 28); without a folder digits (N, 8, 8)."""
     if folder is None:
         digits = _digits()
-        return digits.source, *((part[0] > 0.5).astype(np.float32) for part in digits[1:])
+        return Binary(digits.source, *((part[0] > 0.5).astype(np.float32) for part in digits[1:]))
     stored = np.load(find(folder, "binarized_mnist/binarized_mnist_larochelle.npz"))
     parts = (np.unpackbits(stored[name], axis=1)[:, :784] for name in ("train", "valid", "test"))
-    return "binarized MNIST", *(part.reshape(-1, 28, 28).astype(np.float32) for part in parts)
+    return Binary("binarized MNIST", *(part.reshape(-1, 28, 28).astype(np.float32) for part in parts))
 
 
 def cifar10(folder: Path | None, train: int = 7_000, valid: int = 1_000) -> Images:
