@@ -8,7 +8,7 @@ def crop_and_flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     count, height, width, _ = images.shape
     most = (height // 8, width // 8)  # four pixels of 32
     padded = np.pad(images, ((0, 0), (most[0],) * 2, (most[1],) * 2, (0, 0)))
-    tops, lefts = (rng.integers(0, 2 * m + 1, count) for m in most)
+    tops, lefts = (np.asarray(rng.integers(0, 2 * m + 1, (count,))) for m in most)
     rows, columns = tops[:, None] + np.arange(height), lefts[:, None] + np.arange(width)
-    columns = np.where(rng.random(count)[:, None] < 0.5, columns[:, ::-1], columns)
+    columns = np.where(rng.random((count, 1)) < 0.5, columns[:, ::-1], columns)
     return padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -81,7 +81,7 @@ def trial(
 
     @jax.jit
     def figures(params: Any, memory: Any, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits = model.apply({"params": params, "batch_stats": memory}, images, train=False)
+        logits: Any = model.apply({"params": params, "batch_stats": memory}, images, train=False)
         return (logits.argmax(-1) != labels).mean(), nats(logits, labels)
 
     def evaluate(params: Any, memory: Any) -> dict[str, Any]:
