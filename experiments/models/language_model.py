@@ -68,7 +68,8 @@ def trial(cell: jn.Cell, scale: Scale, text: Text, evaluation_windows: int = 10)
             return out.carry, optax.softmax_cross_entropy_with_integer_labels(logits, part[1]).mean()
 
         nats = jax.lax.scan(one, cell.initial_carry((parts[0].shape[2],)), parts)[1]
-        return jnp.mean(nats) * BITS
+        mean: jax.Array = nats.mean() * BITS
+        return mean
 
     measure = jax.jit(lambda params, ids: read(params, ids, cell.initial_carry((batch,)))[1].moments)
 
