@@ -75,20 +75,26 @@ class Contrast:
     claimed: Literal["better", "equal", "not better"] = "better"
     """What the paper says of ``arm`` beside ``baseline``."""
 
+    or_best_of: tuple[str, ...] = ()
+    """Further arms: of these and ``arm`` the one with the best mean is compared."""
+
     @property
     def title(self) -> str:
         """What is compared with what."""
-        return f"{self.arm} - {self.baseline}"
+        arms = ", ".join((self.arm, *self.or_best_of))
+        return f"{f'best of ({arms})' if self.or_best_of else arms} - {self.baseline}"
 
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms that have to be there."""
-        return self.arm, self.baseline
+        return self.arm, *self.or_best_of, self.baseline
 
     def differences(self, figures: Mapping[str, Mapping[int, float]]) -> list[float]:
-        """``arm - baseline`` for each seed that both have; ``figures`` by arm and seed."""
-        one, other = figures[self.arm], figures[self.baseline]
-        return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+        """``arm - baseline`` for each seed that all have; ``figures`` by arm and seed."""
+        seeds = sorted(set.intersection(*(set(figures[arm]) for arm in self.arms)))
+        sign = 1 if self.better == "lower" else -1
+        arm = min((self.arm, *self.or_best_of), key=lambda arm: sign * sum(figures[arm][seed] for seed in seeds))
+        return [figures[arm][seed] - figures[self.baseline][seed] for seed in seeds]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

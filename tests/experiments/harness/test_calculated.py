@@ -1,5 +1,6 @@
 """Claims that are calculated in place of trained, and those that run every rate."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from experiments.claims import invariances
 from experiments.harness import plots, report
 from experiments.harness.arm import run_arm
-from experiments.harness.claim import Agreement
+from experiments.harness.claim import Agreement, Contrast
 from experiments.harness.records import Records
 from experiments.harness.summary import judge, summarize
 
@@ -88,3 +89,11 @@ def test_every_rate_has_a_picture_of_its_own(with_rates, tmp_path):
             for rate in claim.rates]  # fmt: skip
     assert lines["once"].get_ydata() == pytest.approx(ends)
     assert lines["once"].get_xdata() == pytest.approx(list(claim.rates))
+
+
+def test_the_best_of_several_arms_is_compared():
+    contrast = Contrast(measure=len, unit="", arm="a", or_best_of=("b",), baseline="c", margin=0.0)
+    figures = {"a": {0: 3.0, 1: 5.0, 2: 0.0}, "b": {0: 4.0, 1: 2.0}, "c": {0: 1.0, 1: 1.5, 2: 9.0}}
+    assert contrast.differences(figures) == [3.0, 0.5]
+    assert dataclasses.replace(contrast, better="higher").differences(figures) == [2.0, 3.5]
+    assert contrast.title == "best of (a, b) - c"
