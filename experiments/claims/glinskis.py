@@ -16,7 +16,6 @@ import jaxnorm as jn
 from experiments.data.text import characters
 from experiments.harness import measures
 from experiments.harness.claim import Claim, Contrast, Scale
-from experiments.harness.plots import plt
 from experiments.harness.records import Run
 from experiments.models.sentence_model import Arm, trial
 
@@ -47,6 +46,8 @@ HIS = tuple(name for name in ARMS if name not in ("LSTM", "BN-LSTM"))
 
 def sentences(runs: Sequence[Run], artifacts: Any) -> dict[str, Any]:
     """A sentence of each arm, as it came; a bar at the end where the end symbol was drawn."""
+    from matplotlib import pyplot as plt
+
     rows = []
     for arm in ARMS:
         found = artifacts.get(arm)
@@ -85,7 +86,7 @@ CLAIM = Claim(
     scales={
         "small": Scale(steps=1000, evaluations=10, batch=32, hidden=128, longest=150, lines=320),
         "paper": Scale(steps=20_000, evaluations=30, batch=64, hidden=256, longest=400, lines=2000),
-        "smoke": Scale(steps=2, evaluations=1, batch=2, hidden=4, longest=12, lines=4),
+        "smoke": Scale(steps=4, evaluations=1, batch=2, hidden=4, longest=12, lines=4),
     },
     smaller="one epoch for thirty, of lines up to 150 characters; his sizes, optimizer and rates are not known",
     load=lambda folder, scale: characters(folder),

@@ -65,7 +65,7 @@ def hidden_features(arm: Arm, symbols: int, parameters: int) -> int:
     tried = (4, 8, 16)  # vectors and square matrices: the number is a polynomial of second degree
     models = (language_model.Model((arm.cell(hidden),), symbols, highway=arm.highway) for hidden in tried)
     square, linear, constant = np.polyfit(tried, list(map(language_model.parameters, models)), 2)
-    return round((np.sqrt(linear**2 + 4 * square * (parameters - constant)) - linear) / (2 * square))
+    return int(np.rint((np.sqrt(linear**2 + 4 * square * (parameters - constant)) - linear) / (2 * square)))
 
 
 def build(arm: Any, scale: Scale, text: Text) -> Trial:

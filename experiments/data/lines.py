@@ -24,7 +24,8 @@ def split(ids: np.ndarray, end: int, longest: int) -> list[np.ndarray]:
 def fold(lines: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The shortest line joined to the longest, the next to the next: half as many examples, of nearly equal length."""
     half = len(lines) // 2
-    return [np.concatenate(pair) for pair in zip(lines[:half], lines[: -half - 1 : -1], strict=True)]
+    pairs = zip(lines[:half], lines[: -half - 1 : -1], strict=True)
+    return sorted(map(np.concatenate, pairs), key=len)
 
 
 def pad(lines: Sequence[np.ndarray], end: int, steps: int) -> Lines:

@@ -88,7 +88,7 @@ def trial(arm: Arm, scale: Scale, text: Text) -> Trial:
             drawn = jax.random.categorical(key, y @ params.kernel + params.bias)
             return (carry, drawn), drawn
 
-        begin = cell.initial_carry((SAMPLES,)), jnp.full((SAMPLES,), end)
+        begin = cell.initial_carry((SAMPLES,)), jnp.full((SAMPLES,), end, jnp.int32)
         return jax.lax.scan(step, begin, jax.random.split(jax.random.key(0), longest))[1]
 
     def tested(params: Params, memory: Any) -> dict[str, Any]:
