@@ -1,6 +1,7 @@
 """One arm from its first rate to its last seed: the sweep, its extensions, the final runs."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.harness.checkpoints import Checkpoints
-from experiments.harness.claim import Claim
+from experiments.harness.claim import Claim, scalar
 from experiments.harness.records import Records, Run
 
 
@@ -77,6 +78,15 @@ def run_arm(
     records.repair(arm)
     done = {(run.phase, run.rate, run.seed): run for run in records.runs([arm])}
     loaded = claim.load(data, sizes)
+    if claim.calculate is not None:
+        for number, seed in enumerate(claim.seeds_of(arm, seeds)):
+            if ("final", 0.0, seed) not in done:
+                begun = time.perf_counter()
+                figures = scalar(claim.calculate(claim.arms[arm], sizes, loaded, seed))
+                seconds = time.perf_counter() - begun
+                records.add(_calculated(claim, arm, scale, seed, figures, seconds, loaded, made_by))
+            tell(number + 1, len(claim.seeds_of(arm, seeds)), f"seed {seed}")
+        return
     trial = claim.build(claim.arms[arm], sizes, loaded)
     trainer, steps_of_run = Trainer(trial, sizes), trial.steps or sizes.steps
     checkpoints = Checkpoints(records.folder / "checkpoints" / arm)
@@ -135,6 +145,32 @@ def run_arm(
     rate = best_rate(claim, swept)
     for seed in chosen:
         one("final", rate, seed, steps_of_run)
+
+
+def _calculated(
+    claim: Claim,
+    arm: str,
+    scale: str,
+    seed: int,
+    figures: dict[str, float],
+    seconds: float,
+    loaded: Any,
+    made_by: dict[str, Any],
+) -> Run:
+    """The record of an arm that is calculated, not trained."""
+    return Run(
+        claim=claim.name,
+        arm=arm,
+        scale=scale,
+        phase="final",
+        rate=0.0,
+        seed=seed,
+        steps=0,
+        curve={"step": [], "seconds": [seconds]},
+        test={name: float(f"{value:.6g}") for name, value in figures.items()},
+        data=getattr(loaded, "source", "made by rule"),
+        made_by=made_by,
+    )
 
 
 def _rounded(value: float | None) -> float | None:

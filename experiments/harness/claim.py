@@ -77,6 +77,54 @@ class Contrast:
     claimed: Literal["better", "equal", "not better"] = "better"
     """What the paper says of ``arm`` beside ``baseline``."""
 
+    or_best_of: tuple[str, ...] = ()
+    """Further arms: of these and ``arm`` the one with the best mean is compared."""
+
+    @property
+    def title(self) -> str:
+        """What is compared with what."""
+        arms = ", ".join((self.arm, *self.or_best_of))
+        return f"{f'best of ({arms})' if self.or_best_of else arms} - {self.baseline}"
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that have to be there."""
+        return self.arm, *self.or_best_of, self.baseline
+
+    def differences(self, figures: Mapping[str, Mapping[int, float]]) -> list[float]:
+        """``arm - baseline`` for each seed that all have; ``figures`` by arm and seed."""
+        seeds = sorted(set.intersection(*(set(figures[arm]) for arm in self.arms)))
+        sign = 1 if self.better == "lower" else -1
+        arm = min((self.arm, *self.or_best_of), key=lambda arm: sign * sum(figures[arm][seed] for seed in seeds))
+        return [figures[arm][seed] - figures[self.baseline][seed] for seed in seeds]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """Answers a claim that is calculated: the figure counts what differs from the paper, and has to be zero."""
+
+    measure: Callable[[Sequence[Run]], float]
+    unit: str
+    arms: tuple[str, ...]
+    """The arms that the paper speaks of; others are description."""
+    margin: float = 0.0
+    better: Literal["lower", "higher"] = "lower"
+    claimed: Literal["better", "equal", "not better"] = "equal"
+
+    @property
+    def title(self) -> str:
+        """What is compared with what."""
+        return f"{', '.join(self.arms)} - paper"
+
+    def differences(self, figures: Mapping[str, Mapping[int, float]]) -> list[float]:
+        """The sum over the arms, for each seed that all have."""
+        shared = set.intersection(*(set(figures[arm]) for arm in self.arms))
+        return [sum(figures[arm][seed] for arm in self.arms) for seed in sorted(shared)]
+
+
+def _nothing_to_train(arm: Any, scale: Scale, data: Any) -> Trial:
+    raise TypeError("this claim is calculated: it has no trial to train")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -92,14 +140,16 @@ class Claim:
     rates: Sequence[float] | Mapping[str, Sequence[float]]
     """Learning rates of the sweep, rising; of all arms or by arm."""
     seeds: int
-    contrast: Contrast
+    contrast: Contrast | Agreement
     scales: Mapping[str, Scale]
     smaller: str
     """What is smaller at the small scale than in the paper, or otherwise different."""
     load: Callable[[Any, Scale], Any]
     """``load(folder, scale)``: the data; ``folder`` is None where only what is installed may be read."""
-    build: Callable[[Any, Scale, Any], Trial]
+    build: Callable[[Any, Scale, Any], Trial] = _nothing_to_train
     """``build(arm, scale, data)``."""
+    calculate: Callable[[Any, Scale, Any, int], Mapping[str, float]] | None = None
+    """``calculate(arm, scale, data, seed)``: figures of the arm, where there is nothing to train."""
     seeds_by_arm: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Arms that are only described may do with fewer seeds."""
     sweep_seed: int = 1000

@@ -101,7 +101,7 @@ def _page(
         row = [
             f"[{claim.number}](#{_anchor(claim)})",
             claim.claim,
-            f"{contrast.unit}: {contrast.arm} - {contrast.baseline}",
+            f"{contrast.unit}: {contrast.title}",
             "" if found is None else _interval(found[0]),
             "not run yet" if found is None else f"**{found[1]}**",
         ]
@@ -125,7 +125,7 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     lines = [
         f"- **Source:** {claim.source}",
         f"- **Published:** {claim.published}",
-        f"- **Contrast:** {contrast.unit}, {contrast.arm} - {contrast.baseline}; claimed: {contrast.claimed} "
+        f"- **Contrast:** {contrast.unit}, {contrast.title}; claimed: {contrast.claimed} "
         f"({contrast.better} is better); margin {contrast.margin:g}.",
     ]
     if judged is not None and summary is not None:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import stats
 
-from experiments.harness.claim import Contrast
+from experiments.harness.claim import Agreement, Contrast
 
 Verdict = Literal["holds", "reversed", "equal", "undecided"]
 CLAIMS = 17
@@ -53,7 +53,7 @@ def holm(differences: Mapping[str, Sequence[float]], claims: int = CLAIMS) -> di
     return {name: intervals[name] for name in differences}
 
 
-def verdict(interval: Interval, contrast: Contrast) -> Verdict:
+def verdict(interval: Interval, contrast: Contrast | Agreement) -> Verdict:
     """What an interval of ``arm - baseline`` says: the rule of README, and nothing else."""
     sign = 1 if contrast.better == "higher" else -1
     low, high = sorted((sign * interval.low, sign * interval.high))  # above zero: the arm is better
@@ -66,6 +66,6 @@ def verdict(interval: Interval, contrast: Contrast) -> Verdict:
     return "holds" if high <= contrast.margin else "reversed" if low > 0 else "undecided"
 
 
-def as_claimed(word: Verdict, contrast: Contrast) -> bool:
+def as_claimed(word: Verdict, contrast: Contrast | Agreement) -> bool:
     """Whether a verdict agrees with the paper."""
     return word == "holds" or (word == "equal" and contrast.claimed == "equal")

@@ -39,8 +39,8 @@ class Summary(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether both arms of the contrast have all their seeds."""
-        return len(self.differences) >= self.claim.seeds_of(self.claim.contrast.arm).stop
+        """Whether the arms of the contrast have all their seeds."""
+        return len(self.differences) >= max(self.claim.seeds_of(arm).stop for arm in self.claim.contrast.arms)
 
 
 def summarize(claim: Claim, folder: Path) -> Summary | None:
@@ -49,13 +49,11 @@ def summarize(claim: Claim, folder: Path) -> Summary | None:
     if not runs:
         return None
     arms = [_arm(claim, arm, [run for run in runs if run.arm == arm]) for arm in claim.arms]
-    by_name = {arm.arm: arm.figures for arm in arms}
-    one, other = by_name[claim.contrast.arm], by_name[claim.contrast.baseline]
     seconds = sum(run.curve["seconds"][-1] or 0.0 for run in runs if run.curve.get("seconds"))
     return Summary(
         claim,
         arms,
-        [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())],
+        claim.contrast.differences({arm.arm: arm.figures for arm in arms}),
         runs[0].data,
         runs[0].scale,
         seconds / 3600,
@@ -69,7 +67,7 @@ def _arm(claim: Claim, arm: str, runs: Sequence[Run]) -> ArmSummary:
     per_seed = {seed: [run for run in final if run.seed == seed] for seed in seeds}
     if claim.every_rate:  # a seed counts once all its rates are there
         per_seed = {seed: own for seed, own in per_seed.items() if {r.rate for r in own} >= set(claim.rates_of(arm))}
-    rates = tuple(sorted({run.rate for run in final}))
+    rates = tuple(sorted({run.rate for run in final})) if claim.calculate is None else ()
     return ArmSummary(
         arm,
         rates,
@@ -109,7 +107,7 @@ def as_json(summary: Summary, judged: tuple[statistics.Interval, statistics.Verd
         },
         "contrast": {
             "figure": contrast.unit,
-            "difference": f"{contrast.arm} - {contrast.baseline}",
+            "difference": contrast.title,
             "margin": contrast.margin,
             "by_seed": [_short(value) for value in summary.differences],
             **(
