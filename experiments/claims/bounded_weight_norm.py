@@ -100,7 +100,7 @@ CLAIM = Claim(
     published="ResNet-50 on ImageNet, validation error 26.0 % (BN), 28.2 % (bounded), 33 % (weight normalization); "
     "translation with LSTMs (numbers not at hand)",
     arms=ARMS,
-    rates={name: (0.0025, 0.005, 0.01, 0.02) if name in LSTMS else (0.01, 0.03, 0.1, 0.3) for name in ARMS},
+    rates={name: (0.0025, 0.005, 0.01, 0.02) if name in LSTMS else (0.016, 0.04, 0.1, 0.25) for name in ARMS},
     seeds=5,
     seeds_by_arm=dict.fromkeys(LSTMS, 3),
     contrast=Contrast(

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.claims import weight_decay
 from experiments.harness.claim import Loss, Trial
+from experiments.harness.records import Run
 
 DECAY, MOMENTUM, FIRST, LATER = 0.3, 0.9, 0.2, 0.02
 
@@ -86,3 +87,31 @@ def test_mean_of_the_logarithm_of_squared_norms_leaves_the_last_layer_out():
     params = {"Conv_0": {"kernel": jnp.float32(kernel)}, "head": {"kernel": jnp.ones((4, 5)), "bias": jnp.ones(5)}}
     expected = np.log((kernel**2).sum((0, 1, 2))).mean()
     np.testing.assert_allclose(weight_decay.log_square(params), expected, rtol=1e-5)
+
+
+def run_of(arm, seed):
+    curve = {
+        "step": [0, 4, 8],
+        "seconds": [0.0, 1.0, 2.0],
+        "own_log_square": [0.0, 1.0, 2.0],
+        "leader_log_square": [0.0, 0.5, None],
+    }
+    return Run(claim="weight_decay", arm=arm, scale="smoke", phase="final", rate=0.2, seed=seed, steps=8, curve=curve)
+
+
+def test_effective_step_size_is_the_rate_over_the_squared_norm():
+    got = weight_decay.step_sizes(run_of("decay", 0))
+    np.testing.assert_allclose(got[:2], [0.2, 0.2 * 0.01 / np.exp(0.5)])  # two of three drops at half of the run
+    assert np.isnan(got[2])
+    got = weight_decay.step_sizes(run_of("norm schedule", 0))
+    np.testing.assert_allclose(got[:2], [0.2, 0.2 / np.exp(0.5)])  # its norms grow in place of the rate
+
+
+def test_picture_has_a_line_for_each_seed():
+    runs = [run_of(arm, seed) for arm in weight_decay.ARMS for seed in range(2)]
+    figure = weight_decay.pictures(runs, {})["step_sizes.png"]
+    assert [len(panel.lines) for panel in figure.axes] == [8, 8]
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        f"{arm} (0.2)" for arm in weight_decay.ARMS
+    ]
+    figure.canvas.draw()
