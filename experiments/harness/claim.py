@@ -53,6 +53,8 @@ class Trial:
         optax.clip_by_global_norm(1.0), optax.adam(rate)
     )
     """``optimizer(rate)``; the rate is a traced scalar, so that all rates share one compilation."""
+    schedule: Callable[[float], float] = lambda share: 1.0
+    """``schedule(share)``: what the rate is multiplied by once this share of the run is done, from 1 at 0 on."""
     steps: int | None = None
     """The length of a final run where the arm does not take that of the scale."""
     project: Callable[[Any, Any], Any] | None = None

@@ -80,15 +80,16 @@ class Trainer:
             _note(curve, step=0, seconds=0.0, train_loss=math.nan, gradient_norm=math.nan)
             _note(curve, **scalar(trial.evaluate(params, memory)))
         every = max(1, steps // self.scale.evaluations)
-        traced_rate, diverged = jnp.float32(rate), None
+        diverged = None
         sums: dict[str, float] = {}
         for number in range(first + 1, steps + 1):
             batch, step_key = trial.batch(seed, number - 1), jax.random.fold_in(key, number)
+            rate_now = jnp.float32(rate * trial.schedule((number - 1) / steps))
             if self._compiled is None:  # here, so that the seconds of training are those of training alone
-                lowered = jax.jit(self._update, donate_argnums=0).lower(state, batch, step_key, traced_rate)
+                lowered = jax.jit(self._update, donate_argnums=0).lower(state, batch, step_key, rate_now)
                 self._compiled = lowered.compile()
             begun = time.perf_counter()
-            state, metrics = self._compiled(state, batch, step_key, traced_rate)
+            state, metrics = self._compiled(state, batch, step_key, rate_now)
             now = scalar(metrics)  # waits for the step
             seconds += time.perf_counter() - begun
             for name, value in now.items():
