@@ -64,7 +64,8 @@ class Contrast:
     """The one comparison that answers a claim: a figure, two arms, a direction, a margin of indifference."""
 
     measure: Callable[[Sequence[Run]], float]
-    """The figure of one arm and one seed, from its runs (one run, or one a rate where all rates are kept)."""
+    """The figure of one arm and one seed, from its runs (one run, or one a rate where all rates are kept). It also
+    chooses rates in the sweep."""
     unit: str
     """What the figure is, in words."""
     arm: str
@@ -74,6 +75,19 @@ class Contrast:
     better: Literal["lower", "higher"] = "lower"
     claimed: Literal["better", "equal", "not better"] = "better"
     """What the paper says of ``arm`` beside ``baseline``."""
+    relative: Callable[[Sequence[Run], Sequence[Run]], float] | None = None
+    """The figure where it depends on the baseline: from the runs of an arm, and those of the baseline with the same
+    seed. ``measure`` then chooses rates and nothing else."""
+
+    def figures(self, runs: Mapping[str, Mapping[int, Sequence[Run]]]) -> dict[str, dict[int, float]]:
+        """The figure by arm and seed, from the final runs by arm and seed."""
+        if self.relative is None:
+            return {arm: {seed: self.measure(own) for seed, own in seeds.items()} for arm, seeds in runs.items()}
+        baseline = runs[self.baseline]
+        return {
+            arm: {seed: self.relative(own, baseline[seed]) for seed, own in seeds.items() if seed in baseline}
+            for arm, seeds in runs.items()
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
