@@ -5,7 +5,7 @@ import itertools
 import re
 import tarfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Questions(NamedTuple):
 
     story: Padded
     question: Padded
-    answer: np.ndarray
+    answer: Any
 
     def take(self, chosen: np.ndarray | slice) -> "Questions":
         """Some of the questions."""
@@ -110,4 +110,5 @@ def _stories(source: str, *parts: list[Asked]) -> Stories:
         numbers = np.array([answers.index(one) for one in answer], np.int32)
         return Questions(pad(story, symbols, steps[0]), pad(question, symbols, steps[1]), numbers)
 
-    return Stories(source, symbols, answers, *map(lay, parts))
+    train, valid, test = map(lay, parts)
+    return Stories(source, symbols, answers, train, valid, test)

@@ -49,4 +49,5 @@ def _captions(source: str, most: int, *parts: list[list[Words]]) -> Captions:
         ids, lengths = pad([words for image in part for words in image], symbols, STEPS)
         return Padded(ids.reshape(-1, EACH, STEPS), lengths.reshape(-1, EACH))
 
-    return Captions(source, symbols, *map(lay, parts))
+    train, valid, test = map(lay, parts)
+    return Captions(source, symbols, train, valid, test)

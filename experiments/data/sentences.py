@@ -15,9 +15,9 @@ Words = list[str]
 class Padded(NamedTuple):
     """Sentences of one length, cut or padded with zeros."""
 
-    ids: np.ndarray
+    ids: Any  # arrays of NumPy outside of a program, of JAX inside
     """(N, T)"""
-    lengths: np.ndarray
+    lengths: Any
     """(N,): how many words are real."""
 
     def take(self, chosen: Any) -> "Padded":

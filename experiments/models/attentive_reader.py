@@ -75,8 +75,9 @@ class Reader:
         size = self.story.hidden_features
         dense, two = jax.nn.initializers.lecun_normal(), 2 * size
         params = Params(
-            jax.random.normal(next(keys), (symbols, features)),
-            *(self._encoder(cell, next(keys), features) for cell in (self.story, self.question)),
+            embedding=jax.random.normal(next(keys), (symbols, features)),
+            story=self._encoder(self.story, next(keys), features),
+            question=self._encoder(self.question, next(keys), features),
             attention=(dense(next(keys), (two, size)), dense(next(keys), (two, size))),
             attention_norms=(self.terms.init((size,)), self.terms.init((size,))),
             attention_bias=jnp.zeros(size),
@@ -86,8 +87,8 @@ class Reader:
             answer=dense(next(keys), (size, answers)),
             answer_bias=jnp.zeros(answers),
         )
-        each = tuple(self._statistics(cell) for cell in (self.story, self.question))
-        return params, Memory(*each, (self.terms.initial_stats((size,)), self.terms.initial_stats((size,))))
+        terms = (self.terms.initial_stats((size,)), self.terms.initial_stats((size,)))
+        return params, Memory(self._statistics(self.story), self._statistics(self.question), terms)
 
     def _encoder(self, cell: jn.Cell, key: jax.Array, features: int) -> Encoder:
         cells = jn.Directions(*(cell.init(k, features) for k in jax.random.split(key)))
@@ -230,4 +231,5 @@ def trial(reader: Reader, scale: Scale, stories: Stories) -> Trial:
 
 
 def _nats(logits: jax.Array, answer: jax.Array) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits, answer)
+    nats: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, answer)
+    return nats

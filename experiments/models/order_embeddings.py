@@ -66,7 +66,8 @@ def margin_loss(scores: jax.Array) -> jax.Array:
 def ranks(scores: jax.Array) -> jax.Array:
     """The rank of the true partner in each row, from 1; among equals the middle."""
     true = jnp.diagonal(scores)[:, None]
-    return 0.5 + (scores > true).sum(1) + 0.5 * (scores == true).sum(1)
+    found: jax.Array = 0.5 + (scores > true).sum(1) + 0.5 * (scores == true).sum(1)
+    return found
 
 
 def trial(cell: jn.Cell, likeness: Likeness, scale: Scale, captions: Captions) -> Trial:

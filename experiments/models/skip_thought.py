@@ -76,9 +76,9 @@ def trial(cell: jn.Cell, scale: Scale, novels: Novels) -> Trial:
     def init(key: jax.Array) -> tuple[Params, Any]:
         keys = jax.random.split(key, 5)
         embedding = jax.random.normal(keys[0], (symbols, scale.features))
-        cells = (cell.init(k, scale.features) for k in keys[1:4])
+        encoder, before, after = (cell.init(k, scale.features) for k in keys[1:4])
         kernel = jax.nn.initializers.lecun_normal()(keys[4], (scale.hidden, symbols), jnp.float32)
-        return Params(embedding, *cells, kernel, jnp.zeros(symbols)), ()
+        return Params(embedding, encoder, before, after, kernel, jnp.zeros(symbols)), ()
 
     def loss(params: Params, memory: Any, triples: Padded, key: jax.Array) -> tuple[jax.Array, Loss]:
         (before, some), (after, others) = nats(cell, params, triples)
