@@ -29,3 +29,8 @@ def read(folder: Path, name: str) -> bytes:
         raise BadInput(f"--data {folder}: {name} is damaged ({error}). Fetch it anew.") from error
     except OSError as error:
         raise BadInput(f"--data {folder}: {name} cannot be read ({error.strerror}). Check its permissions.") from error
+
+
+def lines(folder: Path, name: str, encoding: str = "utf-8") -> list[str]:
+    """The lines of a text; only a line feed ends one, unlike in ``str.splitlines``."""
+    return read(folder, name).decode(encoding).removesuffix("\n").split("\n")

@@ -21,7 +21,7 @@ class Text(NamedTuple):
 
 def characters(folder: Path | None) -> Text:
     """Penn Treebank, character by character as in Mikolov's form; without a folder the language reference."""
-    parts = _reference() if folder is None else {
+    parts = reference() if folder is None else {
         part: "".join(f"{line.strip(' ').replace(' ', '_')}\n" for line in _lines(folder, part))
         for part in ("train", "valid", "test")
     }  # fmt: skip
@@ -34,7 +34,7 @@ def characters(folder: Path | None) -> Text:
 def words(folder: Path | None, vocabulary: int) -> Text:
     """Penn Treebank, word by word, ``<eos>`` after each line; words beyond the most common are ``<unk>``."""
     if folder is None:
-        tokens = {part: text.replace("\n", " <eos> ").split() for part, text in _reference().items()}
+        tokens = {part: text.replace("\n", " <eos> ").split() for part, text in reference().items()}
     else:
         tokens = {part: [word for line in _lines(folder, part) for word in [*line.split(), "<eos>"]]
                   for part in ("train", "valid", "test")}  # fmt: skip
@@ -49,7 +49,8 @@ def _lines(folder: Path, part: str) -> list[str]:
     return read(folder, f"ptb/ptb.{part}.txt.xz").decode().removesuffix("\n").split("\n")
 
 
-def _reference() -> dict[str, str]:
+def reference() -> dict[str, str]:
+    """The language reference that CPython carries, as train, valid and test."""
     from pydoc_data.topics import topics
 
     text = "".join(topics[name] for name in sorted(topics))

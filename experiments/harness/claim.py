@@ -66,7 +66,8 @@ class Contrast:
     """The one comparison that answers a claim: a figure, two arms, a direction, a margin of indifference."""
 
     measure: Callable[[Sequence[Run]], float]
-    """The figure of one arm and one seed, from its runs (one run, or one a rate where all rates are kept)."""
+    """The figure of one arm and one seed, from its runs (one run, or one a rate where all rates are kept). It also
+    chooses rates in the sweep."""
     unit: str
     """What the figure is, in words."""
     arm: str
@@ -76,6 +77,9 @@ class Contrast:
     better: Literal["lower", "higher"] = "lower"
     claimed: Literal["better", "equal", "not better"] = "better"
     """What the paper says of ``arm`` beside ``baseline``."""
+    relative: Callable[[Sequence[Run], Sequence[Run]], float] | None = None
+    """The figure where it depends on the baseline: from the runs of an arm, and those of the baseline with the same
+    seed. ``measure`` then chooses rates and nothing else."""
 
     or_best_of: tuple[str, ...] = ()
     """Further arms: of these and ``arm`` the one with the best mean is compared."""
@@ -90,6 +94,16 @@ class Contrast:
     def arms(self) -> tuple[str, ...]:
         """The arms that have to be there."""
         return self.arm, *self.or_best_of, self.baseline
+
+    def figures(self, runs: Mapping[str, Mapping[int, Sequence[Run]]]) -> dict[str, dict[int, float]]:
+        """The figure by arm and seed, from the final runs by arm and seed."""
+        if self.relative is None:
+            return {arm: {seed: self.measure(own) for seed, own in seeds.items()} for arm, seeds in runs.items()}
+        baseline = runs[self.baseline]
+        return {
+            arm: {seed: self.relative(own, baseline[seed]) for seed, own in seeds.items() if seed in baseline}
+            for arm, seeds in runs.items()
+        }
 
     def differences(self, figures: Mapping[str, Mapping[int, float]]) -> list[float]:
         """``arm - baseline`` for each seed that all have; ``figures`` by arm and seed."""
@@ -115,6 +129,10 @@ class Agreement:
     def title(self) -> str:
         """What is compared with what."""
         return f"{', '.join(self.arms)} - paper"
+
+    def figures(self, runs: Mapping[str, Mapping[int, Sequence[Run]]]) -> dict[str, dict[int, float]]:
+        """The figure by arm and seed, from the final runs by arm and seed."""
+        return {arm: {seed: self.measure(own) for seed, own in seeds.items()} for arm, seeds in runs.items()}
 
     def differences(self, figures: Mapping[str, Mapping[int, float]]) -> list[float]:
         """The sum over the arms, for each seed that all have."""

@@ -75,6 +75,17 @@ def log2_steps_to(key: str, target: float, better: str = "lower") -> Measure:
     return measure
 
 
+def log2_steps_to_best(
+    key: str, chance: float, better: str = "lower"
+) -> Callable[[Sequence[Run], Sequence[Run]], float]:
+    """log2 of the steps until the curve reaches the best figure that the baseline reached with the same seed."""
+
+    def measure(runs: Sequence[Run], baseline: Sequence[Run]) -> float:
+        return log2_steps_to(key, best(key, chance, better)(baseline), better)(runs)
+
+    return measure
+
+
 def width(key: str, within: float, chance: float) -> Measure:
     """How many octaves of learning rates end within a distance of the best, straight lines between rates."""
 

@@ -48,31 +48,38 @@ def summarize(claim: Claim, folder: Path) -> Summary | None:
     runs = Records(folder, claim.name).runs(claim.arms)
     if not runs:
         return None
-    arms = [_arm(claim, arm, [run for run in runs if run.arm == arm]) for arm in claim.arms]
+    by_arm = {arm: [run for run in runs if run.arm == arm] for arm in claim.arms}
+    figures = claim.contrast.figures({arm: _by_seed(claim, arm, own) for arm, own in by_arm.items()})
+    arms = [_arm(claim, arm, own, figures[arm]) for arm, own in by_arm.items()]
     seconds = sum(run.curve["seconds"][-1] or 0.0 for run in runs if run.curve.get("seconds"))
     return Summary(
         claim,
         arms,
-        claim.contrast.differences({arm.arm: arm.figures for arm in arms}),
+        claim.contrast.differences(figures),
         runs[0].data,
         runs[0].scale,
         seconds / 3600,
     )
 
 
-def _arm(claim: Claim, arm: str, runs: Sequence[Run]) -> ArmSummary:
+def _by_seed(claim: Claim, arm: str, runs: Sequence[Run]) -> dict[int, list[Run]]:
+    """The final runs of an arm by seed; where every rate is kept, a seed counts once all its rates are there."""
+    final = [run for run in runs if run.phase == "final"]
+    per_seed = {seed: [run for run in final if run.seed == seed] for seed in sorted({run.seed for run in final})}
+    if claim.every_rate:
+        per_seed = {seed: own for seed, own in per_seed.items() if {r.rate for r in own} >= set(claim.rates_of(arm))}
+    return per_seed
+
+
+def _arm(claim: Claim, arm: str, runs: Sequence[Run], figures: dict[int, float]) -> ArmSummary:
     final = [run for run in runs if run.phase == "final"]
     tried = sorted({run.rate for run in runs})
-    seeds = sorted({run.seed for run in final})
-    per_seed = {seed: [run for run in final if run.seed == seed] for seed in seeds}
-    if claim.every_rate:  # a seed counts once all its rates are there
-        per_seed = {seed: own for seed, own in per_seed.items() if {r.rate for r in own} >= set(claim.rates_of(arm))}
     rates = tuple(sorted({run.rate for run in final})) if claim.calculate is None else ()
     return ArmSummary(
         arm,
         rates,
         not claim.every_rate and len(tried) > 1 and bool(rates) and rates[0] in (tried[0], tried[-1]),
-        {seed: claim.contrast.measure(own) for seed, own in per_seed.items()},
+        figures,
         {name: float(np.mean([measure(run) for run in final])) for name, measure in claim.also.items() if final},
         sum(run.diverged is not None for run in final),
         float(np.mean([run.curve["seconds"][-1] or 0.0 for run in final])) if final else 0.0,
