@@ -9,6 +9,8 @@ SELECT ?=
 # Further words for `make bench` and `make test`, for example ARGS="cells --shapes 32x128x128x128" or ARGS=tests/norms;
 # OLD and NEW are folders of results.
 ARGS ?=
+# The folder of the data sets of the experiments; without it they read what is installed.
+DATA ?=
 OLD ?=
 NEW ?=
 
@@ -17,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo bench bench-compare accuracy test full tables lint format types floors doctest onnx examples docs build clean
+.PHONY: help venv demo experiments evidence bench bench-compare accuracy test full tables lint format types floors doctest onnx examples docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +37,12 @@ venv: $(VENV)/.installed-dev ## make the virtual environment with everything for
 
 demo: $(VENV)/.installed-examples ## train four character models on real text; table and picture into runs/char_lm
 	$(PY) examples/char_lm.py --out runs/char_lm --overwrite
+
+experiments: $(VENV)/.installed-experiments ## rerun the papers' claims, a night on two cores; DATA is the folder of the data sets, ARGS are handed on
+	$(PY) -m experiments run all $(if $(DATA),--data $(DATA)) --resume $(ARGS)
+
+evidence: $(VENV)/.installed-experiments ## write docs/evidence.md, the table of README, summaries and pictures from the committed records
+	$(PY) -m experiments report
 
 bench: $(VENV)/.installed-bench ## measure jaxnorm beside other libraries, forty minutes on two cores; ARGS are handed on
 	$(PY) -m benchmarks.run $(ARGS)

@@ -7,7 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("examples", "test")
+EXTRAS = ("examples", "experiments", "test")
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 requirements = project["dependencies"] + [r for extra in EXTRAS for r in project["optional-dependencies"][extra]]

@@ -7,7 +7,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TABLES = {"conftest.py", "cases.py", "cell_cases.py"}
 OTHERS = {
-    "benchmarks", "contracts", "defects", "docs", "examples", "export", "first_hour", "flax", "messages", "ports",
+    "benchmarks", "contracts", "defects", "docs", "examples", "experiments", "export", "first_hour", "flax", "messages",
+    "ports", "project", "tools",
     "project", "tools",
 }  # fmt: skip
 

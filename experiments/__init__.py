@@ -1,0 +1,1 @@
+"""The papers' claims, rerun: ``python -m experiments``. README.md beside this file says how."""

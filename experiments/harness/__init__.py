@@ -1,0 +1,1 @@
+"""What all experiments share: claims, training, sweeps, records, statistics, pictures and the report."""

@@ -1,0 +1,172 @@
+"""From records to a page, the table of README, summaries and pictures: the same bytes from the same records."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.harness import plots, statistics
+from experiments.harness.claim import Claim
+from experiments.harness.records import Records
+from experiments.harness.summary import Summary, as_json, judge, summarize
+
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
+Judged = tuple[statistics.Interval, statistics.Verdict]
+
+
+def write(claims: Sequence[Claim], folder: Path, root: Path = ROOT) -> list[Path]:
+    """Writes everything that follows from the records in ``folder``; returns what was written."""
+    summaries = {claim.name: found for claim in claims if (found := summarize(claim, folder)) is not None}
+    judged = judge(list(summaries.values()))
+    written = []
+    shown: dict[str, list[str]] = {}
+    for name, summary in summaries.items():
+        place = folder / name
+        written.append(place / "summary.json")
+        text = json.dumps(as_json(summary, judged.get(name)), indent=2, allow_nan=False) + "\n"
+        written[-1].write_text(text, encoding="utf-8")
+        runs = Records(folder, name).runs(summary.claim.arms)
+        shown[name] = []
+        for file, figure in plots.pictures(summary.claim, runs, place).items():
+            plots.save(figure, place / file)
+            written.append(place / file)
+            shown[name].append(file)
+    page = root / "docs" / "evidence.md"
+    page.write_text(_page(claims, summaries, judged, shown, folder, root), encoding="utf-8")
+    readme = root / "README.md"
+    old = readme.read_text(encoding="utf-8")
+    if BEGIN in old:
+        new = re.sub(
+            f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{_short_table(claims, judged)}\n{END}", old, flags=re.DOTALL
+        )
+        readme.write_text(new, encoding="utf-8")
+        written.append(readme)
+    return [*written, page]
+
+
+def _short_table(claims: Sequence[Claim], judged: dict[str, Judged]) -> str:
+    rows = [f"| {c.claim} | {_verdict(c, judged.get(c.name))} |" for c in claims if c.name in judged]
+    return "\n".join(["| claim | here |", "|---|---|", *rows])
+
+
+def _verdict(claim: Claim, judged: Judged | None) -> str:
+    if judged is None:
+        return "not run yet"
+    interval, word = judged
+    agrees = ", as claimed" if statistics.as_claimed(word, claim.contrast) else ", which was not claimed"
+    return f"**{word}**{agrees if word == 'equal' else ''}: {_interval(interval)} {claim.contrast.unit}"
+
+
+def _interval(interval: statistics.Interval) -> str:
+    return f"{_number(interval.mean)} [{_number(interval.low)}, {_number(interval.high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:+.3g}" if np.isfinite(value) else ("-∞" if value < 0 else "∞")
+
+
+INTRODUCTION = """\
+# Evidence
+
+The library computes what the papers say; this page shows what comes of it when their claims are put to the test. It is
+generated from the records in `experiments/results` by `make evidence`. The rules, and how to run an experiment anew,
+stand in [experiments/README.md](https://github.com/jaxnorm/jaxnorm/blob/main/experiments/README.md).
+
+Each arm trains at the best learning rate of its own sweep. The unit is the seed, the interval Student's t of the paired
+difference, adjusted over all seventeen claims by Holm. A claim **holds** if the interval lies on its side of zero, is
+**reversed** if it lies on the other, **equal** if it lies within the margin that was set beforehand, and else
+**undecided**. Everything but this one contrast is description.
+"""
+
+
+def _page(
+    claims: Sequence[Claim],
+    summaries: dict[str, Summary],
+    judged: dict[str, Judged],
+    shown: dict[str, list[str]],
+    folder: Path,
+    root: Path,
+) -> str:
+    lines = [
+        INTRODUCTION,
+        "| # | claim | figure: arm - baseline | difference, interval | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for claim in claims:
+        contrast, found = claim.contrast, judged.get(claim.name)
+        row = [
+            f"[{claim.number}](#{_anchor(claim)})",
+            claim.claim,
+            f"{contrast.unit}: {contrast.title}",
+            "" if found is None else _interval(found[0]),
+            "not run yet" if found is None else f"**{found[1]}**",
+        ]
+        lines.append("| " + " | ".join(row) + " |")
+    for claim in claims:
+        lines += ["", f"({_anchor(claim)})=", f"## {claim.number}. {claim.claim}", ""]
+        lines += section(claim, summaries.get(claim.name), judged.get(claim.name))
+        for file in shown.get(claim.name, []):
+            place = Path("..") / (folder / claim.name / file).resolve().relative_to(root.resolve())
+            lines += ["", f"![{claim.name}, {Path(file).stem}]({place.as_posix()})"]
+    return "\n".join(lines) + "\n"
+
+
+def _anchor(claim: Claim) -> str:
+    return f"evidence-{claim.name.replace('_', '-')}"
+
+
+def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> list[str]:
+    """What is known of a claim, as lines of Markdown."""
+    contrast = claim.contrast
+    lines = [
+        f"- **Source:** {claim.source}",
+        f"- **Published:** {claim.published}",
+        f"- **Contrast:** {contrast.unit}, {contrast.title}; claimed: {contrast.claimed} "
+        f"({contrast.better} is better); margin {contrast.margin:g}.",
+    ]
+    if judged is not None and summary is not None:
+        interval, word = judged
+        lines.append(
+            f"- **Here:** {_interval(interval)} at {100 * interval.confidence:.2f} %, "
+            f"{len(summary.differences)} seeds: **{word}**."
+        )
+    lines.append(f"- **Smaller than in the paper:** {claim.smaller}")
+    if claim.undecidable:
+        lines.append(f"- **What this scale cannot decide:** {claim.undecidable}")
+    lines.append(f"- **Again:** `python -m experiments run {claim.name} --data FOLDER`")
+    if summary is None:
+        return [*lines, "", "Not run yet."]
+    lines += [
+        f"- **Data:** {summary.source}; {summary.scale} scale, {summary.hours:.2f} hours of one core for training.",
+        "",
+    ]
+    also = list(claim.also)
+    lines.append("| arm | learning rate | " + " | ".join([contrast.unit, *also, "seeds", "diverged", "seconds"]) + " |")
+    lines.append("|---" * (6 + len(also)) + "|")
+    for arm in summary.arms:
+        values = list(arm.figures.values())
+        rate = " to ".join(
+            f"{rate:g}" for rate in (arm.rates[:1] + arm.rates[-1:] if len(arm.rates) > 1 else arm.rates)
+        )
+        cells: list[Any] = [
+            arm.arm,
+            rate + (" (at the edge)" if arm.at_edge else ""),
+            _mean(values),
+            *(f"{arm.also[name]:.4g}" if name in arm.also else "" for name in also),
+            len(values),
+            arm.diverged,
+            f"{arm.seconds:.0f}",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    half = statistics.paired(values)
+    return f"{np.mean(values):.4g}" + (f" ± {(half.high - half.low) / 2:.2g}" if len(values) > 1 else "")

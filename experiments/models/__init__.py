@@ -1,0 +1,1 @@
+"""What the papers put around the cells: models that several claims share."""

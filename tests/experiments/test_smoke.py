@@ -1,0 +1,43 @@
+"""Each experiment runs from end to end on what is installed; three of them in all tests, the others in make full."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments.claims import NAMES, claim_named
+from experiments.harness.records import Records
+
+ROOT = Path(__file__).parents[2]
+OFTEN = ("mnist", "invariances", "learning_rates")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.heavy) for name in NAMES]
+)
+def test_experiment_runs(name, tmp_path):
+    words = [sys.executable, "-m", "experiments", "run", name, "--smoke", "--out", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    claim = claim_named(name)
+    runs = Records(tmp_path, name).runs(claim.arms)
+    assert {run.arm for run in runs if run.phase == "final"} == set(claim.arms)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_claim_says_before_it_runs(name):
+    claim = claim_named(name)
+    assert claim.name == name
+    assert claim.number == NAMES.index(name) + 1
+    assert {"small", "paper", "smoke"} <= set(claim.scales)
+    assert set(claim.contrast.arms) <= set(claim.arms)
+    assert claim.contrast.margin >= 0
+    assert claim.smaller
+    assert claim.published
+    assert claim.source
+    for arm in claim.arms:
+        rates = claim.rates_of(arm)
+        assert list(rates) == sorted(rates)
+        assert all(1.9 <= high / low <= 4.1 for low, high in itertools.pairwise(rates))
