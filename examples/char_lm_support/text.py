@@ -42,8 +42,8 @@ class Text(NamedTuple):
         note = f"\n{unknown} held-out characters do not occur in training and count as unknown" if unknown else ""
         everything = "".join(self[1:])
         return (
-            f"text: {self.source}\n{len(everything):,} characters ({sizes}), {len(everything.encode()):,} bytes, "
-            f"{len(known) - 1} different\nsha256 {self.sha256}{note}"
+            f"text: {self.source}\n{len(everything):,} characters, {len(known) - 1} different, "
+            f"{len(everything.encode()):,} bytes\n{sizes}\nsha256 {self.sha256}{note}"
         )
 
 
