@@ -113,7 +113,7 @@ def test_overwrite_leaves_nothing_of_the_run_before(char_lm, tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_resume_passes_over_checkpoints_that_are_not_whole(char_lm, whole_run, tmp_path, capsys):
     """Truncated, empty and uncommitted ones: training goes on from the last whole one, to the same numbers."""
-    argv, folder = whole_run
+    _, folder = whole_run
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     steps = copy / "models" / "bn_lstm" / "checkpoints" / "final-0"
