@@ -17,10 +17,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 from char_lm_support import options, pictures, report, text, training, workers
 from char_lm_support.errors import BadInput
+from char_lm_support.lock import alone_in
 from char_lm_support.run_folder import RunFolder
 from char_lm_support.summary import Summary, summarize
 from rich.console import Console
@@ -32,8 +34,8 @@ def train(args: argparse.Namespace, source: text.Text, folder: RunFolder, consol
     with report.progress_bars(console) as bars:
         tasks = {name: bars.add_task(name, total=total, doing="waits") for name in args.models}
 
-        def heard(name: str, number: int, doing: str, bits: float) -> None:
-            bars.update(tasks[name], completed=number, doing=f"{doing}: {bits:.3f} bpc")
+        def heard(name: str, number: int, doing: str) -> None:
+            bars.update(tasks[name], completed=number, doing=doing)
 
         def ended(name: str) -> None:
             bars.update(tasks[name], completed=total, doing=report.result(summarize(name, args, folder)))
@@ -85,13 +87,14 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"{source.source}: too short: training has {len(source.train)} characters, one passage takes "
                        f"{needed}; validation {len(source.valid)}, at least 2. Give more text, or smaller --passage "
                        "and --window.")  # fmt: skip
-    folder = RunFolder(args, source.sha256)
     console = Console()
-    console.print(source.describe(), highlight=False)
-    failed = train(args, source, folder, console)
-    summaries = [found for name in args.models if (found := summarize(name, args, folder))]
-    if summaries:
-        show(summaries, args, source, folder, console)
+    with alone_in(Path(args.out)):
+        folder = RunFolder(args, source.sha256)
+        console.print(source.describe(), highlight=False)
+        failed = train(args, source, folder, console)
+        summaries = [found for name in args.models if (found := summarize(name, args, folder))]
+        if summaries:
+            show(summaries, args, source, folder, console)
     console.print(f"{time.monotonic() - begun:.0f} seconds in all", highlight=False)
     for name, code in failed.items():
         print(f"char_lm.py: the process of {name} ended with exit code {code}. The same command goes on.",

@@ -20,8 +20,8 @@ from .run_folder import Run, RunFolder
 from .summary import best_rate, swept_bits
 
 POPULATION_BATCHES = 16  # passages of each stream from which population statistics are taken
-Tell = Callable[[int, str, float], None]
-"""Hears how many steps a model has made in all, in what run, and the last bits per character."""
+Tell = Callable[[int, str], None]
+"""Hears how many steps a model has made in all, and what it does."""
 
 
 class Program:
@@ -144,11 +144,12 @@ def steps_in_all(args: argparse.Namespace) -> int:
 
 def train_model(name: str, args: argparse.Namespace, source: text.Text, folder: RunFolder, tell: Tell) -> None:
     """Makes all runs of a model that have not ended yet; the folder holds what came of them."""
+    tell(0, "compiles")
     trainer, before = Trainer(name, args, source, folder), 0
 
     def one(run: Run, steps: int) -> dict[str, Any]:
         nonlocal before
-        result = trainer.run(run, lambda number, bits: tell(before + number, run.describe(), bits))
+        result = trainer.run(run, lambda number, bits: tell(before + number, f"{run.describe()}: {bits:.3f} bpc"))
         before += steps
         return result
 

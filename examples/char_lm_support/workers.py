@@ -15,8 +15,8 @@ from .text import Text
 from .training import train_model
 
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-Heard = Callable[[str, int, str, float], None]
-"""Hears of a model: its steps in all, what it does, and its last bits per character."""
+Heard = Callable[[str, int, str], None]
+"""Hears of a model: its steps in all, and what it does."""
 
 
 class Worker(NamedTuple):
@@ -81,15 +81,16 @@ def _work(model: str, core: int, args: argparse.Namespace, source: Text, folder:
     """What a process does; it ends with its model, or with the process that began it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # models share an accelerator, if there is one
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     spoke = 0.0
 
-    def tell(number: int, doing: str, bits: float) -> None:
+    def tell(number: int, doing: str) -> None:
         nonlocal spoke
         if time.monotonic() - spoke > 0.2:
-            saying.send((number, doing, bits))
+            saying.send((number, doing))
             spoke = time.monotonic()
 
     train_model(model, args, source, folder, tell)

@@ -95,6 +95,17 @@ def test_resume_without_a_run_is_refused(refused, tmp_path, content, says):
     assert "--resume" in message or "--overwrite" in message or "--models" in message
 
 
+def test_a_folder_where_a_program_is_at_work_is_left_alone(char_lm, refused, tmp_path):
+    """Also by --overwrite, and no longer than that program runs."""
+    from char_lm_support.lock import alone_in
+
+    pytest.importorskip("fcntl")
+    with alone_in(tmp_path):
+        assert "another program" in refused("--smoke", "--out", tmp_path, "--overwrite")
+    with alone_in(tmp_path):
+        pass
+
+
 def test_overwrite_leaves_nothing_of_the_run_before(char_lm, tmp_path):
     from char_lm_support.run_folder import Run
 
@@ -177,7 +188,7 @@ def test_a_model_is_trained_at_its_own_best_rate(char_lm, tmp_path, monkeypatch)
     assert ran[:5] == [("lstm", "sweep", rate, None) for rate in (0.1, 0.2, 0.4)] + [
         ("lstm", "final", 0.1, 0), ("lstm", "final", 0.1, 1)]  # fmt: skip
     assert ran[8:] == [("gru", "final", 0.2, 0), ("gru", "final", 0.2, 1)]
-    assert told[:5] == [1, 6, 11, 16, 26]
+    assert told[:6] == [0, 1, 6, 11, 16, 26]
     assert char_lm.training.steps_in_all(args) == 35
 
 
