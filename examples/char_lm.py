@@ -63,11 +63,11 @@ def show(
     if edges:
         console.print(f"The best rate of {', '.join(edges)} lies at an end of those tried: give more with "
                       "--learning-rates.", highlight=False)  # fmt: skip
-    about = f"{source.source}: {args.hidden} hidden features, batch {args.batch}"
+    about = f"{source.title}: {args.hidden} hidden features, batch {args.batch}"
     with folder.replaced("curves.png") as file:
         pictures.save(pictures.curves(summaries, about), file)
     with folder.replaced("rates.png") as file:
-        pictures.save(pictures.rates(summaries, f"{about}, {args.sweep_steps} steps, 1 seed"), file)
+        pictures.save(pictures.rates(summaries, f"{about}\nafter {args.sweep_steps} steps, 1 seed"), file)
     folder.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for found in summaries for line in found.records))
     samples = "\n\n".join(f"--- {found.model} ---\n{found.sample}" for found in summaries)
     folder.write("samples.txt", samples + "\n")

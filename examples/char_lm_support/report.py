@@ -45,7 +45,7 @@ def table(summaries: Sequence[Summary]) -> Table:
     """One row a model, means over seeds; a dash where there is nothing to say, and no column of dashes."""
     rows = [{key: found.mean(key) for key in FIGURES} | {"compile": found.compile_seconds} for found in summaries]
     for row, found in zip(rows, summaries, strict=True):
-        if row["valid_bpc"] is not None:
+        if row["valid_bpc"] is not None and len(found.finals) > 1:
             row["range"] = float(found.band.high[-1] - found.band.low[-1])
     shown = [key for key in FIGURES if any(row[key] is not None for row in rows)]
     result = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)

@@ -62,6 +62,7 @@ class RunFolder:
     def __init__(self, args: argparse.Namespace, sha256: str) -> None:
         self.path = Path(args.out)
         config = {key: value for key, value in vars(args).items() if key not in NOT_CONFIGURATION}
+        config["data"] = args.data and str(Path(args.data).resolve())  # to be found from anywhere
         config["text_sha256"] = sha256
         before = None if args.overwrite else stored_options(args.out)
         if before is not None:

@@ -26,6 +26,11 @@ class Text(NamedTuple):
     test: str
 
     @property
+    def title(self) -> str:
+        """The source without its folders."""
+        return Path(self.source).name
+
+    @property
     def sha256(self) -> str:
         return hashlib.sha256("".join(self[1:]).encode()).hexdigest()
 

@@ -70,13 +70,23 @@ def test_a_folder_with_another_run_is_left_alone(whole_run, refused):
     assert (folder / "metrics.jsonl").read_bytes() == before
 
 
-def test_resume_reads_every_option_from_the_folder(char_lm, tmp_path):
+def test_resume_reads_every_option_from_the_folder(char_lm, tmp_path, monkeypatch):
+    """The text is found from another folder, too."""
     words = ["--batch", "1", "--held-out", "0.25", "--models", "lstm,gru", "--seed", "7", "--steps", "9", *TINY]
-    for more in ([], ["--smoke"], ["--learning-rates", "1e-5", "0.3", "1"]):
+    (tmp_path / "elsewhere").mkdir()
+    for more in ([], ["--smoke", "--data", "a text"], ["--learning-rates", "1e-5", "0.3", "1"]):
+        monkeypatch.chdir(tmp_path)
         args = char_lm.options.parse([*words, *more, "--out", str(tmp_path / "out"), "--overwrite"])
         char_lm.RunFolder(args, "of the text")
+        monkeypatch.chdir(tmp_path / "elsewhere")
         again = char_lm.options.parse(["--resume", "--out", args.out, "--processes", "2"])
-        expected = {**vars(args), "resume": True, "overwrite": False, "processes": 2}
+        expected = {
+            **vars(args),
+            "data": args.data and str(tmp_path / "a text"),
+            "resume": True,
+            "overwrite": False,
+            "processes": 2,
+        }
         assert vars(again) == expected
     assert vars(char_lm.options.parse(["--resume", "--out", args.out, "--hidden", "6"])) != expected
 
