@@ -6,7 +6,7 @@ VENV ?= .venv
 CONSTRAINTS ?=
 JOBS ?= auto
 SELECT ?=
-# Further words for `make bench` and `make test`, for example ARGS="cells --shapes 32x128x128x128" or ARGS=tests/norms;
+# Further words for `make demo`, `make bench` and `make test`, for example ARGS="cells --shapes 32x128x128x128" or ARGS=tests/norms;
 # OLD and NEW are folders of results.
 ARGS ?=
 # The folder of the data sets of the experiments; without it they read what is installed.
@@ -35,8 +35,8 @@ $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS)
 
 venv: $(VENV)/.installed-dev ## make the virtual environment with everything for development
 
-demo: $(VENV)/.installed-examples ## train four character models on real text; table and picture into runs/char_lm
-	$(PY) examples/char_lm.py --out runs/char_lm --overwrite
+demo: $(VENV)/.installed-examples ## train four character models on real text, each at its best learning rate, into runs/char_lm; a run there goes on
+	$(PY) examples/char_lm.py --out runs/char_lm $(ARGS)
 
 experiments: $(VENV)/.installed-experiments ## rerun the papers' claims, a night on two cores; DATA is the folder of the data sets, ARGS are handed on
 	$(PY) -m experiments run all $(if $(DATA),--data $(DATA)) --resume $(ARGS)

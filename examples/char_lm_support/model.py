@@ -1,6 +1,7 @@
 """A character language model: a recurrent cell between one-hot characters and a dense readout."""
 
 import dataclasses
+import inspect
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,14 @@ import optax
 import jaxnorm
 
 BITS = 1 / np.log(2)  # nats to bits
-POPULATION_BATCHES = 16  # passages of each stream from which population statistics are taken
+
+
+def make_cell(preset: str, hidden: int, window: int) -> jaxnorm.Cell:
+    """A cell by its name; one with statistics for each time step gets a row for each step of a window."""
+    build = getattr(jaxnorm, preset, None) or getattr(jaxnorm.zoo, preset)
+    per_step = "max_steps" in inspect.signature(build).parameters
+    # The momentum is that of recurrent batch normalization on Penn Treebank.
+    return build(hidden, max_steps=window, momentum=0.95) if per_step else build(hidden)
 
 
 class Params(NamedTuple):
@@ -35,20 +43,19 @@ class State(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModel:
-    """The model and its training, without the numbers. Frozen, so jit may take it as static."""
+    """The model and its training, without the numbers: pure functions, to be compiled by whoever calls them."""
 
     cell: jaxnorm.Cell
     symbols: int
     batch: int
     window: int
     passage: int
-    learning_rate: float
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(self.learning_rate))
+        """Adam for a learning rate of one: the rate is an argument of each step, so that all share one program."""
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1.0))
 
-    @partial(jax.jit, static_argnums=0)
     def init(self, key: jax.Array) -> State:
         cell_key, kernel_key, key = jax.random.split(key, 3)
         kernel = jax.nn.initializers.lecun_normal()(kernel_key, (self.cell.hidden_features, self.symbols), jnp.float32)
@@ -67,8 +74,7 @@ class LanguageModel:
         """Places in the text where streams may begin, one each."""
         return jax.random.randint(key, (self.batch,), 0, train_text.size - self.passage * self.window)
 
-    @partial(jax.jit, static_argnums=0)
-    def train_step(self, state: State, train_text: jax.Array) -> tuple[State, jax.Array, jax.Array]:
+    def train_step(self, state: State, train_text: jax.Array, rate: Any) -> tuple[State, jax.Array, jax.Array]:
         """One window: the new state, the loss in bits per character, and the norm of the gradient."""
         # After each passage all streams begin anew elsewhere; else the carry of the window before is handed on.
         anew = state.step % self.passage == 0
@@ -83,6 +89,7 @@ class LanguageModel:
 
         (nats, out), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
+        updates = jax.tree.map(lambda update: rate * update, updates)
         stats = self.cell.update_running(state.stats, out.moments)
         new = State(
             step=state.step + 1,
@@ -95,7 +102,6 @@ class LanguageModel:
         )
         return new, nats * BITS, optax.tree.norm(gradient)
 
-    @partial(jax.jit, static_argnums=0)
     def evaluate(self, params: Params, stats: Any, windows: jax.Array, targets: jax.Array) -> jax.Array:
         """Bits per character with given statistics, the carry handed on through all windows (N, T, B)."""
 
@@ -108,22 +114,13 @@ class LanguageModel:
         _, nats = jax.lax.scan(one_window, self.cell.initial_carry(windows.shape[2:]), (windows, targets))
         return nats.sum() / (targets >= 0).sum() * BITS
 
-    @partial(jax.jit, static_argnums=0)
     def measure(self, params: Params, key: jax.Array, train_text: jax.Array) -> Any:
         """What the normalizers see in one passage of training text, the weights at rest."""
         steps = jnp.arange(self.passage * self.window)[:, None]
         ids = train_text[self.passages(key, train_text)[None] + steps]
         return self.read(params, ids, self.cell.initial_carry((self.batch,)))[1].moments
 
-    def population(self, params: Params, key: jax.Array, train_text: jax.Array) -> Any:
-        """Population statistics: the average over batches, as in recurrent batch normalization (no m/(m-1))."""
-        batches = (self.measure(params, k, train_text) for k in jax.random.split(key, POPULATION_BATCHES))
-        return jaxnorm.population(batches, ddof=0)
-
-    @partial(jax.jit, static_argnums=(0, 3))
-    def sample(
-        self, params: Params, stats: Any, length: int, first: jax.Array, temperature: float, key: jax.Array
-    ) -> Any:
+    def sample(self, length: int, params: Params, stats: Any, first: Any, temperature: Any, key: jax.Array) -> Any:
         """Streams a text: one step at a time, each character drawn from what the last one led to."""
 
         def one_step(state: tuple[Any, jax.Array], key_t: jax.Array) -> tuple[tuple[Any, jax.Array], jax.Array]:

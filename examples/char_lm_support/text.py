@@ -26,6 +26,11 @@ class Text(NamedTuple):
     test: str
 
     @property
+    def title(self) -> str:
+        """The source without its folders."""
+        return Path(self.source).name
+
+    @property
     def sha256(self) -> str:
         return hashlib.sha256("".join(self[1:]).encode()).hexdigest()
 
@@ -42,8 +47,8 @@ class Text(NamedTuple):
         note = f"\n{unknown} held-out characters do not occur in training and count as unknown" if unknown else ""
         everything = "".join(self[1:])
         return (
-            f"text: {self.source}\n{len(everything):,} characters ({sizes}), {len(everything.encode()):,} bytes, "
-            f"{len(known) - 1} different\nsha256 {self.sha256}{note}"
+            f"text: {self.source}\n{len(everything):,} characters, {len(known) - 1} different, "
+            f"{len(everything.encode()):,} bytes\n{sizes}\nsha256 {self.sha256}{note}"
         )
 
 
