@@ -81,7 +81,7 @@ def run_smoke(jobs: Sequence[Job], console: Console) -> list[str]:
     """Runs all jobs in this process, with two rates and one seed, to see that they run; the compiler may hurry."""
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)  # type: ignore[no-untyped-call]
+    jax.config.update("jax_disable_most_optimizations", True)
     from experiments.claims import claim_named
     from experiments.harness import machine
     from experiments.harness.arm import run_arm

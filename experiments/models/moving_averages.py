@@ -36,11 +36,13 @@ def forward(
     row = jnp.minimum(jnp.arange(steps), rows - 1)
     real = jnp.arange(steps)[:, None] < lengths
 
+    bias = 0.0 if params.bias is None else params.bias
+
     def step(state: Any, inputs: Any) -> Any:
         c, h = state
         x, here, served = inputs
         v, measured = norm.train(params.norm.summed, x + h @ recurrent, served, here[:, None])
-        i, f, g, o = jnp.split(v + params.bias, 4, axis=-1)
+        i, f, g, o = jnp.split(v + bias, 4, axis=-1)
         new_c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
         state = jax.tree.map(lambda new, old: jnp.where(here[:, None], new, old), (new_c, new_h), state)

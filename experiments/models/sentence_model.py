@@ -63,7 +63,7 @@ def trial(arm: Arm, scale: Scale, text: Text) -> Trial:
         return nats, Loss(model.update_running(memory, (memory[0]._replace(summed=rows),)), {})
 
     measure = jax.jit(lambda params, ids, lengths: run(params, ids, lengths)[1].moments)
-    figures = jax.jit(lambda params, stats, part: run(params, *part, stats)[0])
+    figures = jax.jit(lambda params, stats, part: run(params, part[0], part[1], stats)[0])
 
     def statistics(params: Params, memory: Any) -> Any:
         """What inference normalizes with."""

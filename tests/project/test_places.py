@@ -9,7 +9,6 @@ TABLES = {"conftest.py", "cases.py", "cell_cases.py"}
 OTHERS = {
     "benchmarks", "contracts", "defects", "docs", "examples", "experiments", "export", "first_hour", "flax", "messages",
     "ports", "project", "tools",
-    "project", "tools",
 }  # fmt: skip
 
 
