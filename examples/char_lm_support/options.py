@@ -18,7 +18,7 @@ PRESETS = tuple(
 """Every model that jaxnorm has by name."""
 
 DEFAULT_MODELS = ["lstm", "ln_lstm", "ln_gru", "bn_lstm"]
-DEFAULT_RATES = [0.00125 * 2**k for k in range(7)]
+DEFAULT_RATES = [0.0025 * 2**k for k in range(6)]
 SMOKE = {"hidden": 16, "batch": 4, "window": 16, "passage": 3, "steps": 8, "sweep_steps": 4, "seeds": 2,
          "learning_rates": [0.004, 0.02], "eval_every": 4, "checkpoint_every": 4, "limit": 6_000,
          "characters": 40}  # fmt: skip
@@ -44,7 +44,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         raise BadInput(f"--models: no preset is called {', '.join(unknown) or '(nothing)'}. "
                        f"Choose from {', '.join(PRESETS)}.")  # fmt: skip
     args.learning_rates = sorted(set(args.learning_rates))
-    args.sweep_steps = args.sweep_steps or -(-args.steps // 2)
+    args.sweep_steps = args.sweep_steps or args.steps
     return args
 
 
@@ -86,7 +86,7 @@ def _parser() -> _Parser:
         "carry handed on, before it starts anew elsewhere")  # fmt: skip
     add("--learning-rates", type=_above_zero, nargs="+", default=DEFAULT_RATES, metavar="RATE",
         help="rates of Adam that each model tries; it is then trained at its own best")  # fmt: skip
-    add("--sweep-steps", type=_positive, help="training steps at each rate tried; half of --steps if not given")
+    add("--sweep-steps", type=_positive, help="training steps at each rate tried; as many as --steps if not given")
     add("--steps", type=_positive, default=500, help="training steps at the best rate")
     add("--seeds", type=_positive, default=3, help="runs at the best rate, each with other weights and texts")
     add("--eval-every", type=_positive, default=50, help="steps between two validations")

@@ -61,10 +61,10 @@ def test_every_preset_makes_a_cell(char_lm):
     assert make_cell("bn_lstm", args.hidden, args.window).max_steps == args.window
 
 
-def test_rates_are_tried_once_each_and_the_sweep_is_half_as_long(char_lm):
+def test_rates_are_tried_once_each_and_the_sweep_is_as_long(char_lm):
     args = char_lm.options.parse(["--learning-rates", "0.1", "0.01", "1e-1", "--steps", "7"])
     assert args.learning_rates == [0.01, 0.1]
-    assert args.sweep_steps == 4
+    assert args.sweep_steps == 7
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused(refused, tmp_path):

@@ -58,7 +58,9 @@ def test_loss_of_the_real_characters():
         lines = ["".join(SYMBOLS[k] for k in row[1 : length + 1]) for row, length in zip(ids, lengths, strict=True)]
         seen |= set(lines)
         expected = sum(nats(params, line) for line in lines) / sum(map(len, lines))
-        assert float(trial.loss(params, memory, (ids, lengths), None)[0]) == pytest.approx(expected, rel=1e-4)
+        assert float(trial.loss(params, memory, (ids, jnp.asarray(lengths)), None)[0]) == pytest.approx(
+            expected, rel=1e-4
+        )
     assert seen == {line + "\n" for line in LINES.split("\n") if 1 <= len(line) <= 5}
 
 
