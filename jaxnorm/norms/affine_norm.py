@@ -62,7 +62,8 @@ class NormSpec(Spec, abstract=True):
         value, shape = self.initial_value(name, shape), () if name in self.scalars else shape
         if not callable(value):
             return jnp.full(shape, value, dtype)
-        return filled(value, jax.random.fold_in(jax.random.key(0) if key is None else key, stream), shape, dtype)
+        own = jax.random.fold_in(jax.random.key(0) if key is None else key, stream)
+        return filled(value, own, shape, dtype, f"{type(self).__name__}.init: {name}_init")
 
     def initial_value(self, name: str, shape: tuple[int, ...]) -> float | Initializer:
         """The initial value of a weight for features of the given shape: the field with ``_init`` in its name."""
