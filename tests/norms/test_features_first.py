@@ -13,8 +13,8 @@ from tests.norms import oracles
 @pytest.mark.parametrize("feature_axis", [0, "negative"])
 def test_groups_of_one_example_reduce_all_of_it(shape, feature_axis, rng):
     feature_axis = -len(shape) if feature_axis == "negative" else feature_axis
-    x = rng.standard_normal(shape).astype(np.float32) * 3 + 1
-    scale, bias = rng.standard_normal((2, 6)).astype(np.float32)
+    x = jnp.asarray(rng.standard_normal(shape) * 3 + 1, jnp.float32)
+    scale, bias = jnp.asarray(rng.standard_normal((2, 6)), jnp.float32)
     got = jn.group_norm(x, scale, bias, num_groups=3, feature_axis=feature_axis)
     everything = tuple(range(len(shape)))
     expected = oracles.group_norm(x, scale, bias, num_groups=3, feature_axis=0, axis=everything)
