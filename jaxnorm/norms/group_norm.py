@@ -8,7 +8,7 @@ from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import AffineNorm, HasFeatureAxis
 from jaxnorm.norms.core.axes import check_groups, group_axes, in_groups, split_groups
-from jaxnorm.norms.core.moments import aligned_affine, check_no_sizes, full_mask
+from jaxnorm.norms.core.moments import aligned_affine, check_weights, full_mask
 from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import FeatureGroups, Reduction
 from jaxnorm.norms.core.spec import DEFAULT
@@ -78,7 +78,7 @@ def group_norm(
     x = validate.real("group_norm", "x", x)
     validate.epsilon("group_norm", epsilon)
     named = named_axes("group_norm", axis_name, axis_index_groups)
-    check_no_sizes("group_norm", scale, bias)
+    check_weights("group_norm", scale, bias)
     axes, feature, groups = group_axes("group_norm", x.shape, num_groups, axis, feature_axis, group_size)
     mask = full_mask("group_norm", x, where)
     affine = aligned_affine("group_norm", scale, bias, x, (feature,))

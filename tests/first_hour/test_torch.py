@@ -204,6 +204,10 @@ HABITS = {
         lambda: jn.batch_norm(jnp.ones((2, 6)), *[jnp.ones(6)] * 4),
         "moments=jaxnorm.Moments(mean, var, count)",
     ),
+    "layer_norm(x, params)": (
+        lambda: jn.layer_norm(jnp.ones((2, 6)), jn.LayerNorm().init((6,))),
+        "Write layer_norm(x, *params)",
+    ),
     "batch_norm(x, 6)": (lambda: jn.batch_norm(jnp.ones((2, 6)), 6), "the features are those of axis"),
     "group_norm(x, 2)": (lambda: jn.group_norm(jnp.ones((2, 6)), 2), "Sizes go by name, num_groups=4"),
     "GroupNorm(2, 6)": (lambda: jn.GroupNorm(2, 6), "norm.init((features,))"),

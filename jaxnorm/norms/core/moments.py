@@ -250,9 +250,8 @@ def aligned_affine(
     name: str, scale: Array | None, bias: Array | None, x: Array, axes: tuple[int, ...]
 ) -> tuple[Array | None, Array | None]:
     """Checks scale and bias along ``axes``, and gives them the rank and the statistics dtype of ``x``."""
+    check_weights(name, scale, bias)
     dtype = statistics_dtype(x.dtype)
-
-    check_no_sizes(name, scale, bias)
 
     def along(label: str, param: Array | None) -> Array | None:
         return None if param is None else aligned_param(name, label, param, x.shape, axes, dtype)
@@ -260,14 +259,18 @@ def aligned_affine(
     return along("scale", scale), along("bias", bias)
 
 
-def check_no_sizes(caller: str, scale: Any, bias: Any) -> None:
-    """Raises TypeError for the number of features or groups in the place of weights."""
+def check_weights(caller: str, scale: Any, bias: Any) -> None:
+    """Raises TypeError for sizes in the place of weights, and for scale and bias in one."""
     for label, given in (("scale", scale), ("bias", bias)):
-        if isinstance(given, int | tuple | list):
-            raise TypeError(
-                f"{caller}: {label} must be an array of weights, got {objects.describe(given)}. Sizes go by name, "
-                "num_groups=4, and the features are those of axis: leave their number out, or write axis=(-2, -1)."
+        if hasattr(given, "_fields"):
+            line = f"Write {caller}(x, *params)."
+        elif isinstance(given, int | tuple | list):
+            line = (
+                "Sizes go by name, num_groups=4; the features are those of axis, whatever their number: axis=(-2, -1)."
             )
+        else:
+            continue
+        raise TypeError(f"{caller}: {label} must be an array of weights, got {objects.describe(given)}. {line}")
 
 
 def apply_affine(name: str, y: Array, scale: Array | None, bias: Array | None, axes: tuple[int, ...]) -> Array:
