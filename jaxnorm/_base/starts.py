@@ -34,7 +34,7 @@ def checked_draw(
         raise TypeError(f"{place} must return an array, got {objects.describe(value)}. {line}")
     if value.shape != tuple(shape):
         raise ValueError(f"{place} must return an array of the shape that it is given, {shape}, got {value.shape}.")
-    return value
+    return jnp.asarray(value)
 
 
 def check_start(caller: str, name: str, value: Any) -> None:
