@@ -85,7 +85,7 @@ CELLS: Mapping[str, str] = {
     **same("Pass hidden_features.", "units", "hidden_size", "features", "num_units", "hidden_dim", "num_features"),
     **same(
         "A cell takes its number of inputs in cell.init(key, in_features).", "input_size", "in_features", "input_dim",
-        SIZE,
+        "input_shape", SIZE,
     ),
     **same("Pass kernel_init.", "kernel_initializer", "w_init", "weight_init", "w_i_init"),
     **same("Pass recurrent_init.", "recurrent_initializer", "recurrent_kernel_init", "w_h_init"),
@@ -101,7 +101,19 @@ CELLS: Mapping[str, str] = {
     "reset_after": 'Pass reset="recurrent", or jaxnorm.zoo.ResetBeforeGRU for False.',
     **same("It belongs to the normalizer: norm=LayerNorm(epsilon=1e-6).", "epsilon", "eps", "momentum", "axis_name"),
     **same("Pass norm=LayerNorm().", "layer_norm", "normalizer", "normalization", "norm_type"),
-    **same("A learned carry is learn_carry=True.", "carry_init", "initial_state", "initial_carry"),
+    **same(
+        "The state before the first step belongs to the run: see jaxnorm.unroll. A learned one is learn_carry=True.",
+        "carry_init", "initial_state", "initial_carry",
+    ),
+}  # fmt: skip
+
+CONVOLUTIONS: Mapping[str, str] = {
+    **CELLS,
+    **same("Pass hidden_features.", "filters", "output_channels", "out_channels"),
+    **same("Pass kernel_size.", "kernel_shape", "window"),
+    **same("Pass dilation.", "dilation_rate", "kernel_dilation"),
+    **same("Pass image_shape, the sizes of the axes of an image without its channels.", "input_shape", "spatial_dims"),
+    **same("Channels come last: move their axis, jnp.moveaxis(xs, 2, -1).", "data_format"),
 }  # fmt: skip
 
 WRAPPERS: Mapping[str, str] = {
@@ -130,6 +142,7 @@ FLAX: Mapping[str, str] = {
         "lengths", "length", "sequence_length", "sequence_lengths", "segmentation_mask",
     ),
     **same("Pass initial_carry=..., the state before the first step.", "carry", "initial_state", "hx", "h_0"),
+    "carry_init": "Pass initial_carry in the call, or carry_init to initialize_carry of jaxnorm.nnx.RNNCell.",
     **same("Pass time_major=True if time comes first.", "time_axis", "batch_first"),
     **same("Pass return_carry=True.", "return_state", "return_all_states"),
     "return_sequences": "The outputs of all steps are returned always. Leave it out.",

@@ -48,6 +48,7 @@ CONVERTERS = {
 CELLS_ELSEWHERE = {
     "LSTMCell": "lstm", "OptimizedLSTMCell": "lstm", "LSTM": "lstm", "GRUCell": "gru", "GRU": "gru",
     "SimpleCell": "elman", "SimpleRNN": "elman", "RNN": "lstm", "VanillaRNN": "elman",
+    "MGUCell": "zoo.MGU",
 }  # fmt: skip
 SIZES = {"hidden_features": "128", "cell": "ln_lstm(128)", "kernels": "WeightNorm()", "num_groups": "4"}
 """Placeholders for arguments without default, in suggested lines."""
@@ -192,6 +193,11 @@ def _advise_module(value: Any, wanted: Wanted) -> str:
     if wanted == CELL or (wanted == SPEC and kind.__name__ in CELLS_ELSEWHERE):
         sizes = (getattr(value, name, None) for name in ("features", "hidden_features", "hidden_size", "units"))
         size = next((size for size in sizes if isinstance(size, int)), 128)
+        if kind.__name__ not in CELLS_ELSEWHERE and kind.__module__.split(".")[0] not in LIBRARIES:
+            return (
+                "Write its step as a function: FunctionCell(function, carry_init); a driver of its own library runs "
+                "the module itself."
+            )
         line = f"{CELLS_ELSEWHERE.get(kind.__name__, 'lstm')}({size})"
     elif wanted in (NORMALIZER, SPEC) and _kind(ours := _public(kind.__name__)) == NORMALIZER:
         line = call(ours)

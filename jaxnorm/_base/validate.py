@@ -32,8 +32,10 @@ def real(caller: str, name: str, x: Array) -> Array:
     Integers and booleans become float32, and 64-bit integers float64, as in ``jnp.mean``.
     """
     is_array(caller, name, x)
+    if not isinstance(x, Array):
+        x = jnp.asarray(x)  # an array of NumPy in double precision gets the dtype that JAX has for it
     if jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == jnp.bool_:
-        return jnp.asarray(x).astype(jnp.float64 if x.dtype.itemsize == 8 else jnp.float32)
+        return x.astype(jnp.float64 if x.dtype.itemsize == 8 else jnp.float32)
     floating(caller, name, x)
     return x
 

@@ -145,7 +145,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         """Draws a kernel (I, G, H), by default each gate separately."""
         caller = f"{type(self).__name__}.init"
         initializers.check_gates_initializer(caller, name, init, self.gate_count)
-        return initializers.blocks(init, key, shape, self.gate_count, self.param_dtype)
+        return initializers.blocks(init, key, shape, self.gate_count, self.param_dtype, f"{caller}: {name}")
 
     def init_kernels(self, recurrent_init: GatesInitializer | None, key: Key, in_features: int) -> tuple[Array, Array]:
         """Draws kernels W (I, G, H) and U (H, G, H); without an initializer for U it splits one kernel of [x, h].
@@ -165,7 +165,8 @@ class CellBase(CellHooks, NoModule, abc.ABC):
     def fresh_bias(self, key: Key, stream: int = BIAS) -> Array:
         """Draws a bias (G*H,) from ``bias_init``."""
         key = jax.random.fold_in(key, stream)
-        return initializers.vector(self.bias_init, key, self.gate_count, self.hidden_features, self.param_dtype)
+        place, size = f"{type(self).__name__}.init: bias_init", self.hidden_features
+        return initializers.vector(self.bias_init, key, self.gate_count, size, self.param_dtype, place)
 
     def start_bias(self, key: Key, gate: int, start: float | Initializer | None) -> Array:
         """Draws a bias (G*H,) from ``bias_init``; the given gate from ``start``, unless that is None."""

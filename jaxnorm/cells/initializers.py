@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.starts import check_initializer, filled
+from jaxnorm._base.starts import check_initializer, checked_draw, filled
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms.core.moments import statistics_dtype
 
@@ -246,10 +246,12 @@ class Chrono:
         return (-b if self.opposite else b).astype(dtype)
 
 
-def vector(init: float | Initializer, key: Array, gates: int, size: int, dtype: DTypeLike) -> Float[Array, " GH"]:
+def vector(
+    init: float | Initializer, key: Array, gates: int, size: int, dtype: DTypeLike, place: str = "bias_init"
+) -> Float[Array, " GH"]:
     """Draws a flat vector (G*H,), each gate (H,) separately, or fills it with a number."""
     keys = jax.random.split(key, gates)
-    return jnp.concatenate([filled(init, each, (size,), dtype) for each in keys])
+    return jnp.concatenate([filled(init, each, (size,), dtype, place) for each in keys])
 
 
 def check_gates_initializer(caller: str, name: str, init: GatesInitializer, gates: int) -> None:
@@ -263,19 +265,19 @@ def check_gates_initializer(caller: str, name: str, init: GatesInitializer, gate
 
 
 def blocks(
-    init: GatesInitializer, key: Array, shape: tuple[int, int], gates: int, dtype: DTypeLike
+    init: GatesInitializer, key: Array, shape: tuple[int, int], gates: int, dtype: DTypeLike, place: str = "kernel_init"
 ) -> Float[Array, "I G H"]:
     """Draws each gate and stacks them to (I, G, H); ``init`` is one initializer for all gates, or a tuple of them."""
     keys = jax.random.split(key, gates)
     if not isinstance(init, tuple | Joint):
-        return jax.vmap(lambda k: init(k, shape, dtype), out_axes=1)(keys)
+        return jax.vmap(lambda k: checked_draw(init, k, shape, dtype, place), out_axes=1)(keys)
     each = init if isinstance(init, tuple) else (init,) * gates
-    drawn: dict[int, Array] = {}
+    made: dict[int, Array] = {}
     for gate, one in enumerate(each):
         if not isinstance(one, Joint):
-            drawn[gate] = one(keys[gate], shape, dtype)
-        elif gate not in drawn:
+            made[gate] = checked_draw(one, keys[gate], shape, dtype, place)
+        elif gate not in made:
             together = [g for g in range(gates) if each[g] == one]
-            wide = one.init(keys[gate], (shape[0], len(together) * shape[1]), dtype)
-            drawn |= dict(zip(together, jnp.split(wide, len(together), axis=1), strict=True))
-    return jnp.stack([drawn[gate] for gate in range(gates)], axis=1)
+            wide = checked_draw(one.init, keys[gate], (shape[0], len(together) * shape[1]), dtype, place)
+            made |= dict(zip(together, jnp.split(wide, len(together), axis=1), strict=True))
+    return jnp.stack([made[gate] for gate in range(gates)], axis=1)

@@ -23,16 +23,16 @@ class NoModule(AnswersKeywords):
     @property
     def initialize_carry(self) -> Any:
         """Raises TypeError: only Flax cells have it."""
-        self._refuse("has no initialize_carry")
+        self._refuse("has no initialize_carry", " The carry before the first step is cell.initial_carry(batch_shape).")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raises TypeError: a spec has pure methods, you cannot call it."""
         self._refuse("is not called")
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _refuse(self, what: str, line: str = "") -> NoReturn:
         name = type(self).__name__
         raise NotAModuleError(
             f"{name}: a spec is no module of Flax and {what}. Write jaxnorm.linen.RNN(cell) or jaxnorm.nnx.RNN(cell, "
             "in_features, rngs=rngs), RNNCell in their place inside a driver of Flax such as flax.linen.RNN, or "
-            "jaxnorm.unroll(cell, params, xs) without Flax."
+            f"jaxnorm.unroll(cell, params, xs) without Flax.{line}"
         )

@@ -11,7 +11,7 @@ from jaxnorm._shared.layers import cell_template, initial_statistics
 from jaxnorm._shared.names import from_names, to_names
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, flax_form, give_back
 from jaxnorm.engine.arguments.checks import layout_shape
 from jaxnorm.engine.layers import (
     run_cells,
@@ -94,6 +94,7 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
     def initialize_carry(self, rng: PRNGKeyArray | Shaped[Array, "2"] | None, input_shape: tuple[int, ...]) -> Carry:
         r"""Makes the carry before the first step, for inputs of the given shape (\*batch, features).
 
+        It has the form of Flax, (c, h) for an LSTM, an array for a GRU; a cell that counts steps has a CountedCarry.
         For a learned initial carry the module must be bound, as it is inside ``flax.linen.RNN``. An unbound module
         returns the carry that training starts from.
         """
@@ -109,7 +110,7 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
                     if not self.has_variable(STATS, name):
                         self.put_variable(STATS, name, stats[name])
         batch_shape = input_shape[: -self.num_feature_axes]
-        return self.cell.initial_carry(batch_shape, params=params, key=rng)
+        return flax_form(self.cell, self.cell.initial_carry(batch_shape, params=params, key=rng))
 
     @property
     def num_feature_axes(self) -> int:

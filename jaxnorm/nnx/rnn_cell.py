@@ -9,7 +9,7 @@ from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Initializer, PyTree, Real
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, flax_form, give_back
 from jaxnorm.engine.arguments.checks import layout_shape
 from jaxnorm.engine.layers import (
     run_cells,
@@ -103,7 +103,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
           carry_init: draws the entries of the carry instead of the cell, each with its own key.
 
         Returns:
-          The carry.
+          The carry in the form of Flax: (c, h) for an LSTM, an array for a GRU; a cell that counts steps has a
+          CountedCarry.
 
         Raises:
           ValueError: ``carry_init`` is given without ``rngs``.
@@ -111,18 +112,17 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         input_shape = validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         key = None if rngs is None else variables.key("RNNCell.initialize_carry", rngs, "carry")
         batch_shape = input_shape[: -self.num_feature_axes]
-        if carry_init is None:
-            return self.cell.initial_carry(batch_shape, params=variables.weights(self), key=key)
-        if key is None:
+        if carry_init is not None and key is None:
             raise ValueError("RNNCell.initialize_carry: carry_init needs randomness, but rngs is None. Pass rngs too.")
-        entries, structure = jax.tree.flatten(
-            self.cell.initial_carry(batch_shape, params=variables.weights(self), key=key)
-        )
-        drawn = [  # a step count is an integer: keep it
-            carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
-            for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)
-        ]
-        return jax.tree.unflatten(structure, drawn)
+        carry = self.cell.initial_carry(batch_shape, params=variables.weights(self), key=key)
+        if carry_init is not None and key is not None:
+            entries, structure = jax.tree.flatten(carry)
+            drawn = [  # a step count is an integer: keep it
+                carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
+                for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)
+            ]
+            carry = jax.tree.unflatten(structure, drawn)
+        return flax_form(self.cell, carry)
 
     @property
     def num_feature_axes(self) -> int:

@@ -44,6 +44,11 @@ class NormSpec(Spec, abstract=True):
                 object.__setattr__(self, field.name, value)
             elif field.name.endswith("_init") and (start := getattr(self, field.name)) is not None:
                 check_start(name, field.name, start)
+                weight = field.name.removesuffix("_init")
+                if not getattr(self, f"use_{weight}", True) and start != field.default:
+                    raise ValueError(
+                        f"{name}: {field.name} is where the {weight} starts, but use_{weight} is False. Leave it out."
+                    )
 
     def init(self, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32, *, key: Key | None = None) -> Params:
         """Fresh weights for features of the given shape, each None if the spec does not use it.
@@ -62,7 +67,8 @@ class NormSpec(Spec, abstract=True):
         value, shape = self.initial_value(name, shape), () if name in self.scalars else shape
         if not callable(value):
             return jnp.full(shape, value, dtype)
-        return filled(value, jax.random.fold_in(jax.random.key(0) if key is None else key, stream), shape, dtype)
+        own = jax.random.fold_in(jax.random.key(0) if key is None else key, stream)
+        return filled(value, own, shape, dtype, f"{type(self).__name__}.init: {name}_init")
 
     def initial_value(self, name: str, shape: tuple[int, ...]) -> float | Initializer:
         """The initial value of a weight for features of the given shape: the field with ``_init`` in its name."""

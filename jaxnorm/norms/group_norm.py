@@ -46,7 +46,8 @@ def group_norm(
       num_groups: number of groups; must divide F. -1 means one for each feature. None means 32, as published, or as
         many as follow from ``group_size``.
       group_size: number of features in a group, in place of ``num_groups``; must divide F.
-      axis: the axes to reduce, including ``feature_axis``; None means all but the first (or the only one).
+      axis: the axes to reduce, including ``feature_axis``; None means all but the first, or all if
+        ``feature_axis`` is the first, as in an example without a batch.
       feature_axis: the axis that is split into groups.
       epsilon: added to the variance, inside the root. With 0 a constant group gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach

@@ -111,10 +111,6 @@ HABITS = {
     "LayerNorm(shape=)": (lambda: jn.LayerNorm(shape=6), "norm.init((features,))"),
     "use_weight": (lambda: jn.LayerNorm(use_weight=False), "Pass use_scale"),
     "groups, channels": (lambda: jn.GroupNorm(2, 6), "norm.init((features,))"),
-    "channels first without a batch": (
-        lambda: jn.group_norm(jnp.ones((6, 5)), num_groups=2, feature_axis=0),
-        "for one example without a batch write axis=(0, 1)",
-    ),
     "channelwise_affine": (lambda: jn.GroupNorm(2, channelwise_affine=False), "Pass use_scale and use_bias"),
     "inference": (lambda: jn.BatchNorm(inference=True), "norm(params, x, stats)"),
     "a normalizer called": (lambda: jn.LayerNorm()(jnp.ones(6)), "Call norm(params, x)"),

@@ -120,6 +120,16 @@ def arrange(carry: Any, template: Any) -> Any:
     return type(template)(*map(arrange, entries, template))
 
 
+def flax_form(cell: Cell, carry: Any) -> Any:
+    """Returns a carry of the cell as cells of Flax have theirs: a plain tuple, or the array itself if there is one.
+
+    A count of steps has no place there, and the carry of a user's step stays what the user made.
+    """
+    if isinstance(carry, CountedCarry) or not hasattr(carry, "_fields") or not hooks(cell).fixes_params:
+        return carry
+    return carry[0] if len(carry) == 1 else tuple(carry)
+
+
 def give_back(carry: Any, given: Any, *, cast: bool = False) -> Any:
     """Returns a carry of the cell in the form of the one that the caller passed, with ``cast`` in its dtypes too.
 

@@ -95,16 +95,16 @@ def group_axes(
     feature_axis: int,
     group_size: int | None = None,
 ) -> tuple[tuple[int, ...], int, int]:
-    """Returns the axes that a group reduces (None: all but the first, or the only one), feature axis, and groups."""
-    axes = tuple(range(min(1, len(shape) - 1), len(shape))) if axis is None else validate.axes(caller, axis, len(shape))
+    """Returns the axes that a group reduces, the feature axis, and the number of groups.
+
+    With axis None it reduces all axes but the first, and all if the features are there: then there is no batch.
+    """
     feature = validate.one_axis(caller, feature_axis, len(shape), "feature_axis")
+    axes = tuple(range(min(1, feature), len(shape))) if axis is None else validate.axes(caller, axis, len(shape))
     if feature not in axes:
-        line = "Add it to axis."
-        if axis is None:
-            line = f"Axis 0 is the batch: for one example without a batch write axis={tuple(range(len(shape)))}."
         raise ValueError(
             f"{caller}: axis={axis} must contain feature_axis={feature_axis}, since statistics run over the "
-            f"features of a group. {line}"
+            "features of a group. Add it to axis."
         )
     place = f"(axis {feature_axis} of x with shape {shape})"
     return axes, feature, count_groups(caller, shape[feature], num_groups, group_size, place)

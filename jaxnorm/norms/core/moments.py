@@ -326,7 +326,8 @@ def normalize(
         kept = tuple(a for a in range(x.ndim) if a not in reduced)
     dtype = statistics_dtype(x.dtype)
     mean, var = (align(m, x.ndim, kept).astype(dtype) for m in (moments.mean, moments.var))
-    validate.broadcastable("normalize", "moments.mean", mean.shape, x.shape, _place("moments.mean", x.shape, kept))
+    for label, moment in (("moments.mean", mean), ("moments.var", var)):
+        validate.broadcastable("normalize", label, moment.shape, x.shape, _place(label, x.shape, kept))
     y = (x.astype(dtype) - mean) * lax.rsqrt(var + jnp.asarray(epsilon, dtype))
     return apply_affine("normalize", y, scale, bias, kept).astype(x.dtype)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, final
 
 import jax.numpy as jnp
 
-from jaxnorm._base import validate
+from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Axis, DTypeLike, Float, Initializer
 from jaxnorm.cells.base import Key, StepInput
@@ -124,6 +124,7 @@ class ConvLSTM(Gated, GatedCellBase):
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry
     float32_carry: ClassVar[tuple[str, ...]] = ("c",)
     supports_candidate_scale: ClassVar[bool] = True
+    keyword_advice: ClassVar[Mapping[str, str]] = foreign_keywords.CONVOLUTIONS
     supports_gate_masks: ClassVar[bool] = False  # one convolution makes the products of all gates
 
     def __post_init__(self) -> None:

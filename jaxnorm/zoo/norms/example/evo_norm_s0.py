@@ -54,7 +54,8 @@ def evo_norm_s0(
       scale: one factor per feature, shaped like ``slope``. None means one.
       bias: summand, shaped like ``slope``. None means zero.
       num_groups: number of groups; must divide F. -1 means one for each feature.
-      axis: the axes to reduce, including ``feature_axis``; None means all but the first (or the only one).
+      axis: the axes to reduce, including ``feature_axis``; None means all but the first, or all if
+        ``feature_axis`` is the first, as in an example without a batch.
       feature_axis: the axis that is split into groups.
       epsilon: added to the variance, inside the root. With 0 a constant group gives ``bias``.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
