@@ -74,7 +74,7 @@ INTRODUCTION = """\
 
 The library computes what the papers say; this page shows what comes of it when their claims are put to the test. It is
 generated from the records in `experiments/results` by `make evidence`. The rules, and how to run an experiment anew,
-stand in [experiments/README.md](https://github.com/jaxnorm/jaxnorm/blob/main/experiments/README.md).
+stand in `experiments/README.md`.
 
 Each arm trains at the best learning rate of its own sweep. The unit is the seed, the interval Student's t of the paired
 difference, adjusted over all seventeen claims by Holm. A claim **holds** if the interval lies on its side of zero, is

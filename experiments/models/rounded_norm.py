@@ -1,7 +1,8 @@
 """Batch normalization whose arithmetic runs in a narrow format: every result is rounded to it, forward and backward.
 
-Numbers are kept in float32, so that no compiler widens a chain of operations behind our back. Sums are made in pairs,
-each partial sum rounded. What flows backward is rounded after each operation too, its sums made likewise.
+Numbers are kept in float32, so that no compiler widens a chain of operations behind our back. Sums are made in blocks
+of about the square root of their number, each partial sum rounded. What flows backward is rounded after each operation
+too, its sums made likewise.
 """
 
 import dataclasses
@@ -38,17 +39,21 @@ def rounded(x: jax.Array, dtype: str) -> jax.Array:
 rounded.defvjp(lambda x, dtype: (nearest(x, dtype), None), lambda dtype, _, g: (nearest(g, dtype),))
 
 
-def _pairwise(x: jax.Array, dtype: str) -> jax.Array:
-    while len(x) > 1:
-        x = jnp.pad(x, ((0, len(x) % 2), (0, 0)))
-        x = nearest(x[0::2] + x[1::2], dtype)
-    return x[0]
+def _sum(x: jax.Array, dtype: str) -> jax.Array:
+    block = math.isqrt(len(x)) + 1
+    blocks = jnp.pad(x, ((0, -len(x) % block), (0, 0))).reshape(-1, block, x.shape[1])
+
+    def add(a: jax.Array, b: jax.Array) -> jax.Array:
+        return nearest(a + b, dtype)
+
+    zero = jnp.zeros((), x.dtype)
+    return lax.reduce(lax.reduce(blocks, zero, add, (1,)), zero, add, (0,))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def total(x: jax.Array, dtype: str) -> jax.Array:
     """The sum of each column of (N, F)."""
-    return _pairwise(x, dtype)
+    return _sum(x, dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -57,10 +62,10 @@ def spread(values: jax.Array, count: int, dtype: str) -> jax.Array:
     return jnp.broadcast_to(values, (count, *values.shape))
 
 
-total.defvjp(lambda x, dtype: (_pairwise(x, dtype), len(x)), lambda dtype, count, g: (spread(g, count, dtype),))
+total.defvjp(lambda x, dtype: (_sum(x, dtype), len(x)), lambda dtype, count, g: (spread(g, count, dtype),))
 spread.defvjp(
     lambda values, count, dtype: (spread(values, count, dtype), None),
-    lambda count, dtype, _, g: (_pairwise(g, dtype),),
+    lambda count, dtype, _, g: (_sum(g, dtype),),
 )
 
 
