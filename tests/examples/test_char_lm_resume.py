@@ -198,8 +198,8 @@ def test_a_model_is_trained_at_its_own_best_rate(char_lm, tmp_path, monkeypatch)
     assert ran[:5] == [("lstm", "sweep", rate, None) for rate in (0.1, 0.2, 0.4)] + [
         ("lstm", "final", 0.1, 0), ("lstm", "final", 0.1, 1)]  # fmt: skip
     assert ran[8:] == [("gru", "final", 0.2, 0), ("gru", "final", 0.2, 1)]
-    assert told[:6] == [0, 1, 6, 11, 16, 26]
-    assert char_lm.training.steps_in_all(args) == 35
+    assert told[:6] == [0, 1, 11, 21, 31, 41]
+    assert char_lm.training.steps_in_all(args) == 50
 
 
 def test_a_run_that_diverges_ends_there(char_lm, tmp_path):

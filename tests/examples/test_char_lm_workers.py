@@ -57,8 +57,8 @@ def test_a_killed_worker_is_named_and_its_model_goes_on(char_lm, begin):
 
 
 def test_a_failure_is_said_and_ends_with_code_one(char_lm, begin, monkeypatch, capsys):
-    args, *_ = begin("out", ["elman"])
-    monkeypatch.setattr(char_lm, "RunFolder", lambda args, sha256: begin("out", ["elman"])[2])
+    args, _, folder = begin("out", ["elman"])
+    monkeypatch.setattr(char_lm, "RunFolder", lambda args, sha256: folder)
     monkeypatch.setattr(char_lm.workers, "train_all", lambda *_: {"elman": -9})
     assert char_lm.run(args) == 1
     out, err = capsys.readouterr()
