@@ -6,29 +6,19 @@ survived rates at which the plain LSTM diverged. No figure is published for recu
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jaxnorm as jn
-from experiments.data.text import Text, characters
+from experiments.claims.character_ptb import ARMS as LSTMS
+from experiments.claims.character_ptb import CHANCE, build
+from experiments.data.text import characters
 from experiments.harness import measures
-from experiments.harness.claim import Claim, Contrast, Scale, Trial
-from experiments.models import language_model
+from experiments.harness.claim import Claim, Contrast, Scale
 
-# Every LSTM begins with forget bias 1 and every arm with orthogonal recurrent kernels: the normalizer tells them apart.
 ARMS: dict[str, Callable[[int, int], jn.Cell]] = {
-    "LSTM": lambda h, t: jn.lstm(h, forget_bias=1.0),
-    "LN-LSTM": lambda h, t: jn.ln_lstm(h, forget_bias=1.0),
-    "RMS-LSTM": lambda h, t: jn.rms_lstm(h, forget_bias=1.0),
-    "BN-LSTM": lambda h, t: jn.bn_lstm(h, max_steps=t, forget_bias=1.0),
+    **{name: LSTMS[name] for name in ("LSTM", "LN-LSTM", "RMS-LSTM", "BN-LSTM")},
     "GRU": lambda h, t: jn.gru(h),
     "LN-GRU": lambda h, t: jn.ln_gru(h),
 }
-CHANCE = 5.0  # bits, where a run has diverged
-
-
-def build(arm: Any, scale: Scale, text: Text) -> Trial:
-    """A language model with one of the cells."""
-    return language_model.trial(arm(scale.hidden, scale.window), scale, text)
 
 
 CLAIM = Claim(
