@@ -58,7 +58,7 @@ def curves(claim: Claim, runs: Sequence[Run]) -> Any:
     by_rate.set_xscale("log", base=2)
     by_rate.set_xlabel("learning rate, sweep at half length")
     by_steps.set_xlabel("training steps")
-    by_seconds.set_xlabel("seconds of training, one core")
+    by_seconds.set_xlabel("seconds of training")
     by_steps.set_ylabel(claim.curve_label)
     for panel in (by_steps, by_seconds, by_rate):
         panel.grid(alpha=0.3)

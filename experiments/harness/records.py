@@ -23,7 +23,8 @@ class Run:
     seed: int
     steps: int
     curve: Mapping[str, Sequence[float | None]]
-    """``step``, ``seconds`` (of training alone), ``train_loss``, ``gradient_norm``, and what evaluation gave."""
+    """``step``, ``seconds`` (of training alone; on CPUs those of the processor), ``train_loss``, ``gradient_norm``, and
+    what evaluation gave."""
     diverged: int | None = None
     """The step by which loss or gradient were no numbers any more."""
     test: Mapping[str, float] = dataclasses.field(default_factory=dict)
