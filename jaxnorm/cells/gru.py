@@ -134,8 +134,9 @@ class GRU(Gated, GatedCellBase):
 
     @property
     def gates(self) -> PreActivation:
-        """The pre-activation object; with the reset gate on the recurrent part, both sides stay apart."""
-        return PreActivation(self.sites, self.gate_groups, separate=self.reset == "recurrent", caller="GRU")
+        """The pre-activation object; with the reset gate on the recurrent part, both sides of n stay apart."""
+        separate = self.reset == "recurrent"
+        return PreActivation(self.sites, self.gate_groups, separate=separate, added_gates=GATES - 1, caller="GRU")
 
     def init_params(self, key: Key, in_features: int) -> GRUParams:
         """Draws the weights; ``init`` compiles this."""

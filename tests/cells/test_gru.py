@@ -88,3 +88,20 @@ def test_batch_norm_with_rows_carries_a_count(rng):
     with pytest.raises(AttributeError):
         carry.c  # noqa: B018
     assert jax.tree.map(lambda leaf: leaf.shape[0], cell.initial_stats()).recurrent.mean == 2
+
+
+@pytest.mark.parametrize(
+    "cell", [jn.GRU(HIDDEN), jn.ln_gru(HIDDEN), jn.zoo.MGU(HIDDEN, reset="recurrent")], ids=["gru", "ln_gru", "mgu"]
+)
+def test_only_the_candidate_has_a_bias_to_add_in_the_loop(cell, rng):
+    """The biases of the gates whose sides are only added join the input side before the loop."""
+    params = cases.random_cell_params(cell, rng)
+    weights = cell.prepare(params)
+    own = np.asarray(params.recurrent_bias)
+    own = np.concatenate([np.zeros(cell.gates.gates * HIDDEN - own.size), own])  # that of an MGU is the candidate's
+    of_norms = [np.asarray(getattr(site, "bias", 0.0)) for site in (params.norm.input, params.norm.recurrent)]
+    in_loop = own + of_norms[1]
+    np.testing.assert_allclose(weights.recurrent_out, in_loop[-HIDDEN:], rtol=1e-6)
+    before = np.asarray(params.bias) + of_norms[0]
+    before[:-HIDDEN] += in_loop[:-HIDDEN]
+    np.testing.assert_allclose(weights.bias, before, rtol=1e-5, atol=1e-6)

@@ -18,7 +18,7 @@ from jaxnorm.cells.preactivation.gather import gather_bias
 from jaxnorm.cells.preactivation.groups import normalize_groups
 from jaxnorm.cells.preactivation.layout import flat_kernel
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel, check_features, matmul, matmul_by_gate
-from jaxnorm.cells.preactivation.vectors import add_bias, sum_biases
+from jaxnorm.cells.preactivation.vectors import add_bias, add_last_bias, sum_biases
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms, SiteInput, normalize_steps
 from jaxnorm.norms.base import Normalizer, Stats
@@ -34,6 +34,8 @@ class PreActivation:
       groups: sizes of the groups of consecutive gates that share statistics.
       outer: the site of the sum: ``"summed"``, or ``"cell"`` in cells without gates.
       separate: whether to keep the biases of both sides apart, for cells that do more than add the sides.
+      added_gates: of those cells, the number of first gates whose sides are only added, as r and z of a GRU. Their
+        biases all join the input side, before the loop.
       center_recurrent: whether the recurrent kernel is centered where that saves a mean. A norm over the products of
         several blocks takes its mean over all of them, which does not follow from the kernel of one block.
       caller: the name of the cell, for messages.
@@ -43,6 +45,7 @@ class PreActivation:
     groups: tuple[int, ...] = (1,)
     outer: str = "summed"
     separate: bool = False
+    added_gates: int = 0
     center_recurrent: bool = True
     caller: str = "PreActivation"
 
@@ -89,6 +92,9 @@ class PreActivation:
             after_input = sum_biases(after_input, biases.end)
         if not self.separate:
             after_input, recurrent_out = sum_biases(after_input, recurrent_out), None
+        elif self.added_gates and recurrent_out is not None:
+            first, recurrent_out = jnp.split(recurrent_out, [self.added_gates * recurrent_out.size // self.gates])
+            after_input = sum_biases(after_input, jnp.concatenate([first, jnp.zeros_like(recurrent_out)]))
 
         kernel: Any = None if params.kernel is None else self._kernel(params.kernel, centers_input, dtype)
         recurrent: Any = None if params.recurrent is None else self._kernel(params.recurrent, centers_recurrent, dtype)
@@ -159,7 +165,7 @@ class PreActivation:
         h = add_bias(t.h_proj, weights.recurrent_bias)
         centered = weights.gate_masks is None and self.center_recurrent
         h, moments = self._normalize(self.norms.recurrent, weights.norm.recurrent, centered, h, t.at("recurrent"))
-        return add_bias(h, weights.recurrent_out), CellNorms(recurrent=moments)
+        return add_last_bias(h, weights.recurrent_out), CellNorms(recurrent=moments)
 
     def __call__(self, weights: GateWeights, t: StepInput) -> tuple[tuple[Array, ...], CellNorms]:
         """Computes the pre-activations of a step, one array for each gate; also the moments."""

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxnorm._base.typing import Array, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 
@@ -14,6 +16,14 @@ def align(weights: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, 
 def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
     """``x + bias`` in the dtype of ``x``; None adds nothing."""
     return x if bias is None else x + align(bias, x)
+
+
+def add_last_bias(x: Float[Array, "*B F"], bias: Float[Array, " L"] | None) -> Float[Array, "*B F"]:
+    """Adds a bias to the last L features."""
+    if bias is None or bias.shape == x.shape[-1:]:
+        return add_bias(x, bias)
+    first, last = jnp.split(x, [x.shape[-1] - bias.size], axis=-1)
+    return jnp.concatenate([first, add_bias(last, bias)], axis=-1)
 
 
 def sum_biases(*biases: Array | None) -> Any:

@@ -45,8 +45,8 @@ class GateWeights(NamedTuple):
     """Added to the input product before its norm."""
     recurrent_bias: Float[Array, " GH"] | None = None
     """Added to the recurrent product before its norm."""
-    recurrent_out: Float[Array, " GH"] | None = None
-    """Added to the normalized recurrent product, in cells where it cannot be merged into ``bias``."""
+    recurrent_out: Float[Array, " LH"] | None = None
+    """Added to the normalized recurrent product of the last L gates, where it cannot be merged into ``bias``."""
     outer_bias: Float[Array, " GH"] | None = None
     """Added to the normalized sum."""
     extra: Any = ()

@@ -129,8 +129,9 @@ class MGU(Gated, GatedCellBase):
 
     @property
     def gates(self) -> PreActivation:
-        """The pre-activation object; with the gate on the recurrent part, both sides stay apart."""
-        return PreActivation(self.sites, self.gate_groups, separate=self.reset == "recurrent", caller="MGU")
+        """The pre-activation object; with the gate on the recurrent part, both sides of n stay apart."""
+        separate = self.reset == "recurrent"
+        return PreActivation(self.sites, self.gate_groups, separate=separate, added_gates=GATES - 1, caller="MGU")
 
     def init_params(self, key: Key, in_features: int) -> MGUParams:
         """Draws the weights; ``init`` compiles this."""
