@@ -15,6 +15,7 @@ from experiments.harness.summary import Summary, as_json, judge, summarize
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
+VERDICTS = ("holds", "equal, as claimed", "equal, not as claimed", "reversed", "undecided", "not run yet")
 Judged = tuple[statistics.Interval, statistics.Verdict]
 
 
@@ -49,16 +50,22 @@ def write(claims: Sequence[Claim], folder: Path, root: Path = ROOT) -> list[Path
 
 
 def _short_table(claims: Sequence[Claim], judged: dict[str, Judged]) -> str:
-    rows = [f"| {c.claim} | {_verdict(c, judged.get(c.name))} |" for c in claims if c.name in judged]
-    return "\n".join(["| claim | here |", "|---|---|", *rows])
+    """The claims by verdict, each a link to its section: few words, since README has few."""
+    groups: dict[str, list[str]] = {word: [] for word in VERDICTS}
+    for claim in claims:
+        link = f"[{claim.name.replace('_', ' ')}](docs/evidence.md#{_anchor(claim)})"
+        groups[_verdict(claim, judged.get(claim.name))].append(link)
+    rows = [f"| {word} | {', '.join(links)} |" for word, links in groups.items() if links]
+    return "\n".join(["| verdict | claims |", "|---|---|", *rows])
 
 
 def _verdict(claim: Claim, judged: Judged | None) -> str:
     if judged is None:
         return "not run yet"
-    interval, word = judged
-    agrees = ", as claimed" if statistics.as_claimed(word, claim.contrast) else ", which was not claimed"
-    return f"**{word}**{agrees if word == 'equal' else ''}: {_interval(interval)} {claim.contrast.unit}"
+    word = judged[1]
+    if word != "equal":
+        return word
+    return "equal, as claimed" if statistics.as_claimed(word, claim.contrast) else "equal, not as claimed"
 
 
 def _interval(interval: statistics.Interval) -> str:

@@ -46,7 +46,7 @@ def test_the_same_records_give_the_same_bytes(claim, tmp_path):
     assert "old" not in readme
     assert readme.startswith("before\n")
     assert readme.endswith("after\n")
-    assert "twice the gradient is faster" in readme
+    assert "| undecided | [line](docs/evidence.md#evidence-line) |" in readme
     page = (tmp_path / "docs" / "evidence.md").read_text()
     assert "../experiments/results/line/curves.png" in page
     assert "smoke" not in page
