@@ -48,7 +48,11 @@ CLAIM = Claim(
         baseline="L2, float16",
         margin=0.01,
     ),
-    scales={**SIZES, "small": Scale(**{**vars(SIZES["small"]), "steps": 650})},
+    scales={
+        **SIZES,
+        "small": Scale(**{**vars(SIZES["small"]), "steps": 650}),
+        "smoke": Scale(**{**vars(SIZES["smoke"]), "blocks": 0}),  # one normalizer: all this rounding compiles slowly
+    },
     smaller="7 convolutions, 6 epochs of 7,000 images of CIFAR-10 for 90 of ImageNet; two rates for each arm. Rounding "
     "is simulated: after each operation of the normalizer, forward and backward, sums in blocks; loss scale 4,096",
     load=lambda folder, scale: cifar10(folder),
