@@ -92,7 +92,7 @@ def _run(args: argparse.Namespace, console: Console) -> int:
     jobs = [
         Job(claim.name, arm, args.scale, args.data, args.out, args.seeds)
         for claim in claims
-        for arm in args.arms or claim.arms
+        for arm in args.arms or claim.arms_of(args.scale)
     ]
     failed = run_smoke(jobs, console) if args.scale == "smoke" else run_jobs(jobs, args.processes, console)
     for claim in claims:

@@ -78,6 +78,7 @@ CLAIM = Claim(
     arms=ARMS,
     rates=(0.001, 0.002, 0.004, 0.008),
     seeds=5,
+    smoke_arms=("LSTM", "LN-LSTM"),
     contrast=Contrast(
         measure=measures.area("valid_error", CHANCE),
         unit="mean validation error over training",

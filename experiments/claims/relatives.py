@@ -84,6 +84,7 @@ CLAIM = Claim(
     arms=ARMS,
     rates=(0.004, 0.01, 0.025),
     seeds=5,
+    smoke_arms=("LSTM", "MI-LSTM", "LN-RHN"),
     seeds_by_arm={arm: 2 for arm in ARMS if arm not in ("LSTM", "MI-LSTM")},
     contrast=Contrast(
         measure=measures.tested("bits", CHANCE),

@@ -170,6 +170,8 @@ class Claim:
     """``calculate(arm, scale, data, seed)``: figures of the arm, where there is nothing to train."""
     seeds_by_arm: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Arms that are only described may do with fewer seeds."""
+    smoke_arms: tuple[str, ...] = ()
+    """The arms of a smoke run, of a claim with so many that all would take minutes to compile; none means all."""
     sweep_seed: int = 1000
     extensions: int = 2
     """How often the sweep of an arm is extended when its best rate lies at an edge."""
@@ -188,6 +190,10 @@ class Claim:
     def rates_of(self, arm: str) -> tuple[float, ...]:
         """The rates where the sweep of an arm begins."""
         return tuple(self.rates[arm] if isinstance(self.rates, Mapping) else self.rates)
+
+    def arms_of(self, scale: str) -> tuple[str, ...]:
+        """The arms that run where the user names none."""
+        return self.smoke_arms if scale == "smoke" and self.smoke_arms else tuple(self.arms)
 
     def seeds_of(self, arm: str, asked: int | None = None) -> range:
         """The seeds of an arm's final runs."""

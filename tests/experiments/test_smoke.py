@@ -18,12 +18,24 @@ OFTEN = ("mnist", "invariances", "learning_rates")
     "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.heavy) for name in NAMES]
 )
 def test_experiment_runs(name, tmp_path):
-    words = [sys.executable, "-m", "experiments", "run", name, "--smoke", "--out", str(tmp_path)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
     claim = claim_named(name)
-    runs = Records(tmp_path, name).runs(claim.arms)
-    assert {run.arm for run in runs if run.phase == "final"} == set(claim.arms)
+    assert smoke(name, tmp_path) == set(claim.smoke_arms or claim.arms)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["reader", "relatives"])
+def test_arms_that_a_smoke_run_leaves_out(name, tmp_path):
+    claim = claim_named(name)
+    others = set(claim.arms) - set(claim.smoke_arms)
+    assert smoke(name, tmp_path, "--arms", *others) == others
+
+
+def smoke(name, out, *words):
+    """Runs an experiment; returns the arms with final runs."""
+    command = [sys.executable, "-m", "experiments", "run", name, "--smoke", "--out", str(out), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {run.arm for run in Records(out, name).runs(claim_named(name).arms) if run.phase == "final"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,7 +44,7 @@ def test_what_a_claim_says_before_it_runs(name):
     assert claim.name == name
     assert claim.number == NAMES.index(name) + 1
     assert {"small", "paper", "smoke"} <= set(claim.scales)
-    assert set(claim.contrast.arms) <= set(claim.arms)
+    assert set(claim.contrast.arms) <= set(claim.arms_of("smoke")) <= set(claim.arms)
     assert claim.contrast.margin >= 0
     assert claim.smaller
     assert claim.published
