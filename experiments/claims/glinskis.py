@@ -74,6 +74,7 @@ CLAIM = Claim(
     arms=ARMS,
     rates=(0.004, 0.01, 0.025),
     seeds=3,
+    smoke_arms=("LSTM", "carry", "momentum, folded"),
     contrast=Contrast(
         measure=lambda runs: perplexity(runs[0]),
         unit="test perplexity of a character",
