@@ -102,6 +102,7 @@ CLAIM = Claim(
     arms=ARMS,
     rates={name: (0.0025, 0.005, 0.01, 0.02) if name in LSTMS else (0.016, 0.04, 0.1, 0.25) for name in ARMS},
     seeds=5,
+    smoke_arms=("WN", "BWN", "BWN-LSTM"),
     seeds_by_arm=dict.fromkeys(LSTMS, 3),
     contrast=Contrast(
         measure=figure,

@@ -45,6 +45,7 @@ CLAIM = Claim(
         "NormProp-LSTM": (0.005, 0.01, 0.02, 0.04),  # learns nothing at lower rates
     },
     seeds=5,
+    smoke_arms=("LSTM", "BN-LSTM", "NormProp-LSTM"),
     contrast=Contrast(
         measure=measures.tested("bits", CHANCE),
         unit="test bits per character",

@@ -41,6 +41,7 @@ CLAIM = Claim(
     arms=ARMS,
     rates=(0.05, 0.15),
     seeds=3,
+    smoke_arms=("L2, float16", "L1, float16", "range, float8"),
     contrast=Contrast(
         measure=measures.tested("error", CHANCE),
         unit="test error (a diverged run: chance)",

@@ -54,6 +54,7 @@ CLAIM = Claim(
     arms=ARMS,
     rates=(0.04, 0.1, 0.25),
     seeds=5,
+    smoke_arms=("L2", "L1", "L1, constant x 4"),
     seeds_by_arm={"L1, constant : 4": 3, "L1, constant x 4": 3},
     contrast=Contrast(
         measure=measures.tested("error", CHANCE),

@@ -12,6 +12,15 @@ from experiments.harness.records import Records
 
 ROOT = Path(__file__).parents[2]
 OFTEN = ("mnist", "invariances", "learning_rates")
+SHORTENED = (
+    "reader",
+    "character_ptb",
+    "glinskis",
+    "norm_statistics",
+    "low_precision",
+    "bounded_weight_norm",
+    "relatives",
+)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +32,7 @@ def test_experiment_runs(name, tmp_path):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", ["reader", "glinskis", "relatives"])
+@pytest.mark.parametrize("name", SHORTENED)
 def test_arms_that_a_smoke_run_leaves_out(name, tmp_path):
     claim = claim_named(name)
     others = set(claim.arms) - set(claim.smoke_arms)
@@ -46,6 +55,7 @@ def test_what_a_claim_says_before_it_runs(name):
     assert {"small", "paper", "smoke"} <= set(claim.scales)
     assert set(claim.contrast.arms) <= set(claim.arms)
     assert set(claim.smoke_arms) <= set(claim.arms)
+    assert bool(claim.smoke_arms) == (name in SHORTENED)
     assert claim.contrast.margin >= 0
     assert claim.smaller
     assert claim.published
