@@ -51,6 +51,7 @@ def scan_chunks(
     out: PyTree,
     *,
     reverse: bool,
+    again: bool = False,
 ) -> tuple[Carry, Chunk]:
     """Calls ``function(carry, chunk) -> (carry, results)`` for one chunk of steps after another.
 
@@ -63,7 +64,9 @@ def scan_chunks(
       sequences: the sequences to cut into chunks.
       out: buffers of zeros for the results in the layout; the loop writes every step of them once.
       reverse: whether to go from the last chunk to the first.
+      again: whether the derivative runs a chunk again, and keeps only the carry before it.
     """
+    recomputed = partial(jax.checkpoint, prevent_cse=False) if again else lambda body: body
     length, axis, in_layout = plan.length, plan.axis, sequences.in_layout
     steps = jax.tree.leaves(in_layout)[0].shape[axis]
     count = _count(steps, length)
@@ -75,7 +78,7 @@ def scan_chunks(
     def remainder(carry: Carry, out: PyTree) -> tuple[Carry, PyTree, Chunk]:
         time_major = jax.tree.map(lambda a: a[whole:], sequences.time_major)
         per_chunk = jax.tree.map(lambda a: a[-1], sequences.per_chunk)
-        carry, results = function(carry, Chunk(time_first(whole, steps), time_major, per_chunk))
+        carry, results = recomputed(function)(carry, Chunk(time_first(whole, steps), time_major, per_chunk))
         out = jax.tree.map(partial(_write, axis, whole), out, results.in_layout)
         return carry, out, Chunk((), results.time_major, jax.tree.map(lambda a: a[None], results.per_chunk))
 
@@ -89,7 +92,7 @@ def scan_chunks(
     def one(state: tuple[Carry, PyTree], part: tuple[Array, Chunk]) -> tuple[tuple[Carry, PyTree], Chunk]:
         (carry, out), (start, chunk) = state, part
         # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read.
-        in_chunk = jax.tree.map(partial(_read, axis, start), lax.stop_gradient(in_layout), chunk.in_layout)
+        in_chunk = jax.tree.map(partial(_read, axis, again, start), lax.stop_gradient(in_layout), chunk.in_layout)
         carry, results = function(carry, chunk._replace(in_layout=in_chunk))
         out = jax.tree.map(partial(_write, axis, start), out, results.in_layout)
         return (carry, out), results._replace(in_layout=())
@@ -100,7 +103,7 @@ def scan_chunks(
     starts = jnp.arange(count, dtype=jnp.int32) * length
     copy, time_major = jax.tree.map(cut, (time_first(0, whole), sequences.time_major))
     chunks = Chunk(copy, time_major, jax.tree.map(lambda a: a[:count], sequences.per_chunk))
-    (carry, out), results = lax.scan(one, (carry, out), (starts, chunks), reverse=reverse)
+    (carry, out), results = lax.scan(recomputed(one), (carry, out), (starts, chunks), reverse=reverse)
     joined = jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), results.time_major)
     results = Chunk((), joined, results.per_chunk)
 
@@ -111,22 +114,24 @@ def scan_chunks(
     return carry, results._replace(in_layout=out)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _read(axis: int, start: Array, whole: Array, part: Array) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _read(axis: int, again: bool, start: Array, whole: Array, part: Array) -> Array:
     """Reads the chunk at ``start`` from the whole sequence in place, and returns it with time first.
 
     ``part`` is the same chunk, cut from a time-major copy, and only the derivative uses it: the transpose of a read
     from the whole would add an array as large as the whole for every chunk. Without a derivative the compiler drops
-    ``part``.
+    ``part``, and where the derivative reads a chunk ``again``, it keeps the whole in place of a copy of each part.
     """
-    if axis == 0:
+    if axis == 0 and not again:
         return part
     return jnp.moveaxis(lax.dynamic_slice_in_dim(whole, start, len(part), axis), axis, 0)
 
 
 @_read.defjvp
-def _read_jvp(axis: int, primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Array]) -> tuple[Array, Array]:
-    return _read(axis, *primals), tangents[2]  # the tangent of the time-major copy, not that of the whole
+def _read_jvp(
+    axis: int, again: bool, primals: tuple[Array, Array, Array], tangents: tuple[Any, Any, Array]
+) -> tuple[Array, Array]:
+    return _read(axis, again, *primals), tangents[2]  # the tangent of the time-major copy, not that of the whole
 
 
 def _write(axis: int, start: Array | int, whole: Array, part: Array) -> Array:
