@@ -1,6 +1,5 @@
 """Runs a cell over sequences: the public call, with masks, lengths, resets, directions and layouts."""
 
-import math
 from functools import partial
 from typing import Any, cast
 
@@ -13,9 +12,7 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
 from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, LinearCell
-from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.call import Arguments, check_call
-from jaxnorm.engine.arguments.checks import layout_shape
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import take_steps
 from jaxnorm.engine.arguments.options import Options, check_options
@@ -23,10 +20,10 @@ from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_cou
 from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.loops.associative_scan import associative
 from jaxnorm.engine.loops.chunked import run_chunks
-from jaxnorm.engine.loops.chunks import chunk_length
+from jaxnorm.engine.loops.plan import plan_chunks
 from jaxnorm.engine.loops.scan import scan_steps
 from jaxnorm.engine.masked_outputs import hold
-from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
 
 
@@ -163,11 +160,9 @@ _FORWARD_MODE = (
 @partial(jax.jit, static_argnums=(0, 1))
 def _unroll(cell: Cell, options: Options, arguments: Arguments) -> Unrolled:
     """Brings the arguments into the form of the loops (one time-major mask, one carry), and calls one."""
-    _, time, method, chunk, save, _, masked_outputs, return_carries = options
+    _, time, method, _, _, _, masked_outputs, return_carries = options
     call = prepare("unroll", cell, options, arguments)
-    inputs, per_step, reverse, batch_shape = call.inputs, call.steps, call.reverse, call.batch_shape
-    axes = hooks(cell).feature_axes
-    layout = layout_shape(inputs.xs, axes)
+    inputs, per_step, reverse = call.inputs, call.steps, call.reverse
 
     def at_once(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
         """Runs all steps as a single chunk, time first."""
@@ -184,10 +179,7 @@ def _unroll(cell: Cell, options: Options, arguments: Arguments) -> Unrolled:
     if method == "chunked":
         # Only the shape and dtype of the outputs: the loop needs a buffer.
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
-        length = chunk or chunk_length(layout[time], math.prod(batch_shape), jax.default_backend())
-        leaves, tree = jax.tree.flatten(outputs)
-        features = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
-        plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save, carries=return_carries)
+        plan = plan_chunks(cell, options, call, outputs)
         last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:
         last, ys, *moments, carries = at_once(inputs, per_step)

@@ -1,6 +1,5 @@
 """Runs a cell over sequences and keeps sums over time alone: losses inside the loop."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -28,9 +27,9 @@ from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.loops.associative_scan import associative
 from jaxnorm.engine.loops.blocks import BlockPlan, block_length, sum_blocks
 from jaxnorm.engine.loops.chunked import run_chunks
-from jaxnorm.engine.loops.chunks import chunk_length
+from jaxnorm.engine.loops.plan import plan_chunks
 from jaxnorm.engine.loops.scan import scan_steps
-from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, LoopOutputs, PerStep
 
 READ_BYTES = 16 * 2**20
 """The largest array that the function should make of the steps that it reads at a time."""
@@ -204,10 +203,8 @@ def _unroll_sum(
     )
     zeros: list[Array] = [ad.instantiate_zeros(ad.Zero(aval)) for aval in program.out_avals]  # type: ignore[no-untyped-call]
 
-    leaves, tree = jax.tree.flatten(outputs)
-    features = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
-    length = options.chunk or chunk_length(layout[time], math.prod(call.batch_shape), jax.default_backend())
-    plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, options.save)
+    plan = plan_chunks(cell, options, call, outputs)
+    length = plan.length
     in_chunks = plan._replace(axis=0)
     if options.method == "chunked":
         inputs = for_reverse_mode(_FORWARD_MODE, inputs)

@@ -1,5 +1,6 @@
 """Runs over a long sequence chunk by chunk."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,20 +14,38 @@ from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry
 from jaxnorm.engine.records import Chunk, ChunkPlan
 
+FAST_MEMORY = 2**24
+"""The bytes of the products of one chunk that should fit: some 6 times as many are read and written around them."""
 
-def chunk_length(steps: int, rows: int, backend: str) -> int:
-    """Chooses the number of steps in a chunk, by measurements on CPUs: see the design note on chunks.
+MANY_ROWS = 256
+"""The number of rows from which on matrix products run at full speed; a batch of unknown size counts as so many."""
 
-    The products of a chunk run at full speed from some 256 rows on, ``rows`` of them per step. Much longer chunks take
-    memory and overflow the caches. We prefer a length that divides the number of steps, since the loop body then
-    compiles once. On accelerators short chunks gain nothing. Unknown ``rows`` (symbolic) count as many; with unknown
-    ``steps`` the whole sequence is one chunk.
+
+def chunk_length(steps: int, rows: int, features: int, platform: str) -> int:
+    """Chooses the number of steps in a chunk: see the design notes on chunks.
+
+    On CPUs, by measurement, the products of a chunk run at full speed from some 256 rows on, ``rows`` of them per step.
+    Much longer chunks overflow the caches. On accelerators long chunks mean fewer kernels. Everywhere the products
+    of a chunk have to fit into fast memory, so programs that are compiled on another machine than the one they
+    run on fit, too. We prefer a length that divides the number of steps, since the loop body then compiles once.
+
+    Args:
+      steps: the number of steps. If it is unknown (symbolic), the whole sequence is one chunk, unless a suitable length
+        certainly divides it.
+      rows: the number of examples on one device.
+      features: the number of features of a product, G*H.
+      platform: the kind of the devices.
     """
-    if not known(steps):
-        return steps
-    least = max(8, min(64, 256 // max(rows, 1) if known(rows) else 0)) if backend == "cpu" else 64
-    near = sorted(range(max(least // 2, 1), 2 * least), key=lambda length: abs(length - least))
-    return next((length for length in near if steps % length == 0), least)
+    rows = max(rows, 1) if known(rows) else MANY_ROWS
+    most = max(FAST_MEMORY // (4 * rows * features), 1)
+    least = min(max(8, min(64, MANY_ROWS // rows)) if platform == "cpu" else 64, most)
+    near = sorted(range(max(least // 2, 1), min(2 * least, most + 1)), key=lambda length: abs(length - least))
+    return next((length for length in near if divides(length, steps)), least if known(steps) else steps)
+
+
+def count_features(carry: Carry, batch_axes: int) -> int:
+    """Counts the features of the widest entry of a carry."""
+    return max((math.prod(leaf.shape[batch_axes:]) for leaf in jax.tree.leaves(carry)), default=1)
 
 
 def _count(steps: int, length: int) -> int:

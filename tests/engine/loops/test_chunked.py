@@ -198,10 +198,10 @@ def test_forward_mode_is_answered_with_the_keyword(rng):
 
 @pytest.mark.parametrize(("steps", "rows"), [(784, 4), (128, 32), (100, 64), (35, 128), (101, 32), (4096, 1), (7, 1)])
 def test_the_length_of_a_chunk_suits_the_shape(steps, rows):
-    length = chunk_length(steps, rows, "cpu")
+    length = chunk_length(steps, rows, 512, "cpu")
     assert 8 <= length <= 127 or steps % length == 0
     assert steps % length == 0 or steps in (101, 7)
-    assert chunk_length(steps, rows, "gpu") >= min(length, 32)
+    assert chunk_length(steps, rows, 512, "gpu") >= min(length, 32)
 
 
 def test_options_that_do_not_fit_are_refused():
