@@ -66,7 +66,7 @@ def unroll(
     time_axis: int = 0,
     method: str = "chunked",
     chunk: int | None = None,
-    save: str = "carries",
+    save: str | None = None,
     truncate: int | None = None,
     masked_outputs: str = "zero",
     return_carries: bool = False,
@@ -101,14 +101,18 @@ def unroll(
       time_axis: the axis of time in ``xs``, ``where``, ``reset`` and the outputs. The chunked method reads and writes
         sequences in this layout; the methods ``scan`` and ``associative`` transpose them once.
       method: ``"chunked"`` processes one chunk of steps at a time and has its own derivative, for reverse mode (also
-        repeated, and forward mode over it as in ``jax.hessian``): it saves only carries, and computes the gradients of
-        the weights once per chunk instead of once per step. ``"scan"`` is one loop, differentiated by JAX, for forward
-        mode (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"associative"`` processes all
-        steps at once, in about log T rounds, for cells that are linear in the carry (:class:`jaxnorm.zoo.MinGRU`, any
-        :class:`LinearCell`).
+        repeated, and forward mode over it as in ``jax.hessian``): it saves little (see ``save``), and computes the
+        gradients of the weights once per chunk instead of once per step. ``"scan"`` is one loop, differentiated by JAX,
+        for forward mode (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"associative"``
+        processes all steps at once, in about log T rounds, for cells that are linear in the carry
+        (:class:`jaxnorm.zoo.MinGRU`, any :class:`LinearCell`).
       chunk: number of steps in a chunk of the chunked method; None chooses it.
-      save: what the chunked method saves for the backward pass: the carry before each step (``"carries"``), or only
-        the carry before each chunk (``"chunks"``), which recomputes the others and takes least memory with long chunks.
+      save: what the chunked method saves for the backward pass: the carry before each step and the matrix products of
+        inputs and state (``"products"``), in the compute dtype of the cell, to which the forward pass then rounds them,
+        too; the carry alone (``"carries"``), which computes the products again; or only the carry before each chunk
+        (``"chunks"``), which recomputes the other carries, too, and takes least memory with long chunks. None saves
+        products on CPUs, where they take no more than a plain loop would save and are not rounded, and carries
+        elsewhere.
       truncate: stops the gradient from passing to the previous step at every ``truncate``-th step, counted in
         processing order from the first (truncated back-propagation). A carry that you pass in then gets no gradient; a
         learned initial carry gets the gradient of the steps up to the first cut after it.

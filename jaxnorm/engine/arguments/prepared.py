@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Int
+from jaxnorm._base.typing import Array, DType, Int
 from jaxnorm.cells.base import Carry, Cell, CountedCarry
 from jaxnorm.cells.carries import compute_dtype, in_floating_point
 from jaxnorm.cells.hooks import hooks
@@ -44,6 +44,8 @@ class Prepared(NamedTuple):
     """``where`` and ``reset``, time first, in the order of the caller."""
     padding: tuple[Int[Array, "T *B"], Int[Array, "*B"]] | None
     """If the real steps were reversed within their lengths: the order that reverses them back, and the lengths."""
+    dtype: DType
+    """The compute dtype of the cell."""
 
 
 def prepare(caller: str, cell: Cell, options: Options, arguments: Arguments) -> Prepared:
@@ -95,7 +97,7 @@ def prepare(caller: str, cell: Cell, options: Options, arguments: Arguments) -> 
     )
     weights = cell.prepare(params, dtype=dtype, batch_shape=batch_shape, key=sequence_key)
     inputs = vary_alike(LoopInputs(weights, carry, initial if reset is not None else None, xs, stats), where)
-    return Prepared(inputs, per_step, reverse, batch_shape, start, clock, age, in_step, masks, padding)
+    return Prepared(inputs, per_step, reverse, batch_shape, start, clock, age, in_step, masks, padding, dtype)
 
 
 def moments_in_rows(cell: Cell, call: Prepared, input_moments: Any, step_moments: Any) -> CellNorms:

@@ -8,7 +8,6 @@ outputs of some steps at a time; what it makes of them lives as long as these st
 import math
 from collections.abc import Callable
 
-
 import jax
 import jax.numpy as jnp
 

@@ -15,12 +15,12 @@ def round_products(products: Products, dtype: Any) -> Products:
 
     None for ``dtype``, or one that is as wide, leaves them alone.
     """
-    return jax.tree.map(lambda leaf: _replace(leaf, _rounded(leaf, dtype)) if _narrows(leaf, dtype) else leaf, products)
+    return jax.tree.map(lambda leaf: _replace(leaf, _rounded(leaf, dtype)) if narrows(leaf, dtype) else leaf, products)
 
 
 def narrow(products: Products, dtype: Any) -> Products:
     """Casts rounded products to the narrower dtype, which loses nothing."""
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if _narrows(leaf, dtype) else leaf, products)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if narrows(leaf, dtype) else leaf, products)
 
 
 def find_products(products: Products, saved: Products) -> Products:
@@ -31,7 +31,8 @@ def find_products(products: Products, saved: Products) -> Products:
     return jax.tree.map(lambda leaf, found: _replace(leaf, found.astype(leaf.dtype)), products, saved)
 
 
-def _narrows(leaf: Array, dtype: Any) -> bool:
+def narrows(leaf: Any, dtype: Any) -> bool:
+    """Whether a cast to the dtype would round a product."""
     if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating):
         return False
     return jnp.finfo(dtype).bits < jnp.finfo(leaf.dtype).bits
