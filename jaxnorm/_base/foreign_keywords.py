@@ -74,7 +74,10 @@ UNROLL_SUM: Mapping[str, str] = {
     **same("The result has the last carry always: unroll_sum(...).carry.", "return_carry", "return_state"),
     **same("Pass function after xs, (head, y, target) -> (*B, ...).", "loss_fn", "loss", "fn", "f"),
     **same("Pass targets=..., laid out like xs without features.", "labels", "target", "y"),
-    "core": "Pass it in its place, unroll_sum(cell, params, xs, function, head, targets).",
+    **same(
+        "Pass it in its place, unroll_sum(cell, params, xs, function, head, targets).",
+        "core", "inputs", "input", "input_sequence",
+    ),
     "num_layers": "Run the layers below with jaxnorm.stack, and the last one here.",
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Runs a cell over sequences: the public call, with masks, lengths, resets, directions and layouts."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,18 @@ from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
 from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, LinearCell
+from jaxnorm.cells.base import Cell
 from jaxnorm.engine.arguments.call import Arguments, check_call
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import take_steps
 from jaxnorm.engine.arguments.options import Options, check_options
 from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_count
 from jaxnorm.engine.arguments.stripped import without_initializers
-from jaxnorm.engine.loops.associative_scan import associative
+from jaxnorm.engine.loops.at_once import run_at_once
 from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.plan import plan_chunks
-from jaxnorm.engine.loops.scan import scan_steps
 from jaxnorm.engine.masked_outputs import hold
-from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
 
 
@@ -171,14 +170,7 @@ def _unroll(cell: Cell, options: Options, arguments: Arguments) -> Unrolled:
     def at_once(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
         """Runs all steps as a single chunk, time first."""
         inputs = inputs._replace(xs=jnp.moveaxis(inputs.xs, time, 0))
-        if method == "associative":
-            return associative(cast(LinearCell, cell), inputs, per_step, reverse=reverse, carries=return_carries)
-        chunk = Chunk(inputs.xs, per_step, ())
-        last, results = scan_steps(
-            cell, inputs, inputs.carry, chunk, reverse=reverse, carries=CarryOutputs(after=return_carries)
-        )
-        input_moments, step_moments, _, after = results.time_major
-        return LoopOutputs(last, results.in_layout, input_moments, step_moments, after)
+        return run_at_once(cell, inputs, per_step, method=method, reverse=reverse, carries=return_carries)
 
     if method == "chunked":
         # Only the shape and dtype of the outputs: the loop needs a buffer.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
+from jaxnorm._base.sizes import divides, known
 from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Cell, LinearCell
+from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.call import Arguments, check_call
 from jaxnorm.engine.arguments.checks import check_arrays, layout_shape
@@ -24,12 +25,11 @@ from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_cou
 from jaxnorm.engine.arguments.readout import Readout, check_function, check_targets, largest
 from jaxnorm.engine.arguments.sharding import shard_layout, vary_alike
 from jaxnorm.engine.arguments.stripped import without_initializers
-from jaxnorm.engine.loops.associative_scan import associative
+from jaxnorm.engine.loops.at_once import run_at_once
 from jaxnorm.engine.loops.blocks import BlockPlan, block_length, sum_blocks
 from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.plan import plan_chunks
-from jaxnorm.engine.loops.scan import scan_steps
-from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import ChunkPlan, LoopInputs, LoopOutputs, PerStep
 
 READ_BYTES = 16 * 2**20
 """The largest array that the function should make of the steps that it reads at a time."""
@@ -69,7 +69,7 @@ def unroll_sum(
     method: str = "chunked",
     chunk: int | None = None,
     block: int | None = None,
-    save: str = "carries",
+    save: str | None = None,
     truncate: int | None = None,
 ) -> Summed:
     r"""Runs a cell over sequences and sums a function of its outputs over time, such as the loss of a language model.
@@ -159,6 +159,12 @@ def unroll_sum(
     check_options(caller, cell, options)
     if block is not None:
         validate.positive_int(caller, "block", block)
+        steps = arguments.xs.shape[time]
+        if not (known(steps) or divides(block, steps)):
+            raise ValueError(
+                f"{caller}: block={block} must divide the number of steps, {steps}, which is not known here. Leave "
+                f"block out, or write the number of steps '{block}*t' in jax.export.symbolic_shape."
+            )
     head = jax.tree.map(jnp.asarray, head)
     result: Summed = _unroll_sum(without_initializers(cell), (options, block), function, arguments, head, targets)
     return result
@@ -175,52 +181,40 @@ def _unroll_sum(
     cell: Cell, lengths: tuple[Options, int | None], function: Any, arguments: Arguments, head: PyTree, targets: PyTree
 ) -> Summed:
     """Brings the arguments into the form of the loops, and runs over blocks."""
-    caller, (options, block) = "unroll_sum", lengths
-    call = prepare(caller, cell, options, arguments)
-    time, axes, reverse = options.time, hooks(cell).feature_axes, call.reverse
-    layout = layout_shape(call.inputs.xs, axes)
+    options, block = lengths
+    call = prepare("unroll_sum", cell, options, arguments)
+    axes, time, where = hooks(cell).feature_axes, options.time, call.steps.where
     targets = shard_layout(call.inputs.xs, axes, targets)
     if call.padding is not None:
         targets = jax.tree.map(partial(take_steps, order=call.padding[0], axis=time), targets)
-    inputs, head, targets = vary_alike((call.inputs, head, targets), call.steps.where)
+    inputs, head, targets = vary_alike((call.inputs, head, targets), where)
 
-    def at_once(inputs: LoopInputs, steps: PerStep) -> LoopOutputs:
-        if options.method == "associative":
-            return associative(cast(LinearCell, cell), inputs, steps, reverse=reverse)
-        last, results = scan_steps(
-            cell, inputs, inputs.carry, Chunk(inputs.xs, steps, ()), reverse=reverse, carries=CarryOutputs()
-        )
-        return LoopOutputs(last, results.in_layout, *results.time_major[:2])
-
-    def time_first(a: Array) -> Array:
-        return jnp.moveaxis(a, time, 0)
-
+    run = partial(run_at_once, cell, method=options.method, reverse=call.reverse)
+    read = Readout("unroll_sum", function, call.batch_shape)
     # Only shapes and dtypes: the loops need buffers, and sums a start.
-    outputs = jax.eval_shape(lambda i, s: at_once(i._replace(xs=time_first(i.xs)), s), inputs, call.steps).outputs
-    read = Readout(caller, function, call.batch_shape)
-    program, sums = jax.make_jaxpr(read, return_shape=True)(
-        head, outputs, jax.eval_shape(partial(jax.tree.map, time_first), targets), call.steps.where
-    )
-    zeros: list[Array] = [ad.instantiate_zeros(ad.Zero(aval)) for aval in program.out_avals]  # type: ignore[no-untyped-call]
+    of_steps, first_targets = jax.eval_shape(partial(jax.tree.map, partial(_first, time)), (inputs.xs, targets))
+    outputs = jax.eval_shape(run, inputs._replace(xs=of_steps), call.steps).outputs
+    program, shapes = jax.make_jaxpr(read, return_shape=True)(head, outputs, first_targets, where)
+    zeros = map(ad.instantiate_zeros, map(ad.Zero, program.out_avals))  # type: ignore[arg-type]
+    sums = jax.tree.unflatten(jax.tree.structure(shapes), list(zeros))
 
+    steps = inputs.xs.shape[time]
     plan = plan_chunks(cell, options, call, outputs)
-    length = plan.length
-    in_chunks = plan._replace(axis=0)
     if options.method == "chunked":
         inputs = for_reverse_mode(_FORWARD_MODE, inputs)
-    most = read_length(length, largest(program.jaxpr), layout[time])
-    blocks = BlockPlan(
-        plan,
-        block or block_length(layout[time], length),
-        at_once if options.method != "chunked" else lambda inputs, steps: run_chunks(in_chunks, inputs, steps)[0],
-        read,
-        options.chunk or most,
-    )
-    out, totals = sum_blocks(
-        blocks, inputs, call.steps, head, targets, jax.tree.unflatten(jax.tree.structure(sums), zeros)
-    )
-    moments = moments_in_rows(cell, call, out.input_moments, out.step_moments)
-    return Summed(totals, with_count(out.last, call), moments)
+        run = partial(_run_block, plan._replace(axis=0))
+    at_a_time = options.chunk or read_length(plan.length, largest(program.jaxpr), steps)
+    blocks = BlockPlan(plan, block or block_length(steps, plan.length), run, read, at_a_time)
+    out, sums = sum_blocks(blocks, inputs, call.steps, head, targets, sums)
+    return Summed(sums, with_count(out.last, call), moments_in_rows(cell, call, out.input_moments, out.step_moments))
+
+
+def _first(axis: int, array: Array) -> Array:
+    return jnp.moveaxis(array, axis, 0)
+
+
+def _run_block(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> LoopOutputs:
+    return run_chunks(plan, inputs, steps)[0]
 
 
 def read_length(chunk: int, largest: int | None, steps: int) -> int:
