@@ -195,7 +195,7 @@ def _unroll_sum(
     of_steps, first_targets = jax.eval_shape(partial(jax.tree.map, partial(_first, time)), (inputs.xs, targets))
     outputs = jax.eval_shape(run, inputs._replace(xs=of_steps), call.steps).outputs
     program, shapes = jax.make_jaxpr(read, return_shape=True)(head, outputs, first_targets, where)
-    zeros = map(ad.instantiate_zeros, map(ad.Zero, program.out_avals))  # type: ignore[arg-type]
+    zeros = map(ad.instantiate_zeros, map(ad.Zero, program.out_avals))
     sums = jax.tree.unflatten(jax.tree.structure(shapes), list(zeros))
 
     steps = inputs.xs.shape[time]

@@ -207,7 +207,7 @@ def test_a_batch_spread_over_devices(kind, rng):
 @pytest.mark.usefixtures("spread")
 def test_each_device_with_its_own_examples(rng):
     params, head, xs, words = drawn(rng, batch=4)
-    mesh = jax.make_mesh((4,), ("data",))
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
 
     @jax.jit
     @partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(), P(None, "data"), P(None, "data")), out_specs=(P(), P()))
