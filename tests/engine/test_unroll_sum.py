@@ -197,7 +197,7 @@ def test_narrow_numbers_add_up_in_wide_ones(rng):
         return head.astype(jnp.bfloat16) + jnp.zeros(y.shape[:-1], jnp.bfloat16), y[..., 0] > -2
 
     def total(head):
-        out = jn.unroll_sum(cell, params, jnp.ones((700, 1, 1)), count, head)
+        out = jn.unroll_sum(cell, params, jnp.ones((700, 1, 1)), count, head, chunk=1)
         return out.sums[0].sum(), out.sums
 
     head = jnp.ones((), jnp.bfloat16)
