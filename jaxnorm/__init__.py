@@ -77,6 +77,8 @@ from jaxnorm.cells.wrappers.base import deterministic as deterministic
 
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.unroll import Unrolled as Unrolled
+from jaxnorm.engine.unroll_sum import unroll_sum as unroll_sum
+from jaxnorm.engine.unroll_sum import Summed as Summed
 from jaxnorm.engine.step import step as step
 from jaxnorm.engine.stacks import stack as stack
 from jaxnorm.engine.stacks import bidirectional as bidirectional
@@ -116,6 +118,7 @@ __all__ = [
     "ReparametrizedParams",
     "CellNorms",
     "SpectralNorm",
+    "Summed",
     "CountedCarry",
     "Unrolled",
     "VariationalDropout",
@@ -160,6 +163,7 @@ __all__ = [
     "stack",
     "step",
     "unroll",
+    "unroll_sum",
     "weight_norm",
     "weight_norms",
     "weight_standardization",

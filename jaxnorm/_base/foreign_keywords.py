@@ -66,6 +66,21 @@ UNROLL: Mapping[str, str] = {
     "engine": "It is of the Flax modules; pass its entries themselves: method, chunk, save, truncate.",
 }  # fmt: skip
 
+UNROLL_SUM: Mapping[str, str] = {
+    **UNROLL,
+    "return_sequences": "Outputs do not exist at once. Call jaxnorm.unroll for them.",
+    **same("Carries of all steps do not exist at once. Call jaxnorm.unroll.", "return_carries", "return_all_states"),
+    **same("A masked step adds nothing to the sums. Leave it out.", "masked_outputs", "zero_output_for_mask"),
+    **same("The result has the last carry always: unroll_sum(...).carry.", "return_carry", "return_state"),
+    **same("Pass function after xs, (head, y, target) -> (*B, ...).", "loss_fn", "loss", "fn", "f"),
+    **same("Pass targets=..., laid out like xs without features.", "labels", "target", "y"),
+    **same(
+        "Pass it in its place, unroll_sum(cell, params, xs, function, head, targets).",
+        "core", "inputs", "input", "input_sequence",
+    ),
+    "num_layers": "Run the layers below with jaxnorm.stack, and the last one here.",
+}  # fmt: skip
+
 _OF_ANY_CELL: Mapping[str, str] = {
     **same(_DROPOUT, "dropout", "recurrent_dropout", "dropout_rate"),
     "num_layers": "Make one cell for each layer, and call jaxnorm.stack(cells, params, xs).",

@@ -9,9 +9,12 @@ from jaxnorm.engine.stacks import stack as stack
 from jaxnorm.engine.step import step as step
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
+from jaxnorm.engine.unroll_sum import Summed as Summed
+from jaxnorm.engine.unroll_sum import unroll_sum as unroll_sum
 
 __all__ = [
     "Directions",
+    "Summed",
     "Unrolled",
     "bidirectional",
     "residual_stack",
@@ -20,4 +23,5 @@ __all__ = [
     "stack",
     "step",
     "unroll",
+    "unroll_sum",
 ]

@@ -4,19 +4,33 @@ from typing import Any, Literal, TypeAlias
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array
-from jaxnorm.cells.base import Carry, Cell, Weights
+from jaxnorm.cells.base import Carry, Cell, Products, Weights
 
-Save: TypeAlias = Literal["nothing", "carries", "chunks"]
-"""What a run saves for the backward pass: the carry before each step, or only the carry before each chunk."""
+Save: TypeAlias = Literal["nothing", "products", "carries", "chunks"]
+"""What a run saves for the backward pass: the carry before each step and its matrix products, only the carry, or only
+the carry before each chunk."""
 
 
 class CarryOutputs(NamedTuple):
-    """The carries that a loop returns besides the last one."""
+    """What a loop returns besides the outputs, the moments and the last carry."""
 
     before: Save = "nothing"
     """For the backward pass."""
     after: bool = False
     """For the caller: the carry after each step."""
+    rounding: Any = None
+    """The dtype to which products are rounded before they are used, so that they can be saved in it; None for none."""
+
+
+class Saved(NamedTuple):
+    """What the forward pass saves of each step; time is the first axis, and an empty entry is not saved."""
+
+    carry: Carry = ()
+    """The carry before the step, after cuts and resets."""
+    x_products: Products = ()
+    """The input products, before any norm."""
+    h_products: Products = ()
+    """The recurrent products."""
 
 
 class PerStep(NamedTuple):
@@ -93,6 +107,8 @@ class ChunkPlan(NamedTuple):
     reverse: bool
     save: Save
     """What to save for the backward pass, if there is one."""
+    dtype: Any
+    """The compute dtype of the cell, in which products are saved."""
     keep: Save = "nothing"
     """What to save in this call: ``save`` if it is differentiated."""
     carries: bool = False

@@ -1,45 +1,29 @@
 """Runs a cell over sequences: the public call, with masks, lengths, resets, directions and layouts."""
 
-import math
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base import foreign_keywords
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
 from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
-from jaxnorm.cells.base import Carry, Cell, CountedCarry, LinearCell, check_cell
-from jaxnorm.cells.carries import compute_dtype, in_floating_point
-from jaxnorm.cells.hooks import hooks
-from jaxnorm.cells.sites import CellNorms, combine_sites
-from jaxnorm.engine.arguments.carry_forms import fit_carry
-from jaxnorm.engine.arguments.checks import (
-    check_arrays,
-    check_inputs,
-    check_lengths,
-    check_mask,
-    check_params,
-    check_stats,
-    layout_shape,
-)
-from jaxnorm.engine.arguments.keys import Keys, split_key
-from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps, reversed_steps, take_steps
+from jaxnorm.cells.base import Cell
+from jaxnorm.engine.arguments.call import Arguments, check_call
+from jaxnorm.engine.arguments.keys import Keys
+from jaxnorm.engine.arguments.lengths import take_steps
 from jaxnorm.engine.arguments.options import Options, check_options
-from jaxnorm.engine.arguments.sharding import batch_sharding, shard_alike, vary_alike
-from jaxnorm.engine.arguments.step_index import cuts, step_counts
+from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_count
 from jaxnorm.engine.arguments.stripped import without_initializers
-from jaxnorm.engine.loops.associative_scan import associative
+from jaxnorm.engine.loops.at_once import run_at_once
 from jaxnorm.engine.loops.chunked import run_chunks
-from jaxnorm.engine.loops.chunks import chunk_length
-from jaxnorm.engine.loops.scan import scan_steps
+from jaxnorm.engine.loops.plan import plan_chunks
 from jaxnorm.engine.masked_outputs import hold
-from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
-from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
 
 
 class Unrolled(NamedTuple):
@@ -81,7 +65,7 @@ def unroll(
     time_axis: int = 0,
     method: str = "chunked",
     chunk: int | None = None,
-    save: str = "carries",
+    save: str | None = None,
     truncate: int | None = None,
     masked_outputs: str = "zero",
     return_carries: bool = False,
@@ -116,14 +100,18 @@ def unroll(
       time_axis: the axis of time in ``xs``, ``where``, ``reset`` and the outputs. The chunked method reads and writes
         sequences in this layout; the methods ``scan`` and ``associative`` transpose them once.
       method: ``"chunked"`` processes one chunk of steps at a time and has its own derivative, for reverse mode (also
-        repeated, and forward mode over it as in ``jax.hessian``): it saves only carries, and computes the gradients of
-        the weights once per chunk instead of once per step. ``"scan"`` is one loop, differentiated by JAX, for forward
-        mode (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"associative"`` processes all
-        steps at once, in about log T rounds, for cells that are linear in the carry (:class:`jaxnorm.zoo.MinGRU`, any
-        :class:`LinearCell`).
+        repeated, and forward mode over it as in ``jax.hessian``): it saves little (see ``save``), and computes the
+        gradients of the weights once per chunk instead of once per step. ``"scan"`` is one loop, differentiated by JAX,
+        for forward mode (``jax.jvp``, ``jax.linearize``, ``jax.jacfwd``) and other transformations. ``"associative"``
+        processes all steps at once, in about log T rounds, for cells that are linear in the carry
+        (:class:`jaxnorm.zoo.MinGRU`, any :class:`LinearCell`).
       chunk: number of steps in a chunk of the chunked method; None chooses it.
-      save: what the chunked method saves for the backward pass: the carry before each step (``"carries"``), or only
-        the carry before each chunk (``"chunks"``), which recomputes the others and takes least memory with long chunks.
+      save: what the chunked method saves for the backward pass: the carry before each step and the matrix products of
+        inputs and state (``"products"``), in the compute dtype of the cell, to which the forward pass then rounds them,
+        too; the carry alone (``"carries"``), which computes the products again; or only the carry before each chunk
+        (``"chunks"``), which recomputes the other carries, too, and takes least memory with long chunks. None saves
+        products on CPUs, where they take no more than a plain loop would save and are not rounded, and carries
+        elsewhere.
       truncate: stops the gradient from passing to the previous step at every ``truncate``-th step, counted in
         processing order from the first (truncated back-propagation). A carry that you pass in then gets no gradient; a
         learned initial carry gets the gradient of the steps up to the first cut after it.
@@ -155,45 +143,15 @@ def unroll(
     Notes:
       With T = 0 the carry comes back unchanged. Gradients with respect to masked inputs are zero.
     """
-    check_cell("unroll", "cell", cell)
-    axes = hooks(cell).feature_axes
-    check_inputs("unroll", "xs", xs, axes, any_dtype=not hooks(cell).fixes_params)
-    (time,) = validate.axes("unroll", time_axis, xs.ndim)
-    layout = layout_shape(xs, axes)
-    if time >= len(layout):
-        raise ValueError(f"unroll: time_axis={time_axis} is the feature axis of xs with shape {xs.shape}.")
-    batch_shape = layout[:time] + layout[time + 1 :]
-    where, reset = (
-        check_mask("unroll", name, mask, layout, f"xs.shape[:-{axes}]")
-        for name, mask in (("where", where), ("reset", reset))
+    arguments, time = check_call(
+        "unroll", cell, Arguments(params, xs, carry, lengths, where, reset, stats, key), time_axis
     )
-    lengths = check_lengths("unroll", "lengths", lengths, batch_shape)
-    if not isinstance(params, tuple):  # check before jit, which would refuse other objects with its own message
-        check_params(cell, params)
-    for name, tree in (("params", params), ("carry", carry), ("stats", stats)):
-        check_arrays("unroll", name, tree)
-    if key is not None and not isinstance(key, Keys):
-        validate.key("unroll", "key", key)
     words: Any = (save, masked_outputs)  # check_options sees to them
     options = Options(reverse, time, method, chunk, words[0], truncate, words[1], return_carries)
-    check_options(cell, options)
+    check_options("unroll", cell, options)
     # Initializers made in place never compare equal; without them equal cells share one compilation.
-    arguments = _Arguments(params, xs, carry, lengths, where, reset, stats, key)
     result: Unrolled = _unroll(without_initializers(cell), options, arguments)
     return result
-
-
-class _Arguments(NamedTuple):
-    """The arrays of a call."""
-
-    params: Any
-    xs: Array
-    carry: Any
-    lengths: Array | None
-    where: Array | None
-    reset: Array | None
-    stats: Any
-    key: Array | Keys | None
 
 
 _FORWARD_MODE = (
@@ -203,100 +161,29 @@ _FORWARD_MODE = (
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
-    """Converts the arguments to a common form (one time-major mask, one carry) and calls the loop."""
-    params, xs, carry, lengths, where, reset, stats, key = arguments
-    reverse, time, method, chunk, save, truncate, masked_outputs, return_carries = options
-    check_params(cell, params)
-    if stats is not None:
-        check_stats(cell, stats)
-    anew = carry is None
-    in_step = anew and where is None and reset is None  # all real examples of a step have the same age
-    axes = hooks(cell).feature_axes
-    layout = layout_shape(xs, axes)
-    steps, batch_shape = layout[time], layout[:time] + layout[time + 1 :]
-    batch = batch_sharding(xs, time, axes)
-    where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
-    lengths, (where, reset) = shard_alike(xs, batch, lengths), shard_alike(xs, batch, (where, reset), lead=1)
-    if lengths is not None:
-        lengths = clip_lengths(lengths, steps)
-        real = real_steps(lengths, steps)
-        where = real if where is None else where & real
-        reset = None if reset is None else reset & real
-    in_place, padding = (where, reset, reverse), None
-    if lengths is not None and reverse:
-        # Reverse the real steps and leave padding at the end, so that every example starts at step 0.
-        order = reversed_steps(lengths, steps)
-        xs, where = take_steps(xs, order, time), take_steps(where, order)
-        reset = None if reset is None else take_steps(reset, order)
-        reverse, padding = False, (order, lengths)
-
-    dtype = compute_dtype(cell, params, xs.dtype)
-    xs = in_floating_point(xs, dtype) if hooks(cell).fixes_params else xs
-    carry_key, step_key, sequence_key = split_key(key)
-    begin = partial(cell.initial_carry, batch_shape, params=params, dtype=dtype)
-    carry, initial = shard_alike(xs, batch, _first_carries(begin, carry, carry_key, resets=reset is not None))
-    start = carry
-    carry, clock = (carry.carry, carry.step) if isinstance(carry, CountedCarry) else (carry, None)
-    age = None
-    if clock is not None or count_rows(cell, stats) > 1:
-        age, after = step_counts(clock, steps, where, reset, batch_shape, reverse=reverse)
-        clock = None if clock is None else after
-    per_step = PerStep(
-        row=serving_rows(stats, age, steps),
-        where=where,
-        reset=reset,
-        cut=None if truncate is None else cuts(truncate, steps, where, reset, anew=anew, reverse=reverse),
-        key=None if step_key is None else jax.random.split(step_key, steps),
-        age=age if hooks(cell).uses_age else None,
-    )
-    weights = cell.prepare(params, dtype=dtype, batch_shape=batch_shape, key=sequence_key)
-    inputs = vary_alike(LoopInputs(weights, carry, initial if reset is not None else None, xs, stats), where)
+def _unroll(cell: Cell, options: Options, arguments: Arguments) -> Unrolled:
+    """Brings the arguments into the form of the loops (one time-major mask, one carry), and calls one."""
+    _, time, method, _, _, _, masked_outputs, return_carries = options
+    call = prepare("unroll", cell, options, arguments)
+    inputs, per_step, reverse = call.inputs, call.steps, call.reverse
 
     def at_once(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
         """Runs all steps as a single chunk, time first."""
         inputs = inputs._replace(xs=jnp.moveaxis(inputs.xs, time, 0))
-        if method == "associative":
-            return associative(cast(LinearCell, cell), inputs, per_step, reverse=reverse, carries=return_carries)
-        chunk = Chunk(inputs.xs, per_step, ())
-        last, results = scan_steps(
-            cell, inputs, inputs.carry, chunk, reverse=reverse, carries=CarryOutputs(after=return_carries)
-        )
-        input_moments, step_moments, _, after = results.time_major
-        return LoopOutputs(last, results.in_layout, input_moments, step_moments, after)
+        return run_at_once(cell, inputs, per_step, method=method, reverse=reverse, carries=return_carries)
 
     if method == "chunked":
         # Only the shape and dtype of the outputs: the loop needs a buffer.
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
-        length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
-        leaves, tree = jax.tree.flatten(outputs)
-        features = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
-        plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save, carries=return_carries)
+        plan = plan_chunks(cell, options, call, outputs)
         last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
     else:
         last, ys, *moments, carries = at_once(inputs, per_step)
         ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), ys)
-    rows = CellNorms()  # with given statistics there is nothing to measure
-    if stats is None:
-        examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
-        if reverse and examples is None:
-            moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
-        rows = lay_rows(cell, combine_sites(*moments), examples)
-    if padding is not None:
-        ys = jax.tree.map(partial(take_steps, order=padding[0], axis=time), ys)
-    if masked_outputs == "hold" and in_place[0] is not None:
-        ys = hold(ys, in_place[0], in_place[1], time, reverse=in_place[2])
-    every = lay_carries(carries, start, age, where, padding, time) if return_carries else None
-    return Unrolled(ys, last if clock is None else CountedCarry(last, clock), rows, every)
-
-
-def _first_carries(begin: Any, carry: Carry | None, key: Any, *, resets: bool) -> tuple[Carry, Carry | None]:
-    """Returns the carry before the first step, and the one that a reset restores (None if not needed).
-
-    ``begin(key=...)`` makes the initial carry of the cell.
-    """
-    fresh = begin(key=key) if carry is None or resets else None
-    if carry is not None:
-        template = jax.eval_shape(lambda key: begin(key=key), jax.eval_shape(jax.random.key, 0))
-        carry = fit_carry("unroll", "carry", carry, template)
-    return fresh if carry is None else carry, fresh.carry if isinstance(fresh, CountedCarry) else fresh
+    rows = moments_in_rows(cell, call, *moments)
+    if call.padding is not None:
+        ys = jax.tree.map(partial(take_steps, order=call.padding[0], axis=time), ys)
+    if masked_outputs == "hold" and call.masks[0] is not None:
+        ys = hold(ys, call.masks[0], call.masks[1], time, reverse=options.reverse)
+    every = lay_carries(carries, call.start, call.age, per_step.where, call.padding, time) if return_carries else None
+    return Unrolled(ys, with_count(last, call), rows, every)

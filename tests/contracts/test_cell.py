@@ -103,8 +103,8 @@ def test_verbs_of_wrappers_in_training(cell, key, x64):
 
 METHODS = {
     "scan": {"method": "scan"},
-    "chunks of 1": {"chunk": 1},
-    "chunks of 2": {"chunk": 2},
+    "chunks of 1, carries": {"chunk": 1, "save": "carries"},
+    "chunks of 2, products": {"chunk": 2, "save": "products"},
     "chunks of 3, one carry each": {"chunk": 3, "save": "chunks"},
 }
 
@@ -116,6 +116,13 @@ def test_every_method_keeps_the_contract(method, name, x64):
     (case,) = (case for case in cases.CELLS if case.name == name)
     unroll = partial(jn.unroll, **METHODS[method])
     cell_checks.check_method(case.cell, unroll, batch_statistics=case.batch_statistics)
+
+
+@pytest.mark.heavy
+@every_cell
+@pytest.mark.parametrize("save", ["products", "carries", "chunks"])
+def test_whatever_is_saved_the_gradients_are_those_of_the_loop(save, case, x64):
+    cell_checks.check_loop(case.cell, partial(jn.unroll, chunk=3, save=save))
 
 
 @every_cell

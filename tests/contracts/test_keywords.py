@@ -26,6 +26,7 @@ LINEN, NNX = jl.RNN(CELL), jx.RNN(CELL, 3, rngs=nnx.Rngs(0))
 
 ENTRANCES = {
     "unroll": lambda **o: jn.unroll(CELL, P, XS, **o),
+    "unroll_sum": lambda **o: jn.unroll_sum(CELL, P, XS, lambda head, y, target: y, None, **o),
     "stack": lambda **o: jn.stack([CELL], [P], XS, **o),
     "bidirectional": lambda **o: jn.bidirectional([CELL, CELL], [P, P], XS, **o),
     "LSTM": lambda **o: jn.LSTM(4, **o),
@@ -52,6 +53,9 @@ ENTRANCES = {
 
 ANSWERS = {
     ("unroll", "unroll"): "The loop is not unrolled",
+    ("unroll_sum", "labels"): "Pass targets=",
+    ("unroll_sum", "masked_outputs"): "A masked step adds nothing",
+    ("unroll_sum", "seq_lengths"): "Pass lengths=",
     ("unroll", "length"): "lengths=... is that of each example",
     ("unroll", "mask"): "Pass where=",
     ("unroll", "seq_lengths"): "Pass lengths=",
@@ -162,6 +166,7 @@ def test_every_keyword_of_the_recurrent_layers_of_torch_is_answered():
 
 def test_no_answer_is_for_a_keyword_that_exists():
     assert not set(foreign_keywords.UNROLL) & set(inspect.signature(jn.unroll).parameters)
+    assert not set(foreign_keywords.UNROLL_SUM) & set(inspect.signature(jn.unroll_sum).parameters)
     for cell in (jn.LSTM, jn.GRU, jn.Elman, jn.zoo.BlockGRU, jn.zoo.SLSTM):
         assert not set(foreign_keywords.CELLS) & set(inspect.signature(cell).parameters), cell
     for spec in (jn.LayerNorm, jn.RMSNorm, jn.BatchNorm, jn.GroupNorm, jn.InstanceNorm):

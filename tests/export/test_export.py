@@ -134,9 +134,11 @@ def test_free_time_with_the_methods_and_statistics(rng):
 
 def test_choices_by_a_size_that_is_not_known():
     b, t = export.symbolic_shape("b, t")
-    assert chunk_length(t, 32, "cpu") is t
-    assert chunk_length(64, b, "cpu") == 8
-    assert chunk_length(64, b, "gpu") == 64
+    assert chunk_length(t, 32, 16, "cpu") is t
+    assert chunk_length(16 * t, 32, 16, "cpu") == 8
+    assert chunk_length(64, b, 16, "cpu") == 8
+    assert chunk_length(64, b, 16, "gpu") == 64
+    assert chunk_length(64, b, 2048, "gpu") == 8, "a free batch counts as 256 examples"
 
 
 @pytest.mark.parametrize("method", ["chunked", "scan"])

@@ -15,7 +15,7 @@ class Options(NamedTuple):
     time: int
     method: str
     chunk: int | None
-    save: Literal["carries", "chunks"]
+    save: Literal["products", "carries", "chunks"] | None
     truncate: int | None
     masked_outputs: Literal["zero", "hold"]
     return_carries: bool
@@ -30,24 +30,24 @@ def check_engine(caller: str, engine: Mapping[str, Any]) -> None:
         )
 
 
-def check_options(cell: Cell, options: Options) -> None:
+def check_options(caller: str, cell: Cell, options: Options) -> None:
     """Raises unless the options are known words and numbers that fit together and to the cell."""
     _, _, method, chunk, save, truncate, masked_outputs, _ = options
-    validate.choice("unroll", "method", method, ("chunked", "scan", "associative"))
-    validate.choice("unroll", "save", save, ("carries", "chunks"))
-    validate.choice("unroll", "masked_outputs", masked_outputs, ("zero", "hold"))
+    validate.choice(caller, "method", method, ("chunked", "scan", "associative"))
+    validate.choice(caller, "save", save, (None, "products", "carries", "chunks"))
+    validate.choice(caller, "masked_outputs", masked_outputs, ("zero", "hold"))
     for name, size in (("chunk", chunk), ("truncate", truncate)):
         if size is not None:
-            validate.positive_int("unroll", name, size)
-    if method != "chunked" and (chunk is not None or save != "carries"):
-        raise ValueError("unroll: chunk and save belong to the chunked method. Pass method='chunked', too.")
+            validate.positive_int(caller, name, size)
+    if method != "chunked" and (chunk is not None or save not in (None, "carries")):
+        raise ValueError(f"{caller}: chunk and save belong to the chunked method. Pass method='chunked', too.")
     if method == "associative" and truncate is not None:
         raise ValueError(
-            f"unroll: method='associative' goes over all steps at once and cannot stop gradients between them, got "
+            f"{caller}: method='associative' goes over all steps at once and cannot stop gradients between them, got "
             f"truncate={truncate}. Leave one of the two out."
         )
     if method == "associative" and not isinstance(cell, LinearCell):
         raise TypeError(
-            "unroll: method='associative' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
+            f"{caller}: method='associative' needs a cell that is linear in its carry, such as MinGRU or MinLSTM, got "
             f"{type(cell).__name__}. Leave method out."
         )

@@ -8,14 +8,12 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base.typing import Array, DType
-from jaxnorm.engine.records import LoopInputs
 
 
-def vary_alike(inputs: LoopInputs, where: Array | None) -> LoopInputs:
+def vary_alike(inputs: Any, where: Array | None) -> Any:
     """Inside ``shard_map``: marks everything as varying over the same mesh axes."""
     axes = frozenset().union(*(_varying(leaf) for leaf in jax.tree.leaves((inputs, where))))
-    varied: LoopInputs = jax.tree.map(lambda leaf: _vary(leaf, axes), inputs)
-    return varied
+    return jax.tree.map(lambda leaf: _vary(leaf, axes), inputs)
 
 
 def batch_sharding(xs: Array, time_axis: int, feature_axes: int) -> tuple[Any, ...]:
@@ -34,6 +32,11 @@ def shard_alike(xs: Array, batch: tuple[Any, ...], tree: Any, lead: int = 0) -> 
       lead: number of axes before the batch axes.
     """
     return jax.tree.map(lambda leaf: _shard(leaf, xs, (*(None,) * lead, *batch)), tree)
+
+
+def shard_layout(xs: Array, feature_axes: int, tree: Any) -> Any:
+    """Shards arrays that are laid out like the inputs as these are sharded."""
+    return jax.tree.map(lambda leaf: _shard(leaf, xs, _layout_sharding(xs, feature_axes)), tree)
 
 
 def zeros_beside(xs: Array, feature_axes: int, features: tuple[int, ...], dtype: DType) -> Array:

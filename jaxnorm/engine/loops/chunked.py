@@ -14,7 +14,7 @@ from jaxnorm.engine.loops.chunked_vjp import Residuals, backward
 from jaxnorm.engine.loops.chunks import scan_chunks
 from jaxnorm.engine.loops.differentiable import differentiable, is_differentiable
 from jaxnorm.engine.loops.scan import scan_steps
-from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep, Saved
 from jaxnorm.engine.reuse import moments_to_reuse
 
 
@@ -22,13 +22,13 @@ def _run_chunks(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> tuple[Lo
     """Runs a cell over a sequence in chunks; its derivative is that of ``chunked_vjp``.
 
     Returns:
-      The outputs; and the carries before each step and before each chunk, both empty unless ``plan.keep`` names them.
+      The outputs; and what is saved of each step and the carries before each chunk, empty unless ``plan.keep`` names
+      them.
     """
+    extra = CarryOutputs(plan.keep, after=plan.carries, rounding=plan.dtype if plan.save == "products" else None)
     last, results = scan_chunks(
         plan,
-        partial(
-            scan_steps, plan.cell, inputs, reverse=plan.reverse, carries=CarryOutputs(plan.keep, after=plan.carries)
-        ),
+        partial(scan_steps, plan.cell, inputs, reverse=plan.reverse, carries=extra),
         inputs.carry,
         Chunk(inputs.xs, steps, ()),
         jax.tree.unflatten(
@@ -37,15 +37,15 @@ def _run_chunks(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> tuple[Lo
         ),
         reverse=plan.reverse,
     )
-    input_moments, step_moments, before, after = results.time_major
-    return LoopOutputs(last, results.in_layout, input_moments, step_moments, after), (before, results.per_chunk)
+    input_moments, step_moments, saved, after = results.time_major
+    return LoopOutputs(last, results.in_layout, input_moments, step_moments, after), (saved, results.per_chunk)
 
 
 run_chunks = jax.custom_vjp(_run_chunks, nondiff_argnums=(0,))
 
 
 def _forward_rule(plan: ChunkPlan, inputs: Any, steps: Any) -> tuple[Any, Any]:
-    """Runs the forward pass, saves carries, and traces the backward pass.
+    """Runs the forward pass, saves carries and perhaps products, and traces the backward pass.
 
     JAX traces a VJP rule later, where the names of mapped axes are no longer bound. So we trace the backward pass here,
     and remove from it the gradients that nobody asks for, such as that of the inputs of the first layer.
@@ -53,13 +53,13 @@ def _forward_rule(plan: ChunkPlan, inputs: Any, steps: Any) -> tuple[Any, Any]:
     # With symbolic zeros each leaf says whether a gradient is wanted; leaves without derivatives have no gradient.
     wanted = [leaf.perturbed for leaf in jax.tree.leaves(inputs) if is_differentiable(leaf.value)]
     inputs, steps = jax.tree.map(lambda leaf: leaf.value, (inputs, steps))
-    outputs, carries = _run_chunks(plan._replace(keep=plan.save), inputs, steps)
+    outputs, kept = _run_chunks(plan._replace(keep=plan.save), inputs, steps)
     steps = steps._replace(measured=moments_to_reuse(plan.cell, inputs.stats, outputs))
-    residuals = Residuals(inputs._replace(carry=()), steps, *carries)
+    residuals = Residuals(inputs._replace(carry=()), steps, *kept)
     closed, gradients = jax.make_jaxpr(partial(backward, plan), return_shape=True)(residuals, differentiable(outputs))
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, wanted, instantiate=True)
     program = _Program(jaxpr, closed.consts, wanted, jax.tree.structure(gradients))
-    return (outputs, ((), ())), (program, residuals)
+    return (outputs, (Saved(), ())), (program, residuals)
 
 
 def _backward_rule(plan: ChunkPlan, saved: Any, cotangents: Any) -> tuple[LoopInputs, None]:

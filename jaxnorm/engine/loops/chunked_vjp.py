@@ -1,11 +1,12 @@
 r"""The backward pass of the chunked method. It contains no equation of any cell.
 
-The forward pass saves only carries. The backward pass goes from the last chunk to the first. In each it rebuilds the
-products of the inputs and of the state with one matrix product each. A loop then applies the transpose of ``step`` with
-respect to (carry, x_proj, h_proj) and the transpose of ``project_state`` with respect to the carry, and records the
-cotangents of x_proj, of h_proj and of the outputs of each step. After the loop, the gradients of the recurrent kernel,
-the input kernel and the inputs take one product each; one derivative of ``step`` over all steps of the chunk gives the
-gradients of all small weights. So no gradient of a weight accumulates step by step.
+The forward pass saves carries. The backward pass goes from the last chunk to the first. In each it rebuilds the
+products of the inputs and of the state with one matrix product each, unless the forward pass saved them, too. A loop
+then applies the transpose of ``step`` with respect to (carry, x_proj, h_proj) and the transpose of ``project_state``
+with respect to the carry, and records the cotangents of x_proj, of h_proj and of the outputs of each step. After the
+loop, the gradients of the recurrent kernel, the input kernel and the inputs take one product each; one derivative of
+``step`` over all steps of the chunk gives the gradients of all small weights. So no gradient of a weight accumulates
+step by step.
 """
 
 from functools import partial
@@ -23,8 +24,9 @@ from jaxnorm.engine.arguments.sharding import zeros_beside
 from jaxnorm.engine.loops.chunks import scan_chunks
 from jaxnorm.engine.loops.differentiable import differentiable, join, vjp
 from jaxnorm.engine.loops.hoisted_vmap import vmap_hoisting_constants
-from jaxnorm.engine.loops.scan import project, scan_steps, select, step_input
-from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.loops.products import find_products
+from jaxnorm.engine.loops.scan import normalize_inputs, project_inputs, scan_steps, select, step_input
+from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep, Saved
 from jaxnorm.norms.core.moments import statistics_dtype
 
 
@@ -33,8 +35,8 @@ class Residuals(NamedTuple):
 
     inputs: LoopInputs
     steps: PerStep
-    before: Carry
-    """The carry before each step, after cuts and resets; empty if only the carries before chunks are saved."""
+    saved: Saved
+    """What is saved of each step; empty if only the carries before chunks are saved."""
     first: Carry
     """The carry before each chunk; empty if those before each step are saved."""
 
@@ -49,7 +51,7 @@ class _Sums(NamedTuple):
 
 def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> LoopInputs:
     """Computes the cotangents of the inputs of the forward pass; None for leaves without derivatives."""
-    inputs, steps, before, first = residuals
+    inputs, steps, saved, first = residuals
     weights, stats, cell = inputs.weights, inputs.stats, plan.cell
     transposed = _transpose_kernels(weights)
 
@@ -59,15 +61,23 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
     def chunk(state: tuple[Carry, _Sums], part: Chunk) -> tuple[tuple[Carry, _Sums], Chunk]:
         d_carry, sums = state
         xs, d_outputs = part.in_layout
-        steps, before, d_input_moments, d_step_moments, d_carries = part.time_major
+        steps, saved, d_input_moments, d_step_moments, d_carries = part.time_major
         if plan.save == "chunks":  # run the chunk again to recover the carries that were not saved
             again = partial(scan_steps, cell, inputs, reverse=plan.reverse, carries=CarryOutputs("carries"))
-            before = again(part.per_chunk, Chunk(xs, steps, ()))[1].time_major[2]
+            saved = again(part.per_chunk, Chunk(xs, steps, ()))[1].time_major[2]
+        before = saved.carry
 
-        (x_proj, _), transpose_inputs = vjp(
-            lambda weights, xs, stats: project(cell, weights, xs, stats, steps), weights, xs, stats
-        )
-        h_proj, transpose_state = vjp(lambda weights: cell.project_state(weights, before), weights)
+        def project_x(weights: Weights, xs: Array, stats: Any) -> tuple[PyTree, Any]:
+            products = project_inputs(cell, weights, xs, steps)
+            products = find_products(products, saved.x_products) if plan.save == "products" else products
+            return normalize_inputs(cell, weights, xs, products, stats, steps)
+
+        def project_h(weights: Weights) -> Products:
+            products = cell.project_state(weights, before)
+            return find_products(products, saved.h_products) if plan.save == "products" else products
+
+        (x_proj, _), transpose_inputs = vjp(project_x, weights, xs, stats)
+        h_proj, transpose_state = vjp(project_h, weights)
         projections = (x_proj, h_proj)
 
         # The factors of the derivative depend on no cotangent: compute them for all steps at once, before the loop.
@@ -130,7 +140,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
         (cotangents.last, _Sums(*jax.tree.map(_zeros, summed))),
         Chunk(
             (inputs.xs, cotangents.outputs),
-            (steps, before, cotangents.input_moments, cotangents.step_moments, cotangents.carries),
+            (steps, saved, cotangents.input_moments, cotangents.step_moments, cotangents.carries),
             first,
         ),
         jax.tree.map(lambda xs: zeros_beside(xs, plan.feature_axes, features, xs.dtype), differentiable(inputs.xs)),

@@ -12,7 +12,8 @@ from jax import lax
 
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
-from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, PerStep
+from jaxnorm.engine.loops.products import narrow, round_products
+from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, PerStep, Saved
 
 
 def scan_steps(
@@ -30,12 +31,14 @@ def scan_steps(
 
     Returns:
       The carry after the chunk, and a chunk of results: the outputs in ``in_layout``; the moments of the input site,
-      the moments of the other sites, the carries before each step and those after it in ``time_major``; the carry
+      the moments of the other sites, what is saved of each step and the carries after it in ``time_major``; the carry
       before the chunk in ``per_chunk``.
     """
     weights, _, initial, _, stats = inputs
     steps: PerStep = chunk.time_major
-    x_proj, input_moments = project(cell, weights, chunk.in_layout, stats, steps)
+    products = round_products(project_inputs(cell, weights, chunk.in_layout, steps), carries.rounding)
+    x_proj, input_moments = normalize_inputs(cell, weights, chunk.in_layout, products, stats, steps)
+    saves_products = carries.before == "products"
     first = carry if carries.before == "chunks" else ()
 
     def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Any, Any, Any, Any]]:
@@ -45,25 +48,47 @@ def scan_steps(
             carry = select(t.cut, lax.stop_gradient(carry), carry)
         if t.reset is not None:
             carry = select(t.reset, initial, carry)
-        h_proj = cell.project_state(weights, carry)
+        h_proj = round_products(cell.project_state(weights, carry), carries.rounding)
         new, y, moments = cell.step(weights, carry, step_input(x_proj_t, h_proj, stats, t))
         if t.where is not None:
             new = select(t.where, new, carry)
             y = select(t.where, y, jax.tree.map(jnp.zeros_like, y))
-        before, after = carry if carries.before == "carries" else (), new if carries.after else ()
-        return (new, x_proj_next), (y, moments, before, after)
+        saved = Saved(
+            carry=carry if saves_products or carries.before == "carries" else (),
+            h_products=narrow(h_proj, carries.rounding) if saves_products else (),
+        )
+        return (new, x_proj_next), (y, moments, saved, new if carries.after else ())
 
     x_proj_first, x_proj_next = one_ahead(x_proj, reverse)
-    (last, _), (ys, *per_step) = lax.scan(body, (carry, x_proj_first), (x_proj_next, steps), reverse=reverse)
-    return last, Chunk(ys, (input_moments, *per_step), first)
+    (last, _), (ys, moments, saved, after) = lax.scan(
+        body, (carry, x_proj_first), (x_proj_next, steps), reverse=reverse
+    )
+    if saves_products:
+        saved = saved._replace(x_products=narrow(products, carries.rounding))
+    return last, Chunk(ys, (input_moments, moments, saved, after), first)
 
 
 def project(cell: Cell, weights: Weights, xs: Array, stats: Any, steps: PerStep) -> tuple[PyTree, Any]:
     """Computes the normalized input products of all steps, and the moments of the input site."""
-    if steps.where is not None:
-        xs = select(steps.where, xs, jnp.zeros_like(xs))  # masked inputs may hold anything, even NaN
-    products = cell.project_inputs(weights, xs)
-    return cell.normalize_inputs(weights, xs, products, _rows(stats, steps.row), steps.where, steps.measured)
+    return normalize_inputs(cell, weights, xs, project_inputs(cell, weights, xs, steps), stats, steps)
+
+
+def project_inputs(cell: Cell, weights: Weights, xs: Array, steps: PerStep) -> Products:
+    """Computes the input products of all steps."""
+    return cell.project_inputs(weights, _real(xs, steps))
+
+
+def normalize_inputs(
+    cell: Cell, weights: Weights, xs: Array, products: Products, stats: Any, steps: PerStep
+) -> tuple[PyTree, Any]:
+    """Normalizes the input products of all steps; also returns the moments of the input site."""
+    rows = _rows(stats, steps.row)
+    return cell.normalize_inputs(weights, _real(xs, steps), products, rows, steps.where, steps.measured)
+
+
+def _real(xs: Array, steps: PerStep) -> Array:
+    """Replaces masked inputs, which may hold anything, even NaN, by zeros."""
+    return xs if steps.where is None else select(steps.where, xs, jnp.zeros_like(xs))
 
 
 def step_input(x_proj: PyTree, h_proj: Products, stats: Any, t: PerStep) -> StepInput:

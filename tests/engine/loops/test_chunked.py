@@ -136,26 +136,30 @@ def test_only_carries_are_kept():
         return sum(leaf.size for leaf in jax.tree.leaves(saved)) / BATCH
 
     small = 2 * 64 + 2 * HIDDEN * 64 + sum(leaf.size for leaf in jax.tree.leaves(params))
-    assert kept() <= small
+    assert kept(save="carries") <= small
+    assert small < kept(save="products") <= small + 8 * HIDDEN * 64
     assert kept(chunk=8, save="chunks") <= small - 2 * HIDDEN * 56
     assert kept(chunk=16, save="chunks") < kept(chunk=8, save="chunks")
     assert kept(method="scan") > 2 * small
 
 
+@pytest.mark.parametrize(("save", "backward"), [("products", 4), ("carries", 6)])
 @pytest.mark.parametrize(
     "cell", [jn.ln_lstm(4), jn.ln_gru(4), jn.bn_lstm(4, max_steps=2)], ids=["ln_lstm", "ln_gru", "bn_lstm"]
 )
-def test_each_loop_body_has_one_matrix_product(cell, rng):
+def test_each_loop_body_has_one_matrix_product(cell, save, backward, rng):
     """One in the forward and one in the backward loop over steps; gradients of weights are made once a chunk."""
     params, xs = cases.random_cell_params(cell, rng), cases.random_inputs(rng, 10, (2,))  # five steps a chunk, 3 inputs
-    program = jax.make_jaxpr(jax.grad(lambda p, x: jnp.sum(jn.unroll(cell, p, x, chunk=5).outputs), (0, 1)))(params, xs)
+    loss = lambda p, x: jnp.sum(jn.unroll(cell, p, x, chunk=5, save=save).outputs)  # noqa: E731
+    program = jax.make_jaxpr(jax.grad(loss, (0, 1)))(params, xs)
     loops = [e for e in cell_checks.equations(program.jaxpr) if e.primitive.name == "scan"]
     bodies = [list(cell_checks.equations(loop.params["jaxpr"].jaxpr)) for loop in loops]
     products = [[e for e in body if e.primitive.name == "dot_general"] for body in bodies]
     over_steps = [k for k, body in enumerate(bodies) if all(e.primitive.name != "scan" for e in body)]
     assert [len(products[k]) for k in over_steps] == [1, 1]
-    # Of a chunk: x_proj forward; x_proj and h_proj again, and the gradients of both kernels and of the inputs backward.
-    assert sorted(len(found) for k, found in enumerate(products) if k not in over_steps) == [2, 6]
+    # Of a chunk: x_proj forward; backward the gradients of both kernels and of the inputs; x_proj and h_proj again if
+    # they are not saved.
+    assert sorted(len(found) for k, found in enumerate(products) if k not in over_steps) == [2, backward]
     weights = {(leaf.shape[0], leaf[0].size) for leaf in (params.recurrent, params.kernel)}
     state = {v.aval.shape for k in over_steps for v in loops[k].outvars}
     assert not weights & state, "a gradient of a weight goes from step to step"
@@ -177,9 +181,10 @@ def test_only_the_gradients_that_are_asked_for_are_made(rng, x64):
             gradient = jax.grad(partial(loss, carry_only=carry_only, chunk=3), asked)
             expected = jax.grad(partial(loss, carry_only=carry_only, method="scan"), asked)
             assert_same(jax.jit(gradient)(*given), jax.jit(expected)(*given))
-        program = jax.make_jaxpr(gradient)(*given)
-        made = sum(e.primitive.name == "dot_general" for e in cell_checks.equations(program.jaxpr))
-        assert made == products, f"{made} products for the gradients of the arguments {asked}"
+        for save, expected in (("carries", products), ("products", products - 2)):
+            program = jax.make_jaxpr(jax.grad(partial(loss, carry_only=False, chunk=3, save=save), asked))(*given)
+            made = sum(e.primitive.name == "dot_general" for e in cell_checks.equations(program.jaxpr))
+            assert made == expected, f"{made} products for the gradients of the arguments {asked}"
 
 
 def test_forward_mode_is_answered_with_the_keyword(rng):
@@ -198,10 +203,10 @@ def test_forward_mode_is_answered_with_the_keyword(rng):
 
 @pytest.mark.parametrize(("steps", "rows"), [(784, 4), (128, 32), (100, 64), (35, 128), (101, 32), (4096, 1), (7, 1)])
 def test_the_length_of_a_chunk_suits_the_shape(steps, rows):
-    length = chunk_length(steps, rows, "cpu")
+    length = chunk_length(steps, rows, 512, "cpu")
     assert 8 <= length <= 127 or steps % length == 0
     assert steps % length == 0 or steps in (101, 7)
-    assert chunk_length(steps, rows, "gpu") >= min(length, 32)
+    assert chunk_length(steps, rows, 512, "gpu") >= min(length, 32)
 
 
 def test_options_that_do_not_fit_are_refused():

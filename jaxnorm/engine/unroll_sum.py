@@ -1,0 +1,225 @@
+"""Runs a cell over sequences and keeps sums over time alone: losses inside the loop."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.interpreters import ad
+
+from jaxnorm._base import foreign_keywords, validate
+from jaxnorm._base.keywords import answers_keywords
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.reverse_mode import for_reverse_mode
+from jaxnorm._base.sizes import divides, known
+from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm.cells.base import Cell
+from jaxnorm.cells.hooks import hooks
+from jaxnorm.engine.arguments.call import Arguments, check_call
+from jaxnorm.engine.arguments.checks import check_arrays, layout_shape
+from jaxnorm.engine.arguments.keys import Keys
+from jaxnorm.engine.arguments.lengths import take_steps
+from jaxnorm.engine.arguments.options import Options, check_options
+from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_count
+from jaxnorm.engine.arguments.readout import Readout, check_function, check_targets, largest
+from jaxnorm.engine.arguments.sharding import shard_layout, vary_alike
+from jaxnorm.engine.arguments.stripped import without_initializers
+from jaxnorm.engine.loops.at_once import run_at_once
+from jaxnorm.engine.loops.blocks import BlockPlan, block_length, sum_blocks
+from jaxnorm.engine.loops.chunked import run_chunks
+from jaxnorm.engine.loops.plan import plan_chunks
+from jaxnorm.engine.records import ChunkPlan, LoopInputs, LoopOutputs, PerStep
+
+READ_BYTES = 16 * 2**20
+"""The largest array that the function should make of the steps that it reads at a time."""
+
+
+class Summed(NamedTuple):
+    r"""The result of :func:`unroll_sum`.
+
+    Attributes:
+      sums: what ``function`` returns, summed over time, (\*B, ...).
+      carry: the carry after the last step, as :class:`Unrolled` has it.
+      moments: the moments that the normalizers measured, as :class:`Unrolled` has them.
+    """
+
+    sums: PyTree
+    carry: PyTree
+    moments: PyTree
+
+
+@answers_keywords(foreign_keywords.UNROLL_SUM)
+def unroll_sum(
+    cell: Cell,
+    params: PyTree,
+    xs: Shaped[Array, "..."],
+    function: Callable[[Any, Any, Any], Any],
+    head: PyTree,
+    targets: PyTree = None,
+    *,
+    carry: PyTree | None = None,
+    lengths: Integer[Array, "*B"] | None = None,
+    where: Bool[Array, "..."] | None = None,
+    reset: Bool[Array, "..."] | None = None,
+    stats: PyTree | None = None,
+    key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
+    reverse: bool = False,
+    time_axis: int = 0,
+    method: str = "chunked",
+    chunk: int | None = None,
+    block: int | None = None,
+    save: str | None = None,
+    truncate: int | None = None,
+) -> Summed:
+    r"""Runs a cell over sequences and sums a function of its outputs over time, such as the loss of a language model.
+
+    .. math::
+       \text{carry}_t, y_t = \text{cell}(\text{carry}_{t-1}, x_t), \qquad
+       \text{sums} = \sum_{t=0}^{T-1} \text{function}(\text{head}, y_t, \text{target}_t)
+
+    Values and gradients are those of :func:`unroll`, followed by the function at each step and a sum. But the outputs
+    of all steps, and what the function makes of them, never exist at once: neither forward nor backward, where a plain
+    program stores logits (T, \*B, V). A gradient needs memory for the square root of T steps.
+
+    Args:
+      cell: a spec such as ``ln_lstm(128)``.
+      params: its weights, from ``cell.init``.
+      xs: inputs, as in :func:`unroll`.
+      function: ``(head, y, target)`` that returns an array (\*B, ...) for one step, or a tree of them, from the outputs
+        y (\*B, H) and the targets (\*B, ...) of this step. It treats examples apart. Give a function that you define
+        once: a lambda made in place compiles anew at each call outside of ``jit``.
+      head: what the function computes with besides, such as the kernel of a readout: any tree of arrays, or None. Its
+        gradient adds up in at least float32.
+      targets: arrays laid out like ``xs`` without its features, each with any axes behind; a tree of them, or None.
+        Floating-point ones have gradients, too.
+      carry: the state before the first step, in any form that :func:`unroll` takes.
+      lengths: number of real steps of each example (\*B). Later steps are masked.
+      where: True on real steps, laid out like ``xs`` without the features. A masked step adds nothing to the sums, and
+        its inputs and targets may hold anything, even NaN.
+      reset: True at t replaces the carry by the initial one before step t.
+      stats: running statistics to normalize with (inference); None measures each batch (training).
+      key: randomness for cells that need it.
+      reverse: runs from the last step to the first.
+      time_axis: the axis of time in ``xs``, ``targets``, ``where`` and ``reset``.
+      method: the loop over the steps of a block, as in :func:`unroll`.
+      chunk: number of steps in a chunk of the chunked method, and of those that the function reads at once; None
+        chooses both, the second by the largest array that the function makes.
+      block: number of steps in a block, which the backward pass runs again. It finds a carry for each block, and keeps
+        carries and outputs of one block. None chooses about the square root of T. A single block, ``block=T``, runs
+        nothing again but the function, and keeps carries and outputs of all steps.
+      save: what the chunked method saves within the block at work, as in :func:`unroll`.
+      truncate: stops the gradient at every ``truncate``-th step, as in :func:`unroll`.
+
+    Returns:
+      Summed(sums, carry, moments). Sums have at least float32, or the dtype of the function if it is wider; those of
+      integers and booleans are integers of at least 32 bits.
+
+    Raises:
+      TypeError: as for :func:`unroll`; ``function`` is no function of three arguments, or returns no arrays.
+      ValueError: as for :func:`unroll`; targets do not begin with the axes of steps and examples, or what ``function``
+        returns with those of examples.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxnorm
+      >>> cell = jaxnorm.ln_lstm(8)
+      >>> params = cell.init(jax.random.key(0), in_features=3)
+      >>> xs, words = jnp.ones((6, 2, 3)), jnp.zeros((6, 2), int)  # T, B, I and T, B
+      >>> def cross_entropy(head, y, word):
+      ...     logits = jax.nn.log_softmax(y @ head["kernel"] + head["bias"])
+      ...     return -jnp.take_along_axis(logits, word[..., None], axis=-1)[..., 0]
+      >>> def loss(params, head):
+      ...     out = jaxnorm.unroll_sum(cell, params, xs, cross_entropy, head, words, lengths=jnp.array([6, 4]))
+      ...     return out.sums.sum() / 10
+      >>> head = {"kernel": jnp.zeros((8, 100)), "bias": jnp.zeros(100)}
+      >>> value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(params, head)
+      >>> round(float(value), 3), gradients[1]["kernel"].shape  # log(100)
+      (4.605, (8, 100))
+
+    Notes:
+      A gradient computes the outputs once more than that of ``unroll``, for the memory. A function may use arrays from
+      outside, traced ones too, and they get gradients; those add up in their own dtype, in bfloat16 with its error. A
+      concrete array that it uses becomes a constant of the compiled program.
+
+      At masked steps the function sees numbers between zero and one in place of outputs and targets, so that no
+      derivative there is infinite; integers and booleans are zero.
+
+      With a number of steps that is not known (``jax.export``) all steps are one block. ``chunk`` then bounds what the
+      function makes.
+    """
+    caller = "unroll_sum"
+    arguments, time = check_call(
+        caller, cell, Arguments(params, xs, carry, lengths, where, reset, stats, key), time_axis
+    )
+    check_function(caller, function)
+    check_arrays(caller, "head", head)
+    targets = check_targets(caller, targets, layout_shape(arguments.xs, hooks(cell).feature_axes))
+    words: Any = save  # check_options sees to it
+    options = Options(reverse, time, method, chunk, words, truncate, "zero", False)
+    check_options(caller, cell, options)
+    if block is not None:
+        validate.positive_int(caller, "block", block)
+        steps = arguments.xs.shape[time]
+        if not (known(steps) or divides(block, steps)):
+            raise ValueError(
+                f"{caller}: block={block} must divide the number of steps, {steps}, which is not known here. Leave "
+                f"block out, or write the number of steps '{block}*t' in jax.export.symbolic_shape."
+            )
+    head = jax.tree.map(jnp.asarray, head)
+    result: Summed = _unroll_sum(without_initializers(cell), (options, block), function, arguments, head, targets)
+    return result
+
+
+_FORWARD_MODE = (
+    "unroll_sum: method='chunked' has no forward-mode derivative (jax.jvp, jax.linearize, jax.jacfwd). Pass "
+    "method='scan'."
+)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _unroll_sum(
+    cell: Cell, lengths: tuple[Options, int | None], function: Any, arguments: Arguments, head: PyTree, targets: PyTree
+) -> Summed:
+    """Brings the arguments into the form of the loops, and runs over blocks."""
+    options, block = lengths
+    call = prepare("unroll_sum", cell, options, arguments)
+    axes, time, where = hooks(cell).feature_axes, options.time, call.steps.where
+    targets = shard_layout(call.inputs.xs, axes, targets)
+    if call.padding is not None:
+        targets = jax.tree.map(partial(take_steps, order=call.padding[0], axis=time), targets)
+    inputs, head, targets = vary_alike((call.inputs, head, targets), where)
+
+    run = partial(run_at_once, cell, method=options.method, reverse=call.reverse)
+    read = Readout("unroll_sum", function, call.batch_shape)
+    # Only shapes and dtypes: the loops need buffers, and sums a start.
+    of_steps, first_targets = jax.eval_shape(partial(jax.tree.map, partial(_first, time)), (inputs.xs, targets))
+    outputs = jax.eval_shape(run, inputs._replace(xs=of_steps), call.steps).outputs
+    program, shapes = jax.make_jaxpr(read, return_shape=True)(head, outputs, first_targets, where)
+    zeros = map(ad.instantiate_zeros, map(ad.Zero, program.out_avals))
+    sums = jax.tree.unflatten(jax.tree.structure(shapes), list(zeros))
+
+    steps = inputs.xs.shape[time]
+    plan = plan_chunks(cell, options, call, outputs)
+    if options.method == "chunked":
+        inputs = for_reverse_mode(_FORWARD_MODE, inputs)
+        run = partial(_run_block, plan._replace(axis=0))
+    at_a_time = options.chunk or read_length(plan.length, largest(program.jaxpr), steps)
+    blocks = BlockPlan(plan, block or block_length(steps, plan.length), run, read, at_a_time)
+    out, sums = sum_blocks(blocks, inputs, call.steps, head, targets, sums)
+    return Summed(sums, with_count(out.last, call), moments_in_rows(cell, call, out.input_moments, out.step_moments))
+
+
+def _first(axis: int, array: Array) -> Array:
+    return jnp.moveaxis(array, axis, 0)
+
+
+def _run_block(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> LoopOutputs:
+    return run_chunks(plan, inputs, steps)[0]
+
+
+def read_length(chunk: int, largest: int | None, steps: int) -> int:
+    """Chooses how many steps the function reads at a time: a chunk, or fewer if it makes large arrays of them.
+
+    ``largest`` is the size of the largest array, in bytes, that it makes of all ``steps``.
+    """
+    return chunk if largest is None else max(1, min(chunk, READ_BYTES * steps // max(largest, 1)))
