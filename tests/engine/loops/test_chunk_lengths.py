@@ -90,3 +90,17 @@ def test_shard_map_has_the_examples_of_one_device():
 
     jax.eval_shape(run, jnp.ones((8, 3)))
     assert found == [Target("cpu", 1)]
+
+
+def test_only_cpus_carry_the_next_entry():
+    """Their compiler does not vectorize what reads from the middle of a long array; others need no copy of it."""
+    cell = jn.lstm(8)
+    params = jax.eval_shape(lambda key: cell.init(key, 8), jax.random.key(0))
+    carried = []
+    for xs in (jax.ShapeDtypeStruct((6, 4, 8), jnp.float32), on_mesh((6, 4, 8), PartitionSpec(), (AxisType.Auto,) * 2)):
+        for method in ("scan", "chunked"):
+            run = lambda params, xs, method=method: jn.unroll(cell, params, xs, method=method).outputs  # noqa: E731
+            program = jax.make_jaxpr(run)(params, xs)
+            loops = [e.params for e in cell_checks.equations(program.jaxpr) if e.primitive.name == "scan"]
+            carried.append(loops[-1]["num_carry"])
+    assert carried == [3, 3, 2, 2], "c and h, and on CPUs the products of the next step"
