@@ -14,15 +14,15 @@ MEBIBYTE = 2**20
 TPU = AbstractDevice(device_kind="TPU v5 lite", num_cores=1, platform="tpu")
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+@pytest.mark.parametrize(("platform", "room"), [("cpu", 16), ("tpu", 16), ("gpu", 128), ("cuda", 128)])
 @pytest.mark.parametrize(("rows", "hidden"), [(256, 512), (1024, 1024), (8192, 1024), (2048, 64), (128, 1500)])
-def test_the_products_of_a_chunk_fit_into_fast_memory(platform, rows, hidden):
-    """Whatever host compiles: the bound is the same on all of them."""
+def test_the_products_of_a_chunk_fit_into_fast_memory(platform, room, rows, hidden):
+    """Of whatever may run the program; only one that is known to be for GPUs has more room, for fewer kernels."""
     for steps in (100, 101, 256, 512):
         length = chunk_length(steps, rows, 4 * hidden, platform)
-        assert length == 1 or length * rows * 4 * hidden * 4 <= 16 * MEBIBYTE
+        assert length == 1 or length * rows * 4 * hidden * 4 <= room * MEBIBYTE
         longer = 2 * length  # nearly as long as fits, or as has been measured to be right
-        assert longer * rows * 4 * hidden * 4 > 8 * MEBIBYTE or length >= (5 if platform == "cpu" else 33)
+        assert longer * rows * 4 * hidden * 4 > room // 2 * MEBIBYTE or length >= (5 if platform == "cpu" else 33)
 
 
 MEASURED = [
