@@ -30,7 +30,8 @@ def chunk_length(steps: int, rows: int, features: int, platform: str) -> int:
     On CPUs, by measurement, the products of a chunk run at full speed from some 256 rows on, ``rows`` of them per step.
     Much longer chunks overflow the caches. On accelerators long chunks mean fewer kernels. Everywhere the products
     of a chunk have to fit into fast memory, so programs that are compiled on another machine than the one they
-    run on fit, too; only programs that are known to be for GPUs have more room. We prefer a length that divides the number of steps, since the loop body then compiles once.
+    run on fit, too; only programs that are known to be for GPUs have more room. We prefer a length that divides the
+    number of steps, since the loop body then compiles once.
 
     Args:
       steps: the number of steps. If it is unknown (symbolic), the whole sequence is one chunk, unless a suitable length

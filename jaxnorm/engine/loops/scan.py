@@ -13,6 +13,7 @@ from jax import lax
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
 from jaxnorm.engine.arguments.target import find_target
+from jaxnorm.engine.loops.differentiable import narrowed, widened
 from jaxnorm.engine.loops.products import narrow, round_products
 from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, PerStep, Saved
 
@@ -42,7 +43,11 @@ def scan_steps(
     saves_products = carries.before == "products"
     first = carry if carries.before == "chunks" else ()
 
+    # JAX adds to the gradient of a weight at each step, in the dtype in which the weight comes into the loop.
+    wide = widened(inputs.weights) if carries.wide_sums else inputs.weights
+
     def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Any, Any, Any, Any]]:
+        weights = narrowed(wide, inputs.weights) if carries.wide_sums else inputs.weights
         carry, x_proj_ahead = state
         x_proj_t, t = per_step
         if ahead:
