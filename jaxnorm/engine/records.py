@@ -20,6 +20,8 @@ class CarryOutputs(NamedTuple):
     """For the caller: the carry after each step."""
     rounding: Any = None
     """The dtype to which products are rounded before they are used, so that they can be saved in it; None for none."""
+    wide_sums: bool = False
+    """Whether weights collect their gradients in at least float32, for a loop that JAX differentiates."""
 
 
 class Saved(NamedTuple):

@@ -156,7 +156,8 @@ def unroll(
 
 _FORWARD_MODE = (
     "unroll: method='chunked' has no forward-mode derivative (jax.jvp, jax.linearize, jax.jacfwd). Pass "
-    "method='scan', in Flax modules engine={'method': 'scan'}; values and gradients are the same."
+    "method='scan', in Flax modules engine={'method': 'scan'}; values and gradients differ by rounding alone, which "
+    "long sequences may amplify."
 )
 
 

@@ -138,7 +138,7 @@ def test_choices_by_a_size_that_is_not_known():
     assert chunk_length(16 * t, 32, 16, "cpu") == 8
     assert chunk_length(64, b, 16, "cpu") == 8
     assert chunk_length(64, b, 16, "gpu") == 64
-    assert chunk_length(64, b, 2048, "gpu") == 8, "a free batch counts as 256 examples"
+    assert chunk_length(64, b, 2048, "tpu") == 8, "a free batch counts as 256 examples"
 
 
 @pytest.mark.parametrize("method", ["chunked", "scan"])

@@ -23,8 +23,7 @@ def run_at_once(
     """
     if method == "associative":
         return associative(cast(LinearCell, cell), inputs, steps, reverse=reverse, carries=carries)
-    last, results = scan_steps(
-        cell, inputs, inputs.carry, Chunk(inputs.xs, steps, ()), reverse=reverse, carries=CarryOutputs(after=carries)
-    )
+    chunk, extra = Chunk(inputs.xs, steps, ()), CarryOutputs(after=carries, wide_sums=True)
+    last, results = scan_steps(cell, inputs, inputs.carry, chunk, reverse=reverse, carries=extra)
     input_moments, step_moments, _, after = results.time_major
     return LoopOutputs(last, results.in_layout, input_moments, step_moments, after)

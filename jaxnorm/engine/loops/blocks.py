@@ -16,9 +16,8 @@ from jaxnorm._base.sizes import known
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry
 from jaxnorm.engine.loops.chunks import scan_chunks
-from jaxnorm.engine.loops.differentiable import is_differentiable
+from jaxnorm.engine.loops.differentiable import narrowed, widened
 from jaxnorm.engine.records import Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
-from jaxnorm.norms.core.moments import statistics_dtype
 
 
 class BlockPlan(NamedTuple):
@@ -102,15 +101,3 @@ def sum_blocks(
         again=plan.length != inputs.xs.shape[axis],  # a single block has nothing to run again
     )
     return LoopOutputs(last, (), *results.time_major), sums
-
-
-def widened(tree: PyTree) -> PyTree:
-    """Casts floating-point leaves to at least float32, the dtype in which their cotangents add up."""
-    return jax.tree.map(
-        lambda leaf: leaf.astype(statistics_dtype(leaf.dtype)) if is_differentiable(leaf) else leaf, tree
-    )
-
-
-def narrowed(tree: PyTree, like: PyTree) -> PyTree:
-    """Casts the leaves back to the dtypes that they had."""
-    return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype) if is_differentiable(old) else leaf, tree, like)

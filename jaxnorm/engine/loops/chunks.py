@@ -17,6 +17,9 @@ from jaxnorm.engine.records import Chunk, ChunkPlan
 FAST_MEMORY = 2**24
 """The bytes of the products of one chunk that should fit: some 6 times as many are read and written around them."""
 
+GPU_MEMORY = 2**27
+"""The same on GPUs, where starting the fifty kernels of a chunk costs more than reading its arrays from slow memory."""
+
 MANY_ROWS = 256
 """The number of rows from which on matrix products run at full speed; a batch of unknown size counts as so many."""
 
@@ -27,7 +30,8 @@ def chunk_length(steps: int, rows: int, features: int, platform: str) -> int:
     On CPUs, by measurement, the products of a chunk run at full speed from some 256 rows on, ``rows`` of them per step.
     Much longer chunks overflow the caches. On accelerators long chunks mean fewer kernels. Everywhere the products
     of a chunk have to fit into fast memory, so programs that are compiled on another machine than the one they
-    run on fit, too. We prefer a length that divides the number of steps, since the loop body then compiles once.
+    run on fit, too; only programs that are known to be for GPUs have more room. We prefer a length that divides the
+    number of steps, since the loop body then compiles once.
 
     Args:
       steps: the number of steps. If it is unknown (symbolic), the whole sequence is one chunk, unless a suitable length
@@ -37,7 +41,8 @@ def chunk_length(steps: int, rows: int, features: int, platform: str) -> int:
       platform: the kind of the devices.
     """
     rows = max(rows, 1) if known(rows) else MANY_ROWS
-    most = max(FAST_MEMORY // (4 * rows * features), 1)
+    room = GPU_MEMORY if platform in ("gpu", "cuda", "rocm") else FAST_MEMORY
+    most = max(room // (4 * rows * features), 1)
     least = min(max(8, min(64, MANY_ROWS // rows)) if platform == "cpu" else 64, most)
     near = sorted(range(max(least // 2, 1), min(2 * least, most + 1)), key=lambda length: abs(length - least))
     return next((length for length in near if divides(length, steps)), least if known(steps) else steps)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base.typing import PyTree
+from jaxnorm.norms.core.moments import statistics_dtype
 
 
 def is_differentiable(leaf: Any) -> bool:
@@ -36,3 +37,15 @@ def vjp(function: Callable[..., PyTree], *primals: PyTree) -> tuple[PyTree, Call
 
     _, transpose, results = jax.vjp(of_parts, *differentiable(primals), has_aux=True)
     return results, transpose
+
+
+def widened(tree: PyTree) -> PyTree:
+    """Casts floating-point leaves to at least float32, the dtype in which their cotangents add up."""
+    return jax.tree.map(
+        lambda leaf: leaf.astype(statistics_dtype(leaf.dtype)) if is_differentiable(leaf) else leaf, tree
+    )
+
+
+def narrowed(tree: PyTree, like: PyTree) -> PyTree:
+    """Casts the leaves back to the dtypes that they had."""
+    return jax.tree.map(lambda leaf, old: leaf.astype(old.dtype) if is_differentiable(old) else leaf, tree, like)

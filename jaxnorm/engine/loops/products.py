@@ -35,12 +35,13 @@ def narrows(leaf: Any, dtype: Any) -> bool:
     """Whether a cast to the dtype would round a product."""
     if dtype is None or not jnp.issubdtype(leaf.dtype, jnp.floating):
         return False
-    return jnp.finfo(dtype).bits < jnp.finfo(leaf.dtype).bits
+    bits, bits_of_product = (jnp.finfo(each).bits for each in (dtype, leaf.dtype))  # type: ignore[no-untyped-call]
+    return bool(bits < bits_of_product)
 
 
 def _rounded(leaf: Array, dtype: Any) -> Array:
     # Casts there and back do not round for sure: XLA drops such a pair, since it may compute more precisely.
-    kind = jnp.finfo(dtype)
+    kind = jnp.finfo(dtype)  # type: ignore[no-untyped-call]
     return lax.reduce_precision(leaf, exponent_bits=kind.nexp, mantissa_bits=kind.nmant)
 
 

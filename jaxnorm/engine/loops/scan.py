@@ -12,6 +12,8 @@ from jax import lax
 
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
+from jaxnorm.engine.arguments.target import find_target
+from jaxnorm.engine.loops.differentiable import narrowed, widened
 from jaxnorm.engine.loops.products import narrow, round_products
 from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, PerStep, Saved
 
@@ -41,9 +43,15 @@ def scan_steps(
     saves_products = carries.before == "products"
     first = carry if carries.before == "chunks" else ()
 
+    # JAX adds to the gradient of a weight at each step, in the dtype in which the weight comes into the loop.
+    wide = widened(inputs.weights) if carries.wide_sums else inputs.weights
+
     def body(state: tuple[Carry, PyTree], per_step: tuple[PyTree, PerStep]) -> tuple[Any, tuple[Any, Any, Any, Any]]:
-        carry, x_proj_t = state
-        x_proj_next, t = per_step
+        weights = narrowed(wide, inputs.weights) if carries.wide_sums else inputs.weights
+        carry, x_proj_ahead = state
+        x_proj_t, t = per_step
+        if ahead:
+            x_proj_t, x_proj_ahead = x_proj_ahead, x_proj_t
         if t.cut is not None:
             carry = select(t.cut, lax.stop_gradient(carry), carry)
         if t.reset is not None:
@@ -57,12 +65,11 @@ def scan_steps(
             carry=carry if saves_products or carries.before == "carries" else (),
             h_products=narrow(h_proj, carries.rounding) if saves_products else (),
         )
-        return (new, x_proj_next), (y, moments, saved, new if carries.after else ())
+        return (new, x_proj_ahead), (y, moments, saved, new if carries.after else ())
 
-    x_proj_first, x_proj_next = one_ahead(x_proj, reverse)
-    (last, _), (ys, moments, saved, after) = lax.scan(
-        body, (carry, x_proj_first), (x_proj_next, steps), reverse=reverse
-    )
+    ahead = find_target(chunk.in_layout, inputs).platform == "cpu"
+    x_proj_ahead, x_proj = one_ahead(x_proj, reverse) if ahead else ((), x_proj)
+    (last, _), (ys, moments, saved, after) = lax.scan(body, (carry, x_proj_ahead), (x_proj, steps), reverse=reverse)
     if saves_products:
         saved = saved._replace(x_products=narrow(products, carries.rounding))
     return last, Chunk(ys, (input_moments, moments, saved, after), first)
@@ -106,6 +113,7 @@ def one_ahead(sequence: PyTree, reverse: bool) -> tuple[PyTree, PyTree]:
 
     The loop carries its next entry, so each step reads it from a small array. XLA's CPU compiler does not vectorize an
     element-wise operation that reads from the middle of a longer array, which makes it five to twenty times slower.
+    Other devices read where the entry lies, and need no copy of the sequence.
     """
 
     def entry(a: Array) -> Array:

@@ -100,7 +100,7 @@ class WideProducts(CellWrapper):
     """Its recurrent products are three times as large as the gates."""
 
     def project_state(self, weights, carry):
-        return [super(WideProducts, self).project_state(weights, carry)] * 3
+        return [super().project_state(weights, carry)] * 3
 
     def step(self, weights, carry, t):
         return super().step(weights, carry, t._replace(h_proj=sum(t.h_proj)))
@@ -145,7 +145,7 @@ def test_the_default_for_sizes_that_are_not_known_is_carries():
 
 def test_save_belongs_to_the_chunked_method():
     cell = jn.lstm(HIDDEN)
-    with pytest.raises(ValueError, match="save must be one of .*products"):
+    with pytest.raises(ValueError, match=r"save must be one of .*products"):
         jn.unroll(cell, cell.init(jax.random.key(0), 2), jnp.ones((3, 1, 2)), save="all")
     with pytest.raises(ValueError, match="chunk and save belong to the chunked method"):
         jn.unroll(cell, cell.init(jax.random.key(0), 2), jnp.ones((3, 1, 2)), save="products", method="scan")
