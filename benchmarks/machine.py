@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,19 @@ def describe() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": _versions(PACKAGES),
         "commit": _commit(),
         "threads": {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ},
+    }
+
+
+def environment(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Date, commit and versions: all that figures depend on that no machine computes."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "versions": _versions((*PACKAGES, *packages)),
+        "commit": _commit(),
     }
 
 
@@ -57,6 +68,10 @@ def _memory_gib() -> float | None:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (ValueError, AttributeError):
         return None
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    return {name: version for name in packages if (version := _version(name))}
 
 
 def _version(name: str) -> str | None:
