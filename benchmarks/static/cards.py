@@ -52,7 +52,9 @@ H200 = Card(
     links=18,
     lanes={"s32": (64, 1), "u32": (64, 1), "f16": (128, 2), "bf16": (128, 2), "f32": (128, 1), "f64": (64, 1)},
     tensor_cores=4,
-    tensor_lanes={"s8": 1024, "u8": 1024, "f8e5m2": 1024, "f8e4m3fn": 1024, "f16": 512, "bf16": 512, "f32": 256, "f64": 32},
+    tensor_lanes={
+        "s8": 1024, "u8": 1024, "f8e5m2": 1024, "f8e4m3fn": 1024, "f16": 512, "bf16": 512, "f32": 256, "f64": 32,
+    },
 )  # fmt: skip
 
 # What all cards since 2017 have in common, and the releases of the libraries that programs are compiled for.

@@ -18,7 +18,7 @@ def count(module: Module, steps: int, platform: str) -> dict[str, Any]:
     Args:
       module: the program.
       steps: time steps of its sequence.
-      platform: "tpu", where some arrays lie in a fast memory and scalars need no kernel, or "cuda".
+      platform: "tpu", where some arrays lie in a fast memory and scalars in one of their own, or "cuda".
 
     Returns:
       ``slow_bytes`` of a run in all and by part; ``kernels`` and ``collectives`` a step in the loops of both passes and
@@ -26,7 +26,7 @@ def count(module: Module, steps: int, platform: str) -> dict[str, Any]:
     """
 
     def slow(array: Array) -> bool:
-        return platform != "tpu" or array.space == 0
+        return platform != "tpu" or (array.space == 0 and bool(array.shape))
 
     moved: Counter[str] = Counter()
     kernels: Counter[str] = Counter()

@@ -36,7 +36,7 @@ def _shardings(case: Case, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return jax.tree.map(lambda _: single, arguments)
     mesh = Mesh(np.array(found[:8]), ("all",), axis_types=(AxisType.Auto,))
     everywhere = NamedSharding(mesh, PartitionSpec())
-    params, state, xs, cotangent = arguments
+    params, state, _, cotangent = arguments
     if case.spread == "batch":
         rows = NamedSharding(mesh, PartitionSpec(None, "all"))
         return (*jax.tree.map(lambda _: everywhere, (params, state)), rows, rows)

@@ -3,20 +3,25 @@
 from collections.abc import Iterable
 from typing import Any
 
-from benchmarks.static.cases import LIBRARIES, MODELS, Case
+from benchmarks.static.cases import LIBRARIES, MAIN, MODELS, Case
 from benchmarks.static.records import Records
 from benchmarks.static.targets import TARGETS
 
 GIB, MIB = 2**30, 2**20
-_HEAD = (
-    "| cell | library | temporary memory, MiB | slow memory, GiB | kernels a step forward | backward | bundles / floor | "
-    "compilation, processor s |\n|---|---|---:|---:|---:|---:|---:|---:|"
+_COLUMNS = (
+    "temporary memory, MiB",
+    "slow memory, GiB",
+    "kernels a step forward",
+    "backward",
+    "bundles / floor",
+    "compilation, processor s",
 )
 _LEGEND = """\
-One gradient of parameters and inputs in bfloat16, counted over the compiled text. Slow memory: bytes read from the device's main memory and
-written to it (HBM), those of a loop times its rounds. Kernels a step: those of the loops, the rest is in `results.json`. Bundles / floor: instruction
-bundles a step of the schedule, and how many the matrix unit alone would need for the products that are made. `ours` is jaxnorm, shapes are
-(batch, steps, inputs, hidden features)."""
+One gradient of parameters and inputs in bfloat16, counted over the compiled text. Slow memory: bytes read from the
+device's main memory and written to it (HBM), those of a loop times its rounds. Kernels a step: those of the loops, the
+rest is in `results.json`. Bundles / floor: instruction bundles a step of the schedule, and how many the matrix units
+alone would need for the products that are made. `ours` is jaxnorm; shapes are (batch, steps, inputs, hidden
+features)."""
 
 
 def report(records: Records) -> str:
@@ -25,21 +30,26 @@ def report(records: Records) -> str:
     cases = sorted(records.figures, key=_order)
     for target, shape in dict.fromkeys((case.target, case.shape) for case in cases if case.spread == "none"):
         rows = [case for case in cases if (case.target, case.shape, case.spread) == (target, shape, "none")]
-        lines += ["", f"**{target}, {shape}**", "", _HEAD, *(_row(case, records.figures[case]) for case in rows)]
+        lines += ["", f"**{target}, {shape}**", "", *_head(("cell", "library"), _COLUMNS)]
+        lines += [_row(case, records.figures[case]) for case in rows]
     spread = [case for case in cases if case.spread != "none"]
     if spread:
-        lines += ["", "**Collectives over eight devices**", "", "| target | cell | shape | spread | a step forward |"]
-        lines[-1] += " a step backward | outside of loops |\n|---|---|---|---|---|---|---|"
+        lines += ["", "**Collectives over eight devices**", ""]
+        lines += _head(("target", "cell", "shape", "spread", "a step forward", "a step backward", "outside of loops"))
         lines += [_collectives(case, records.figures[case]) for case in spread]
     if records.failed:
         lines += ["", "## Not compiled", "", *(f"- {case}: {why}" for case, why in records.failed.items())]
     return "\n".join(lines) + "\n"
 
 
-def _order(case: Case) -> tuple[int, ...]:
-    """As the plan has them: large shapes after the first."""
-    places = list(TARGETS).index(case.target), MODELS.index(case.model), LIBRARIES.index(case.library)
-    return places[0], case.sizes.batch * (case.sizes.batch != 256), *places[1:]
+def _head(words: tuple[str, ...], numbers: tuple[str, ...] = ()) -> list[str]:
+    return [f"| {' | '.join(words + numbers)} |", "|" + "---|" * len(words) + "---:|" * len(numbers)]
+
+
+def _order(case: Case) -> tuple[Any, ...]:
+    """As the plan has them: the shape with all figures first."""
+    shape = (case.sizes != MAIN, case.sizes)
+    return list(TARGETS).index(case.target), shape, MODELS.index(case.model), LIBRARIES.index(case.library), case.spread
 
 
 def _environments(records: Records) -> Iterable[str]:

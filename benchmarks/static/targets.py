@@ -39,7 +39,7 @@ def why_missing(platform: str) -> str | None:
     names = ", ".join(name for name, target in TARGETS.items() if target.platform == platform)
     return (
         f"compiling for {names} needs {_NEEDS[platform]}, which is not installed. "
-        f"Run 'make bench-{platform}', or install 'jaxnorm[bench-{platform}]' into an environment of its own."
+        f"Run 'make bench-{platform} VENV=.venv-{platform}', or install 'jaxnorm[bench-{platform}]' into an environment of its own."
     )
 
 
