@@ -11,7 +11,8 @@ from benchmarks.static.targets import TARGETS
 MAIN, LARGE, LONG = Shape(256, 512, 512, 512), Shape(1024, 256, 1024, 1024), Shape(64, 2048, 256, 256)
 SPREAD, SMOKE = Shape(256, 128, 256, 256), Shape(8, 16, 128, 128)
 MODELS = ("ln_lstm", "ln_gru", "bn_lstm", "lstm")
-LIBRARIES = ("ours", "ours-plain", "ours-lean", "linen", "linen-optimized", "haiku")
+OURS = ("ours", "ours-64", "ours-lean", "ours-plain")
+LIBRARIES = (*OURS, "linen", "linen-optimized", "haiku")
 SPREADS = ("none", "batch", "hidden")
 """How a program is spread over eight devices."""
 
@@ -99,7 +100,7 @@ def _all(choice: Choice) -> Iterator[Case]:
 
 def _with(target: str, shape: str, model: str, libraries: Sequence[str], spread: str = "none") -> Iterator[Case]:
     for library in libraries:
-        if library in LIBRARIES[:3] or library in libraries_of(model):
+        if library in OURS or library in libraries_of(model):
             yield Case(target, model, library, shape, spread)
 
 
@@ -111,5 +112,5 @@ def libraries_of(model: str) -> tuple[str, ...]:
 def with_schedule(case: Case) -> bool:
     """Whether the schedule is read, too, which means compiling once more: ours of the cell that is watched most."""
     target: Any = TARGETS[case.target]
-    ours = case.library.startswith("ours") and case.model == "ln_lstm" and case.spread == "none"
+    ours = case.library in OURS and case.model == "ln_lstm" and case.spread == "none"
     return bool(target.multiplications) and ours and case.sizes in (MAIN, SMOKE)
