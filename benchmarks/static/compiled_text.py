@@ -32,9 +32,14 @@ class Array(NamedTuple):
         return count
 
     @property
+    def item_bytes(self) -> int:
+        """Bytes of one element; none of what is no array, as a token."""
+        return 1 if self.dtype.startswith("f8") else ITEM_BYTES.get(self.dtype, 0)
+
+    @property
     def bytes(self) -> int:
         """What it takes, without padding."""
-        return self.size * (1 if self.dtype.startswith("f8") else ITEM_BYTES.get(self.dtype, 0))
+        return self.size * self.item_bytes
 
     @property
     def space(self) -> int:
@@ -139,7 +144,16 @@ def parse(text: str) -> Module:
             current.instructions.append(_instruction(line, start))
     if entry is None:
         raise ValueError("this is no text of a compiled program: it has no entry computation")
+    for computation in computations.values():
+        computation.instructions = [_joined(computations, each) for each in computation]
     return Module(computations, entry)
+
+
+def _joined(computations: dict[str, Computation], instruction: Instruction) -> Instruction:
+    """A fusion that runs beside others is a fusion, though its start has a type that names what it reads, too."""
+    if instruction.op != "fusion-start":
+        return instruction
+    return instruction._replace(op="fusion", type=computations[instruction.called[0]].root.type)
 
 
 def arrays_of(text: str) -> list[Array]:

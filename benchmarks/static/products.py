@@ -37,7 +37,8 @@ def _convolution(within: Computation, convolution: Instruction) -> int:
     pairs = 1
     for place, label in enumerate(sorted(positions)):
         pairs *= _pairs(window, place, of_inputs[label], sizes[label], of_outputs[label])
-    return of_outputs["b"] * of_outputs["f"] * sizes["i"] * pairs
+    made: int = of_outputs["b"] * of_outputs["f"] * sizes["i"] * pairs
+    return made
 
 
 def _pairs(window: str, place: int, inputs: int, kernel: int, outputs: int) -> int:

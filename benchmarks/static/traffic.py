@@ -15,6 +15,8 @@ FREE = {
 _FREE_CALLS = ("AllocateBuffer", "ConcatBitcast", "Sharding")
 _SLICES = ("dynamic-slice", "slice", "gather")
 _VIEWS = ("bitcast", "reshape")
+_LIKE = (*_VIEWS, "convert", "copy")
+"""A fusion makes of these no more than what is read of them."""
 
 
 def is_free(instruction: Instruction) -> bool:
@@ -37,8 +39,8 @@ def traffic(module: Module, within: Computation, instruction: Instruction, slow:
         source = within.by_name[name]
         whole = sum(array.bytes for array in source.arrays if slow(array))
         if whole and instruction.operands.index(name) == place:
-            read = _read_inside(module, inner, place) if inner else _read(instruction, place, within)
-            total += whole if read is None else min(read, whole)
+            read = _read_inside(module, inner, place) if inner else _read(instruction, place)
+            total += whole if read is None else min(read * source.arrays[0].item_bytes, whole)
     if instruction.op == "dynamic-update-slice":  # outside of fusions it writes into what is there
         written_bytes: Iterable[int] = (_bytes(within, instruction.operands[1]),)
     else:
@@ -62,17 +64,17 @@ def _moved(within: Computation, start: Instruction, slow: Slow) -> int:
     return max(read, sum(array.bytes for array in results if slow(array)))
 
 
-def _read(instruction: Instruction, place: int, within: Computation) -> int | None:
-    """Bytes that an instruction reads of an operand; None for all of it."""
+def _read(instruction: Instruction, place: int) -> int | None:
+    """Elements that an instruction reads of an operand; None for all of them."""
     if place == 0 and instruction.op in _SLICES:
-        return sum(array.bytes for array in instruction.arrays)
+        return instruction.arrays[0].size
     if place == 0 and instruction.op == "dynamic-update-slice":
         return 0  # it stays where it is, only the slice is written
     return None
 
 
 def _read_inside(module: Module, computation: Computation, number: int) -> int | None:
-    """Bytes that a fusion reads of its operand; None for all of it."""
+    """Elements that a fusion reads of its operand; None for all of them."""
     return _read_of(module, computation, computation.parameters[number].name)
 
 
@@ -80,14 +82,14 @@ def _read_of(module: Module, computation: Computation, name: str) -> int | None:
     total = 0
     for user in computation.users.get(name, []):
         for place in (place for place, operand in enumerate(user.operands) if operand == name):
-            if user.op in _VIEWS:
+            if user.op in _LIKE and not user.is_root:
                 read = _read_of(module, computation, user.name)
             elif user.op == "fusion":
                 read = _read_inside(module, module.computations[user.called[0]], place)
             elif user.op == "tuple":
                 read = 0  # handed on as it is
             else:
-                read = _read(user, place, computation)
+                read = _read(user, place)
             if read is None:
                 return None
             total += read

@@ -157,6 +157,12 @@ FUSED = """\
             "  ROOT %r = f32[4,256]{1,0} dynamic-update-slice(%n, %q, %i, %i)",
             2048 + 2 * 2048,
         ),
+        # Of what is converted only the slice is read.
+        (
+            "%b = bf16[4,256]{1,0} convert(%p)\n  ROOT %r = bf16[1,256]{1,0} slice(%b), slice={[0:1], [0:256]}",
+            1024 + 512,
+        ),
+        ("ROOT %r = bf16[4,256]{1,0} convert(%p)", 4096 + 2048),
         # Read as a slice and whole.
         (
             "%s = f32[1,256]{1,0} slice(%p), slice={[0:1], [0:256]}\n  ROOT %r = f32[4,256]{1,0} add(%p, %q)",
@@ -165,10 +171,20 @@ FUSED = """\
     ],
 )
 def test_slices_inside_of_fusions(body, expected):
-    lines = "  ROOT %r = f32[4,256]{1,0} fusion(%x, %y, %i), kind=kLoop, calls=%inside"
+    made = body.rpartition("%r = ")[2].partition(" ")[0]
+    lines = f"  ROOT %r = {made} fusion(%x, %y, %i), kind=kLoop, calls=%inside"
     module = parse(flat(lines, FUSED.replace("BODY", body)))
     moved = traffic(module, module.entry, module.entry.root, lambda array: array.shape != ())
     assert moved == expected
+
+
+def test_a_fusion_that_runs_beside_others_is_one():
+    lines = """\
+  %start = ((f32[4,256]{1,0}, f32[2,256]{1,0}, s32[]), f32[4,256]{1,0}) fusion-start(%x, %y, %i), calls=%inside
+  ROOT %r = f32[4,256]{1,0} fusion-done(%start)"""
+    body = "ROOT %r = f32[4,256]{1,0} dynamic-update-slice(%p, %q, %i, %i)"
+    found = count(parse(flat(lines, FUSED.replace("BODY", body))), 1, "cuda")
+    assert (found["slow_bytes"]["outside"], found["kernels"]["outside"]) == (2 * 2048 + 4, 1)
 
 
 @pytest.mark.parametrize(
