@@ -92,8 +92,8 @@ def _all(choice: Choice) -> Iterator[Case]:
         for model in MODELS if whole or choice.models else ("ln_lstm", "lstm"):
             yield from _with(target, main, model, choice.libraries or libraries_of(model))
         if target == "v5e":
-            for shape in (LARGE, LONG):
-                yield from _with(target, name_of(shape), "ln_lstm", choice.libraries or libraries_of("ln_lstm"))
+            for other in (LARGE, LONG):
+                yield from _with(target, name_of(other), "ln_lstm", choice.libraries or libraries_of("ln_lstm"))
         for model, spread in product(("ln_lstm", "ln_gru", "bn_lstm"), SPREADS[1:]) if target == "v5e" else ():
             yield Case(target, model, "ours", spread_shape, spread)
 

@@ -16,16 +16,16 @@ DTYPE = "bfloat16"
 
 def program(case: Case) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
     """The gradient, its arguments, and where its results go; None leaves that to the compiler."""
-    made = build(case.library, case.model, case.sizes, DTYPE)
+    made: Any = build(case.library, case.model, case.sizes, DTYPE)
     batch, steps, inputs, hidden = case.sizes
-    in_order = [[(steps, batch, features)[axis] for axis in made.order] for features in (inputs, hidden)]  # type: ignore[attr-defined]
+    in_order = [[(steps, batch, features)[axis] for axis in made.order] for features in (inputs, hidden)]
     xs, cotangent = (jax.ShapeDtypeStruct(shape, DTYPE) for shape in in_order)
-    arguments = (made.params, made.state, xs, cotangent)  # type: ignore[attr-defined]
+    arguments = (made.params, made.state, xs, cotangent)
     shardings = _shardings(case, arguments)
     placed = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), arguments, shardings)
     # Value and running statistics, then the gradients of parameters and inputs, which stay spread as those are.
     results = None if case.spread == "none" else (None, (shardings[0], shardings[2]))
-    return made.function("gradient"), placed, results  # type: ignore[attr-defined]
+    return made.function("gradient"), placed, results
 
 
 def _shardings(case: Case, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -38,8 +38,8 @@ def why_missing(platform: str) -> str | None:
         return None
     names = ", ".join(name for name, target in TARGETS.items() if target.platform == platform)
     return (
-        f"compiling for {names} needs {_NEEDS[platform]}, which is not installed. "
-        f"Run 'make bench-{platform} VENV=.venv-{platform}', or install 'jaxnorm[bench-{platform}]' into an environment of its own."
+        f"compiling for {names} needs {_NEEDS[platform]}, which is not installed. Run 'make bench-{platform} "
+        f"VENV=.venv-{platform}', or install 'jaxnorm[bench-{platform}]' into an environment of its own."
     )
 
 
