@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +39,14 @@ def describe() -> dict[str, Any]:
         "backend": jax.default_backend(),
         "python": platform.python_version(),
         "versions": _versions(PACKAGES),
-        "commit": _commit(),
+        "commit": commit(),
         "threads": {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ},
     }
 
 
-def environment(packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Date, commit and versions: all that figures depend on that no machine computes."""
-    return {
-        "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "versions": _versions((*PACKAGES, *packages)),
-        "commit": _commit(),
-    }
+def versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Python's version, and those of the libraries that are measured and of some more."""
+    return {"Python": platform.python_version(), **_versions((*PACKAGES, *packages))}
 
 
 def _cpu() -> str:
@@ -81,7 +76,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the source, with a plus if files have changed since; None outside a checkout."""
 
     def git(*words: str) -> str:

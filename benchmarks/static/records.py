@@ -12,11 +12,11 @@ FILE = "results.json"
 
 
 class Records:
-    """Figures by case, and the versions of the environments that compiled them."""
+    """Figures by case, and for each platform the versions that they were compiled with."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.environments: dict[str, dict[str, Any]] = {}
+        self.environments: dict[str, dict[str, str]] = {}
         self.figures: dict[Case, dict[str, Any]] = {}
         self.failed: dict[Case, str] = {}
         if (path / FILE).exists():
@@ -33,6 +33,17 @@ class Records:
             self.figures = {Case(*row.pop("case")): row for row in found["figures"]}
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{self.path / FILE}: these are no figures of benchmarks.run static.") from error
+
+    def compiled_with(self, platform: str, versions: dict[str, str]) -> None:
+        """Says what the figures to come are compiled with: a folder holds those of one set of versions.
+
+        Raises:
+          BadInput: there are figures of others.
+        """
+        if self.environments.setdefault(platform, versions) != versions:
+            raise BadInput(
+                f"--out {self.path}: its figures are of other versions. Choose another folder, or remove it."
+            )
 
     def add(self, case: Case, figures: dict[str, Any] | str) -> None:
         """Takes the figures of a case, or why there are none."""

@@ -53,9 +53,10 @@ def _order(case: Case) -> tuple[Any, ...]:
 
 
 def _environments(records: Records) -> Iterable[str]:
-    for name, found in records.environments.items():
-        versions = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
-        yield f"- {name}: {found['date']}, commit {found['commit']}, Python {found['python']}, {versions}"
+    for platform, versions in records.environments.items():
+        rows = [row for case, row in records.figures.items() if TARGETS[case.target].platform == platform]
+        commits = ", ".join(dict.fromkeys(str(row["commit"]) for row in rows))
+        yield f"- {platform}: {', '.join(f'{name} {version}' for name, version in versions.items())}; commit {commits}"
 
 
 def _row(case: Case, figures: dict[str, Any]) -> str:

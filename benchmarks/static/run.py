@@ -29,10 +29,12 @@ def main(argv: Sequence[str]) -> int:
     records = Records(args.out or ROOT / "benchmarks" / "results" / f"{datetime.date.today().isoformat()}-static")
     left = [case for case in cases if args.again or case not in records.figures]
     for platform in dict.fromkeys(TARGETS[case.target].platform for case in left):
-        records.environments[platform] = machine.environment(PACKAGES[platform])
+        records.compiled_with(platform, machine.versions(PACKAGES[platform]))
+    commit = machine.commit()
     for place, case in enumerate(left, 1):
         print(f"{place}/{len(left)} {case}", file=sys.stderr, flush=True)
-        records.add(case, compile_apart(case))
+        figures = compile_apart(case)
+        records.add(case, figures if isinstance(figures, str) else {**figures, "commit": commit})
         records.write("results.md", report(records))
     print(f"{len(records.figures)} cases in {records.path}")
     for case, why in records.failed.items():

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import run
 from benchmarks.errors import BadInput
-from benchmarks.machine import environment
+from benchmarks.machine import versions
 from benchmarks.static import cards, targets
 from benchmarks.static import run as static
 from benchmarks.static.cases import MAIN, MODELS, Case, Choice, plan, with_schedule
@@ -36,6 +36,7 @@ def some_figures(**other):
         "multiplications": 1.0,
         "temporary_bytes": 520 * 2**20,
         "compile_cpu_s": 31.2,
+        "commit": "0123456789ab",
         **other,
     }
 
@@ -147,6 +148,14 @@ def test_a_run_adds_to_its_folder(compiled, tmp_path, capsys):
     assert "**h200, 8x16x128x128**" in text
 
 
+def test_a_folder_holds_figures_of_one_set_of_versions(compiled, tmp_path, monkeypatch, capsys):
+    words = ["static", "--smoke", "--targets", "v5e", "--models", "ln_gru", "--out", str(tmp_path)]
+    assert run.main([*words, "--libraries", "ours"]) == 0
+    monkeypatch.setattr(static.machine, "versions", lambda packages: {"jax": "9.9"})
+    assert run.main(words) == 2
+    assert "its figures are of other versions" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"environments": {}}', '{"environments": {}, "figures": [{}]}'])
 def test_a_folder_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "results.json").write_text(content, encoding="utf-8")
@@ -156,7 +165,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path, content):
 
 def test_the_report_has_every_figure(tmp_path):
     records = Records(tmp_path)
-    records.environments["tpu"] = environment()
+    records.compiled_with("tpu", versions())
     records.add(A_CASE._replace(library="linen"), some_figures())
     records.add(A_CASE, some_figures(bundles=43_253.76, floor_bundles=32_768.0))
     records.add(A_CASE._replace(spread="hidden"), some_figures())
@@ -168,7 +177,9 @@ def test_the_report_has_every_figure(tmp_path):
     spread = "| v5e | `ln_lstm` | 256x512x512x512 | hidden | none | 1 all-gather, 2.5 all-reduce | 1 all-reduce |"
     assert spread in lines
     assert "- v5e lstm ours 256x512x512x512: it failed" in lines
-    assert any(line.startswith("- tpu: ") and "jax 0." in line for line in lines)
+    assert any(
+        line.startswith("- tpu: ") and "jax 0." in line and line.endswith("; commit 0123456789ab") for line in lines
+    )
 
 
 def test_a_card_is_described():
