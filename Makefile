@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo experiments evidence bench bench-compare accuracy test full tables lint format types floors doctest onnx examples docs build clean
+.PHONY: help venv demo experiments evidence bench bench-compare bench-tpu bench-cuda accuracy test full tables lint format types floors doctest onnx compiled examples docs build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,12 @@ bench: $(VENV)/.installed-bench ## measure jaxnorm beside other libraries, forty
 bench-compare: $(VENV)/.installed-bench ## compare two folders of results: make bench-compare OLD=... NEW=...
 	$(PY) -m benchmarks.compare $(OLD) $(NEW)
 
+bench-tpu: $(VENV)/.installed-bench-tpu ## count what programs compiled for TPUs need, none has to be there: make bench-tpu VENV=.venv-tpu
+	$(PY) -m benchmarks.run static --targets v5e v6e v5p $(ARGS)
+
+bench-cuda: $(VENV)/.installed-bench-cuda ## the same for an H200: make bench-cuda VENV=.venv-cuda
+	$(PY) -m benchmarks.run static --targets h200 $(ARGS)
+
 accuracy: $(VENV)/.installed-bench ## write the table of errors beside other libraries, into benchmarks/results/accuracy.md
 	$(PY) -m benchmarks.accuracy $(ARGS)
 
@@ -73,11 +79,14 @@ floors: $(VENV)/.installed-dev ## check that imports go downwards only
 doctest: $(VENV)/.installed-test ## run the examples in docstrings and in the documentation
 	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' --ignore=docs/skeletons --ignore=docs/_ext --ignore=docs/conf.py jaxnorm docs/*.md
 
-full: ## everything, the heavy checks too: both interpreters with the whole suite, ONNX; takes one to two hours on two cores
+full: ## everything, the heavy checks too: both interpreters with the whole suite, ONNX, compiled programs; takes one to two hours on two cores
 	bash .ci/run full
 
 onnx: $(VENV)/.installed-onnx ## run programs converted to ONNX beside the originals; takes an environment of its own: make onnx VENV=.venv-onnx
 	$(PY) -m pytest tests/export/test_onnx.py
+
+compiled: $(VENV)/.installed-bench-tpu ## compile for a TPU that is not there and check the counts; takes an environment of its own: make compiled VENV=.venv-tpu
+	$(PY) -m pytest tests/benchmarks/static
 
 tables: $(VENV)/.installed-test ## write what is generated: the exports of the zoo, the tables of normalizers and of cells
 	$(PY) docs/_ext/zoo_exports.py

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,15 @@ def describe() -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
-        "commit": _commit(),
+        "versions": _versions(PACKAGES),
+        "commit": commit(),
         "threads": {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ},
     }
+
+
+def versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Python's version, and those of the libraries that are measured and of some more."""
+    return {"Python": platform.python_version(), **_versions((*PACKAGES, *packages))}
 
 
 def _cpu() -> str:
@@ -59,6 +65,10 @@ def _memory_gib() -> float | None:
         return None
 
 
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    return {name: version for name in packages if (version := _version(name))}
+
+
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
@@ -66,7 +76,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the source, with a plus if files have changed since; None outside a checkout."""
 
     def git(*words: str) -> str:

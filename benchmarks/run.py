@@ -19,19 +19,28 @@ from benchmarks.plan import GROUPS, KNOWN, Choice, Comparison, plan
 from benchmarks.programs import is_ours, why_missing
 from benchmarks.report import report
 from benchmarks.results import Folder
+from benchmarks.static import run as static
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, 1 if a program of ours failed, 2 after bad input."""
-    return exit_code(lambda: _run(_parse(argv)))
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "static":
+        return exit_code(lambda: static.main(words[1:]))
+    return exit_code(lambda: _run(_parse(words)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m benchmarks.run", description=__doc__)
     add = parser.add_argument
-    add("groups", nargs="*", metavar="GROUP", help=f"what to measure: {', '.join(GROUPS)}; all if none is given")
+    add(
+        "groups",
+        nargs="*",
+        metavar="GROUP",
+        help=f"what to measure: {', '.join(GROUPS)}; all if none is given; 'static --help' tells of the static figures",
+    )
     for option in ("shapes", "models", "libraries", "dtypes", "directions"):
         add(f"--{option}", nargs="+", metavar="NAME", help=f"any of {', '.join(KNOWN[option])}")
     add("--rounds", type=_positive(int), help="runs of each program, at least (default: 5)")

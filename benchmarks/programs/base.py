@@ -1,6 +1,7 @@
 """What a program is, and how a JAX program becomes something that can be timed."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -46,23 +47,37 @@ class JaxProgram:
     """A pure function with its arguments.
 
     ``apply(params, state, xs) -> (outputs, new_state)``; the state holds running statistics, ``()`` where there are
-    none. They are made in both directions, and nothing is differentiated with respect to them.
+    none. They are made in both directions, and nothing is differentiated with respect to them. Inputs and cotangent are
+    drawn when they are first needed.
     """
 
     apply: Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
     params: Any
     state: Any
-    xs: jax.Array
-    cotangent: jax.Array
+    draw: Callable[[], tuple[Numbers, Numbers]]
+    dtype: str
     order: tuple[int, ...]
+
+    @functools.cached_property
+    def data(self) -> tuple[jax.Array, ...]:
+        """The inputs, and a cotangent of the outputs."""
+        return tuple(jnp.asarray(a, self.dtype) for a in self.draw())
+
+    @property
+    def xs(self) -> jax.Array:
+        """The inputs."""
+        return self.data[0]
+
+    def function(self, direction: str) -> Callable[..., Any]:
+        """What is compiled, of ``(params, state, xs, cotangent)``."""
+        return {"forward": self._forward, "gradient": self._gradient}[direction]
 
     def prepare(self, direction: str) -> Prepared:
         """Traces, lowers and compiles, which is timed together."""
-        functions = {"forward": self._forward, "gradient": self._gradient}
-        arguments = (self.params, self.state, self.xs, self.cotangent)
+        arguments = (self.params, self.state, *self.data)
         jax.clear_caches()  # what another program has traced must not save time here
         start = time.perf_counter()
-        compiled = jax.jit(functions[direction]).lower(*arguments).compile()
+        compiled = jax.jit(self.function(direction)).lower(*arguments).compile()
         seconds = time.perf_counter() - start
         analysis = compiled.memory_analysis()
         temporary = None if analysis is None else int(analysis.temp_size_in_bytes)
@@ -127,8 +142,7 @@ def cell_program(
     order: tuple[int, ...] = TIME_MAJOR,
 ) -> JaxProgram:
     """A recurrent layer with its data."""
-    xs, cotangent = (jnp.asarray(a, dtype) for a in cell_data(shape, order))
-    return JaxProgram(apply, params, state, xs, cotangent, order)
+    return JaxProgram(apply, params, state, functools.partial(cell_data, shape, order), dtype, order)
 
 
 def norm_program(
@@ -142,8 +156,7 @@ def norm_program(
 ) -> JaxProgram:
     """A normalizer with its data."""
     order = order or features_last(shape)
-    xs, cotangent = (jnp.asarray(a, dtype) for a in norm_data(shape, order))
-    return JaxProgram(apply, params, state, xs, cotangent, order)
+    return JaxProgram(apply, params, state, functools.partial(norm_data, shape, order), dtype, order)
 
 
 def stateless(

@@ -16,6 +16,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours-plain": {"method": "scan"},
     "ours-chunked": {"method": "chunked"},
+    "ours-64": {"method": "chunked", "chunk": 64},
     "ours-lean": {"method": "chunked", "save": "chunks", "chunk": 64},
 }
 """Keywords of ``unroll`` by the name of the program."""

@@ -1,0 +1,1 @@
+"""What compiled programs say of themselves, for accelerators that need not be there: ``benchmarks.run static``."""
