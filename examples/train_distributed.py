@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if several and not supervisor.is_child():
             return supervisor.supervise(args, __file__, sys.argv[1:] if argv is None else argv)
         if several:
-            supervisor.end_with_parent()
+            supervisor.prepare_child()
         return _work(args, several)
     except BadInput as error:
         print(f"train_distributed.py: {error}", file=sys.stderr)
@@ -47,6 +47,8 @@ def _work(args: argparse.Namespace, several: bool) -> int:
     """The job of one process. One of several that fails leaves at once: what would wait for the others is skipped."""
     try:
         processes.join(args)
+        if several:
+            print(supervisor.JOINED, file=sys.stderr, flush=True)
         training.run(args)
         return 0
     except (BadInput, training.Lost, KeyboardInterrupt) as error:

@@ -32,17 +32,18 @@ def join(args: argparse.Namespace) -> None:
             initialization_timeout=args.timeout, heartbeat_timeout_seconds=args.timeout, shutdown_timeout_seconds=30,
         )  # fmt: skip
     except (ValueError, RuntimeError) as error:
-        place = f"--coordinator {args.coordinator}" if args.coordinator else "--cluster"
-        if args.coordinator and args.process == 0:
-            said = f"not all of {args.processes} processes came to this address"
-        elif args.coordinator:
-            said = f"process 0 did not answer there, or not all of {args.processes} processes came"
-        else:
-            said = "the other processes were not found"
-        raise BadInput(
-            f"{place}: {said} within --timeout {args.timeout} seconds ({type(error).__name__}). Start all of them, and "
-            "check address and network."
-        ) from error
+        raise BadInput(f"{describe_absence(args)} ({' '.join(str(error).split())[:120]})") from error
+
+
+def describe_absence(args: argparse.Namespace) -> str:
+    """What to say if not all processes came."""
+    if not args.coordinator:
+        place, said = "--cluster", "the other processes were not found"
+    elif args.process == 0:
+        place, said = f"--coordinator {args.coordinator}", f"not all of {args.processes} processes came to this address"
+    else:
+        place, said = f"--coordinator {args.coordinator}", "process 0 did not answer there"
+    return f"{place}: {said} within --timeout {args.timeout} seconds. Start all processes; check address and network."
 
 
 def agree(said: str, about: str) -> None:

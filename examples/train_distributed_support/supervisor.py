@@ -15,8 +15,12 @@ from pathlib import Path
 
 from char_lm_support.errors import BadInput
 
+from . import processes
+
 CHILD = "TRAIN_DISTRIBUTED_CHILD"
 SAID = "train_distributed.py: "
+JOINED = "all processes are there"
+"""A line of the child on stderr."""
 LOST = 3
 """The exit code of a process that lost another one."""
 
@@ -43,9 +47,10 @@ def supervise(args: argparse.Namespace, script: str, argv: Sequence[str]) -> int
         )  # fmt: skip
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child of a terminal hears it, too
-        said = False
+        said = joined = False
         for line in child.stderr:
             file.write(line)
+            joined = joined or line.startswith(JOINED)
             if line.startswith(SAID) and not said:
                 said = True
                 sys.stderr.write(line)
@@ -53,13 +58,20 @@ def supervise(args: argparse.Namespace, script: str, argv: Sequence[str]) -> int
     code = child.wait()
     if code and not said:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        print(f"{SAID}process {name} ended with {how}; see {log}. If another process died first, start all of them "
-              "again: the same command goes on.", file=sys.stderr)  # fmt: skip
+        ended = (f"process {name} ended with {how}; see {log}. If another process died first, start all of them again: "
+                 "the same command goes on.")  # fmt: skip
+        print(f"{SAID}{ended if joined else processes.describe_absence(args)}", file=sys.stderr)
     return LOST if code < 0 else code
 
 
-def end_with_parent() -> None:
-    """Else a child would go on after its parent was killed, beside the processes that resume the run."""
+def prepare_child() -> None:
+    """Ends with the parent: a child that goes on would write beside the processes that resume the run.
+
+    What C++ code prints goes to the errors, and so to the file; what Python prints is for the user.
+    """
+    user = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(user, "w", buffering=1, encoding="utf-8")
 
     def wait() -> None:
         os.read(sys.stdin.fileno(), 1)  # returns when the parent is gone
