@@ -26,9 +26,9 @@ class Progress(NamedTuple):
 class Checkpoints:
     """The last two checkpoints of a run."""
 
-    def __init__(self, folder: Path, every: int, last: int) -> None:
+    def __init__(self, folder: Path) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
-        self._folder, self._every, self._last = folder, every, last
+        self._folder = folder
         self._manager = ocp.CheckpointManager(
             folder, options=ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
         )
@@ -49,15 +49,13 @@ class Checkpoints:
         return found.state, Progress(**found.about)
 
     def save(self, step: int, state: Any, progress: Progress) -> None:
-        """Copies the arrays and writes them in the background, if it is time or all processes are to be stopped."""
-        if step != self._last and step % self._every and not self.stopping(step):
-            return
+        """Copies the arrays, and writes them in the background."""
         about = progress._replace(bits=list(progress.bits))._asdict()
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         self._manager.save(step, args=args, force=True)
 
-    def stopping(self, step: int) -> bool:
-        """Whether a process was told to end (SIGTERM, as clusters do before they take machines back)."""
+    def told_to_stop(self, step: int) -> bool:
+        """Whether one of several processes was told to end: SIGTERM, as clusters do before they take machines back."""
         return jax.process_count() > 1 and self._manager.reached_preemption(step)
 
     def close(self) -> None:

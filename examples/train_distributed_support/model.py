@@ -145,7 +145,7 @@ class LanguageModel:
         carry = jax.tree.map(self._as_rows, carry)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = Metrics(BITS * nats / self.accumulate, optax.global_norm(gradient))
+        metrics = Metrics(BITS * nats / self.accumulate, optax.tree.norm(gradient))
         return State(state.step + 1, params, optimizer, stats, carry), metrics
 
     def _in_parts(self, leaf: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from char_lm_support.run_folder import stored_options
 SMOKE = {"hidden": 8, "features": 8, "batch": 8, "window": 8, "passage": 2, "steps": 4, "warmup": 1, "log_every": 2,
          "eval_every": 4, "checkpoint_every": 2, "limit": 4_000, "sample": 20}  # fmt: skip
 PLACE = ("out", "resume", "overwrite", "mesh", "cpu_devices", "coordinator", "processes", "process", "cluster",
-         "timeout", "compile_for", "export", "smoke")  # fmt: skip
+         "timeout", "stop_at", "compile_for", "export", "smoke")  # fmt: skip
 """Options that say where a run takes place, and not what it computes: these may change from one start to the next."""
 
 
@@ -108,6 +108,7 @@ def _parser() -> Parser:
     add("--log-every", type=positive, default=10, help="steps between two lines")
     add("--eval-every", type=positive, default=50, help="steps between two validations")
     add("--checkpoint-every", type=positive, default=50, help="steps between two checkpoints")
+    add("--stop-at", type=positive, metavar="STEP", help="save and end after this step; a later call goes on")
     add("--sample", type=positive, default=200, help="symbols of the sampled text")
     add("--temperature", type=above_zero, default=0.7, help="of sampling: below 1 is more careful, above bolder")
     add("--export", metavar="FILE", help="write training step and inference for CPU, TPU and CUDA into one file")

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -58,11 +60,25 @@ def _devices(name: str) -> list[Any]:
     except ImportError:
         raise BadInput(f"--compile-for {name}: needs the compiler of TPUs: pip install libtpu.") from None
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        with _silence():
+            return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except Exception as error:  # whatever libtpu finds wrong with it
         said = " ".join(str(error).split())[:120]
         raise BadInput(f"--compile-for {name}: libtpu knows no such slice ({said}). Give one such as v5e:2x2, "
                        "v5e:16x16, v6e:4x4 or v5p:4x4x4.") from error  # fmt: skip
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Drops what libtpu prints because this machine is no TPU."""
+    errors, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
+        os.close(nothing)
 
 
 def _size(count: float) -> str:

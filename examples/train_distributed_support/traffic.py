@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+WITH_OPERANDS = ("all-gather-start", "collective-permute-start")
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8,
          "u64": 8, "f64": 8}  # fmt: skip
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$", re.MULTILINE)
@@ -28,7 +29,7 @@ def collectives(text: str) -> dict[tuple[str, str], tuple[int, int]]:
             if kind in KINDS:
                 entry = found[kind, place]
                 entry[0] += times
-                entry[1] += times * _bytes(shape, started=operation[2].endswith("-start"))
+                entry[1] += times * _bytes(shape, with_operands=operation[2] in WITH_OPERANDS)
             elif kind == "while":
                 trips = TRIPS.search(line)
                 for called in CALLED.findall(line):
@@ -50,12 +51,12 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return bodies, next(head[2] for head in heads if head[1])
 
 
-def _bytes(shape: str, *, started: bool) -> int:
-    """The size of a result. What has only begun returns its operands, too: the result is the largest."""
+def _bytes(shape: str, *, with_operands: bool) -> int:
+    """The size of a result. Where the operands come before it, the result is the largest."""
     sizes = []
     for kind, axes in SHAPE.findall(shape):
         size = BYTES.get(kind, 1)
         for axis in filter(None, axes.split(",")):
             size *= int(axis)
         sizes.append(size)
-    return max(sizes, default=0) if started and shape.startswith("(") else sum(sizes)
+    return max(sizes, default=0) if with_operands and shape.startswith("(") else sum(sizes)

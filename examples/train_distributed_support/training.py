@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
 def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
     """Steps until all are made; None if this process was told to end before."""
     args = trainer.args
-    checkpoints = Checkpoints(folder.checkpoints, args.checkpoint_every, args.steps)
+    checkpoints = Checkpoints(folder.checkpoints)
     found = checkpoints.restore(trainer.like())
     if found is None:
         state, done = trainer.init(jax.random.key(args.seed)), Progress(trainer.batches.get_state(), [], 0.0)
@@ -154,8 +154,10 @@ def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
             if jax.process_index() == 0:
                 folder.add_metrics(record)
             report.say(_line(record, args))
-        checkpoints.save(number, state, done)
-        if number < args.steps and checkpoints.stopping(number):
+        stop = number < args.steps and (number == args.stop_at or checkpoints.told_to_stop(number))
+        if stop or number % args.checkpoint_every == 0 or number == args.steps:
+            checkpoints.save(number, state, done)
+        if stop:
             checkpoints.close()
             report.say(f"stopped after step {number}, as it was told. The same command goes on.")
             return None
