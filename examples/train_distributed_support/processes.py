@@ -9,7 +9,7 @@ import numpy as np
 from char_lm_support.errors import BadInput
 from jax.experimental import multihost_utils
 
-SIZES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def several(args: argparse.Namespace) -> bool:

@@ -72,7 +72,7 @@ def start(number, *argv, port=None):
     ]
 
 
-def end(processes, seconds=600):
+def end(processes, seconds=1800):
     """Waits for processes; returns for each exit code, stdout and stderr."""
     heard = []
     try:
