@@ -39,9 +39,9 @@ def choose_axes(typed: str | None, before: dict[str, int] | None, devices: int) 
 
 
 def make_mesh(sizes: dict[str, int], devices: Sequence[Any]) -> Mesh:
-    """Devices laid out so that neighbors of an axis lie near each other."""
+    """Devices laid out so that neighbors of an axis lie near each other, also where it takes a part of a torus."""
     shape = tuple(sizes[name] for name in AXES)
-    return Mesh(mesh_utils.create_device_mesh(shape, devices), AXES)
+    return Mesh(mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES)
 
 
 def describe(mesh: Mesh) -> str:

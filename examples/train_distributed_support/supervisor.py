@@ -6,6 +6,7 @@ by a child whose errors go to a file, and the parent says in one line how it end
 
 import argparse
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def is_child() -> bool:
 
 def supervise(args: argparse.Namespace, script: str, argv: Sequence[str]) -> int:
     """Runs the program as a child; its lines on stderr that are meant for the user are shown, all are kept."""
-    name = args.process if args.process is not None else os.uname().nodename
+    name = args.process if args.process is not None else platform.node()
     log = Path(args.out) / "logs" / f"process-{name}.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

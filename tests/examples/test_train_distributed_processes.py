@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.examples.train_distributed_runs import TINY, assert_same, end, lines, losses, program, run, start
+from tests.examples.train_distributed_runs import TINY, assert_same, end, kill, lines, losses, program, run, start
 
 pytestmark = [
     pytest.mark.long,
@@ -58,8 +58,8 @@ def test_a_run_moves_from_mesh_to_mesh(tmp_path, whole):
 def test_processes_with_other_options_are_refused(tmp_path):
     first, second = (start(2, *TINY, "--seed", seed, "--cpu-devices", 1, "--out", tmp_path / "out", port=port)
                      for seed, port in ((0, 23_461), (1, 23_461)))  # fmt: skip
-    first[1].kill()
-    second[0].kill()
+    kill(first[1])
+    kill(second[0])
     heard = end([first[0], second[1]])
     assert [code for code, *_ in heard] == [2, 2]
     assert all("differ from those of process 0" in err and err.count("\n") == 1 for *_, err in heard)
@@ -68,7 +68,7 @@ def test_processes_with_other_options_are_refused(tmp_path):
 @pytest.mark.parametrize("process", [0, pytest.param(1, marks=pytest.mark.heavy)])
 def test_a_process_that_is_alone_says_so(tmp_path, process):
     both = start(2, *TINY, "--cpu-devices", 1, "--timeout", 2, "--out", tmp_path / "out")
-    both[1 - process].kill()
+    kill(both[1 - process])
     ((code, out, err),) = end([both[process]])
     assert (code, out, err.count("\n")) == (3, "", 1), err
     assert "--coordinator localhost:" in err
@@ -140,7 +140,7 @@ def test_processes_that_are_told_to_end_save_first(tmp_path):
 def test_a_child_ends_with_its_parent(tmp_path):
     """Else it would write beside the processes that resume the run."""
     both = start(2, *TINY, "--steps", 4000, "--cpu-devices", 1, "--timeout", 60, "--out", tmp_path / "out")
-    both[1].kill()
+    kill(both[1])
     children = []
     while not children:
         assert both[0].poll() is None

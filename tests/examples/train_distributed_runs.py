@@ -85,6 +85,12 @@ def end(processes, seconds=1800):
     return heard
 
 
+def kill(process):
+    """Kills a process and lets go of its pipes."""
+    process.kill()
+    process.communicate()
+
+
 def run(number, *argv):
     """Runs the program as so many processes, all of which must succeed; returns what process 0 said."""
     heard = end(start(number, *argv))
