@@ -51,8 +51,8 @@ def _compile(model: LanguageModel, grid: jax.sharding.Mesh) -> Any:
 
 def _devices(name: str) -> list[Any]:
     """The devices of a slice as its compiler knows them."""
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # this machine is none, and need not be asked
-    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    for setting in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):  # nothing runs on a TPU here
+        os.environ.setdefault(setting, "1")
     os.environ.setdefault("TPU_LOG_DIR", "disabled")
     jax.config.update("jax_platforms", "cpu")
     try:
@@ -64,7 +64,7 @@ def _devices(name: str) -> list[Any]:
             return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
     except Exception as error:  # whatever libtpu finds wrong with it
         said = " ".join(str(error).split())[:120]
-        raise BadInput(f"--compile-for {name}: libtpu knows no such slice ({said}). Give one such as v5e:2x2, "
+        raise BadInput(f"--compile-for {name}: libtpu refuses it ({said}). Slices have names such as v5e:2x2, "
                        "v5e:16x16, v6e:4x4 or v5p:4x4x4.") from error  # fmt: skip
 
 
