@@ -52,10 +52,11 @@ class Text(NamedTuple):
         )
 
 
-def load(path: str | None, held_out: float, limit: int | None = None) -> Text:
+def load(path: str | None, held_out: float, limit: int | None = None, *, words: bool = False) -> Text:
     """Reads a file, a folder with parts, or (without a path) the language reference that CPython carries.
 
     Of a text in one piece the last share ``held_out`` is kept from training; ``limit`` cuts every part down.
+    Lists of words are laid out for models of characters, unless ``words`` are wanted.
     """
     if path is None:
         from pydoc_data.topics import topics
@@ -66,7 +67,7 @@ def load(path: str | None, held_out: float, limit: int | None = None) -> Text:
     if not place.exists():
         raise BadInput(f"--data {path}: there is no such file or folder. Check the path.")
     if place.is_dir():
-        return _folder(place, limit)
+        return _folder(place, limit, words)
     return _split(str(place), _read(place), held_out, limit)
 
 
@@ -95,7 +96,7 @@ def _split(source: str, text: str, held_out: float, limit: int | None) -> Text:
     return Text(source, text[:border], text[border:], "")
 
 
-def _folder(folder: Path, limit: int | None) -> Text:
+def _folder(folder: Path, limit: int | None, words: bool) -> Text:
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     parts = {}
     for part, word in (("train", "train"), ("valid", "val"), ("test", "test")):
@@ -105,7 +106,7 @@ def _folder(folder: Path, limit: int | None) -> Text:
             raise BadInput(f"--data {folder}: {names} with {part!r} in the name. Keep exactly one file for each part.")
         parts[part] = _read(found[0]) if found else ""
     source = str(folder)
-    if all(map(_is_word_list, filter(None, parts.values()))):
+    if not words and all(map(_is_word_list, filter(None, parts.values()))):
         parts = {name: _words_to_characters(part) for name, part in parts.items()}
         source += " (lines of words: spaces between words became _)"
     return Text(source, *(parts[name][:limit] for name in ("train", "valid", "test")))

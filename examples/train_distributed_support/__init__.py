@@ -1,0 +1,1 @@
+"""What the example train_distributed.py is made of, one idea a file."""
