@@ -7,11 +7,14 @@ from jaxnorm.engine.stacks import Directions as Directions
 from jaxnorm.engine.stacks import bidirectional as bidirectional
 from jaxnorm.engine.stacks import stack as stack
 from jaxnorm.engine.step import step as step
+from jaxnorm.engine.summary import Summary as Summary
+from jaxnorm.engine.summary import summary as summary
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 
 __all__ = [
     "Directions",
+    "Summary",
     "Unrolled",
     "bidirectional",
     "residual_stack",
@@ -19,5 +22,6 @@ __all__ = [
     "skip_stack",
     "stack",
     "step",
+    "summary",
     "unroll",
 ]
