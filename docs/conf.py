@@ -18,11 +18,10 @@ extensions = [
     "example_pages",
     "public_names",
     "signatures",
-    "source_line_role",
+    "source_pages",
     "zoo_items",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "skeletons"]

@@ -69,7 +69,7 @@ def on_signature(
 ) -> tuple[str | None, str | None]:
     """Shows the arguments of a constructor, and short types everywhere."""
     protocol = getattr(item, "_is_protocol", False)
-    if what == "class" and not protocol and signature and ("*args" in signature or "parent:" in signature):
+    if what == "class" and not protocol and signature and any(sign in signature for sign in ("*args", "parent:", "<")):
         signature = stringify_signature(constructor(item), unqualified_typehints=True)
     return tuple(short(text, SPELLINGS) if text else text for text in (signature, returned))  # type: ignore[return-value]
 

@@ -106,7 +106,7 @@ def summary(cell: Cell, in_features: int) -> Summary:
       in_features: the number of input features.
 
     Returns:
-      A Summary: ``print`` shows it as text, and a notebook as a table.
+      A Summary, which ``print`` shows as text, and a notebook as a table.
 
     Raises:
       TypeError: ``cell`` is no cell spec.

@@ -1,5 +1,6 @@
 """What ``make docs`` checks of the built site, and what the programs beside it make."""
 
+import re
 import shutil
 
 import pytest
@@ -173,3 +174,35 @@ def test_fields_of_one_letter_and_first_sentences_with_a_colon_stay_whole():
     sentence = ["1: there are no running statistics."]
     signatures.before_napoleon(None, "property", "", None, None, sentence)
     assert sentence[0] == ""
+
+
+FIRST_LINE = re.compile(r"^( *)Returns:\n\1  (.*)$", re.MULTILINE)
+
+
+def colons(text):
+    """First lines of ``Returns`` with a colon outside of code: the site would show what stands before it as a type."""
+    lines = (match[2] for match in FIRST_LINE.finditer(text))
+    return [line for line in lines if re.search(r":(\s|$)", re.sub(r"``[^`]*``|:\w+:`[^`]*`", "", line))]
+
+
+def test_no_result_is_described_as_a_type():
+    assert colons("    Returns:\n      The carry: two arrays.\n") == ["The carry: two arrays."]
+    files = sorted((DOCS.parent / "jaxnorm").rglob("*.py"))
+    assert [(path.name, found) for path in files if (found := colons(path.read_text(encoding="utf-8")))] == []
+
+
+def test_entries_lead_to_the_lines_of_their_items():
+    pages = load("source_pages", EXTENSIONS)
+    for name, text in (
+        ("ln_lstm", "def ln_lstm("),
+        ("LSTM", "@final"),
+        ("LSTM.step", "def step("),
+        ("LSTM.out_features", "@property"),
+        ("initializers.eye", "def eye("),
+        ("nnx.RNN.set_view", "def set_view("),
+        ("convert.torch.load", "def load("),
+    ):
+        file, _, number = pages.line_of(f"jaxnorm.{name}").partition(":")
+        lines = (pages.PACKAGE / file).read_text(encoding="utf-8").splitlines()
+        assert text in "\n".join(lines[int(number) - 1 : int(number) + 3]), name
+    assert pages.line_of("jaxnorm.LSTM.hidden_features") is None
