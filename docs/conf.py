@@ -35,7 +35,7 @@ autodoc_preserve_defaults = True
 # Fields whose default is a function or a type would be listed twice: as an attribute of the spec and by that default.
 # The function of a spec has an entry of its own.
 autodoc_default_options = {
-    "exclude-members": "kernel_init, recurrent_init, activation, param_dtype, function, params_type"
+    "exclude-members": "kernel_init, recurrent_init, gate_fn, activation_fn, param_dtype, function, params_type"
 }
 napoleon_use_ivar = True
 napoleon_google_docstring = True

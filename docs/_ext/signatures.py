@@ -17,7 +17,8 @@ HIDDEN = ("self", "parent")
 ALIASES = ("PRNGKeyArray", "DTypeLike", "Axis", "Initializer")
 MODES = ("smart", "fully-qualified-except-typing", "fully-qualified")
 ARRAY = re.compile(r"~?(?:jax\.)?jaxlib\._jax\.Array")
-LETTER = re.compile(r"^(\s*:(?:param|ivar) \w+: )([A-Za-z]\.(?:\s|$))")
+LETTER = re.compile(r"^(\s*(?::\w+ \w+: )?)([A-Za-z]\.(?:\s|$))")
+"""At the start of a paragraph: ``H.``, or the initial of an author."""
 QUALIFIED = re.compile(r"(?<![\w.~'])((?:jaxnorm|flax|jax|numpy)\.[\w.]+)")
 PRIVATE = re.compile(r"(?<![\w.])(~?)(?:collections\.abc|jax\._src\.typing|typing)\.(?=[A-Z])")
 
@@ -53,14 +54,17 @@ class Named:
         return self.name
 
 
+def _named(parameter: inspect.Parameter) -> inspect.Parameter:
+    default = parameter.default
+    if default is parameter.empty or not repr(default).startswith("<"):
+        return parameter
+    return parameter.replace(default=Named(getattr(default, "__name__", "...")))
+
+
 def constructor(kind: type) -> inspect.Signature:
     """The arguments of a class as its constructor has them; functions and types among the defaults by their names."""
     signature = inspect.signature(kind.__init__)  # type: ignore[misc]
-    shown = [
-        p.replace(default=Named(p.default.__name__)) if p.default is not p.empty and repr(p.default)[0] == "<" else p
-        for name, p in signature.parameters.items()
-        if name not in HIDDEN
-    ]
+    shown = [_named(p) for name, p in signature.parameters.items() if name not in HIDDEN]
     return signature.replace(parameters=shown, return_annotation=inspect.Signature.empty)
 
 

@@ -45,7 +45,7 @@ def _same(value: Any, default: Any) -> bool:
 def _shown(value: Any) -> str:
     """The text of a value: functions and dtypes by their names, also in tuples."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        defaults = value._field_defaults
+        defaults: dict[str, Any] = getattr(value, "_field_defaults", {})
         named = zip(value._fields, value, strict=True)
         parts = [f"{name}={_shown(part)}" for name, part in named if not _same(part, defaults.get(name, value))]
         return f"{type(value).__name__}({', '.join(parts)})"

@@ -74,7 +74,8 @@ class Summary(NamedTuple):
     def __str__(self) -> str:
         return "\n".join([repr(self.cell), "", *_aligned(self._rows()), "", *_aligned(self._facts())])
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         cell = f"<p><code>{html.escape(repr(self.cell))}</code></p>"
@@ -178,7 +179,7 @@ def step_work(cell: Any, in_features: int) -> Work:
 
     xs = _inputs(cell, 2, BATCH, in_features)
     before, x_proj = jax.make_jaxpr(project, return_shape=True)(weights, xs)
-    x_proj = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x_proj)
+    x_proj = jax.eval_shape(lambda steps: jax.tree.map(lambda leaf: leaf[0], steps), x_proj)
     inside = list(_equations(jax.make_jaxpr(step)(weights, carry, x_proj, key).jaxpr))
     products = sum(e.primitive.name in PRODUCTS for e in inside)
     return Work(products, _reductions(_equations(before.jaxpr)), _reductions(inside))
@@ -215,7 +216,7 @@ def _html_table(rows: list[tuple[str, ...]], *, head: bool) -> str:
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _inputs(cell: Any, steps: int, batch: int, in_features: int) -> jax.ShapeDtypeStruct:
+def _inputs(cell: Any, steps: int, batch: int, in_features: int) -> Any:
     """The shape of a sequence, with the positions of cells that have some."""
     positions = getattr(unwrap(cell), "image_shape", ())
     if len(positions) + 1 != hooks(cell).feature_axes:
@@ -223,7 +224,7 @@ def _inputs(cell: Any, steps: int, batch: int, in_features: int) -> jax.ShapeDty
             f"summary: the cell takes inputs with {hooks(cell).feature_axes} feature axes and does not say their sizes "
             "(image_shape). Only cells with one feature axis, or with an image_shape, have a summary."
         )
-    return jax.ShapeDtypeStruct((steps, batch, *positions, in_features), jnp.float32)
+    return jax.eval_shape(lambda: jnp.zeros((steps, batch, *positions, in_features)))
 
 
 def _entries(tree: Any) -> tuple[Entry, ...]:

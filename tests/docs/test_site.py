@@ -168,6 +168,9 @@ def test_types_have_the_names_of_their_aliases():
 
 def test_fields_of_one_letter_and_first_sentences_with_a_colon_stay_whole():
     signatures = load("signatures", EXTENSIONS)
+    initials = ["    J. L. Ba", ":param x: I."]
+    signatures.after_napoleon(None, "function", "", None, None, initials)
+    assert initials == [r"    \J. L. Ba", r":param x: \I."]
     lines = [":ivar hidden_features: H.", ":vartype hidden_features: jaxnorm.norms.base.Normalizer"]
     signatures.after_napoleon(None, "class", "", None, None, lines)
     assert lines == [r":ivar hidden_features: \H.", ":vartype hidden_features: ~jaxnorm.norms.base.Normalizer"]
