@@ -19,7 +19,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo experiments evidence bench bench-compare bench-tpu bench-cuda accuracy test full tables lint format types floors doctest onnx compiled examples docs build clean
+.PHONY: help venv demo experiments evidence bench bench-compare bench-tpu bench-cuda accuracy test full tables lint format types floors doctest onnx compiled examples docs look build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -96,9 +96,13 @@ tables: $(VENV)/.installed-test ## write what is generated: the exports of the z
 examples: $(VENV)/.installed-test ## run every example with --smoke (the tests do so too)
 	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --durations=0 tests/examples/test_examples.py
 
-docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors
+docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, warnings are errors; check its links, and that it needs no network
 	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+	$(PY) docs/_ext/site_checks.py docs/_build/html
 	@echo "open docs/_build/html/index.html"
+
+look: docs ## look at ten pages of the documentation in Chromium, at two widths; pictures go to docs/_build/pictures
+	$(PY) docs/_ext/look.py docs/_build/html docs/_build/pictures
 
 build: $(VENV)/.installed-dev ## build sdist and wheel; install the wheel in an empty environment and run README's example
 	rm -rf dist build/wheel-test

@@ -14,24 +14,28 @@ release = version = jaxnorm.__version__
 
 extensions = [
     "myst_parser",
-    "source_line_role",
+    "bundled_mathjax",
+    "example_pages",
+    "public_names",
+    "signatures",
+    "source_pages",
     "zoo_items",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "skeletons"]
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
+autoclass_content = "both"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 # Fields whose default is a function or a type would be listed twice: as an attribute of the spec and by that default.
 # The function of a spec has an entry of its own.
 autodoc_default_options = {
-    "exclude-members": "kernel_init, recurrent_init, activation, param_dtype, function, params_type"
+    "exclude-members": "kernel_init, recurrent_init, gate_fn, activation_fn, param_dtype, function, params_type"
 }
 napoleon_use_ivar = True
 napoleon_google_docstring = True
@@ -39,6 +43,17 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 add_module_names = False
 
+# What is copied from an example is its input.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 html_theme = "sphinx_book_theme"
 html_title = "jaxnorm"
-html_theme_options = {"show_navbar_depth": 2, "use_download_button": False, "use_fullscreen_button": False}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "show_navbar_depth": 1,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "navbar_persistent": [],  # the sidebar has the search box
+}

@@ -86,6 +86,7 @@ from jaxnorm.engine.stacks import Directions as Directions
 from jaxnorm.engine.connections import residual_stack as residual_stack
 from jaxnorm.engine.connections import skip_stack as skip_stack
 from jaxnorm.engine.sequence_statistics import sequence_statistics as sequence_statistics
+from jaxnorm.engine.summary import summary as summary
 
 __all__ = [
     "GRU",
@@ -162,6 +163,7 @@ __all__ = [
     "spectral_norm",
     "stack",
     "step",
+    "summary",
     "unroll",
     "unroll_sum",
     "weight_norm",

@@ -7,17 +7,15 @@ what this gives, or where a public cell or preset has no entry.
 import inspect
 import sys
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from cell_entries import ENTRIES, Entry
 
 import jaxnorm as jn
-from jaxnorm.cells.base import StepInput
 from jaxnorm.cells.wrappers.base import unwrap
+from jaxnorm.engine.summary import step_work
 
 PAGE = Path(__file__).parents[1] / "cells.md"
 BEGIN, END = "<!-- begin: written by docs/_ext/cell_table.py -->", "<!-- end -->"
@@ -104,45 +102,7 @@ def _carry(cell: Any) -> str:
 
 def work(cell: Any) -> tuple[int, int, int]:
     """Products or convolutions in a step, reductions in the projection of the inputs, and reductions in a step."""
-    key = jax.random.key(0)
-    params = jax.eval_shape(lambda key: cell.init(key, FEATURES), key)
-
-    def prepare(params: Any, key: Any) -> Any:
-        return cell.prepare(params, dtype=jnp.float32, batch_shape=(BATCH,), key=key)
-
-    weights = jax.eval_shape(prepare, params, key)
-    carry = jax.eval_shape(lambda: cell.initial_carry((BATCH,)))
-    carry = carry.carry if isinstance(carry, jn.CountedCarry) else carry
-    image = getattr(unwrap(cell), "image_shape", ())
-    xs = jax.ShapeDtypeStruct((2, BATCH, *image, FEATURES), jnp.float32)
-
-    def project(weights: Any, xs: Any) -> Any:
-        return cell.normalize_inputs(weights, xs, cell.project_inputs(weights, xs), None, None)[0]
-
-    def step(weights: Any, carry: Any, x_proj: Any, key: Any) -> Any:
-        t = StepInput(x_proj, cell.project_state(weights, carry), key=key)
-        return cell.step(weights, carry, t)[:2]
-
-    before, x_proj = jax.make_jaxpr(project, return_shape=True)(weights, xs)
-    x_proj = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), x_proj)
-    inside = list(_equations(jax.make_jaxpr(step)(weights, carry, x_proj, key).jaxpr))
-    products = sum(e.primitive.name in ("dot_general", "conv_general_dilated") for e in inside)
-    return products, _reductions(_equations(before.jaxpr)), _reductions(inside)
-
-
-def _reductions(equations: Any) -> int:
-    """How many there are over some axis."""
-    return sum(e.primitive.name.startswith("reduce_") and bool(e.params.get("axes")) for e in equations)
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The operations of a program, those of inner ones too (of a function with its own derivative: of the function)."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns"):
-                yield from _equations(inner)
+    return tuple(step_work(cell, FEATURES))  # type: ignore[return-value]
 
 
 def page(text: str, entries: tuple[Entry, ...] = ENTRIES) -> str:

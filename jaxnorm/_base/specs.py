@@ -1,11 +1,60 @@
-"""Changes fields of a spec and of the specs inside it."""
+"""Shows the fields of a spec, and changes those of a spec and of the specs inside it."""
 
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 S = TypeVar("S")
+
+
+class Readable:
+    """A spec that prints as the line that makes it: fields with their defaults are left out."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Readable.__repr__  # type: ignore[method-assign]  # else a dataclass writes its own
+
+    def shown_fields(self) -> dict[str, Any]:
+        """Returns the values of the fields by name."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields if field.init}
+
+    def __repr__(self) -> str:
+        fields = {field.name: field for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        parts = []
+        for name, value in self.shown_fields().items():
+            default, keyword = fields[name].default, fields[name].kw_only
+            if default is dataclasses.MISSING and not keyword:
+                parts.append(_shown(value))
+            elif not _same(value, default):
+                parts.append(f"{name}={_shown(value)}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _same(value: Any, default: Any) -> bool:
+    try:
+        return value is default or bool(value == default)
+    except (TypeError, ValueError):  # arrays
+        return False
+
+
+def _shown(value: Any) -> str:
+    """The text of a value: functions and dtypes by their names, also in tuples."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        defaults: dict[str, Any] = getattr(value, "_field_defaults", {})
+        named = zip(value._fields, value, strict=True)
+        parts = [f"{name}={_shown(part)}" for name, part in named if not _same(part, defaults.get(name, value))]
+        return f"{type(value).__name__}({', '.join(parts)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_shown, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, np.dtype):
+        return repr(value.name)
+    text = repr(value)
+    return getattr(value, "__name__", text) if text.startswith("<") else text
 
 
 def replace_fields(spec: S, values: Callable[[type], Mapping[str, Any]]) -> S:

@@ -22,7 +22,7 @@ def plot_activation_statistics(
       title: a line above the picture.
 
     Returns:
-      A matplotlib Figure without a window: ``figure.savefig("activations.png")``.
+      A matplotlib Figure without a window, for ``figure.savefig("activations.png")``.
 
     Raises:
       ImportError: matplotlib is not installed.

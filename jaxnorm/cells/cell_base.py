@@ -106,6 +106,14 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         """Raises ValueError unless a normalizer can stand at a site; ``caller`` names cell and site."""
         norm.check_site(caller)
 
+    def shown_fields(self) -> dict[str, Any]:
+        """Shows a normalizer that stands at all default sites once, and no empty sites."""
+        shown = super().shown_fields()
+        chosen = {name: norm for name, norm in self.sites._asdict().items() if norm != Identity()}
+        if tuple(chosen) in ((), self.default_sites) and len(set(chosen.values())) <= 1:
+            return {**shown, "norm": next(iter(chosen.values()), Identity())}
+        return {**shown, "norm": CellNorms(**chosen)}
+
     @property
     def sites(self) -> CellNorms:
         """The normalizers at all sites."""

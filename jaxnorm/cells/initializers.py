@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
+from jaxnorm._base.specs import Readable
 from jaxnorm._base.starts import check_initializer, checked_draw, filled
 from jaxnorm._base.typing import Array, DTypeLike, Float, Initializer, PRNGKeyArray, Shaped
 from jaxnorm.norms.core.moments import statistics_dtype
@@ -86,7 +87,7 @@ def uniform_or_orthogonal(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Joint:
+class Joint(Readable):
     """One draw (I, G H) for all gates together; otherwise a cell draws each gate (I, H) separately.
 
     In a tuple with one initializer per gate, the gates with the same ``Joint`` are drawn together.
@@ -122,7 +123,7 @@ def small_normal(
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Uniform:
+class Uniform(Readable):
     """Draws uniformly from an interval, in at least float32.
 
     Attributes:
@@ -147,7 +148,7 @@ class Uniform:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Scaled:
+class Scaled(Readable):
     """Multiplies the values of another initializer by a number.
 
     Attributes:
@@ -174,7 +175,7 @@ class Scaled:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class PowerLaw:
+class PowerLaw(Readable):
     r"""Forget biases that spread the memory of a head's units from long to short; deterministic.
 
     .. math:: b_k = 5 - 12 \Bigl(\frac{k}{d - 1}\Bigr)^{0.3 + 1.3 r}, \qquad k = 0, \dots, d - 1
@@ -202,7 +203,7 @@ class PowerLaw:
 
 @final
 @dataclasses.dataclass(frozen=True)
-class Chrono:
+class Chrono(Readable):
     r"""Biases of gates that keep the state, for dependences of up to a given number of steps.
 
     .. math:: b = \log u, \qquad u \sim U(1, T - 1)

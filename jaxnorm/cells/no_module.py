@@ -4,13 +4,14 @@ from typing import Any, NoReturn
 
 from jaxnorm._base import foreign_keywords
 from jaxnorm._base.keywords import AnswersKeywords
+from jaxnorm._base.specs import Readable
 
 
 class NotAModuleError(AttributeError, TypeError):
     """Raised for a spec in the place of a module; also an AttributeError, so that ``hasattr`` returns False."""
 
 
-class NoModule(AnswersKeywords):
+class NoModule(AnswersKeywords, Readable):
     """The attributes that drivers such as ``flax.linen.RNN`` expect of a Flax cell; a spec refuses them."""
 
     keyword_advice = foreign_keywords.CELLS

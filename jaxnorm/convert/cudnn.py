@@ -39,7 +39,7 @@ def load(
       bidirectional: whether there are two directions.
 
     Returns:
-      Imported(spec, params): one cell, ``Directions`` of two, or a tuple with one of these for each layer; see
+      Imported(spec, params), of one cell, ``Directions`` of two, or a tuple with one of these for each layer; see
       :func:`jaxnorm.convert.run`.
 
     Raises:

@@ -7,6 +7,8 @@ from jaxnorm.engine.stacks import Directions as Directions
 from jaxnorm.engine.stacks import bidirectional as bidirectional
 from jaxnorm.engine.stacks import stack as stack
 from jaxnorm.engine.step import step as step
+from jaxnorm.engine.summary import Summary as Summary
+from jaxnorm.engine.summary import summary as summary
 from jaxnorm.engine.unroll import Unrolled as Unrolled
 from jaxnorm.engine.unroll import unroll as unroll
 from jaxnorm.engine.unroll_sum import Summed as Summed
@@ -14,6 +16,7 @@ from jaxnorm.engine.unroll_sum import unroll_sum as unroll_sum
 
 __all__ = [
     "Directions",
+    "Summary",
     "Summed",
     "Unrolled",
     "bidirectional",
@@ -22,6 +25,7 @@ __all__ = [
     "skip_stack",
     "stack",
     "step",
+    "summary",
     "unroll",
     "unroll_sum",
 ]

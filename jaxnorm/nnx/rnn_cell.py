@@ -103,7 +103,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
           carry_init: draws the entries of the carry instead of the cell, each with its own key.
 
         Returns:
-          The carry in the form of Flax: (c, h) for an LSTM, an array for a GRU; a cell that counts steps has a
+          The carry in the form of Flax, (c, h) for an LSTM, an array for a GRU; a cell that counts steps has a
           CountedCarry.
 
         Raises:

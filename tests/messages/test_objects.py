@@ -38,6 +38,7 @@ CELLS = {
     "VariationalDropout": jn.VariationalDropout,
     "DropConnect": jn.DropConnect,
     "Reparametrized": lambda x: jn.Reparametrized(x, jn.WeightNorm()),
+    "summary": lambda x: jn.summary(x, 3),
     "activation_statistics": lambda x: analysis.activation_statistics(x, P, XS),
     "RNN: linen": jl.RNN,
     "RNNCell: linen": jl.RNNCell,

@@ -27,9 +27,9 @@ def export(spec: Any, params: Any, stats: Any = ()) -> dict[str, Host]:
       stats: the running statistics of a ``BatchNorm``; ``stats`` of the model.
 
     Returns:
-      Arrays in the order of the layer: ``layer.set_weights(list(arrays.values()))``. Give the layer the functions of
-      the cell: ``recurrent_activation`` is ``gate_fn`` here, ``activation`` is ``activation_fn``. Of a model, arrays by
-      the name of the layer and their own, ``"head/kernel"``.
+      Arrays in the order of the layer, for ``layer.set_weights(list(arrays.values()))``. Give the layer the functions
+      of the cell: ``recurrent_activation`` is ``gate_fn`` here, ``activation`` is ``activation_fn``. Of a model, arrays
+      by the name of the layer and their own, ``"head/kernel"``.
 
     Raises:
       TypeError: params or stats do not match spec.

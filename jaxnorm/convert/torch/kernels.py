@@ -37,7 +37,7 @@ def load_kernel(source: Any, spec: Any = None, *, name: str = "weight", gates: i
       prefix: the prefix of the names of one layer in the state dict of a larger model.
 
     Returns:
-      Imported(spec, params, stats): ``WeightNorm`` or ``SpectralNorm``, ``KernelParams``, and the state.
+      Imported(spec, params, stats) with ``WeightNorm`` or ``SpectralNorm``, ``KernelParams``, and the state.
       ``spec(params, stats)`` is the kernel: (I, O), (window..., I, O) of a convolution, or (I, G, H).
 
     Raises:
@@ -78,7 +78,7 @@ def export_kernel(
       hook: whether to use the names of the older hooks (``weight_g``) instead of parametrizations.
 
     Returns:
-      Arrays by name, without the bias: part of a state dict.
+      Arrays by name, without the bias; they are part of a state dict.
 
     Raises:
       TypeError: params are not ``KernelParams``.

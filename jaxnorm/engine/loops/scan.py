@@ -32,7 +32,7 @@ def scan_steps(
       carries: the carries to return with the results.
 
     Returns:
-      The carry after the chunk, and a chunk of results: the outputs in ``in_layout``; the moments of the input site,
+      The carry after the chunk, and a chunk of results, the outputs in ``in_layout``; the moments of the input site,
       the moments of the other sites, what is saved of each step and the carries after it in ``time_major``; the carry
       before the chunk in ``per_chunk``.
     """

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, dataclass_transform, get_origin
 
 from jaxnorm._base.keywords import AnswersKeywords
+from jaxnorm._base.specs import Readable
 from jaxnorm.norms.core.docstrings import document
 
 
@@ -24,7 +25,7 @@ DEFAULT: Any = _Default()
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
-class Spec(AnswersKeywords):
+class Spec(AnswersKeywords, Readable):
     """The base of specs: makes each class a frozen dataclass whose fields are the keywords of its ``function``.
 
     Fields are keyword-only, but for those with ``field(kw_only=False)``. The order is that of the class body, then that

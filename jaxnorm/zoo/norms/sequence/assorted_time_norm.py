@@ -53,7 +53,7 @@ def assorted_time_norm(
         A masked step still counts as one of the k steps.
 
     Returns:
-      A sequence of the shape and dtype of ``xs`` (the arithmetic is done in at least float32), and the memory: Moments
+      A sequence of the shape and dtype of ``xs`` (the arithmetic is done in at least float32), and the memory, Moments
       of shape (k - 1, \*B) in time order, with count zero for steps before the start.
 
     Raises:

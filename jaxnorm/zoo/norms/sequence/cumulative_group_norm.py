@@ -78,7 +78,7 @@ def cumulative_group_norm(
         neither statistics, outputs nor gradients, and the output is zero there.
 
     Returns:
-      A sequence of the shape and dtype of ``xs`` (the arithmetic is done in at least float32), and the memory:
+      A sequence of the shape and dtype of ``xs`` (the arithmetic is done in at least float32), and the memory,
       CumulativeStats of shape (\*B, G).
 
     Raises:
