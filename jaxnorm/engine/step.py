@@ -9,7 +9,7 @@ import jax
 from jaxnorm._base import foreign_keywords, objects, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
@@ -27,8 +27,8 @@ def step(
     x: Shaped[Array, "..."],
     *,
     stats: PyTree | None = None,
-    where: Bool[Array, "*B"] | None = None,
-    reset: Bool[Array, "*B"] | None = None,
+    where: Bool[AnyArray, "*B"] | None = None,
+    reset: Bool[AnyArray, "*B"] | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     sequence_key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
 ) -> tuple[PyTree, PyTree]:

@@ -8,7 +8,7 @@ from flax.core import freeze
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import AnswersKeywords, answers_keywords
-from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, Real, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, PRNGKeyArray, Real, Shaped
 from jaxnorm.cells.base import Carry
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
@@ -109,9 +109,9 @@ class RNN(AnswersKeywords, nn.Module):
         *,
         initial_carry: Carry | None = None,
         init_key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
-        seq_lengths: Integer[Array, "*B"] | None = None,
-        mask: Bool[Array, "..."] | None = None,
-        reset: Bool[Array, "..."] | None = None,
+        seq_lengths: Integer[AnyArray, "*B"] | None = None,
+        mask: Bool[AnyArray, "..."] | None = None,
+        reset: Bool[AnyArray, "..."] | None = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,

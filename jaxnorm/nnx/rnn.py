@@ -8,7 +8,7 @@ from flax.core import freeze
 
 from jaxnorm._base import foreign_keywords
 from jaxnorm._base.keywords import answers_keywords
-from jaxnorm._base.typing import Array, Bool, Integer, Real
+from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, Real
 from jaxnorm.cells.base import Carry
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
@@ -115,9 +115,9 @@ class RNN(variables.OfCell, nnx.Module):
         inputs: Real[Array, "..."],
         *,
         initial_carry: Carry | None = None,
-        seq_lengths: Integer[Array, "*B"] | None = None,
-        mask: Bool[Array, "..."] | None = None,
-        reset: Bool[Array, "..."] | None = None,
+        seq_lengths: Integer[AnyArray, "*B"] | None = None,
+        mask: Bool[AnyArray, "..."] | None = None,
+        reset: Bool[AnyArray, "..."] | None = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
