@@ -76,9 +76,13 @@ def position_axes(
     """Returns the position axes (by default all but the first and the feature axes) and the feature axes."""
     features = validate.axes(caller, feature_axis, len(shape), "feature_axis")
     if axis is None:
-        axes = tuple(a for a in range(1, len(shape)) if a not in features)
-    else:
-        axes = validate.axes(caller, axis, len(shape))
+        if 0 in features:
+            raise ValueError(
+                f"{caller}: feature_axis={feature_axis} names the first axis of x with shape {shape}, which holds the "
+                "examples where axis is None. For an example without a batch pass axis: height and width, or time."
+            )
+        return tuple(a for a in range(1, len(shape)) if a not in features), features
+    axes = validate.axes(caller, axis, len(shape))
     if not axes or any(feature in axes for feature in features):
         raise ValueError(
             f"{caller}: axis={axis} of x with shape {shape} must name at least one position axis and not "
