@@ -90,7 +90,8 @@ class RNN(variables.OfCell, nnx.Module):
             with options as ``functools.partial(jaxnorm.residual_stack, first=0)``.
           merge_fn: merges the outputs of both directions, as in ``flax.nnx.Bidirectional``; by default it concatenates
             features.
-          rngs: draws the weights, with one key of the stream ``params``; not stored.
+          rngs: draws the weights, with one key of the stream ``params``. For cells that draw masks the module keeps a
+            copy of the stream ``dropout``, as ``flax.nnx.Dropout`` does.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. Name a
             variable by its path (``norm_cell_scale_metadata``) or by the end of its path (``scale_metadata`` for all
             sites). The recurrent kernel also has Flax's name, ``recurrent_kernel_metadata``.
@@ -108,6 +109,7 @@ class RNN(variables.OfCell, nnx.Module):
         self.wiring = nnx.static(Wiring(stack, merge_fn))
         check_wiring("RNN", self.cell, self.wiring)
         variables.declare_cells(self, variables.key("RNN", rngs, "params"), metadata, self.wiring)
+        variables.keep_stream(self, rngs)
 
     @answers_keywords(foreign_keywords.FLAX)
     def __call__(
@@ -145,7 +147,7 @@ class RNN(variables.OfCell, nnx.Module):
           use_running_average: see the constructor.
           deterministic: overrides the attribute.
           rngs: randomness for cells that need it: a key, or an NNX stream (``dropout`` for cells that draw masks, else
-            ``carry`` for noise on the initial state).
+            ``carry`` for noise on the initial state). None draws masks from the stream of the module.
 
         Returns:
           ``outputs``, or ``(carry, outputs)`` with ``return_carry``.

@@ -81,7 +81,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             inputs[None],
             carry=carry,
             stats=running if use_running else None,
-            key=variables.mask_key(self, cell, getattr(self, "rngs", None), None),
+            key=variables.mask_key(self, cell, None, None),
             method="scan",
         )
         if not use_running:

@@ -51,8 +51,11 @@ def switched(module: Any, deterministic: bool | None) -> Cells:
     return cells if value is None else map_cells(lambda cell: set_deterministic(cell, value=value), cells)
 
 
-def mask_key(module: nnx.Module, cells: Cells, rngs: Any, other: str | None) -> Array | None:
-    """Returns a key of the stream ``dropout`` for cells that draw masks, else of the stream ``other``, if any."""
+def mask_key(module: Any, cells: Cells, rngs: Any, other: str | None) -> Array | None:
+    """Returns a key of the stream ``dropout`` for cells that draw masks, else of the stream ``other``, if any.
+
+    Where the call has no randomness, masks are drawn from the stream that the module keeps.
+    """
     drawing = [type(cell).__name__ for cell in all_cells(cells) if hooks(cell).needs_key]
     if drawing and rngs is None:
         where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
@@ -65,8 +68,8 @@ def mask_key(module: nnx.Module, cells: Cells, rngs: Any, other: str | None) -> 
 
 
 def keep_stream(module: Any, rngs: Any) -> None:
-    """Keeps a copy of the stream ``dropout``, so that a cell can draw masks in calls without randomness."""
-    if not hooks(set_deterministic(module.cell, value=False)).needs_key:
+    """Keeps a copy of the stream ``dropout``, so that cells can draw masks in calls without randomness."""
+    if not any(hooks(set_deterministic(cell, value=False)).needs_key for cell in all_cells(module.cell)):
         return
     stream = rngs[MASKS] if isinstance(rngs, nnx.Rngs) else rngs
     if isinstance(stream, nnx.RngStream):
