@@ -40,9 +40,9 @@ class FilterResponseParams(NamedTuple):
 
 def filter_response_norm(
     x: Real[Array, "..."],
-    scale: Float[Array, " F"] | None = None,
-    bias: Float[Array, " F"] | None = None,
-    threshold: Float[Array, " F"] | None = None,
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    threshold: Float[Array, "..."] | None = None,
     learned_epsilon: Float[Array, ""] | None = None,
     *,
     axis: Axis | None = None,
