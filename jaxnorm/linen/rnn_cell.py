@@ -12,8 +12,8 @@ from jaxnorm._shared.layers import cell_template, initial_statistics
 from jaxnorm._shared.names import from_names, to_names
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.carry_forms import check_step_carry, flax_form, give_back
-from jaxnorm.engine.arguments.checks import layout_shape
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.checks import check_step_inputs, layout_shape
 from jaxnorm.engine.layers import (
     run_cells,
 )
@@ -75,6 +75,7 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
     @nn.compact
     def __call__(self, carry: Carry, inputs: Real[Array, "..."]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
+        check_step_inputs("RNNCell", "inputs", inputs, self.cell, "cell(carry, inputs)")
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         params = cell_weights(self, inputs.shape[-1])
         stats = CellStatistics(self)

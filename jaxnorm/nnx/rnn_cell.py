@@ -1,7 +1,6 @@
 """``RNNCell``: one module for single steps, for the drivers of Flax."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxnorm._base import foreign_keywords, validate
@@ -10,8 +9,8 @@ from jaxnorm._base.typing import Array, Initializer, PyTree, Real
 from jaxnorm._shared.flax_carry import flax_carry
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.carry_forms import check_step_carry, flax_form, give_back
-from jaxnorm.engine.arguments.checks import layout_shape
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.checks import check_step_inputs, layout_shape
 from jaxnorm.engine.layers import (
     run_cells,
 )
@@ -76,6 +75,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
 
     def __call__(self, carry: Carry, inputs: Real[Array, "..."]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
+        check_step_inputs("RNNCell", "inputs", inputs, self.cell, "cell(carry, inputs)")
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)

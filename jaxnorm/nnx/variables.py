@@ -20,7 +20,7 @@ from jaxnorm._shared.layers import (
     named_statistics,
     statistics_of,
 )
-from jaxnorm._shared.names import check_mesh_axes, fill
+from jaxnorm._shared.names import check_mesh_axes, fill, to_names
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 from jaxnorm.engine.layers import PLAIN, Cells, Wiring, all_cells, init_cells, map_cells, update_layers
@@ -58,10 +58,13 @@ def mask_key(module: Any, cells: Cells, rngs: Any, other: str | None) -> Array |
     """
     drawing = [type(cell).__name__ for cell in all_cells(cells) if hooks(cell).needs_key]
     if drawing and rngs is None:
-        where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
+        rngs = getattr(module, "rngs", None)
+    if drawing and rngs is None:
+        call = " or rngs to the call" if other else ""
         raise ValueError(
-            f"{type(module).__name__}: {drawing[0]} draws masks and needs randomness, but there are no rngs. "
-            f"Pass rngs {where}, or set deterministic=True or call eval() for evaluation."
+            f"{type(module).__name__}: {drawing[0]} draws masks and needs randomness, but there are no rngs. Pass rngs "
+            f"that have streams (nnx.Rngs) to the constructor{call}, or set deterministic=True or call eval() for "
+            "evaluation."
         )
     stream = MASKS if drawing else other
     return None if rngs is None or stream is None else key(type(module).__name__, rngs, stream)
@@ -87,6 +90,7 @@ def declare(
         known = inspect.signature(type(module).__init__).parameters
         refuse_keyword(type(module).__name__, unknown, known, foreign_keywords.FLAX)
     named = {name.removesuffix(suffix): value for name, value in metadata.items()}
+    to_names(params)  # raises if a weight has none
     leaves = paths(params)
     find = option_finder(
         type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]
