@@ -37,9 +37,8 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        rnn = RNN(self.cell, return_carry=True, name="rnn")
-        carry, _ = rnn(images, use_running_average=not train)
-        return nn.Dense(CLASSES)(carry.h)
+        outputs = RNN(self.cell, name="rnn")(images, use_running_average=not train)
+        return nn.Dense(CLASSES)(outputs[:, -1])
 
 
 # ---- state: all that batch normalization asks for

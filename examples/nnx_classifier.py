@@ -33,12 +33,11 @@ from jaxnorm.nnx import RNN, population
 
 class Classifier(nnx.Module):
     def __init__(self, cell: jaxnorm.Cell, features: int, *, rngs: nnx.Rngs) -> None:
-        self.rnn = RNN(cell, features, return_carry=True, rngs=rngs)
+        self.rnn = RNN(cell, features, rngs=rngs)
         self.dense = nnx.Linear(cell.hidden_features, CLASSES, rngs=rngs)
 
     def __call__(self, images: Any) -> Any:
-        carry, _ = self.rnn(images)
-        return self.dense(carry.h)
+        return self.dense(self.rnn(images)[:, -1])
 
 
 # ---- state: all that batch normalization asks for

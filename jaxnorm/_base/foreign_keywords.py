@@ -157,7 +157,7 @@ FLAX: Mapping[str, str] = {
         "lengths", "length", "sequence_length", "sequence_lengths", "segmentation_mask",
     ),
     **same("Pass initial_carry=..., the state before the first step.", "carry", "initial_state", "hx", "h_0"),
-    "carry_init": "Pass initial_carry in the call, or carry_init to initialize_carry of jaxnorm.nnx.RNNCell.",
+    "carry_init": "Pass initial_carry in the call; RNNCell has carry_init, for the RNN of Flax.",
     **same("Pass time_major=True if time comes first.", "time_axis", "batch_first"),
     **same("Pass return_carry=True.", "return_state", "return_all_states"),
     "return_sequences": "The outputs of all steps are returned always. Leave it out.",

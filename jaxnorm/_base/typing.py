@@ -32,6 +32,8 @@ else:
         dtypes = (*Float.dtypes, *Integer.dtypes, *Bool.dtypes)
 
 
+AnyArray: TypeAlias = Array | np.ndarray[Any, Any]
+"""An array of JAX or of NumPy: lengths and masks come from the host, as a rule."""
 DType: TypeAlias = np.dtype[Any]
 Axis: TypeAlias = int | tuple[int, ...] | slice | AxisSlice
 """One axis, several, or a slice of the axes that an array has: ``slice(1, None)`` is all but the first."""

@@ -9,6 +9,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -23,7 +24,10 @@ def is_array(caller: str, name: str, x: Any) -> None:
     if not isinstance(x, Array) and (line := objects.tensor_line(name, x)):
         raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Write {line}.")
     if not hasattr(x, "dtype") or not hasattr(x, "ndim"):
-        raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. Convert it with jnp.asarray.")
+        line = "Convert it with jnp.asarray."
+        if not isinstance(x, Array) and any(hasattr(leaf, "ndim") for leaf in jax.tree.leaves(x)):
+            line = "It takes one array, no tree: put arrays side by side, jnp.concatenate((a, b), axis=-1)."
+        raise TypeError(f"{caller}: {name} must be an array, got {objects.describe(x)}. {line}")
 
 
 def real(caller: str, name: str, x: Array) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, Bool, Float, Int, Integer, PyTree, Real
+from jaxnorm._base.typing import AnyArray, Array, Axis, Bool, Float, Int, Integer, PyTree, Real
 from jaxnorm.analysis.recording import Recording
 from jaxnorm.cells.base import Cell, CountedCarry, Key, check_cell
 from jaxnorm.cells.carries import compute_dtype, in_floating_point
@@ -103,9 +103,9 @@ def activation_statistics(
     loss: Callable[[Unrolled], Float[Array, ""]] | None = None,
     levels: tuple[float, ...] = (15.0, 50.0, 85.0),
     carry: PyTree | None = None,
-    lengths: Integer[Array, "*B"] | None = None,
-    where: Bool[Array, "..."] | None = None,
-    reset: Bool[Array, "..."] | None = None,
+    lengths: Integer[AnyArray, "*B"] | None = None,
+    where: Bool[AnyArray, "..."] | None = None,
+    reset: Bool[AnyArray, "..."] | None = None,
     stats: PyTree | None = None,
     key: Key | None = None,
     reverse: bool = False,

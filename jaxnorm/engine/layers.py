@@ -13,7 +13,7 @@ from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Cell, Key
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.carry_forms import give_back
+from jaxnorm.engine.arguments.carry_forms import flax_form, give_back
 from jaxnorm.engine.arguments.checks import check_steps
 from jaxnorm.engine.connections import skip_stack
 from jaxnorm.engine.stacks import Directions, bidirectional, check_layer, check_merge, concatenate, one_for_each, stack
@@ -97,8 +97,14 @@ def fix_params(cells: Cells) -> bool:
 
 
 def give_back_each(cells: Cells, carry: PyTree, given: PyTree | None) -> PyTree:
-    """Returns the carry of each cell in the form of the one that the caller passed."""
-    return carry if given is None else map_cells(lambda cell, own, old: give_back(own, old), cells, carry, given)
+    """Returns the carry of each cell in the form of the one that the caller passed, or of Flax where none was."""
+
+    def one(cell: Cell, own: PyTree, old: PyTree) -> PyTree:
+        return flax_form(cell, own) if old is None else give_back(own, old)
+
+    if given is None:
+        given = map_cells(lambda cell: None, cells)
+    return map_cells(one, cells, carry, given)
 
 
 def init_cells(cells: Cells, key: Key, in_features: int, wiring: Wiring = PLAIN) -> PyTree:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from jaxnorm._base.typing import Array, Bool, Integer, PyTree, Real
+from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, PyTree, Real
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.carries import compute_dtype, in_floating_point
 from jaxnorm.cells.hooks import hooks
@@ -22,8 +22,8 @@ def sequence_statistics(
     params: PyTree,
     xs: Real[Array, "T *B I"],
     *,
-    lengths: Integer[Array, "*B"] | None = None,
-    where: Bool[Array, "T *B"] | None = None,
+    lengths: Integer[AnyArray, "*B"] | None = None,
+    where: Bool[AnyArray, "T *B"] | None = None,
 ) -> CellNorms:
     r"""Measures the statistics of a cell's input product over the batch and all real steps together.
 

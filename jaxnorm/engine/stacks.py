@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, Float, PRNGKeyArray, PyTree, Real, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, Float, PRNGKeyArray, PyTree, Real, Shaped
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs, check_mask, layout_shape
@@ -206,7 +206,7 @@ def bidirectional(
     xs: Real[Array, "..."],
     *,
     carry: Sequence[PyTree] | None = None,
-    reset: Bool[Array, "..."] | None = None,
+    reset: Bool[AnyArray, "..."] | None = None,
     stats: Sequence[PyTree] | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
     time_axis: int = 0,

@@ -1,19 +1,25 @@
 """Runs a cell for a single step: actors, decoders, streams, and loops of the user."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import jax
 
-from jaxnorm._base import foreign_keywords, objects, validate
+from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Bool, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
-from jaxnorm.engine.arguments.checks import check_arrays, check_mask, check_params, check_stats, layout_shape
+from jaxnorm.engine.arguments.checks import (
+    check_arrays,
+    check_mask,
+    check_params,
+    check_stats,
+    check_step_inputs,
+    layout_shape,
+)
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.unroll import unroll
@@ -27,8 +33,8 @@ def step(
     x: Shaped[Array, "..."],
     *,
     stats: PyTree | None = None,
-    where: Bool[Array, "*B"] | None = None,
-    reset: Bool[Array, "*B"] | None = None,
+    where: Bool[AnyArray, "*B"] | None = None,
+    reset: Bool[AnyArray, "*B"] | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
     sequence_key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
 ) -> tuple[PyTree, PyTree]:
@@ -79,17 +85,7 @@ def step(
     """
     check_cell("step", "cell", cell)
     axes = hooks(cell).feature_axes
-    if isinstance(x, tuple | list | Mapping):
-        raise TypeError(
-            f"step: x must be an array, got {objects.describe(x)}. The carry comes before the input: write "
-            "step(cell, params, carry, x)."
-        )
-    (validate.real if hooks(cell).fixes_params else validate.is_array)("step", "x", x)
-    if x.ndim < axes:
-        raise ValueError(
-            f"step: x must have at least {axes} axes, its features, got shape {x.shape}. A sequence of steps is for "
-            "unroll."
-        )
+    check_step_inputs("step", "x", x, cell, "step(cell, params, carry, x)")
     layout = layout_shape(x, axes)
     where, reset = (
         check_mask("step", name, mask, layout, f"x.shape[:-{axes}]")

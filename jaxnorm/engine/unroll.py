@@ -10,7 +10,7 @@ from jaxnorm._base import foreign_keywords
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
-from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.engine.arguments.call import Arguments, check_call
 from jaxnorm.engine.arguments.keys import Keys
@@ -56,9 +56,9 @@ def unroll(
     xs: Shaped[Array, "..."],
     *,
     carry: PyTree | None = None,
-    lengths: Integer[Array, "*B"] | None = None,
-    where: Bool[Array, "..."] | None = None,
-    reset: Bool[Array, "..."] | None = None,
+    lengths: Integer[AnyArray, "*B"] | None = None,
+    where: Bool[AnyArray, "..."] | None = None,
+    reset: Bool[AnyArray, "..."] | None = None,
     stats: PyTree | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
     reverse: bool = False,

@@ -13,7 +13,7 @@ from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
 from jaxnorm._base.sizes import divides, known
-from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.call import Arguments, check_call
@@ -59,9 +59,9 @@ def unroll_sum(
     targets: PyTree = None,
     *,
     carry: PyTree | None = None,
-    lengths: Integer[Array, "*B"] | None = None,
-    where: Bool[Array, "..."] | None = None,
-    reset: Bool[Array, "..."] | None = None,
+    lengths: Integer[AnyArray, "*B"] | None = None,
+    where: Bool[AnyArray, "..."] | None = None,
+    reset: Bool[AnyArray, "..."] | None = None,
     stats: PyTree | None = None,
     key: PRNGKeyArray | Shaped[Array, "2"] | Keys | None = None,
     reverse: bool = False,

@@ -8,7 +8,7 @@ from flax.core import freeze
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import AnswersKeywords, answers_keywords
-from jaxnorm._base.typing import Array, Bool, Integer, PRNGKeyArray, Real, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, PRNGKeyArray, Real, Shaped
 from jaxnorm.cells.base import Carry
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
@@ -109,9 +109,9 @@ class RNN(AnswersKeywords, nn.Module):
         *,
         initial_carry: Carry | None = None,
         init_key: PRNGKeyArray | Shaped[Array, "2"] | None = None,
-        seq_lengths: Integer[Array, "*B"] | None = None,
-        mask: Bool[Array, "..."] | None = None,
-        reset: Bool[Array, "..."] | None = None,
+        seq_lengths: Integer[AnyArray, "*B"] | None = None,
+        mask: Bool[AnyArray, "..."] | None = None,
+        reset: Bool[AnyArray, "..."] | None = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
@@ -124,9 +124,9 @@ class RNN(AnswersKeywords, nn.Module):
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
-          initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
-            (c, h) for an LSTM, an array for a GRU; for several cells a tuple with that of each. The carry comes back in
-            the same form. None starts from the cell's initial carry.
+          initial_carry: the state before the first step, as an earlier call returned it: in Flax's form, a tuple
+            (c, h) for an LSTM, an array for a GRU, or in that of the cell; for several cells a tuple with that of each.
+            The carry comes back in the same form. None starts from the cell's initial carry.
           init_key: randomness for noise on the initial state, if the cell has any. Masks use the stream ``"dropout"``;
             so does the noise if a cell has both and you pass no ``init_key``.
           seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
@@ -141,7 +141,8 @@ class RNN(AnswersKeywords, nn.Module):
           deterministic: see the class.
 
         Returns:
-          ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
+          ``outputs``, or ``(carry, outputs)`` with ``return_carry``. Without ``initial_carry`` the carry has Flax's
+          form; a cell that counts steps has a CountedCarry.
         """
         return_carry, time_major, reverse, keep_order = (
             default if value is None else value

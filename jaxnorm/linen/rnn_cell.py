@@ -6,13 +6,14 @@ from flax.core import freeze
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import AnswersKeywords
-from jaxnorm._base.typing import Array, PRNGKeyArray, PyTree, Real, Shaped
+from jaxnorm._base.typing import Array, Initializer, PRNGKeyArray, PyTree, Real, Shaped
+from jaxnorm._shared.flax_carry import flax_carry
 from jaxnorm._shared.layers import cell_template, initial_statistics
 from jaxnorm._shared.names import from_names, to_names
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.carry_forms import check_step_carry, flax_form, give_back
-from jaxnorm.engine.arguments.checks import layout_shape
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.checks import check_step_inputs, layout_shape
 from jaxnorm.engine.layers import (
     run_cells,
 )
@@ -48,6 +49,8 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
       use_running_average: whether cells with batch statistics use the running ones; other cells do not need it.
       deterministic: whether cells that draw masks compute expectations instead; None leaves it to the spec.
       partitioning: names of mesh axes for weights, see :class:`RNN`.
+      carry_init: draws the entries of the first carry instead of the cell, as in the cells of Flax; each has a key of
+        its own.
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, jaxnorm, jaxnorm.linen
@@ -61,6 +64,7 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
     use_running_average: bool | None = None
     deterministic: bool | None = None
     partitioning: Partitioning = freeze({})
+    carry_init: Initializer | None = None
 
     keyword_advice = foreign_keywords.FLAX
 
@@ -71,6 +75,7 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
     @nn.compact
     def __call__(self, carry: Carry, inputs: Real[Array, "..."]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
+        check_step_inputs("RNNCell", "inputs", inputs, self.cell, "cell(carry, inputs)")
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         params = cell_weights(self, inputs.shape[-1])
         stats = CellStatistics(self)
@@ -110,7 +115,7 @@ class RNNCell(AnswersKeywords, nn.RNNCellBase):
                     if not self.has_variable(STATS, name):
                         self.put_variable(STATS, name, stats[name])
         batch_shape = input_shape[: -self.num_feature_axes]
-        return flax_form(self.cell, self.cell.initial_carry(batch_shape, params=params, key=rng))
+        return flax_carry(self.cell, batch_shape, params, rng, self.carry_init)
 
     @property
     def num_feature_axes(self) -> int:

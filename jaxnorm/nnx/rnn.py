@@ -8,7 +8,7 @@ from flax.core import freeze
 
 from jaxnorm._base import foreign_keywords
 from jaxnorm._base.keywords import answers_keywords
-from jaxnorm._base.typing import Array, Bool, Integer, Real
+from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, Real
 from jaxnorm.cells.base import Carry
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import check_inputs
@@ -90,7 +90,8 @@ class RNN(variables.OfCell, nnx.Module):
             with options as ``functools.partial(jaxnorm.residual_stack, first=0)``.
           merge_fn: merges the outputs of both directions, as in ``flax.nnx.Bidirectional``; by default it concatenates
             features.
-          rngs: draws the weights, with one key of the stream ``params``; not stored.
+          rngs: draws the weights, with one key of the stream ``params``. For cells that draw masks the module keeps a
+            copy of the stream ``dropout``, as ``flax.nnx.Dropout`` does.
           **metadata: metadata of variables, as ``kernel_metadata={"out_sharding": (None, None, "model")}``. Name a
             variable by its path (``norm_cell_scale_metadata``) or by the end of its path (``scale_metadata`` for all
             sites). The recurrent kernel also has Flax's name, ``recurrent_kernel_metadata``.
@@ -108,6 +109,7 @@ class RNN(variables.OfCell, nnx.Module):
         self.wiring = nnx.static(Wiring(stack, merge_fn))
         check_wiring("RNN", self.cell, self.wiring)
         variables.declare_cells(self, variables.key("RNN", rngs, "params"), metadata, self.wiring)
+        variables.keep_stream(self, rngs)
 
     @answers_keywords(foreign_keywords.FLAX)
     def __call__(
@@ -115,9 +117,9 @@ class RNN(variables.OfCell, nnx.Module):
         inputs: Real[Array, "..."],
         *,
         initial_carry: Carry | None = None,
-        seq_lengths: Integer[Array, "*B"] | None = None,
-        mask: Bool[Array, "..."] | None = None,
-        reset: Bool[Array, "..."] | None = None,
+        seq_lengths: Integer[AnyArray, "*B"] | None = None,
+        mask: Bool[AnyArray, "..."] | None = None,
+        reset: Bool[AnyArray, "..."] | None = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
         reverse: bool | None = None,
@@ -131,9 +133,9 @@ class RNN(variables.OfCell, nnx.Module):
         Args:
           inputs: (\*batch, time, features), or (time, \*batch, features) with ``time_major``; \*batch may be any
             number of axes, even none.
-          initial_carry: the state before the first step, as an earlier call returned it, or in Flax's form: a tuple
-            (c, h) for an LSTM, an array for a GRU; for several cells a tuple with that of each. The carry comes back in
-            the same form. None starts from the cell's initial carry.
+          initial_carry: the state before the first step, as an earlier call returned it: in Flax's form, a tuple
+            (c, h) for an LSTM, an array for a GRU, or in that of the cell; for several cells a tuple with that of each.
+            The carry comes back in the same form. None starts from the cell's initial carry.
           seq_lengths: number of real steps of each example (\*batch). Later outputs are zero, and an example of
             length zero returns its carry unchanged.
           mask: True on real steps, laid out like ``inputs`` without features.
@@ -145,10 +147,11 @@ class RNN(variables.OfCell, nnx.Module):
           use_running_average: see the constructor.
           deterministic: overrides the attribute.
           rngs: randomness for cells that need it: a key, or an NNX stream (``dropout`` for cells that draw masks, else
-            ``carry`` for noise on the initial state).
+            ``carry`` for noise on the initial state). None draws masks from the stream of the module.
 
         Returns:
-          ``outputs``, or ``(carry, outputs)`` with ``return_carry``.
+          ``outputs``, or ``(carry, outputs)`` with ``return_carry``. Without ``initial_carry`` the carry has Flax's
+          form; a cell that counts steps has a CountedCarry.
         """
         return_carry, time_major, reverse, keep_order = (
             default if value is None else value

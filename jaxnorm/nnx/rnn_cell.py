@@ -1,16 +1,16 @@
 """``RNNCell``: one module for single steps, for the drivers of Flax."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Initializer, PyTree, Real
+from jaxnorm._shared.flax_carry import flax_carry
 from jaxnorm.cells.base import Carry, Cell, check_cell
 from jaxnorm.cells.hooks import hooks
-from jaxnorm.engine.arguments.carry_forms import check_step_carry, flax_form, give_back
-from jaxnorm.engine.arguments.checks import layout_shape
+from jaxnorm.engine.arguments.carry_forms import check_step_carry, give_back
+from jaxnorm.engine.arguments.checks import check_step_inputs, layout_shape
 from jaxnorm.engine.layers import (
     run_cells,
 )
@@ -48,6 +48,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         *,
         use_running_average: bool | None = False,
         deterministic: bool | None = None,
+        carry_init: Initializer | None = None,
         rngs: Randomness,
         **metadata: Metadata,
     ) -> None:
@@ -58,6 +59,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
           in_features: number of input features.
           use_running_average: see :class:`RNN`.
           deterministic: see :class:`RNN`.
+          carry_init: draws the entries of the first carry instead of the cell, as in the cells of Flax; each has a key
+            of its own.
           rngs: draws the weights, with one key of the stream ``params``; only cells that draw masks keep a stream.
           **metadata: metadata of variables, see :class:`RNN`.
         """
@@ -66,11 +69,13 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         self.in_features = in_features
         self.use_running_average = use_running_average
         self.deterministic = deterministic
+        self.carry_init = carry_init
         variables.declare_cells(self, variables.key("RNNCell", rngs, "params"), metadata)
         variables.keep_stream(self, rngs)
 
     def __call__(self, carry: Carry, inputs: Real[Array, "..."]) -> tuple[Carry, PyTree]:
         """Runs one step; returns the new carry, in the form and the dtypes of the old one, and the output."""
+        check_step_inputs("RNNCell", "inputs", inputs, self.cell, "cell(carry, inputs)")
         check_step_carry("RNNCell", "carry", carry, self.cell, layout_shape(inputs, self.num_feature_axes))
         running = variables.running(self)
         use_running = variables.use_running(self, running, None)
@@ -81,7 +86,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
             inputs[None],
             carry=carry,
             stats=running if use_running else None,
-            key=variables.mask_key(self, cell, getattr(self, "rngs", None), None),
+            key=variables.mask_key(self, cell, None, None),
             method="scan",
         )
         if not use_running:
@@ -100,7 +105,7 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         Args:
           input_shape: the shape of the inputs of a step (\*batch, features).
           rngs: randomness for cells that need it and for ``carry_init``: a key, or an NNX stream (``carry``).
-          carry_init: draws the entries of the carry instead of the cell, each with its own key.
+          carry_init: overrides that of the constructor.
 
         Returns:
           The carry in the form of Flax, (c, h) for an LSTM, an array for a GRU; a cell that counts steps has a
@@ -112,17 +117,8 @@ class RNNCell(variables.OfCell, nnx.RNNCellBase):
         input_shape = validate.sizes("RNNCell.initialize_carry", "input_shape", input_shape)
         key = None if rngs is None else variables.key("RNNCell.initialize_carry", rngs, "carry")
         batch_shape = input_shape[: -self.num_feature_axes]
-        if carry_init is not None and key is None:
-            raise ValueError("RNNCell.initialize_carry: carry_init needs randomness, but rngs is None. Pass rngs too.")
-        carry = self.cell.initial_carry(batch_shape, params=variables.weights(self), key=key)
-        if carry_init is not None and key is not None:
-            entries, structure = jax.tree.flatten(carry)
-            drawn = [  # a step count is an integer: keep it
-                carry_init(k, entry.shape, entry.dtype) if jnp.issubdtype(entry.dtype, jnp.floating) else entry
-                for k, entry in zip(jax.random.split(key, len(entries)), entries, strict=True)
-            ]
-            carry = jax.tree.unflatten(structure, drawn)
-        return flax_form(self.cell, carry)
+        carry_init = self.carry_init if carry_init is None else carry_init
+        return flax_carry(self.cell, batch_shape, variables.weights(self), key, carry_init)
 
     @property
     def num_feature_axes(self) -> int:

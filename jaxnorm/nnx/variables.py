@@ -20,7 +20,7 @@ from jaxnorm._shared.layers import (
     named_statistics,
     statistics_of,
 )
-from jaxnorm._shared.names import check_mesh_axes, fill
+from jaxnorm._shared.names import check_mesh_axes, fill, to_names
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.cells.wrappers.base import deterministic as set_deterministic
 from jaxnorm.engine.layers import PLAIN, Cells, Wiring, all_cells, init_cells, map_cells, update_layers
@@ -51,22 +51,28 @@ def switched(module: Any, deterministic: bool | None) -> Cells:
     return cells if value is None else map_cells(lambda cell: set_deterministic(cell, value=value), cells)
 
 
-def mask_key(module: nnx.Module, cells: Cells, rngs: Any, other: str | None) -> Array | None:
-    """Returns a key of the stream ``dropout`` for cells that draw masks, else of the stream ``other``, if any."""
+def mask_key(module: Any, cells: Cells, rngs: Any, other: str | None) -> Array | None:
+    """Returns a key of the stream ``dropout`` for cells that draw masks, else of the stream ``other``, if any.
+
+    Where the call has no randomness, masks are drawn from the stream that the module keeps.
+    """
     drawing = [type(cell).__name__ for cell in all_cells(cells) if hooks(cell).needs_key]
     if drawing and rngs is None:
-        where = "to the call" if other else "that have streams (nnx.Rngs) to the constructor"
+        rngs = getattr(module, "rngs", None)
+    if drawing and rngs is None:
+        call = " or rngs to the call" if other else ""
         raise ValueError(
-            f"{type(module).__name__}: {drawing[0]} draws masks and needs randomness, but there are no rngs. "
-            f"Pass rngs {where}, or set deterministic=True or call eval() for evaluation."
+            f"{type(module).__name__}: {drawing[0]} draws masks and needs randomness, but there are no rngs. Pass rngs "
+            f"that have streams (nnx.Rngs) to the constructor{call}, or set deterministic=True or call eval() for "
+            "evaluation."
         )
     stream = MASKS if drawing else other
     return None if rngs is None or stream is None else key(type(module).__name__, rngs, stream)
 
 
 def keep_stream(module: Any, rngs: Any) -> None:
-    """Keeps a copy of the stream ``dropout``, so that a cell can draw masks in calls without randomness."""
-    if not hooks(set_deterministic(module.cell, value=False)).needs_key:
+    """Keeps a copy of the stream ``dropout``, so that cells can draw masks in calls without randomness."""
+    if not any(hooks(set_deterministic(cell, value=False)).needs_key for cell in all_cells(module.cell)):
         return
     stream = rngs[MASKS] if isinstance(rngs, nnx.Rngs) else rngs
     if isinstance(stream, nnx.RngStream):
@@ -84,6 +90,7 @@ def declare(
         known = inspect.signature(type(module).__init__).parameters
         refuse_keyword(type(module).__name__, unknown, known, foreign_keywords.FLAX)
     named = {name.removesuffix(suffix): value for name, value in metadata.items()}
+    to_names(params)  # raises if a weight has none
     leaves = paths(params)
     find = option_finder(
         type(module).__name__, {alias.get(name, name): value for name, value in named.items()}, [p for p, _ in leaves]

@@ -18,8 +18,8 @@ from jaxnorm.norms.core.standardize import Standardization, standardize
 @answers_keywords(norm_keywords.FUNCTIONS)
 def group_norm(
     x: Real[Array, "..."],
-    scale: Float[Array, " F"] | None = None,
-    bias: Float[Array, " F"] | None = None,
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     *,
     num_groups: int | None = None,
     group_size: int | None = None,

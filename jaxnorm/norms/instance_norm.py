@@ -40,7 +40,8 @@ def instance_norm(
       x: data with features on ``feature_axis``, for example (N, height, width, F).
       scale: one factor per feature, or an array with as many axes as ``x`` (conditional normalization). None means one.
       bias: summand, shaped like ``scale``. None means zero.
-      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``.
+      axis: the axes to reduce, which hold the positions; None means all but the first and ``feature_axis``. For an
+        example without a batch, features first, name them: ``axis=(1, 2), feature_axis=0``.
       feature_axis: the axis or axes of the features; they must not be reduced.
       epsilon: added to the variance, inside the root. With 0 a constant feature gives ``bias``, with gradient zero.
       where: True on real data, broadcastable to ``x``. Masked elements may hold anything, NaN included; they reach
@@ -50,11 +51,12 @@ def instance_norm(
 
     Returns:
       An array of the shape and dtype of ``x``; the arithmetic is done in at least float32. With a single
-      position the variance is zero, and the output is ``bias``.
+      position the variance is zero: the output is ``bias``, whatever ``x`` is, with gradient zero.
 
     Raises:
       TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
-      ValueError: ``axis`` contains ``feature_axis``, nothing is left to reduce, or shapes do not fit.
+      ValueError: ``axis`` contains ``feature_axis``, ``feature_axis`` the first axis where ``axis`` is None, or shapes
+        do not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -65,7 +67,8 @@ def instance_norm(
 
     Notes:
       Same computation in training and inference; there are no running statistics. The backward pass keeps x, the
-      statistics and the scale.
+      statistics and the scale. Data without position axes, (N, F), have a single position, as in Flax: such a layer
+      passes nothing on. Take :func:`layer_norm` for them.
 
     Reference:
       D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization", 2016, arXiv:1607.08022, eq. 4.

@@ -5,7 +5,7 @@ A weight normalizer computes the kernel of a layer from trained parameters. It r
 """
 
 import dataclasses
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import jax.numpy as jnp
 
@@ -69,11 +69,15 @@ class KernelSpec(Spec, abstract=True):
 
     keyword_advice = norm_keywords.KERNELS
 
+    takes_single_weights: ClassVar[bool] = False
+    """Whether a unit may be a single weight, ``axis=()``: something of its kernel has to be left."""
+
     def __post_init__(self) -> None:
         spec: Any = self
         name = type(self).__name__
         if spec.axis is not None:
-            object.__setattr__(self, "axis", hashable_axis(name, "axis", spec.axis))
+            axis = hashable_axis(name, "axis", spec.axis, may_be_empty=self.takes_single_weights)
+            object.__setattr__(self, "axis", axis)
         if hasattr(spec, "epsilon"):
             validate.epsilon(name, spec.epsilon)
 

@@ -1,7 +1,7 @@
 """Weight normalization: trains the length and the direction of each output unit's weights separately."""
 
 from dataclasses import field
-from typing import final
+from typing import ClassVar, final
 
 from jaxnorm._base import norm_keywords
 from jaxnorm._base.keywords import answers_keywords
@@ -28,6 +28,7 @@ def weight_norm(
       scale: g, one number per unit: the shape of the kernel without ``axis``. None means one.
       axis: the axes of a unit's inputs. None means all but the last, as in (I, O) and (kh, kw, I, O). A kernel with
         three axes needs an explicit axis: 0 for gates (I, G, H), (0, 1) for a one-dimensional convolution (k, I, O).
+        With () each weight is a unit of its own: its sign stays, and g is its magnitude.
 
     Returns:
       An array of the shape and dtype of ``kernel``; the arithmetic is done in at least float32.
@@ -74,6 +75,8 @@ class WeightNorm(KernelSpec, FixedState):
 
     function = staticmethod(weight_norm)
     axis: Axis | None = field(default=DEFAULT, kw_only=False)
+
+    takes_single_weights: ClassVar[bool] = True
 
     def init(self, kernel: Float[Array, "..."], key: Key | None = None) -> tuple[KernelParams, State]:
         """Returns the kernel, and the lengths of its units as scale; there is no state."""

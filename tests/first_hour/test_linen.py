@@ -54,7 +54,7 @@ def test_every_call_of_its_rnn_runs_with_ours(kind, name, rng):
     real = real.T if "time_major" in options else real
     # Beyond the length of an example Flax puts out what padding gives, and we zeros.
     close(outputs, jnp.where(real[..., None], expected, 0.0))
-    close(tuple(after), carry if kind == "LSTMCell" else (carry,))
+    close(after, carry)
 
 
 def test_a_state_goes_from_call_to_call_in_the_form_of_flax(rng):

@@ -15,6 +15,7 @@ import jaxnorm as jn
 import jaxnorm.linen as jl
 import jaxnorm.nnx as jx
 from jaxnorm._shared.names import to_names
+from jaxnorm.engine.arguments.carry_forms import flax_form
 from jaxnorm.engine.arguments.lengths import flip_steps
 from tests import cases
 from tests.cell_cases import IMAGE_CELLS
@@ -81,7 +82,7 @@ def test_rnn_modules_equal_the_core(case, rng):
     def core(params, xs, use):
         out = jn.unroll(cell, params, xs, lengths=LENGTHS, stats=running if use else None)
         stats = running if use else cell.update_running(running, out.moments)
-        return (out.carry, out.outputs.swapaxes(0, 1)), to_names({"norm": stats})
+        return (flax_form(cell, out.carry), out.outputs.swapaxes(0, 1)), to_names({"norm": stats})
 
     def with_linen(params, xs, use):
         variables = {"params": to_names(params), "batch_stats": to_names({"norm": running})}

@@ -66,17 +66,26 @@ def test_linen_noise_on_the_initial_state_beside_masks(rng, key):
 
 def test_nnx_takes_a_key_or_the_stream_dropout(given, key):
     params, xs, _ = given
-    rnn = nnx_with(nnx_parts(lambda: jx.RNN(CELL, 3, rngs=nnx.Rngs(0))), to_names(params))
+    rnn = nnx_with(nnx_parts(lambda: jx.RNN(CELL, 3, rngs=jax.random.key(0))), to_names(params))
     close(rnn(xs, rngs=key), core(CELL, given, key))
     close(rnn(xs, rngs=nnx.Rngs(dropout=7)), core(CELL, given, nnx.Rngs(dropout=7).dropout()))
     assert not [leaf for _, leaf in nnx.iter_graph(rnn) if isinstance(leaf, (nnx.RngState, nnx.Rngs))]
-    with pytest.raises(ValueError, match=r"RNN: Zoneout draws masks .* Pass rngs to the call, or set determ"):
+    with pytest.raises(ValueError, match=r"RNN: Zoneout draws masks .* constructor or rngs to the call, or set determ"):
         rnn(xs)
+
+
+def test_nnx_keeps_the_stream_of_the_constructor(given):
+    params, xs, _ = given
+    rnn = jx.RNN(CELL, 3, rngs=nnx.Rngs(0, dropout=7))
+    nnx.update(rnn, nnx.state(nnx_with(nnx_parts(lambda: jx.RNN(CELL, 3, rngs=jax.random.key(0))), to_names(params))))
+    kept = nnx.Rngs(dropout=7).dropout.fork()
+    for _ in range(2):
+        close(rnn(xs), core(CELL, given, kept()))
 
 
 def test_nnx_train_eval_and_view(given, key):
     params, xs, _ = given
-    rnn = nnx_with(nnx_parts(lambda: jx.RNN(CELL, 3, rngs=nnx.Rngs(0))), to_names(params))
+    rnn = nnx_with(nnx_parts(lambda: jx.RNN(CELL, 3, rngs=jax.random.key(0))), to_names(params))
     test, train = core(jn.deterministic(CELL), given), core(CELL, given, key)
     close(rnn(xs, deterministic=True), test)
     close(nnx.view(rnn, deterministic=True)(xs), test)

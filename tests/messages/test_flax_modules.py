@@ -71,10 +71,10 @@ def test_a_cell_of_a_user_is_no_lstm():
 CARRIES = {
     "initialize_carry of a spec": (lambda: jn.lstm(4).initialize_carry((2, 3)), r"cell.initial_carry\(batch_shape\)"),
     "carry_init of a spec": (lambda: jn.lstm(4, carry_init=ONES), "belongs to the run: see jaxnorm.unroll"),
-    "carry_init, linen": (lambda: jl.RNNCell(jn.lstm(4), carry_init=ONES), "Pass initial_carry in the call"),
+    "carry_init, linen": (lambda: jl.RNN(jn.lstm(4), carry_init=ONES), "Pass initial_carry in the call"),
     "carry_init, nnx": (
-        lambda: jx.RNNCell(jn.lstm(4), 3, carry_init=ONES, rngs=nnx.Rngs(0)),
-        "carry_init to initialize_carry of jaxnorm.nnx.RNNCell",
+        lambda: jx.RNN(jn.lstm(4), 3, carry_init=ONES, rngs=nnx.Rngs(0)),
+        "RNNCell has carry_init, for the RNN of Flax",
     ),
 }
 

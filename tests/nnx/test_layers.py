@@ -93,7 +93,7 @@ def test_it_is_flax_bidirectional(rng):
 
 def test_masks_of_each_layer_and_metadata():
     dropped = jn.VariationalDropout(jn.lstm(4), input_rate=0.5)
-    rnn = jx.RNN(jn.Directions(dropped, dropped), 64, rngs=nnx.Rngs(0))
+    rnn = jx.RNN(jn.Directions(dropped, dropped), 64, rngs=jax.random.key(0))  # a key is no stream to keep
     rnn.backward.kernel[...], rnn.backward.recurrent[...] = rnn.forward.kernel[...], rnn.forward.recurrent[...]
     xs = jnp.ones((1, 1, 64))
     with pytest.raises(ValueError, match="RNN: VariationalDropout draws masks and needs randomness"):

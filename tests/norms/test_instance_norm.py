@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 import jaxnorm as jn
 from tests.norms import oracles
@@ -47,6 +48,37 @@ def test_a_single_position_gives_bias(rng):
         np.testing.assert_array_equal(gradient, 0.0)
 
 
+@pytest.mark.parametrize(("shape", "feature_axis"), [((5, 3), -1), ((2, 3, 4), (1, 2))])
+def test_data_without_positions_have_a_single_one(shape, feature_axis, rng):
+    """As in Flax, in value; masked elements are zero, and nothing is NaN."""
+    x, scale, bias = (jnp.asarray(rng.standard_normal(s) * 1e3, jnp.float32) for s in (shape, shape[1:], shape[1:]))
+    where = jnp.asarray(rng.random(shape) < 0.7).at[0].set(True)
+    theirs = linen.InstanceNorm(feature_axes=feature_axis, epsilon=1e-5)
+    expected = theirs.apply({"params": {"scale": scale, "bias": bias}}, x)
+    for epsilon in (1e-5, 0.0):
+        norm = jn.InstanceNorm(feature_axis=feature_axis, epsilon=epsilon)
+        params = norm.init(shape[1:])._replace(scale=scale, bias=bias)
+
+        def total(x, where=None, norm=norm, params=params):
+            y, _ = norm(params, x, where=where)
+            return jnp.sum(jnp.sin(y)), y
+
+        gradient, y = jax.grad(total, has_aux=True)(x)
+        np.testing.assert_allclose(y, expected, atol=1e-3)  # theirs rounds
+        np.testing.assert_array_equal(y, np.broadcast_to(bias, shape))
+        np.testing.assert_array_equal(gradient, 0.0)
+        gradient, y = jax.grad(total, has_aux=True)(jnp.where(where, x, jnp.nan), where)
+        np.testing.assert_array_equal(y, np.where(where, bias, 0.0))
+        np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_positions_spread_over_a_named_axis_alone(rng):
+    """Each member of the axis has one position."""
+    x = rng.standard_normal((4, 2, 3)).astype(np.float32)
+    got = jax.vmap(lambda x: jn.instance_norm(x, axis_name="pieces"), axis_name="pieces")(x)
+    np.testing.assert_allclose(got.swapaxes(0, 1), oracles.instance_norm(x.swapaxes(0, 1)), atol=2e-5)
+
+
 def test_positions_spread_over_a_named_axis(rng):
     x = rng.standard_normal((2, 4, 3)).astype(np.float32)
 
@@ -61,7 +93,9 @@ def test_positions_spread_over_a_named_axis(rng):
 @pytest.mark.parametrize(
     ("shape", "fields", "message"),
     [
-        ((2, 3), {}, r"instance_norm: axis=None of x with shape \(2, 3\) must name at least one position axis"),
+        ((2, 3, 4), {"feature_axis": 0}, r"feature_axis=0 names the first axis of x with shape \(2, 3, 4\)"),
+        ((2, 3, 4, 5), {"feature_axis": (2, -4)}, r"feature_axis=\(2, -4\) names the first .* pass axis: height and"),
+        ((4,), {}, r"feature_axis=-1 names the first axis of x with shape \(4,\)"),
         ((2, 3, 4), {"axis": (1, 2)}, r"instance_norm: axis=\(1, 2\) of x .* and not feature_axis=-1"),
         ((2, 3, 4), {"axis": 5}, r"instance_norm: axis=5 is out of range"),
     ],

@@ -202,17 +202,11 @@ class StochasticWrapper(CellWrapper):
 
     rates: ClassVar[tuple[str, ...]] = ("rate",)
     """The fields that hold probabilities; if all are zero, the wrapper draws nothing."""
-    below_one: ClassVar[bool] = False
-    """Whether rates must be less than one, since the wrapper scales up the elements it keeps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        caller = type(self).__name__
         for name in self.rates:
-            value = getattr(self, name)
-            validate.in_range(caller, name, value, 0.0, 1.0)
-            if self.below_one and value == 1.0:
-                raise ValueError(f"{caller}: {name} must be below 1, got {value!r}: nothing would be left to scale up.")
+            validate.in_range(type(self).__name__, name, getattr(self, name), 0.0, 1.0)
 
     @property
     def active(self) -> bool:

@@ -1,7 +1,7 @@
 """DropConnect on the recurrent kernel: drops random connections for a whole sequence."""
 
 import dataclasses
-from typing import ClassVar, final
+from typing import final
 
 import jax
 
@@ -28,10 +28,10 @@ class DropConnect(StochasticWrapper):
     Attributes:
       cell: any cell with a recurrent kernel, also one that is wrapped already.
       deterministic: whether to run in evaluation mode; see :func:`jaxnorm.deterministic`.
-      rate: p, the probability of dropping a connection; in [0, 1).
+      rate: p, the probability of dropping a connection; in [0, 1], where 1 drops all.
 
     Raises:
-      ValueError: the rate is not in [0, 1), or the cell has no recurrent kernel.
+      ValueError: the rate is not in [0, 1], or the cell has no recurrent kernel.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxnorm
@@ -53,8 +53,6 @@ class DropConnect(StochasticWrapper):
 
     _: dataclasses.KW_ONLY
     rate: float = 0.0
-
-    below_one: ClassVar[bool] = True
 
     def prepare(
         self,

@@ -35,6 +35,9 @@ def draw_mask(key: Key, rate: float, shape: tuple[int, ...]) -> Bool[Array, "...
 
 
 def draw_factors(key: Key, rate: float, shape: tuple[int, ...]) -> Array:
-    """Draws zero with probability ``rate``, else ``1 / (1 - rate)``: mean one, in JAX's widest enabled float dtype."""
-    scale = jnp.zeros(()) + 1.0 / (1.0 - rate)
+    """Draws zero with probability ``rate``, else ``1 / (1 - rate)``: mean one, in JAX's widest enabled float dtype.
+
+    With rate one all are zero.
+    """
+    scale = jnp.zeros(()) + (0.0 if rate == 1.0 else 1.0 / (1.0 - rate))
     return jax.lax.stop_gradient(jnp.where(draw_mask(key, rate, shape), scale, jnp.zeros(())))

@@ -38,12 +38,12 @@ class VariationalDropout(StochasticWrapper):
     Attributes:
       cell: any cell, including one that is already wrapped.
       deterministic: whether to run in evaluation mode; see :func:`jaxnorm.deterministic`.
-      rate: :math:`p_h`, the probability of dropping a unit of the recurrent state; in [0, 1).
-      input_rate: :math:`p_x`, the probability of dropping an input; in [0, 1).
+      rate: :math:`p_h`, the probability of dropping a unit of the recurrent state; in [0, 1], where 1 drops all.
+      input_rate: :math:`p_x`, the probability of dropping an input; in [0, 1].
       tied: whether all gates share the masks. Otherwise each gate needs a product of its own, in place of one for all.
 
     Raises:
-      ValueError: a rate is not in [0, 1). In ``prepare``: the cell lacks the kernel that a mask needs, a recurrent one
+      ValueError: a rate is not in [0, 1]. In ``prepare``: the cell lacks the kernel that a mask needs, a recurrent one
         for ``rate``, and kernels that concatenate all gates for ``tied=False``.
 
     Example:
@@ -70,7 +70,6 @@ class VariationalDropout(StochasticWrapper):
     tied: bool = True
 
     rates: ClassVar[tuple[str, ...]] = ("rate", "input_rate")
-    below_one: ClassVar[bool] = True
 
     def prepare(
         self,

@@ -96,7 +96,8 @@ def arrange(carry: Any, template: Any) -> Any:
     """Arranges the entries of a carry in the structure of ``template``; what does not fit comes back as it is.
 
     A NamedTuple and a dict go by their names (also those of :data:`ALIASES`), a plain tuple or list by the order of the
-    fields, and any other value is the entry of a carry that has only one. A carry without a count stays so.
+    fields, or of the tuple or list that a step of the user's has; any other value is the entry of a carry that has only
+    one. A carry without a count stays so.
     """
     if _structure(carry) == _structure(template):
         return carry
@@ -107,15 +108,18 @@ def arrange(carry: Any, template: Any) -> Any:
         return CountedCarry(arrange(named[0], template.carry), named[1])
     fields = getattr(template, "_fields", None)
     entries: Any = None
+    if _is_plain(template):
+        fits = _is_plain(carry) and len(carry) == len(template)
+        return type(template)(map(arrange, carry, template)) if fits else carry
     if fields is None:
-        pass
-    elif _is_named(carry):
+        return carry
+    if _is_named(carry):
         entries = _by_name(carry, fields)
     elif isinstance(carry, list | tuple):
         entries = carry
     elif jax.tree_util.all_leaves([carry]):
         entries = [carry]
-    if fields is None or entries is None or len(entries) != len(fields):
+    if entries is None or len(entries) != len(fields):
         return carry
     return type(template)(*map(arrange, entries, template))
 
@@ -159,6 +163,10 @@ def _places(given: Any, template: Any) -> list[int]:
 
 def _structure(tree: Any) -> Any:
     return jax.tree.structure(tree)
+
+
+def _is_plain(tree: Any) -> bool:
+    return isinstance(tree, list | tuple) and not hasattr(type(tree), "_fields")
 
 
 def _is_named(carry: Any) -> bool:

@@ -27,6 +27,22 @@ def check_inputs(caller: str, name: str, xs: Any, feature_axes: int = 1, *, any_
         )
 
 
+def check_step_inputs(caller: str, name: str, x: Any, cell: Cell, call: str) -> None:
+    """Raises unless ``x`` is a real array with at least the axes of features; ``call`` shows the order of arguments."""
+    axes = hooks(cell).feature_axes
+    if isinstance(x, tuple | list | Mapping):
+        raise TypeError(
+            f"{caller}: {name} must be an array, got {objects.describe(x)}. The carry comes before the input: write "
+            f"{call}. The input is one array, no tree."
+        )
+    (validate.real if hooks(cell).fixes_params else validate.is_array)(caller, name, x)
+    if x.ndim < axes:
+        raise ValueError(
+            f"{caller}: {name} must have at least {axes} axes, its features, got shape {x.shape}. A sequence of steps "
+            "is for unroll."
+        )
+
+
 def layout_shape(xs: Array, feature_axes: int) -> tuple[int, ...]:
     """Returns the shape of the inputs without their features: steps and examples, in the order of the caller."""
     return xs.shape[: xs.ndim - feature_axes]

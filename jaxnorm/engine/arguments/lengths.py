@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, Bool, Int, Integer, PyTree, Shaped
+from jaxnorm._base.typing import AnyArray, Array, Bool, Int, Integer, PyTree, Shaped
 
 
 def real_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "T *B"]:
@@ -28,7 +28,7 @@ def take_steps(array: Shaped[Array, "..."], order: Int[Array, "T *B"], axis: int
     return jnp.take_along_axis(array, index, axis=axis)
 
 
-def flip_steps(array: PyTree, lengths: Integer[Array, "*B"] | None = None, *, time_axis: int = 0) -> PyTree:
+def flip_steps(array: PyTree, lengths: Integer[AnyArray, "*B"] | None = None, *, time_axis: int = 0) -> PyTree:
     """Reverses sequences, each within its length; padding stays at the end.
 
     Args:

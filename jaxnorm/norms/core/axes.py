@@ -7,7 +7,7 @@ from jaxnorm._base.typing import Array, Axis
 _PUBLISHED_GROUPS = 32
 
 
-def hashable_axis(caller: str, name: str, axis: Axis) -> Axis:
+def hashable_axis(caller: str, name: str, axis: Axis, *, may_be_empty: bool = False) -> Axis:
     """Makes an axis hashable for a spec: an int, a tuple of ints or a slice."""
     if isinstance(axis, slice):
         return validate.hashable_slice(caller, name, axis)
@@ -16,7 +16,7 @@ def hashable_axis(caller: str, name: str, axis: Axis) -> Axis:
     if isinstance(axis, list):
         axis = tuple(axis)
     entries = axis if isinstance(axis, tuple) else (axis,)
-    if not entries or not all(isinstance(a, int) and not isinstance(a, bool) for a in entries):
+    if not (entries or may_be_empty) or not all(isinstance(a, int) and not isinstance(a, bool) for a in entries):
         raise TypeError(
             f"{caller}: {name} must be an int or a non-empty tuple of ints, got {axis!r}. A slice works, too."
         )
@@ -73,12 +73,16 @@ def _fits(sizes: tuple[int, ...], shape: tuple[int, ...], kept: tuple[int, ...])
 def position_axes(
     caller: str, shape: tuple[int, ...], axis: Axis | None, feature_axis: Axis
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns the position axes (by default all but the first and the feature axes) and the feature axes."""
+    """Returns the position axes (by default all but the first and the feature axes, even none) and the feature axes."""
     features = validate.axes(caller, feature_axis, len(shape), "feature_axis")
     if axis is None:
-        axes = tuple(a for a in range(1, len(shape)) if a not in features)
-    else:
-        axes = validate.axes(caller, axis, len(shape))
+        if 0 in features:
+            raise ValueError(
+                f"{caller}: feature_axis={feature_axis} names the first axis of x with shape {shape}, which holds the "
+                "examples where axis is None. For an example without a batch pass axis: height and width, or time."
+            )
+        return tuple(a for a in range(1, len(shape)) if a not in features), features
+    axes = validate.axes(caller, axis, len(shape))
     if not axes or any(feature in axes for feature in features):
         raise ValueError(
             f"{caller}: axis={axis} of x with shape {shape} must name at least one position axis and not "

@@ -212,11 +212,16 @@ def as_moments(mean: Array, var: Array, count: Array, axes: tuple[int, ...]) -> 
 def align(param: Array, ndim: int, axes: tuple[int, ...]) -> Array:
     """Reshapes an array along the last of ``axes`` so that it broadcasts against data with ``ndim`` axes.
 
-    An array that already has ``ndim`` axes (one value per example, as in adaptive normalization) is not changed.
+    An array that already has ``ndim`` axes (one value per example, as in adaptive normalization) is not changed. One
+    with more axes than ``axes`` broadcasts by NumPy's rule if it varies along ``axes`` alone, as (F, 1, 1) does in
+    images with channels first.
     """
     if param.ndim == ndim:
         return param
     if param.ndim > len(axes):
+        lead = ndim - param.ndim
+        if lead > 0 and all(size == 1 or lead + place in axes for place, size in enumerate(param.shape)):
+            return param.reshape((1,) * lead + param.shape)
         raise ValueError(
             f"scale, bias or statistics of shape {param.shape} do not fit the {len(axes)} axes {axes} of x that they "
             "belong to. Give them the shape of x along those axes, or as many axes as x has."

@@ -86,14 +86,14 @@ class RecurrentHighway(GatedCellBase):
         word models, -4 in the character models. If use_bias is False, it initializes the bias of the recurrent norms,
         if they have one. None leaves it to ``bias_init``.
       recurrent_init: initializer of U. It draws each micro-step and gate (H, H) separately; a tuple gives one per gate.
-      rate: :math:`p_s`, the probability of dropping a unit of the state, in [0, 1).
+      rate: :math:`p_s`, the probability of dropping a unit of the state, in [0, 1].
       input_rate: :math:`p_x`, the probability of dropping an input.
       deterministic: whether to omit masks, as in evaluation; see :func:`jaxnorm.deterministic`.
 
     The other fields are common to all cells (:class:`jaxnorm.cells.cell_base.CellBase`).
 
     Raises:
-      ValueError: a size is not positive, a rate is not in [0, 1), or a normalizer does not fit a site. In ``prepare``:
+      ValueError: a size is not positive, a rate is not in [0, 1], or a normalizer does not fit a site. In ``prepare``:
         it must draw masks and has no key.
 
     Example:
@@ -131,12 +131,7 @@ class RecurrentHighway(GatedCellBase):
         validate.positive_int("RecurrentHighway", "depth", self.depth)
         super().__post_init__()
         for name in ("rate", "input_rate"):
-            value = getattr(self, name)
-            validate.in_range("RecurrentHighway", name, value, 0.0, 1.0)
-            if value == 1.0:
-                raise ValueError(
-                    f"RecurrentHighway: {name} must be below 1, got {value!r}: nothing would be left to scale up."
-                )
+            validate.in_range("RecurrentHighway", name, getattr(self, name), 0.0, 1.0)
 
     @property
     def needs_key(self) -> bool:

@@ -127,6 +127,6 @@ def test_untied_twice_multiplies_the_masks(x64, key, rng):
     mask_tools.check(jn.VariationalDropout(jn.Zoneout(twice), rate=RATE, tied=False), key, rng, step)
 
 
-def test_what_is_left_cannot_be_nothing():
-    with pytest.raises(ValueError, match=r"VariationalDropout: rate must be below 1, got 1.0"):
-        jn.VariationalDropout(jn.gru(HIDDEN), rate=1.0)
+def test_a_rate_is_a_probability():
+    with pytest.raises(ValueError, match=r"VariationalDropout: rate must be a number .* got 1.5"):
+        jn.VariationalDropout(jn.gru(HIDDEN), rate=1.5)

@@ -131,7 +131,7 @@ def test_fresh_weights(key):
 def test_errors():
     with pytest.raises(ValueError, match="RecurrentHighway: depth must be a positive integer, got 0"):
         jn.zoo.RecurrentHighway(HIDDEN, 0)
-    with pytest.raises(ValueError, match=r"RecurrentHighway: rate must be below 1, got 1.0"):
-        jn.zoo.RecurrentHighway(HIDDEN, 2, rate=1.0)
+    with pytest.raises(ValueError, match=r"RecurrentHighway: rate must be a number .* got 1.5"):
+        jn.zoo.RecurrentHighway(HIDDEN, 2, rate=1.5)
     with pytest.raises(ValueError, match="RecurrentHighway: input_rate must be a number"):
         jn.zoo.RecurrentHighway(HIDDEN, 2, input_rate=-0.1)

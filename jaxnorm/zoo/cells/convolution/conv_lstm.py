@@ -72,7 +72,8 @@ class ConvLSTM(Gated, GatedCellBase):
       kernel_size: the size of the window of both convolutions: one number for all axes, or one for each.
       strides: distances between windows on the inputs. The state then has a smaller image. The convolution of the state
         always keeps the shape of the image: its strides are one, and it pads with zeros.
-      padding: of the inputs: ``"SAME"`` pads with zeros, ``"VALID"`` takes windows inside of the image only.
+      padding: of the inputs: ``"SAME"`` pads with zeros, ``"VALID"`` takes windows inside of the image only; in
+        small letters, too.
       dilation: distances between the elements of a window on the inputs.
       gate_groups: sizes of the groups of consecutive gates (order i f g o) that share statistics at the sites input,
         recurrent and summed: (4,) pools all of them, (1, 1, 1, 1) normalizes each gate alone.
@@ -112,7 +113,7 @@ class ConvLSTM(Gated, GatedCellBase):
     image_shape: tuple[int, ...]
     kernel_size: int | tuple[int, ...] = 3
     strides: int | tuple[int, ...] = 1
-    padding: Literal["SAME", "VALID"] = "SAME"
+    padding: Literal["SAME", "VALID", "same", "valid"] = "SAME"
     dilation: int | tuple[int, ...] = 1
     gate_groups: tuple[int, ...] = (GATES,)
     use_peepholes: bool = False
@@ -134,7 +135,8 @@ class ConvLSTM(Gated, GatedCellBase):
             )
         for name in ("image_shape", "kernel_size", "strides", "dilation"):
             object.__setattr__(self, name, self._for_each_axis(name, getattr(self, name)))
-        validate.choice("ConvLSTM", "padding", self.padding, ("SAME", "VALID"))
+        validate.choice("ConvLSTM", "padding", self.padding, ("SAME", "VALID", "same", "valid"))
+        object.__setattr__(self, "padding", self.padding.upper())  # Keras has small letters
         if min(self.state_shape) < 1:
             raise ValueError(
                 f"ConvLSTM: kernel_size={self.kernel_size} with dilation={self.dilation} does not fit into "

@@ -29,8 +29,8 @@ class EvoNormParams(NamedTuple):
 def evo_norm_s0(
     x: Real[Array, "..."],
     slope: Float[Array, " F"],
-    scale: Float[Array, " F"] | None = None,
-    bias: Float[Array, " F"] | None = None,
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
     *,
     num_groups: int = 32,
     axis: Axis | None = None,

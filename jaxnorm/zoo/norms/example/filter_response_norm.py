@@ -40,9 +40,9 @@ class FilterResponseParams(NamedTuple):
 
 def filter_response_norm(
     x: Real[Array, "..."],
-    scale: Float[Array, " F"] | None = None,
-    bias: Float[Array, " F"] | None = None,
-    threshold: Float[Array, " F"] | None = None,
+    scale: Float[Array, "..."] | None = None,
+    bias: Float[Array, "..."] | None = None,
+    threshold: Float[Array, "..."] | None = None,
     learned_epsilon: Float[Array, ""] | None = None,
     *,
     axis: Axis | None = None,
@@ -81,8 +81,8 @@ def filter_response_norm(
 
     Raises:
       TypeError: ``x`` is not real, another array not floating, or ``where`` not boolean.
-      ValueError: ``axis`` contains ``feature_axis``, nothing is left to reduce, epsilon is 0 with ``learned_epsilon``,
-        or shapes do not fit.
+      ValueError: ``axis`` contains ``feature_axis``, ``feature_axis`` is the first axis where ``axis`` is None, epsilon
+        is 0 with ``learned_epsilon``, or shapes do not fit.
 
     Example:
       >>> import jax.numpy as jnp, jaxnorm
@@ -93,7 +93,7 @@ def filter_response_norm(
 
     Notes:
       Same computation in training and inference; nothing depends on the batch. The paper's fixed epsilon is 1e-6; most
-      of our other normalizers use 1e-5.
+      of our other normalizers use 1e-5. Data without position axes, (N, F), have a single position.
 
     Reference:
       S. Singh, S. Krishnan, "Filter Response Normalization Layer", 2020, arXiv:1911.09737.

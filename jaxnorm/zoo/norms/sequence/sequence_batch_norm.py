@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base import validate
-from jaxnorm._base.typing import Array, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Int, Integer, Real
+from jaxnorm._base.typing import AnyArray, Array, AxisIndexGroups, AxisName, Bool, DTypeLike, Float, Int, Integer, Real
 from jaxnorm.norms.affine_norm import HasAxisName
 from jaxnorm.norms.base import Stats
 from jaxnorm.norms.batch_norm import batch_norm
@@ -105,7 +105,7 @@ def sequence_wise_batch_norm(
     scale: Float[Array, "..."] | None = None,
     bias: Float[Array, "..."] | None = None,
     *,
-    lengths: Integer[Array, "*B"],
+    lengths: Integer[AnyArray, "*B"],
     moments: Moments | None = None,
     epsilon: float = 1e-5,
     axis_name: AxisName | None = None,

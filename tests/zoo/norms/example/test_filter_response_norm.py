@@ -54,8 +54,9 @@ def test_a_single_position_needs_the_learned_epsilon():
     # Without it every value becomes its sign; with it small values stay small.
     x = jnp.asarray([[[1e-3, -2.0]]])
     np.testing.assert_allclose(jn.zoo.filter_response_norm(x, epsilon=1e-12), np.sign(x), rtol=1e-5)
-    y = jn.zoo.filter_response_norm(x, learned_epsilon=jnp.asarray(-1e-2))
-    np.testing.assert_allclose(y, np.asarray(x) / np.sqrt(np.asarray(x) ** 2 + 1e-6 + 1e-2), rtol=1e-5)
+    for data in (x, x[:, 0]):  # without position axes, too
+        y = jn.zoo.filter_response_norm(data, learned_epsilon=jnp.asarray(-1e-2))
+        np.testing.assert_allclose(y, np.asarray(data) / np.sqrt(np.asarray(data) ** 2 + 1e-6 + 1e-2), rtol=1e-5)
 
 
 def test_positions_spread_over_a_named_axis(rng):
@@ -70,8 +71,10 @@ def test_positions_spread_over_a_named_axis(rng):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"filter_response_norm: axis=None .* at least one position axis"):
-        jn.zoo.filter_response_norm(jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"filter_response_norm: feature_axis=-1 names the first axis of x"):
+        jn.zoo.filter_response_norm(jnp.ones(3))
+    with pytest.raises(ValueError, match=r"filter_response_norm: axis=1 .* and not feature_axis=-1"):
+        jn.zoo.filter_response_norm(jnp.ones((2, 3)), axis=1)
     with pytest.raises(ValueError, match=r"epsilon must be above 0 where learned_epsilon is given, got 0"):
         jn.zoo.filter_response_norm(jnp.ones((2, 3, 1)), epsilon=0.0, learned_epsilon=jnp.asarray(1e-4))
     with pytest.raises(ValueError, match=r"filter_response_norm: threshold must broadcast .* got \(1, 1, 2\)"):
