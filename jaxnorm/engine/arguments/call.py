@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array
+from jaxnorm._base.typing import AnyArray, Array
 from jaxnorm.cells.base import Cell, check_cell
 from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import (
@@ -24,9 +24,9 @@ class Arguments(NamedTuple):
     params: Any
     xs: Array
     carry: Any
-    lengths: Array | None
-    where: Array | None
-    reset: Array | None
+    lengths: AnyArray | None
+    where: AnyArray | None
+    reset: AnyArray | None
     stats: Any
     key: Array | Keys | None
 
