@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,14 @@ FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-extensions",
 )  # fmt: skip
+START = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(word), fcntl.F_DUPFD, 10) for word in sys.argv[1:3]]
+for place, pipe in zip((3, 4), pipes):
+    os.dup2(pipe, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""The protocol reads from descriptor 3 and writes to 4."""
 MISSING = "no Chromium on PATH (Debian's package chromium)"
 
 
@@ -31,9 +40,9 @@ class Browser:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         read, self._to = os.pipe()
         self._from, write = os.pipe()
-        words = (program, *FLAGS, f"--user-data-dir={self._folder.name}", "about:blank")
-        self._process = subprocess.Popen(  # the protocol reads from descriptor 3 and writes to 4
-            ["/bin/sh", "-c", f'exec "$@" 3<&{read} 4>&{write}', "sh", *words],
+        words = (str(read), str(write), program, *FLAGS, f"--user-data-dir={self._folder.name}", "about:blank")
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", START, *words],
             pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(read)
