@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 import jaxnorm as jn
 from jaxnorm.engine.unroll_sum import _unroll_sum
 from tests import cases
+from tests.contracts.cell_checks import equations
 from tests.export.export_checks import check_reloaded, shapes
 
 CELL = jn.ln_gru(cases.HIDDEN)
@@ -76,11 +77,11 @@ def program(layout, inputs, hidden, words, *, time_axis=0, **options):
 @pytest.mark.parametrize("time_axis", [0, 1])
 def test_memory_is_that_of_the_root_of_the_steps(time_axis):
     """Neither the outputs of all steps exist whole, nor a copy of the inputs, nor what the function makes."""
-    steps, hidden, words = 4096, 8, 64
-    layout = (steps, 2) if time_axis == 0 else (2, steps)
-    (inside, _), given = program(layout, 8, hidden, words, time_axis=time_axis)
-    outputs = 4 * steps * 2 * hidden
-    assert temporary_memory(inside, *given) < 2 * outputs  # logits are eight times as large
+    steps, features, words = 16_384, 8, 64
+    layout = (steps, 1) if time_axis == 0 else (1, steps)
+    (inside, _), given = program(layout, features, features, words, time_axis=time_axis)
+    sequence = 4 * steps * features
+    assert temporary_memory(inside, *given) < sequence  # logits are eight times as large
 
 
 @pytest.mark.heavy
@@ -215,3 +216,8 @@ def test_each_device_with_its_own_examples(rng):
         return jax.grad(loss, (0, 1))(params, head, xs, words)
 
     close(gradient(params, head, xs, words), jax.grad(plain, (0, 1))(params, head, xs, words))
+    found = equations(jax.make_jaxpr(gradient)(params, head, xs, words).jaxpr)
+    bodies = [equation.params["jaxpr"].jaxpr for equation in found if equation.primitive.name == "scan"]
+    inside = {equation.primitive.name for body in bodies for equation in equations(body)}
+    assert "dot_general" in inside
+    assert not [name for name in inside if name.startswith("psum")], "a sum over devices in a loop"

@@ -113,10 +113,13 @@ def scan_chunks(
     if reverse and whole != steps:
         carry, out, late = remainder(carry, out)
 
+    # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read. But JAX drops
+    # the rule of _read from what it computes before a derivative runs a chunk again; a second one must find its way.
+    source = in_layout if again else lax.stop_gradient(in_layout)
+
     def one(state: tuple[Carry, PyTree], part: tuple[Array, Chunk]) -> tuple[tuple[Carry, PyTree], Chunk]:
         (carry, out), (start, chunk) = state, part
-        # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read.
-        in_chunk = jax.tree.map(partial(_read, axis, again, start), lax.stop_gradient(in_layout), chunk.in_layout)
+        in_chunk = jax.tree.map(partial(_read, axis, again, start), source, chunk.in_layout)
         carry, results = function(carry, chunk._replace(in_layout=in_chunk))
         out = jax.tree.map(partial(_write, axis, start), out, results.in_layout)
         return (carry, out), results._replace(in_layout=())
