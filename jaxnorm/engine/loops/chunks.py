@@ -113,8 +113,8 @@ def scan_chunks(
     if reverse and whole != steps:
         carry, out, late = remainder(carry, out)
 
-    # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read. But JAX drops
-    # the rule of _read from what it computes before a derivative runs a chunk again; a second one must find its way.
+    # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read. But a
+    # derivative that runs a chunk again loses the rule of _read, and a second derivative must find its way to the whole.
     source = in_layout if again else lax.stop_gradient(in_layout)
 
     def one(state: tuple[Carry, PyTree], part: tuple[Array, Chunk]) -> tuple[tuple[Carry, PyTree], Chunk]:
