@@ -113,7 +113,7 @@ def scan_chunks(
         carry, out, late = remainder(carry, out)
 
     # No gradient through the whole sequences: it goes through the time-major copy in ``chunk``, see _read. But a
-    # derivative that runs a chunk again loses the rule of _read, and a second derivative must find its way to the whole.
+    # derivative that runs a chunk again loses the rule of _read, and a second one must find its way to the whole.
     source = in_layout if again else lax.stop_gradient(in_layout)
 
     def one(state: tuple[Carry, PyTree], part: tuple[Array, Chunk]) -> tuple[tuple[Carry, PyTree], Chunk]:
