@@ -115,3 +115,6 @@ class ChunkPlan(NamedTuple):
     """What to save in this call: ``save`` if it is differentiated."""
     carries: bool = False
     """Whether to return the carry after each step."""
+    again: bool = False
+    """Whether the derivative runs a chunk again and keeps only the carry before it, where JAX differentiates the loop
+    over chunks."""

@@ -80,24 +80,23 @@ def sum_blocks(
         weights, initial, stats = narrowed(wide, shared)
         out = plan.run(LoopInputs(weights, carry, initial, xs, stats), part.time_major)
         of_block, _ = scan_chunks(
-            plan.chunks._replace(length=plan.read_length, axis=0),
+            plan.chunks._replace(length=plan.read_length, axis=0, again=True),
             read,
             jax.tree.map(jnp.zeros_like, sums),
             Chunk((out.outputs, targets), part.time_major.where, ()),
             (),
             reverse=False,
-            again=True,
         )
         sums = jax.tree.map(jnp.add, sums, of_block)
         return (out.last, sums), Chunk((), (out.input_moments, out.step_moments), ())
 
+    several = plan.length != inputs.xs.shape[axis]  # a single block has nothing to run again
     (last, sums), results = scan_chunks(
-        plan.chunks._replace(length=plan.length),
+        plan.chunks._replace(length=plan.length, again=several),
         block,
         (inputs.carry, sums),
         Chunk((inputs.xs, targets), steps, ()),
         (),
         reverse=reverse,
-        again=plan.length != inputs.xs.shape[axis],  # a single block has nothing to run again
     )
     return LoopOutputs(last, (), *results.time_major), sums

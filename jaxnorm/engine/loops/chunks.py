@@ -75,23 +75,22 @@ def scan_chunks(
     out: PyTree,
     *,
     reverse: bool,
-    again: bool = False,
 ) -> tuple[Carry, Chunk]:
     """Calls ``function(carry, chunk) -> (carry, results)`` for one chunk of steps after another.
 
     The remaining steps form a shorter chunk at the end of the time axis. With ``reverse`` the last chunk comes first.
 
     Args:
-      plan: the length of a chunk, and the time axis of ``sequences.in_layout`` and of ``out``.
+      plan: the length of a chunk, the time axis of ``sequences.in_layout`` and of ``out``, and whether to run chunks
+        again.
       function: runs one chunk.
       carry: the carry of the first chunk.
       sequences: the sequences to cut into chunks.
       out: buffers of zeros for the results in the layout; the loop writes every step of them once.
       reverse: whether to go from the last chunk to the first.
-      again: whether the derivative runs a chunk again, and keeps only the carry before it.
     """
+    length, axis, again, in_layout = plan.length, plan.axis, plan.again, sequences.in_layout
     recomputed = partial(jax.checkpoint, prevent_cse=False) if again else lambda body: body
-    length, axis, in_layout = plan.length, plan.axis, sequences.in_layout
     steps = jax.tree.leaves(in_layout)[0].shape[axis]
     count = _count(steps, length)
     whole = count * length
