@@ -10,6 +10,8 @@ from char_lm_support.errors import BadInput
 from jax.experimental import multihost_utils
 
 SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")
+"""What clusters tell a process of its number, if they do."""
 
 
 def several(args: argparse.Namespace) -> bool:

@@ -32,7 +32,8 @@ def is_child() -> bool:
 
 def supervise(args: argparse.Namespace, script: str, argv: Sequence[str]) -> int:
     """Runs the program as a child; its lines on stderr that are meant for the user are shown, all are kept."""
-    name = args.process if args.process is not None else platform.node()
+    told = (os.environ[name] for name in processes.RANKS if name in os.environ)
+    name = args.process if args.process is not None else next(told, platform.node())
     log = Path(args.out) / "logs" / f"process-{name}.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)

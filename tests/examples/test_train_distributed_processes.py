@@ -137,6 +137,7 @@ def test_processes_that_are_told_to_end_save_first(tmp_path):
     assert int(checkpoint.name) == len(lines(out))
 
 
+@pytest.mark.heavy
 def test_a_child_ends_with_its_parent(tmp_path):
     """Else it would write beside the processes that resume the run."""
     both = start(2, *TINY, "--steps", 4000, "--cpu-devices", 1, "--timeout", 60, "--out", tmp_path / "out")
