@@ -37,6 +37,7 @@ from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.chunks import chunk_length
 from jaxnorm.engine.loops.scan import scan_steps
 from jaxnorm.engine.masked_outputs import hold
+from jaxnorm.engine.parts import choose_parts, run_parts
 from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
@@ -265,17 +266,27 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         input_moments, step_moments, _, after = results.time_major
         return LoopOutputs(last, results.in_layout, input_moments, step_moments, after)
 
-    if method == "chunked":
+    def run(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
+        """Runs all steps by the method; outputs are laid out like the inputs."""
+        if method != "chunked":
+            found = at_once(inputs, per_step)
+            return found._replace(outputs=jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), found.outputs))
         # Only the shape and dtype of the outputs: the loop needs a buffer.
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
         leaves, tree = jax.tree.flatten(outputs)
         features = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
         plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save, carries=return_carries)
-        last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
+        found = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
+        return found
+
+    parts = choose_parts(at_once, inputs, per_step, batch_shape, time, batch)
+    if parts is None:
+        last, ys, *moments, carries = run(inputs, per_step)
     else:
-        last, ys, *moments, carries = at_once(inputs, per_step)
-        ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), ys)
+        prepare = partial(cell.prepare, dtype=dtype, batch_shape=parts.batch_shape(batch_shape))
+        part_weights = jax.eval_shape(lambda params, key: prepare(params, key=key), params, sequence_key)
+        last, ys, *moments, carries = run_parts(run, parts, part_weights, inputs, per_step)
     rows = CellNorms()  # with given statistics there is nothing to measure
     if stats is None:
         examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)

@@ -1,5 +1,6 @@
 """Gives everything that a loop carries one sharding: ``lax.scan`` needs the same types before and after a step."""
 
+import math
 from typing import Any
 
 import jax
@@ -22,6 +23,29 @@ def batch_sharding(xs: Array, time_axis: int, feature_axes: int) -> tuple[Any, .
     """On a mesh with explicit axes: the mesh axis of each batch axis of the inputs, without time and features."""
     layout = _layout_sharding(xs, feature_axes)
     return (*layout[:time_axis], *layout[time_axis + 1 :])
+
+
+def mesh_of(tree: Any) -> Any:
+    """The mesh of the arrays of a tree, or the one that is set; empty if there is none."""
+    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
+    return next((mesh for mesh in meshes if not mesh.empty), jax.sharding.get_abstract_mesh())
+
+
+def spread_by(mesh: Any, batch: tuple[Any, ...]) -> list[int]:
+    """The number of devices that each batch axis can be spread over.
+
+    Args:
+      mesh: the mesh, from :func:`mesh_of`.
+      batch: its explicit axes that spread each batch axis, from :func:`batch_sharding`. Any of them may be spread over
+        the automatic axes, too.
+    """
+    automatic = math.prod(mesh.shape[name] for name in mesh.auto_axes)
+
+    def explicit(names: Any) -> int:
+        each = names if isinstance(names, tuple) else () if names is None else (names,)
+        return math.prod(mesh.shape[name] for name in each)
+
+    return [explicit(names) * automatic for names in batch]
 
 
 def shard_alike(xs: Array, batch: tuple[Any, ...], tree: Any, lead: int = 0) -> Any:
