@@ -51,12 +51,13 @@ def spread(carry: Any, sharding: PartitionSpec | NamedSharding | None) -> Any:
     """Spreads the batch axes of every entry of a carry over a mesh; a PartitionSpec is for the mesh that is set."""
     if sharding is None:
         return carry
+    given: Any = sharding
     named = isinstance(sharding, NamedSharding)
-    mesh, spec = (sharding.mesh, sharding.spec) if named else (jax.sharding.get_abstract_mesh(), sharding)
+    mesh, spec = (given.mesh, given.spec) if named else (jax.sharding.get_abstract_mesh(), given)
     if not any(spec):
         return carry
     explicit = all(kind == AxisType.Explicit for kind in mesh.axis_types)
-    place = jax.reshard if explicit else lax.with_sharding_constraint
+    place: Any = jax.reshard if explicit else lax.with_sharding_constraint
 
     def one(entry: Array) -> Array:
         whole = PartitionSpec(*spec, *(None,) * (entry.ndim - len(spec)))  # type: ignore[no-untyped-call]

@@ -8,10 +8,13 @@ after the loop, once a call.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import jax
+from jax import lax
 from jax.interpreters import partial_eval
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.sizes import known
@@ -19,6 +22,7 @@ from jaxnorm._base.typing import Array
 from jaxnorm.cells.base import Weights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.engine.arguments.sharding import mesh_of, spread_by
+from jaxnorm.engine.loops.differentiable import is_differentiable
 from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep
 
 Run = Callable[[LoopInputs, PerStep], LoopOutputs]
@@ -27,11 +31,13 @@ Run = Callable[[LoopInputs, PerStep], LoopOutputs]
 class Parts(NamedTuple):
     """How to cut a batch."""
 
-    count: int
+    number: int
     axis: int
     """The batch axis to cut, among those of the batch."""
     time: int
     """The axis of time in the layout of inputs and outputs."""
+    spread: Any = None
+    """The explicit axes of the mesh that spread the parts, if there are any."""
 
     @property
     def in_layout(self) -> int:
@@ -40,7 +46,7 @@ class Parts(NamedTuple):
 
     def batch_shape(self, whole: tuple[int, ...]) -> tuple[int, ...]:
         """The sizes of the batch axes of one part."""
-        return (*whole[: self.axis], whole[self.axis] // self.count, *whole[self.axis + 1 :])
+        return (*whole[: self.axis], whole[self.axis] // self.number, *whole[self.axis + 1 :])
 
 
 def choose_parts(
@@ -64,7 +70,7 @@ def choose_parts(
     axis = next((k for k, count in enumerate(cuts) if count > 1), None)
     if axis is None or _sees_batch(run, inputs, per_step):
         return None
-    return Parts(cuts[axis], axis, time)
+    return Parts(cuts[axis], axis, time, batch[axis])
 
 
 def _sees_batch(run: Run, inputs: LoopInputs, per_step: PerStep) -> bool:
@@ -79,7 +85,9 @@ def _sees_batch(run: Run, inputs: LoopInputs, per_step: PerStep) -> bool:
     return bool(of_steps.key)
 
 
-def run_parts(run: Run, parts: Parts, part_weights: Weights, inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
+def run_parts(
+    run: Run, parts: Parts, part_weights: Weights, inputs: LoopInputs, per_step: PerStep, *, own_derivative: bool
+) -> LoopOutputs:
     """Calls ``run`` on each part of the batch and joins the results, without the moments.
 
     Args:
@@ -88,6 +96,8 @@ def run_parts(run: Run, parts: Parts, part_weights: Weights, inputs: LoopInputs,
       part_weights: shapes of the weights for the batch of one part: masks of a sequence have an entry for each example.
       inputs: the inputs of the call.
       per_step: its inputs of each step.
+      own_derivative: whether ``run`` has a derivative of its own. JAX differentiates a loop without one after it has
+        mapped it, and then adds up the parts in each step, unless each part has a copy of the weights.
     """
     lead, layout = parts.axis, parts.in_layout
     size = inputs.xs.shape[layout]
@@ -103,42 +113,55 @@ def run_parts(run: Run, parts: Parts, part_weights: Weights, inputs: LoopInputs,
     axes = jax.tree.leaves(
         (
             LoopInputs(
-                jax.tree.map(lambda *each: _Axis(of_weights(*each)), inputs.weights, part_weights),
+                jax.tree.map(lambda *each: _Axis(of_weights(*each), shared=True), inputs.weights, part_weights),
                 jax.tree.map(lambda _: _Axis(lead), inputs.carry),
                 jax.tree.map(lambda _: _Axis(lead), inputs.initial),
-                _Axis(layout),
-                jax.tree.map(lambda _: _Axis(None), inputs.stats),
+                cast(Any, _Axis(layout)),
+                jax.tree.map(lambda _: _Axis(None, shared=True), inputs.stats),
             ),
             jax.tree.map(lambda leaf: _Axis(of_steps(leaf)), per_step._replace(key=None))._replace(
                 key=jax.tree.map(lambda _: _Axis(None), per_step.key)
             ),
         )
     )
-    places = [each.number for each in axes]
 
     def one(*leaves: Array) -> Any:
         outputs = run(*jax.tree.unflatten(tree, leaves))
         return outputs.last, outputs.outputs, outputs.carries
 
-    cut = [
-        leaf if axis is None else _cut(leaf, axis, parts.count) for leaf, axis in zip(leaves, places, strict=True)
-    ]
+    cut, places = [], []
+    for leaf, axis in zip(leaves, axes, strict=True):
+        copies = axis.number is None and axis.shared and not own_derivative and is_differentiable(leaf)
+        places.append(0 if copies else axis.number)
+        if copies:
+            cut.append(_copy(leaf, parts, inputs.xs))
+        else:
+            cut.append(leaf if axis.number is None else _cut(leaf, axis.number, parts.number))
     out_axes = (lead, layout, lead + 1)
     results = jax.vmap(one, in_axes=places, out_axes=out_axes)(*cut)
-    last, ys, carries = (jax.tree.map(lambda a, k=axis: _join(a, k), tree) for tree, axis in zip(results, out_axes, strict=True))
+    last, ys, carries = (jax.tree.map(partial(_join, axis), tree) for tree, axis in zip(results, out_axes, strict=True))
     return LoopOutputs(last, ys, CellNorms(), CellNorms(), carries)
 
 
 class _Axis:
-    """The axis of a leaf, or None, as a leaf of a tree."""
+    """The axis of a leaf that has an entry for each example, or None; ``shared``: all parts have the same weights."""
 
-    def __init__(self, number: int | None) -> None:
-        self.number = number
+    def __init__(self, number: int | None, *, shared: bool = False) -> None:
+        self.number, self.shared = number, shared
 
 
 def _cut(leaf: Array, axis: int, parts: int) -> Array:
     return leaf.reshape(*leaf.shape[:axis], parts, leaf.shape[axis] // parts, *leaf.shape[axis + 1 :])
 
 
-def _join(leaf: Array, axis: int) -> Array:
+def _copy(leaf: Array, parts: Parts, like: Array) -> Array:
+    sharding = None
+    if parts.spread is not None:
+        spec = PartitionSpec(parts.spread, *jax.typeof(leaf).sharding.spec)  # type: ignore[no-untyped-call]
+        sharding = NamedSharding(jax.typeof(like).sharding.mesh, spec)
+    copies: Array = lax.broadcast(leaf, (parts.number,), out_sharding=sharding)
+    return copies
+
+
+def _join(axis: int, leaf: Array) -> Array:
     return leaf.reshape(*leaf.shape[:axis], -1, *leaf.shape[axis + 2 :])

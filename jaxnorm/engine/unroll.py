@@ -29,7 +29,7 @@ from jaxnorm.engine.arguments.checks import (
 from jaxnorm.engine.arguments.keys import Keys, split_key
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps, reversed_steps, take_steps
 from jaxnorm.engine.arguments.options import Options, check_options
-from jaxnorm.engine.arguments.sharding import batch_sharding, shard_alike, vary_alike
+from jaxnorm.engine.arguments.sharding import batch_sharding, feature_sharding, flat_moments, shard_alike, vary_alike
 from jaxnorm.engine.arguments.step_index import cuts, step_counts
 from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.loops.associative_scan import associative
@@ -41,6 +41,7 @@ from jaxnorm.engine.parts import choose_parts, run_parts
 from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
+from jaxnorm.engine.spread_carry import spread_features
 
 
 class Unrolled(NamedTuple):
@@ -252,7 +253,8 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         age=age if hooks(cell).uses_age else None,
     )
     weights = cell.prepare(params, dtype=dtype, batch_shape=batch_shape, key=sequence_key)
-    inputs = vary_alike(LoopInputs(weights, carry, initial if reset is not None else None, xs, stats), where)
+    inputs = LoopInputs(weights, carry, initial if reset is not None else None, xs, stats)
+    inputs = vary_alike(spread_features(cell, inputs), where)
 
     def at_once(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
         """Runs all steps as a single chunk, time first."""
@@ -276,7 +278,8 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
         length = chunk or chunk_length(steps, math.prod(batch_shape), jax.default_backend())
         leaves, tree = jax.tree.flatten(outputs)
         features = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
-        plan = ChunkPlan(cell, length, time, axes, tree, features, reverse, save, carries=return_carries)
+        places = tuple(feature_sharding(leaf, len(layout)) for leaf in leaves)
+        plan = ChunkPlan(cell, length, time, axes, tree, features, places, reverse, save, carries=return_carries)
         found = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
         return found
 
@@ -286,13 +289,15 @@ def _unroll(cell: Cell, options: Options, arguments: _Arguments) -> Unrolled:
     else:
         prepare = partial(cell.prepare, dtype=dtype, batch_shape=parts.batch_shape(batch_shape))
         part_weights = jax.eval_shape(lambda params, key: prepare(params, key=key), params, sequence_key)
-        last, ys, *moments, carries = run_parts(run, parts, part_weights, inputs, per_step)
+        last, ys, *moments, carries = run_parts(
+            run, parts, part_weights, inputs, per_step, own_derivative=method == "chunked"
+        )
     rows = CellNorms()  # with given statistics there is nothing to measure
     if stats is None:
         examples = None if in_step or age is None else examples_of_age(age, where, cell.max_steps)
         if reverse and examples is None:
             moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
-        rows = lay_rows(cell, combine_sites(*moments), examples)
+        rows = lay_rows(cell, flat_moments(combine_sites(*moments)), examples)
     if padding is not None:
         ys = jax.tree.map(partial(take_steps, order=padding[0], axis=time), ys)
     if masked_outputs == "hold" and in_place[0] is not None:

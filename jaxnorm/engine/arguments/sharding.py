@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base.typing import Array, DType
 from jaxnorm.engine.records import LoopInputs
+from jaxnorm.norms.core.moments import Moments, is_moments, map_moments
 
 
 def vary_alike(inputs: LoopInputs, where: Array | None) -> LoopInputs:
@@ -60,10 +61,40 @@ def shard_alike(xs: Array, batch: tuple[Any, ...], tree: Any, lead: int = 0) -> 
     return jax.tree.map(lambda leaf: _shard(leaf, xs, (*(None,) * lead, *batch)), tree)
 
 
-def zeros_beside(xs: Array, feature_axes: int, features: tuple[int, ...], dtype: DType) -> Array:
-    """Makes zeros with other features for each example of the inputs, sharded like the inputs."""
+def feature_sharding(outputs: Any, lead: int) -> tuple[Any, ...]:
+    """On a mesh with explicit axes: the mesh axes of the axes of outputs after the first ``lead``."""
+    return () if outputs.sharding is None else tuple(outputs.sharding.spec)[lead:]
+
+
+def flat_moments(moments: Any) -> Any:
+    """Makes moments (T, G*H) of those (T, G, H) of cells whose hidden features may be spread, and gathers them."""
+
+    def flat(one: Moments) -> Moments:
+        if one.mean.ndim < 3:
+            return one
+        mean, var = (_gather(leaf).reshape(leaf.shape[0], -1) for leaf in (one.mean, one.var))
+        return one._replace(mean=mean, var=var)
+
+    return map_moments(lambda one: flat(one) if is_moments(one) else one, moments)
+
+
+def _gather(leaf: Array) -> Array:
+    sharding = jax.typeof(leaf).sharding
+    if not any(sharding.spec):
+        return leaf
+    gathered: Array = jax.reshard(leaf, NamedSharding(sharding.mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def zeros_beside(
+    xs: Array, feature_axes: int, features: tuple[int, ...], dtype: DType, places: tuple[Any, ...] = ()
+) -> Array:
+    """Makes zeros with other features for each example of the inputs, sharded like the inputs.
+
+    ``places`` are the mesh axes of the features.
+    """
     zeros = jnp.zeros((*xs.shape[: xs.ndim - feature_axes], *features), dtype)
-    return _vary(_shard(zeros, xs, _layout_sharding(xs, feature_axes)), _varying(xs))
+    return _vary(_shard(zeros, xs, (*_layout_sharding(xs, feature_axes), *places)), _varying(xs))
 
 
 def _layout_sharding(xs: Array, feature_axes: int) -> tuple[Any, ...]:
@@ -86,6 +117,7 @@ def _shard(leaf: Array, like: Array, spec: tuple[Any, ...]) -> Array:
     if not any(spec):
         return leaf
     whole = PartitionSpec(*spec, *(None,) * (leaf.ndim - len(spec)))  # type: ignore[no-untyped-call]
-    sharding = NamedSharding(jax.typeof(like).sharding.mesh, whole)
+    mesh = jax.typeof(like).sharding.mesh
+    sharding = NamedSharding(jax.sharding.get_abstract_mesh() if mesh.empty else mesh, whole)
     moved: Array = jax.reshard(leaf, sharding)  # type: ignore[no-untyped-call]
     return moved
