@@ -79,9 +79,14 @@ class LanguageModel:
         # After each passage all streams begin anew elsewhere; else the carry of the window before is handed on.
         anew = state.step % self.passage == 0
         key, place_key = jax.random.split(state.key)
-        position = jnp.where(anew, self.passages(place_key, train_text), state.position)
-        carry = jax.tree.map(partial(jnp.where, anew), self.cell.initial_carry((self.batch,)), state.carry)
-        ids = train_text[position[None] + jnp.arange(self.window + 1)[:, None]]  # T + 1, B
+        # The streams may be spread over a mesh with explicit axes; the sum with zeros brings the new places to them.
+        streams = jax.typeof(state.position).sharding.spec
+        place = jnp.zeros_like(state.position) + self.passages(place_key, train_text)
+        position = jnp.where(anew, place, state.position)
+        fresh = self.cell.initial_carry((self.batch,), out_sharding=jax.P(*streams))
+        carry = jax.tree.map(partial(jnp.where, anew), fresh, state.carry)
+        places = position[None] + jnp.arange(self.window + 1)[:, None]  # T + 1, B
+        ids = train_text.at[places].get(out_sharding=jax.P(None, *streams) if any(streams) else None)
 
         def loss(params: Params) -> tuple[jax.Array, jaxnorm.Unrolled]:
             logits, out = self.read(params, ids[:-1], carry)  # the carry is data: no gradient leaves the window
@@ -111,7 +116,9 @@ class LanguageModel:
             nats = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(window[1], 0))
             return out.carry, jnp.where(real, nats, 0.0).sum()
 
-        _, nats = jax.lax.scan(one_window, self.cell.initial_carry(windows.shape[2:]), (windows, targets))
+        streams = jax.typeof(windows).sharding.spec[2:]  # how they are spread, on a mesh with explicit axes
+        carry = self.cell.initial_carry(windows.shape[2:], out_sharding=jax.P(*streams))
+        _, nats = jax.lax.scan(one_window, carry, (windows, targets))
         return nats.sum() / (targets >= 0).sum() * BITS
 
     def measure(self, params: Params, key: jax.Array, train_text: jax.Array) -> Any:

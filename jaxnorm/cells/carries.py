@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnorm._base import objects
 from jaxnorm._base.typing import Array, DType, DTypeLike
@@ -43,6 +45,26 @@ def add_noise(caller: str, h: Array, deviation: float, key: Key | None) -> Array
 def counted(carry: Any, batch_shape: tuple[int, ...]) -> CountedCarry:
     """Adds a count of steps, for cells with separate statistics for each step."""
     return CountedCarry(carry, jnp.zeros(batch_shape, jnp.int32))
+
+
+def spread(carry: Any, sharding: PartitionSpec | NamedSharding | None) -> Any:
+    """Spreads the batch axes of every entry of a carry over a mesh; a PartitionSpec is for the mesh that is set."""
+    if sharding is None:
+        return carry
+    given: Any = sharding
+    named = isinstance(sharding, NamedSharding)
+    mesh, spec = (given.mesh, given.spec) if named else (jax.sharding.get_abstract_mesh(), given)
+    if not any(spec):
+        return carry
+    explicit = all(kind == AxisType.Explicit for kind in mesh.axis_types)
+    place: Any = jax.reshard if explicit else lax.with_sharding_constraint
+
+    def one(entry: Array) -> Array:
+        whole = PartitionSpec(*spec, *(None,) * (entry.ndim - len(spec)))  # type: ignore[no-untyped-call]
+        placed: Array = place(entry, NamedSharding(mesh, whole) if named else whole)
+        return placed
+
+    return jax.tree.map(one, carry)
 
 
 def cast(entry: Array, dtype: Any) -> Array:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
@@ -219,11 +220,16 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         params: Any | None = None,
         key: Key | None = None,
         dtype: DTypeLike | None = None,
+        out_sharding: PartitionSpec | NamedSharding | None = None,
     ) -> Any:
         """Makes zeros or the learned ``params.carry``, plus noise; a ``CountedCarry`` if the cell counts steps.
 
         ``dtype`` is the dtype of the outputs. None takes the cell's, else that of the weights (``params``, else
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
+
+        ``out_sharding`` is the sharding of the batch axes, as ``jnp.zeros`` takes it: P("data") for examples that are
+        spread over the mesh axis "data". :func:`jaxnorm.unroll` and :func:`jaxnorm.step` bring any carry to its
+        examples; but a loop of yours that carries it needs the type that they return.
         """
         caller = f"{type(self).__name__}.initial_carry"
         batch_shape = validate.sizes(caller, "batch_shape", batch_shape)
@@ -242,7 +248,8 @@ class CellBase(CellHooks, NoModule, abc.ABC):
             entries[name] = carries.initial_entry(start, (*batch_shape, *self.state_shape, size), entry_dtype)
         entries["h"] = carries.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
         carry: Any = self.carry_type(**entries)
-        return carries.counted(carry, batch_shape) if self.max_steps > 1 or self.uses_age else carry
+        carry = carries.counted(carry, batch_shape) if self.max_steps > 1 or self.uses_age else carry
+        return carries.spread(carry, out_sharding)
 
     def normalize_site(self, site: str, weights: Weights, x: Any, t: StepInput) -> tuple[Array, Stats]:
         """Applies the normalizer of a site to the features of a step; also returns the moments."""

@@ -12,7 +12,7 @@ from jaxnorm.cells.base import Key, StepInput
 from jaxnorm.cells.gates.activation import Gated
 from jaxnorm.cells.gates.functions import gru_functions
 from jaxnorm.cells.preactivation.gated_base import GatedCellBase, shift_last_norm
-from jaxnorm.cells.preactivation.preactivation import PreActivation
+from jaxnorm.cells.preactivation.preactivation import PreActivation, split_gates
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.identity import Identity
@@ -114,6 +114,7 @@ class GRU(Gated, GatedCellBase):
     update_bias: float | Initializer | None = None
 
     gate_count: ClassVar[int] = GATES
+    gates_apart: ClassVar[bool] = True
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent")
     optional_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[GRUCarry]] = GRUCarry
@@ -136,7 +137,9 @@ class GRU(Gated, GatedCellBase):
     def gates(self) -> PreActivation:
         """The pre-activation object; with the reset gate on the recurrent part, both sides of n stay apart."""
         separate = self.reset == "recurrent"
-        return PreActivation(self.sites, self.gate_groups, separate=separate, added_gates=GATES - 1, caller="GRU")
+        return PreActivation(
+            self.sites, self.gate_groups, separate=separate, added_gates=GATES - 1, by_gate=True, caller="GRU"
+        )
 
     def init_params(self, key: Key, in_features: int) -> GRUParams:
         """Draws the weights; ``init`` compiles this."""
@@ -168,8 +171,8 @@ class GRU(Gated, GatedCellBase):
         """Computes the gates, the candidate and the output of one step."""
         if self.reset == "recurrent":
             x, h, measured = self.gates.sides(weights, t)
-            r_x, z_x, n_x = jnp.split(x, GATES, axis=-1)
-            r_h, z_h, n_h = jnp.split(h, GATES, axis=-1)
+            r_x, z_x, n_x = split_gates(x, GATES, weights)
+            r_h, z_h, n_h = split_gates(h, GATES, weights)
             r, z = r_x + r_h, z_x + z_h
         else:
             (r, z, n_h), measured = self.gates(weights, t)

@@ -115,6 +115,7 @@ class LSTM(Gated, GatedCellBase):
     cell_clip: float | None = None
 
     gate_count: ClassVar[int] = GATES
+    gates_apart: ClassVar[bool] = True
     default_sites: ClassVar[tuple[str, ...]] = ("input", "recurrent", "cell")
     optional_sites: ClassVar[tuple[str, ...]] = ("summed",)
     carry_type: ClassVar[type[LSTMCarry]] = LSTMCarry

@@ -106,6 +106,8 @@ class ChunkPlan(NamedTuple):
     """The structure of the outputs: that of a single array, in all cells but those of users."""
     output_features: tuple[Any, ...]
     """Shape (after the axes of steps and examples) and dtype of each of their leaves."""
+    output_places: tuple[Any, ...]
+    """The mesh axes of their axes after those of steps and examples, on a mesh with explicit axes."""
     reverse: bool
     save: Save
     """What to save for the backward pass, if there is one."""

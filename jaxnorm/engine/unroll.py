@@ -16,12 +16,13 @@ from jaxnorm.engine.arguments.call import Arguments, check_call
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import take_steps
 from jaxnorm.engine.arguments.options import Options, check_options
-from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_count
+from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, weights_of_part, with_count
 from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.loops.at_once import run_at_once
 from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.plan import plan_chunks
 from jaxnorm.engine.masked_outputs import hold
+from jaxnorm.engine.parts import choose_parts, run_parts
 from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep
 from jaxnorm.engine.returned_carries import lay_carries
 
@@ -173,14 +174,24 @@ def _unroll(cell: Cell, options: Options, arguments: Arguments) -> Unrolled:
         inputs = inputs._replace(xs=jnp.moveaxis(inputs.xs, time, 0))
         return run_at_once(cell, inputs, per_step, method=method, reverse=reverse, carries=return_carries)
 
-    if method == "chunked":
+    def run(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
+        """Runs all steps by the method; outputs are laid out like the inputs."""
+        if method != "chunked":
+            found = at_once(inputs, per_step)
+            return found._replace(outputs=jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), found.outputs))
         # Only the shape and dtype of the outputs: the loop needs a buffer.
         outputs = jax.eval_shape(at_once, inputs, per_step).outputs
         plan = plan_chunks(cell, options, call, outputs)
-        last, ys, *moments, carries = run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
+        return run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
+
+    parts = choose_parts(at_once, inputs, per_step, call.batch_shape, time, call.batch)
+    if parts is None:
+        last, ys, *moments, carries = run(inputs, per_step)
     else:
-        last, ys, *moments, carries = at_once(inputs, per_step)
-        ys = jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), ys)
+        of_part = weights_of_part(cell, call, arguments.params, parts.batch_shape(call.batch_shape))
+        last, ys, *moments, carries = run_parts(
+            run, parts, of_part, inputs, per_step, own_derivative=method == "chunked"
+        )
     rows = moments_in_rows(cell, call, *moments)
     if call.padding is not None:
         ys = jax.tree.map(partial(take_steps, order=call.padding[0], axis=time), ys)

@@ -125,6 +125,10 @@ class NormSpec(Spec, abstract=True):
         normalizer: Normalizer = itself
         return normalizer
 
+    def over_gates(self) -> Normalizer | None:
+        """The normalizer of features (G, H) instead of (G*H,); None: it depends on their order, or does not say."""
+        return None
+
 
 class HasAffine(NormSpec, abstract=True):
     """The fields of scale and bias.

@@ -1,6 +1,6 @@
 """Batch normalization."""
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import final
 
 from jaxnorm._base import norm_keywords, validate
@@ -129,3 +129,7 @@ class BatchNorm(BatchSpec, HasAxisName):
     ddof: int = DEFAULT
     debias: bool = DEFAULT
     adds_bias_last = True
+
+    def over_gates(self) -> "BatchNorm":
+        """The same for features on the last two axes."""
+        return replace(self, feature_axis=(-2, -1))

@@ -1,6 +1,6 @@
 """Layer normalization."""
 
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from typing import final
 
 from jaxnorm._base import norm_keywords, validate
@@ -103,6 +103,10 @@ class LayerNorm(RowNorm):
     def subtracts_feature_mean(self) -> bool:
         """True for the last axis, unless ``axis_name`` spreads the features over devices."""
         return self.axis in (-1, (-1,)) and self.axis_name is None
+
+    def over_gates(self) -> "LayerNorm | None":
+        """The same over the last two axes."""
+        return replace(self, axis=(-2, -1)) if self.feature_axis is None else None
 
     def without_mean(self) -> RMSNorm:
         """:class:`RMSNorm` with the same fields."""

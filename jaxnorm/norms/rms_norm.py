@@ -1,6 +1,6 @@
 """Root-mean-square normalization, and its partial form."""
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import final
 
 from jaxnorm._base import norm_keywords, validate
@@ -127,6 +127,10 @@ class RMSNorm(RowNorm):
     fraction: float = DEFAULT
     use_bias: bool = False
     adds_bias_last = True
+
+    def over_gates(self) -> "RMSNorm | None":
+        """The same over the last two axes; None with a fraction, which takes the first features."""
+        return replace(self, axis=(-2, -1)) if self.fraction == 1.0 and self.feature_axis is None else None
 
     def __post_init__(self) -> None:
         super().__post_init__()

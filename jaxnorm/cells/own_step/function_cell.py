@@ -7,10 +7,12 @@ from typing import Any, final
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base import foreign_keywords, objects, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Bool, DTypeLike, ParamsInitializer, PyTree, Shaped
+from jaxnorm.cells import carries
 from jaxnorm.cells.base import Carry, Key, Products, StepInput, Weights
 from jaxnorm.cells.hooks import CellHooks
 from jaxnorm.cells.no_module import NoModule
@@ -161,8 +163,9 @@ class FunctionCell(CellHooks, NoModule):
         params: Params | None = None,
         key: Key | None = None,
         dtype: DTypeLike | None = None,
+        out_sharding: PartitionSpec | NamedSharding | None = None,
     ) -> Carry:
-        """Makes the carry with ``carry_init``."""
+        """Makes the carry with ``carry_init``; ``out_sharding`` is the sharding of its batch axes."""
         caller = "FunctionCell.initial_carry"
         batch_shape = validate.sizes(caller, "batch_shape", batch_shape)
         if key is not None:
@@ -176,7 +179,7 @@ class FunctionCell(CellHooks, NoModule):
             carry = self.carry_init(batch_shape, **_wanted(self.carry_init, arrays | given))
             return check_start(caller, carry, batch_shape)
 
-        return call("FunctionCell", "carry_init", begin, arrays)
+        return carries.spread(call("FunctionCell", "carry_init", begin, arrays), out_sharding)
 
     def prepare(
         self,

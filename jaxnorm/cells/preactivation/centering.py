@@ -25,6 +25,14 @@ def center(groups: tuple[int, ...], kernel: Float[Array, "*I GH"]) -> Float[Arra
     return jnp.concatenate(centered, axis=-1).astype(kernel.dtype)
 
 
+def center_gates(groups: tuple[int, ...], kernel: Float[Array, "*I G H"]) -> Float[Array, "*I G H"]:
+    """The same for gates on an axis of their own."""
+    wide = kernel.astype(statistics_dtype(kernel.dtype))
+    parts = [wide[..., part, :] for part in group_slices(groups, 1)]
+    centered = [part - jnp.mean(part, axis=(-2, -1), keepdims=True) for part in parts]
+    return jnp.concatenate(centered, axis=-2).astype(kernel.dtype)
+
+
 def subtracts_mean(norm: Normalizer) -> bool:
     """Whether a normalizer says that it subtracts the mean over the features, all of them on one device."""
     return isinstance(norm, Reducible) and norm.subtracts_feature_mean

@@ -1,7 +1,7 @@
 """The common base of cells similar to LSTM and GRU: gates side by side, two products, one bias after all norms."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -29,6 +29,9 @@ class GatedCellBase(PreActivationVerbs, CellBase):
     gate_groups: tuple[int, ...] = (1,)
     recurrent_init: GatesInitializer | None = initializers.orthogonal
 
+    gates_apart: ClassVar[bool] = False
+    """Whether the step takes gates from the pre-activation object alone, so that hidden features may be spread."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_groups(type(self).__name__, self.gate_groups, self.gate_count)
@@ -37,7 +40,7 @@ class GatedCellBase(PreActivationVerbs, CellBase):
     @property
     def gates(self) -> PreActivation:
         """The pre-activation object of all gates."""
-        return PreActivation(self.sites, self.gate_groups, caller=type(self).__name__)
+        return PreActivation(self.sites, self.gate_groups, by_gate=self.gates_apart, caller=type(self).__name__)
 
     def init_gated(
         self, key: Key, in_features: int, gate: int = 0, start: float | Initializer | None = None

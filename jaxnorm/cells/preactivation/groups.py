@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base.typing import Array, Float
-from jaxnorm.cells.preactivation.layout import group_slices
+from jaxnorm.cells.preactivation.layout import by_gate, group_slices
 from jaxnorm.cells.sites import SiteInput, normalize
 from jaxnorm.norms.base import Normalizer, Params, Stats
 from jaxnorm.norms.core.moments import Moments, map_moments
@@ -30,6 +30,30 @@ def normalize_groups(
     return jnp.concatenate(outputs, axis=-1), join_moments(*moments)
 
 
+def normalize_by_gate(
+    norm: Normalizer, groups: tuple[int, ...], params: Params, x: Float[Array, "*B G H"], site: SiteInput
+) -> tuple[Float[Array, "*B G H"], Stats]:
+    """The same for gates on an axis of their own, in data, weights and moments; given statistics are flat."""
+    if norm == Identity():
+        return x, ()
+    spec: Any = norm
+    where = None if site.where is None else jnp.expand_dims(site.where, tuple(range(site.where.ndim, x.ndim)))
+    stats = None if site.stats is None else map_features(lambda leaf: by_gate(leaf, sum(groups)), site.stats)
+    outputs, moments = [], []
+    for part in group_slices(groups, 1):
+
+        def pick(leaf: Array, part: slice = part) -> Array:
+            return leaf[..., part, :]
+
+        own = None if stats is None else map_features(pick, stats)
+        y, m = spec.over_gates()(jax.tree.map(pick, params), pick(x), own, where)
+        outputs.append(y)
+        moments.append(m)
+    if len(groups) == 1:
+        return outputs[0], moments[0]
+    return jnp.concatenate(outputs, axis=-2), join_moments(*moments, axis=-2)
+
+
 def cut(tree: Any, part: slice) -> Any:
     """Picks features from every array of a tree."""
     return jax.tree.map(lambda leaf: leaf[..., part], tree)
@@ -45,12 +69,12 @@ def cut_moments(stats: Stats | None, part: slice) -> Stats | None:
     return None if stats is None else map_features(lambda leaf: leaf[..., part], stats)
 
 
-def join_moments(*parts: Stats) -> Stats:
+def join_moments(*parts: Stats, axis: int = -1) -> Stats:
     """Concatenates the features of the moments of several groups."""
 
     def join(first: Moments, *rest: Moments) -> Moments:
         every = (first, *rest)
-        mean, var = (jnp.concatenate([getattr(m, name) for m in every], axis=-1) for name in ("mean", "var"))
+        mean, var = (jnp.concatenate([getattr(m, name) for m in every], axis=axis) for name in ("mean", "var"))
         return first._replace(mean=mean, var=var)
 
     return map_moments(join, *parts)

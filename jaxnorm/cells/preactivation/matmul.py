@@ -32,7 +32,7 @@ def scaled(x: Float[Array, "*T I"], mask: Float[Array, "*B I"]) -> Float[Array, 
     return (x.astype(dtype) * aligned).astype(x.dtype)
 
 
-def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I O"] | RecurrentKernel) -> Float[Array, "*B O"]:
+def matmul(x: Float[Array, "*B I"], kernel: Float[Array, "I *O"] | RecurrentKernel) -> Float[Array, "..."]:
     """Computes ``x @ kernel``, accumulated and returned in at least float32."""
     array: Any = kernel
     contracted = 0
@@ -74,7 +74,8 @@ Product: TypeAlias = Callable[[Array, Array], Array]
 def _with_derivative(product: Product, x: Array, array: Array, kernel: Any) -> Array:
     """Computes a product; its derivative merges the leading axes into rows where that matters."""
     in_loop = isinstance(kernel, RecurrentKernel) and kernel.transposed is not None  # only loops hold it transposed
-    return product(x, array) if x.ndim <= 2 or in_loop else _by_rows(product, x, array)
+    on_mesh = not isinstance(kernel, RecurrentKernel) and array.ndim == 3  # gates on an axis of their own
+    return product(x, array) if x.ndim <= 2 or in_loop or on_mesh else _by_rows(product, x, array)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -23,4 +23,4 @@ class UngatedCellBase(PreActivationVerbs, CellBase):
     @property
     def gates(self) -> PreActivation:
         """The pre-activation object; its sum is the argument of the nonlinearity, at the site ``cell``."""
-        return PreActivation(self.sites, outer="cell", caller=type(self).__name__)
+        return PreActivation(self.sites, outer="cell", by_gate=True, caller=type(self).__name__)

@@ -18,9 +18,9 @@ def add_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[
     return x if bias is None else x + align(bias, x)
 
 
-def add_last_bias(x: Float[Array, "*B F"], bias: Float[Array, " L"] | None) -> Float[Array, "*B F"]:
-    """Adds a bias to the last L features."""
-    if bias is None or bias.shape == x.shape[-1:]:
+def add_last_bias(x: Float[Array, "..."], bias: Float[Array, "..."] | None) -> Float[Array, "..."]:
+    """Adds a bias to the last features of ``x``, as many as it has."""
+    if bias is None or bias.shape[-1] == x.shape[-1]:
         return add_bias(x, bias)
     first, last = jnp.split(x, [x.shape[-1] - bias.size], axis=-1)
     return jnp.concatenate([first, add_bias(last, bias)], axis=-1)

@@ -49,7 +49,7 @@ class PreActivationVerbs(abc.ABC):
         weights = self.gates.prepare(params, self.biases(params), dtype or spec.dtype, gate_masks)
         return weights._replace(extra=self.extra(params, weights.dtype))
 
-    def project_inputs(self, weights: GateWeights, xs: Float[Array, "T *B I"]) -> Float[Array, "T *B GH"]:
+    def project_inputs(self, weights: GateWeights, xs: Float[Array, "T *B I"]) -> Float[Array, "T ..."]:
         """Computes the input products of all steps, in at least float32."""
         return self.gates.project_inputs(weights, xs)
 
@@ -65,6 +65,6 @@ class PreActivationVerbs(abc.ABC):
         """Normalizes the input products of all steps and adds the biases, in the compute dtype."""
         return self.gates.normalize_inputs(weights, products, stats, where, measured)
 
-    def project_state(self, weights: GateWeights, carry: Any) -> Float[Array, "*B GH"]:
+    def project_state(self, weights: GateWeights, carry: Any) -> Float[Array, "..."]:
         """Computes the recurrent product, in at least float32."""
         return self.gates.project_state(weights, carry.h)

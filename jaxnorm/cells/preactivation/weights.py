@@ -35,9 +35,10 @@ class GateParams(NamedTuple):
 class GateWeights(NamedTuple):
     """Kernels flat, centered and cast; biases and norm biases that a step would add one after the other, gathered."""
 
-    kernel: Float[Array, "I GH"] | tuple[Float[Array, "I H"], ...] | None
-    """A tuple holds one for each gate, which then has a mask of its own; None for gates without an input product."""
-    recurrent: RecurrentKernel | tuple[RecurrentKernel, ...]
+    kernel: Any
+    """(I, G*H), or (I, G, H) where hidden features may be spread over devices; vectors then are (G, H) too. A tuple
+    holds one (I, H) for each gate, which then has a mask of its own; None for gates without an input product."""
+    recurrent: RecurrentKernel | tuple[RecurrentKernel, ...] | Float[Array, "H G H"]
     norm: CellNorms
     bias: Float[Array, " GH"] | None = None
     """Added to the normalized input product."""
@@ -53,6 +54,11 @@ class GateWeights(NamedTuple):
     """Further weights of a cell."""
     gate_masks: GateMasks | None = None
     """One mask for each gate; nothing is centered then."""
+
+    @property
+    def gates_apart(self) -> bool:
+        """Whether gates are an axis of their own."""
+        return not isinstance(self.recurrent, tuple)
 
     @property
     def dtype(self) -> DType:

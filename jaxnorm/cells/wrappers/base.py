@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, cast
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.objects import is_one
 from jaxnorm._base.typing import Array, Axis, Bool, DTypeLike, Float, PyTree
+from jaxnorm.cells import carries
 from jaxnorm.cells.base import Carry, Cell, CountedCarry, Key, Products, StepInput, Weights, check_cell
 from jaxnorm.cells.hooks import CellHooks, GateMasks, hooks
 from jaxnorm.cells.no_module import NoModule
@@ -138,9 +140,11 @@ class CellWrapper(CellHooks, NoModule):
         params: Params | None = None,
         key: Key | None = None,
         dtype: DTypeLike | None = None,
+        out_sharding: PartitionSpec | NamedSharding | None = None,
     ) -> Carry:
-        """Makes the initial carry of the inner cell."""
-        return self.cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)
+        """Makes the initial carry of the inner cell; ``out_sharding`` is the sharding of its batch axes."""
+        carry = self.cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)
+        return carries.spread(carry, out_sharding)
 
     def prepare(
         self,

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias, cast, final
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base import foreign_keywords, objects, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, DTypeLike
+from jaxnorm.cells import carries
 from jaxnorm.cells.base import Carry, Key, Weights
 from jaxnorm.cells.hooks import GateMasks, hooks
 from jaxnorm.cells.wrappers.base import CellWrapper
@@ -140,15 +142,17 @@ class Reparametrized(CellWrapper):
         params: ReparametrizedParams | None = None,
         key: Key | None = None,
         dtype: DTypeLike | None = None,
+        out_sharding: PartitionSpec | NamedSharding | None = None,
     ) -> Carry:
-        """Makes the initial carry of the inner cell."""
+        """Makes the initial carry of the inner cell; ``out_sharding`` is the sharding of its batch axes."""
         if params is not None and not isinstance(params, ReparametrizedParams):
             raise TypeError(
                 f"Reparametrized.initial_carry: params must be ReparametrizedParams, got {objects.describe(params)}. "
                 f"{objects.restore(params, 'params', 'ReparametrizedParams', 'cell.init(key, in_features)')}"
             )
         inner = None if params is None else params.cell
-        return self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
+        carry = self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
+        return carries.spread(carry, out_sharding)
 
     def in_features(self, params: ReparametrizedParams) -> int | None:
         """I, the number of inputs that the weights are made for."""

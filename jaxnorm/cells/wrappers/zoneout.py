@@ -102,6 +102,10 @@ class Zoneout(StochasticWrapper):
         if rate == 0.0 or not jnp.issubdtype(new.dtype, jnp.floating):
             return new
         if key is not None:
-            return jnp.where(randomness.draw_mask(key, rate, new.shape), new, old)
+            mask = randomness.draw_mask(key, rate, new.shape)
+            sharding = jax.typeof(new).sharding
+            if any(sharding.spec):  # on a mesh with explicit axes a choice is made where the state lies
+                mask = jax.reshard(mask, sharding)  # type: ignore[no-untyped-call]
+            return jnp.where(mask, new, old)
         dtype = statistics_dtype(new.dtype)
         return ((1.0 - rate) * new.astype(dtype) + rate * old.astype(dtype)).astype(new.dtype)

@@ -18,10 +18,11 @@ from jaxnorm.engine.arguments.checks import check_params, check_stats, layout_sh
 from jaxnorm.engine.arguments.keys import split_key
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps, reversed_steps, take_steps
 from jaxnorm.engine.arguments.options import Options
-from jaxnorm.engine.arguments.sharding import batch_sharding, shard_alike, vary_alike
+from jaxnorm.engine.arguments.sharding import batch_sharding, flat_moments, shard_alike, vary_alike
 from jaxnorm.engine.arguments.step_index import cuts, step_counts
 from jaxnorm.engine.records import LoopInputs, PerStep
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
+from jaxnorm.engine.spread_carry import spread_features
 
 
 class Prepared(NamedTuple):
@@ -46,6 +47,10 @@ class Prepared(NamedTuple):
     """If the real steps were reversed within their lengths: the order that reverses them back, and the lengths."""
     dtype: DType
     """The compute dtype of the cell."""
+    batch: tuple[Any, ...]
+    """The mesh axis of each batch axis, from ``batch_sharding``."""
+    sequence_key: Any
+    """What drew the masks of the sequence."""
 
 
 def prepare(caller: str, cell: Cell, options: Options, arguments: Arguments) -> Prepared:
@@ -96,8 +101,17 @@ def prepare(caller: str, cell: Cell, options: Options, arguments: Arguments) -> 
         age=age if hooks(cell).uses_age else None,
     )
     weights = cell.prepare(params, dtype=dtype, batch_shape=batch_shape, key=sequence_key)
-    inputs = vary_alike(LoopInputs(weights, carry, initial if reset is not None else None, xs, stats), where)
-    return Prepared(inputs, per_step, reverse, batch_shape, start, clock, age, in_step, masks, padding, dtype)
+    inputs = LoopInputs(weights, carry, initial if reset is not None else None, xs, stats)
+    inputs = vary_alike(spread_features(cell, inputs), where)
+    return Prepared(
+        inputs, per_step, reverse, batch_shape, start, clock, age, in_step, masks, padding, dtype, batch, sequence_key
+    )
+
+
+def weights_of_part(cell: Cell, call: Prepared, params: Any, batch_shape: tuple[int, ...]) -> Any:
+    """The shapes of the weights for a part of the batch: masks of a sequence have an entry for each example."""
+    prepare = partial(cell.prepare, dtype=call.dtype, batch_shape=batch_shape)
+    return jax.eval_shape(lambda params, key: prepare(params, key=key), params, call.sequence_key)
 
 
 def moments_in_rows(cell: Cell, call: Prepared, input_moments: Any, step_moments: Any) -> CellNorms:
@@ -108,7 +122,7 @@ def moments_in_rows(cell: Cell, call: Prepared, input_moments: Any, step_moments
     examples = None if call.in_step or call.age is None else examples_of_age(call.age, call.steps.where, cell.max_steps)
     if call.reverse and examples is None:
         moments = jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), moments)
-    return lay_rows(cell, combine_sites(*moments), examples)
+    return lay_rows(cell, flat_moments(combine_sites(*moments)), examples)
 
 
 def with_count(last: Carry, call: Prepared) -> Carry:

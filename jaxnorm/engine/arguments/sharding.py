@@ -1,5 +1,6 @@
 """Gives everything that a loop carries one sharding: ``lax.scan`` needs the same types before and after a step."""
 
+import math
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base.typing import Array, DType
+from jaxnorm.norms.core.moments import Moments, is_moments, map_moments
 
 
 def vary_alike(inputs: Any, where: Array | None) -> Any:
@@ -20,6 +22,29 @@ def batch_sharding(xs: Array, time_axis: int, feature_axes: int) -> tuple[Any, .
     """On a mesh with explicit axes: the mesh axis of each batch axis of the inputs, without time and features."""
     layout = _layout_sharding(xs, feature_axes)
     return (*layout[:time_axis], *layout[time_axis + 1 :])
+
+
+def mesh_of(tree: Any) -> Any:
+    """The mesh of the arrays of a tree, or the one that is set; empty if there is none."""
+    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
+    return next((mesh for mesh in meshes if not mesh.empty), jax.sharding.get_abstract_mesh())
+
+
+def spread_by(mesh: Any, batch: tuple[Any, ...]) -> list[int]:
+    """The number of devices that each batch axis can be spread over.
+
+    Args:
+      mesh: the mesh, from :func:`mesh_of`.
+      batch: its explicit axes that spread each batch axis, from :func:`batch_sharding`. Any of them may be spread over
+        the automatic axes, too.
+    """
+    automatic = math.prod(mesh.shape[name] for name in mesh.auto_axes)
+
+    def explicit(names: Any) -> int:
+        each = names if isinstance(names, tuple) else () if names is None else (names,)
+        return math.prod(mesh.shape[name] for name in each)
+
+    return [explicit(names) * automatic for names in batch]
 
 
 def shard_alike(xs: Array, batch: tuple[Any, ...], tree: Any, lead: int = 0) -> Any:
@@ -39,10 +64,40 @@ def shard_layout(xs: Array, feature_axes: int, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: _shard(leaf, xs, _layout_sharding(xs, feature_axes)), tree)
 
 
-def zeros_beside(xs: Array, feature_axes: int, features: tuple[int, ...], dtype: DType) -> Array:
-    """Makes zeros with other features for each example of the inputs, sharded like the inputs."""
+def feature_sharding(outputs: Any, lead: int) -> tuple[Any, ...]:
+    """On a mesh with explicit axes: the mesh axes of the axes of outputs after the first ``lead``."""
+    return () if outputs.sharding is None else tuple(outputs.sharding.spec)[lead:]
+
+
+def flat_moments(moments: Any) -> Any:
+    """Makes moments (T, G*H) of those (T, G, H) of cells whose hidden features may be spread, and gathers them."""
+
+    def flat(one: Moments) -> Moments:
+        if one.mean.ndim < 3:
+            return one
+        mean, var = (_gather(leaf).reshape(leaf.shape[0], -1) for leaf in (one.mean, one.var))
+        return one._replace(mean=mean, var=var)
+
+    return map_moments(lambda one: flat(one) if is_moments(one) else one, moments)
+
+
+def _gather(leaf: Array) -> Array:
+    sharding = jax.typeof(leaf).sharding
+    if not any(sharding.spec):
+        return leaf
+    gathered: Array = jax.reshard(leaf, NamedSharding(sharding.mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def zeros_beside(
+    xs: Array, feature_axes: int, features: tuple[int, ...], dtype: DType, places: tuple[Any, ...] = ()
+) -> Array:
+    """Makes zeros with other features for each example of the inputs, sharded like the inputs.
+
+    ``places`` are the mesh axes of the features.
+    """
     zeros = jnp.zeros((*xs.shape[: xs.ndim - feature_axes], *features), dtype)
-    return _vary(_shard(zeros, xs, _layout_sharding(xs, feature_axes)), _varying(xs))
+    return _vary(_shard(zeros, xs, (*_layout_sharding(xs, feature_axes), *places)), _varying(xs))
 
 
 def _layout_sharding(xs: Array, feature_axes: int) -> tuple[Any, ...]:
@@ -65,6 +120,7 @@ def _shard(leaf: Array, like: Array, spec: tuple[Any, ...]) -> Array:
     if not any(spec):
         return leaf
     whole = PartitionSpec(*spec, *(None,) * (leaf.ndim - len(spec)))  # type: ignore[no-untyped-call]
-    sharding = NamedSharding(jax.typeof(like).sharding.mesh, whole)
+    mesh = jax.typeof(like).sharding.mesh
+    sharding = NamedSharding(jax.sharding.get_abstract_mesh() if mesh.empty else mesh, whole)
     moved: Array = jax.reshard(leaf, sharding)  # type: ignore[no-untyped-call]
     return moved

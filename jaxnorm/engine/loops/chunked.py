@@ -33,7 +33,10 @@ def _run_chunks(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> tuple[Lo
         Chunk(inputs.xs, steps, ()),
         jax.tree.unflatten(
             plan.outputs,
-            [zeros_beside(inputs.xs, plan.feature_axes, each.shape, each.dtype) for each in plan.output_features],
+            [
+                zeros_beside(inputs.xs, plan.feature_axes, each.shape, each.dtype, place)
+                for each, place in zip(plan.output_features, plan.output_places, strict=True)
+            ],
         ),
         reverse=plan.reverse,
     )

@@ -12,6 +12,7 @@ from jaxnorm.cells.hooks import hooks
 from jaxnorm.engine.arguments.checks import layout_shape
 from jaxnorm.engine.arguments.options import Options
 from jaxnorm.engine.arguments.prepared import Prepared
+from jaxnorm.engine.arguments.sharding import feature_sharding
 from jaxnorm.engine.arguments.target import find_target
 from jaxnorm.engine.loops.chunks import chunk_length, count_features
 from jaxnorm.engine.loops.products import narrows
@@ -28,10 +29,12 @@ def plan_chunks(cell: Cell, options: Options, call: Prepared, outputs: PyTree) -
     length = options.chunk or chunk_length(layout[time], rows, features, target.platform)
     leaves, tree = jax.tree.flatten(outputs)
     of_example = tuple(leaf.update(shape=leaf.shape[len(layout) :], sharding=None) for leaf in leaves)
+    places = tuple(feature_sharding(leaf, len(layout)) for leaf in leaves)
     save = options.save or choose_save(cell, call, time, target.platform)
     return ChunkPlan(
-        cell, length, time, axes, tree, of_example, call.reverse, save, call.dtype, carries=options.return_carries
-    )
+        cell, length, time, axes, tree, of_example, places, call.reverse, save, call.dtype,
+        carries=options.return_carries,
+    )  # fmt: skip
 
 
 def choose_save(cell: Cell, call: Prepared, time: int, platform: str) -> Save:

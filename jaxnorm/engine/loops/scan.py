@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
@@ -105,7 +106,17 @@ def step_input(x_proj: PyTree, h_proj: Products, stats: Any, t: PerStep) -> Step
 
 def _rows(stats: Any, row: Array | None) -> Any:
     """Looks up the statistics that serve each example at a step."""
-    return None if stats is None else jax.tree.map(lambda table: table[row], stats)
+    return None if stats is None else jax.tree.map(lambda table: _look_up(table, row), stats)
+
+
+def _look_up(table: Array, row: Any) -> Array:
+    sharding = jax.typeof(row).sharding
+    if not any(sharding.spec):
+        return table[row]
+    # On a mesh with explicit axes the sharding of what is read has to be said.
+    spec = PartitionSpec(*sharding.spec, *(None,) * (table.ndim - 1))  # type: ignore[no-untyped-call]
+    found: Array = table.at[row].get(out_sharding=NamedSharding(sharding.mesh, spec))
+    return found
 
 
 def one_ahead(sequence: PyTree, reverse: bool) -> tuple[PyTree, PyTree]:

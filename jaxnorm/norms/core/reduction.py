@@ -39,16 +39,18 @@ class Reduction(NamedTuple):
         own = tuple(self._add_members(jnp.sum(self._first(each), axis=self.axes)) for each in data)
         return across(own, self.axis_name)
 
-    def mean(self, data: Array, count: Array) -> Array:
-        """Divides the sum by a count, or by one where the count is zero."""
-        (total,) = self.sums(data)
-        return average(total, count)
+    def means(self, count: Array, *data: Array) -> list[Array]:
+        """Divides the sums by a count, or by one where the count is zero; with a single collective for all of them."""
+        return [average(total, count) for total in self.sums(*data)]
 
-    def count_elements(self, x: Array, where: Array | None) -> Array:
-        """The number of elements in each mean, with size one along axes where it does not vary."""
+    def count_and_sum(self, where: Array | None, data: Array) -> tuple[Array, Array]:
+        """The number of elements in each sum, with size one along axes where it does not vary, and the sum itself."""
         if where is not None:
             where = self._first(where)
-        return self._add_members(jnp.squeeze(count_over(self._first(x), where, self.axes, self.axis_name), self.axes))
+        own = jnp.squeeze(count_over(self._first(data), where, self.axes, None), self.axes)
+        total = self._add_members(jnp.sum(self._first(data), axis=self.axes))
+        count, total = across((self._add_members(own), total), self.axis_name)
+        return count, total
 
     def broadcast(self, statistic: Array) -> Array:
         """Gives a statistic as many axes as the data, so that it broadcasts against them."""

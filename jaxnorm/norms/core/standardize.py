@@ -128,12 +128,11 @@ def _measure(rule: Standardization, x: Array, where: Array | None, *, twice: boo
     make it compute the deviation once for each sum instead.
     """
     reduction, dtype = rule.reduction, statistics_dtype(x.dtype)
-    count = reduction.count_elements(x, where)
     power = jnp.asarray(_SCALE if rule.epsilon >= _SMALLEST_SCALED else 1.0, dtype)
     mean = rest = None
     least = jnp.zeros((), dtype)
     if rule.center:
-        (total,) = reduction.sums(masked(x.astype(dtype), where))
+        count, total = reduction.count_and_sum(where, masked(x.astype(dtype), where))
         mean = rounded_average(total, count)
     deviation = _deviation(rule, x, where, mean, None)
     # The same deviation, computed from a mean that XLA takes for another one, so that nothing is stored.
@@ -148,7 +147,8 @@ def _measure(rule: Standardization, x: Array, where: Array | None, *, twice: boo
         least = 4 * jnp.finfo(dtype).eps * average(square, count)  # type: ignore[no-untyped-call]
         mean_square = variance(total * power, square, count)
     else:
-        mean_square = reduction.mean(square, count)
+        count, total = reduction.count_and_sum(where, square)
+        mean_square = average(total, count)
     if rule.epsilon == 0.0:
         # Without epsilon a constant row would be 0/0. Its result is zero, with a zero gradient. The inner select keeps
         # rsqrt away from zero.
@@ -184,9 +184,15 @@ def _standardize_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: 
         t_x, t_scale, t_bias = along
         x_hat = _apply(rule, x, where, statistics)
         t_x = masked(t_x.astype(x_hat.dtype), where)
-        y = t_x - x_hat * reduction.broadcast(reduction.mean(x_hat * t_x, statistics.elements))
+        summands = [x_hat * t_x]
         if rule.center:
-            y = masked(y - reduction.broadcast(reduction.mean(t_x, statistics.elements)), where)
+            summands.append(t_x)
+        if rule.measured:
+            summands.append(_deviation(rule, x, where, statistics.mean, statistics.rest) * t_x)
+        along, *others = reduction.means(statistics.elements, *summands)
+        y = t_x - x_hat * reduction.broadcast(along)
+        if rule.center:
+            y = masked(y - reduction.broadcast(others[0]), where)
         y = y * reduction.broadcast(statistics.factor)
         if scale is not None:
             # Standardize a second time. If the gradients of x and of the scale shared the result, XLA would store an
@@ -196,8 +202,7 @@ def _standardize_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: 
             y = masked(y + t_bias, where)
         if not rule.measured:
             return y, ()
-        deviation = _deviation(rule, x, where, statistics.mean, statistics.rest)
-        t_mean, t_half = (reduction.mean(data, statistics.elements) for data in (t_x, deviation * t_x))
+        t_mean, t_half = others
         return y, (t_mean, 2.0 * t_half, jnp.zeros_like(statistics.elements))
 
     t_x, _, t_scale, t_bias = tangents
