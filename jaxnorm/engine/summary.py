@@ -140,8 +140,8 @@ def summary(cell: Cell, in_features: int) -> Summary:
     Notes:
       Products are matrix products and convolutions, in the loop; the product of the inputs is always made before it. A
       mean is not among the reductions if the kernel is centered instead. The bytes are those of
-      ``unroll(..., save="carries")`` with inputs in float32; ``save="chunks"`` keeps less. A gradient also keeps the
-      weights.
+      ``unroll(..., save="carries")`` with inputs in float32; ``save="chunks"`` keeps less, ``save="products"`` (the
+      default on CPUs in float32) the products, too. A gradient also keeps the weights.
     """
     check_cell("summary", "cell", cell)
     validate.positive_int("summary", "in_features", in_features)
@@ -192,7 +192,7 @@ def kept_bytes(cell: Any, in_features: int) -> int:
 
     def pull_back(params: Any, xs: Any) -> Any:
         draws = key if hooks(cell).needs_key else None
-        return jax.vjp(lambda params, xs: unroll(cell, params, xs, key=draws).outputs, params, xs)[1]
+        return jax.vjp(lambda params, xs: unroll(cell, params, xs, key=draws, save="carries").outputs, params, xs)[1]
 
     def size(steps: int) -> int:
         kept = jax.tree.leaves(jax.eval_shape(pull_back, params, _inputs(cell, steps, 1, in_features)))

@@ -66,15 +66,17 @@ def test_a_dropped_bias_is_caught(monkeypatch, rng, name):
 
 
 def test_a_mean_of_means_is_caught(monkeypatch, rng):
-    whole = reduction.Reduction.mean
+    whole = reduction.Reduction.count_and_sum
 
-    def mean_of_means(self, data, number):
-        if self.axis_name is None:
-            return whole(self, data, number)
+    def mean_of_means(self, where, data):
         own = self._replace(axis_name=None)
-        return jax.lax.pmean(whole(own, data, own.count_elements(data, None)), self.axis_name)
+        count, total = whole(own, where, data)
+        if self.axis_name is None:
+            return count, total
+        members = jax.lax.psum(count, self.axis_name)
+        return members, members * jax.lax.pmean(total / count, self.axis_name)
 
-    monkeypatch.setattr(reduction.Reduction, "mean", mean_of_means)
+    monkeypatch.setattr(reduction.Reduction, "count_and_sum", mean_of_means)
     caught(checks.check_named_axis_equals_batch, "batch_norm", rng)
 
 
@@ -95,7 +97,7 @@ def test_a_wrong_derivative_is_caught(forgotten, monkeypatch, rng, x64):
         (x, where, scale, bias), (t, _, t_scale, t_bias) = primals, tangents
         by, elements = standardize._measure(rule, x, where, twice=True), rule.reduction
         y, t = standardize._apply(rule, x, where, by), statistics.masked(t, where)
-        products, mean = (elements.broadcast(elements.mean(data, by.elements)) for data in (y * t, t))
+        products, mean = (elements.broadcast(mean) for mean in elements.means(by.elements, y * t, t))
         removed = y * products if forgotten == "the mean" else mean
         change = elements.broadcast(by.factor) * (t - removed) * scale + y * t_scale + t_bias
         return standardize._results(rule, x, where, scale, bias, by), (statistics.masked(change, where), ())
