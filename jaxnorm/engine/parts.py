@@ -70,6 +70,8 @@ def choose_parts(
     axis = next((k for k, count in enumerate(cuts) if count > 1), None)
     if axis is None or _sees_batch(run, inputs, per_step):
         return None
+    if batch[axis] is not None and inputs.xs.ndim > len(batch_shape) + 2:
+        return None  # images: under vmap a convolution merges parts and channels, which an explicit axis cannot be
     return Parts(cuts[axis], axis, time, batch[axis])
 
 

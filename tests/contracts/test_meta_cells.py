@@ -37,7 +37,8 @@ def planted(module_name, right, wrong, **names):
 def engine(right, wrong, **names):
     """``unroll`` with a fault in the loop, which both methods share."""
     loop = planted("jaxnorm.engine.loops.scan", right, wrong)
-    whole = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", scan_steps=loop.scan_steps, **names)
+    steps = planted("jaxnorm.engine.loops.at_once", "time-major steps", "time-major steps", scan_steps=loop.scan_steps)
+    whole = planted("jaxnorm.engine.unroll", "Notes:", "Notes:", run_at_once=steps.run_at_once, **names)
     return partial(whole.unroll, method="scan")
 
 
@@ -112,8 +113,8 @@ FAULTS_OF_THE_LOOP = {
     "reset left out": ("carry = select(t.reset, initial, carry)", "pass", cell_checks.check_reset),
     "reverse left out": ("reverse=reverse)\n", "reverse=False)\n", cell_checks.check_reverse_and_layout),
     "input product in the loop": (
-        "        x_proj_next, t = per_step\n",
-        "        x_proj_next, t = per_step\n        x_proj_t = x_proj_t + 0.0 * cell.project_state(weights, carry)\n",
+        "x_proj_t, x_proj_ahead = x_proj_ahead, x_proj_t\n",
+        "x_proj_t, x_proj_ahead = x_proj_ahead + 0.0 * cell.project_state(weights, carry), x_proj_t\n",
         cell_checks.check_program,
     ),
 }
@@ -142,7 +143,9 @@ def test_a_gradient_that_is_left_out_is_caught(rng):
 
 
 def test_nan_in_padding_that_is_not_taken_out_is_caught(x64):
-    project = planted("jaxnorm.engine.loops.scan", "xs = select(steps.where, xs, jnp.zeros_like(xs))", "pass").project
-    faulty = chunked("What the forward pass saves", "What the forward pass saves", project=project)
+    right = "xs if steps.where is None else select(steps.where, xs, jnp.zeros_like(xs))"
+    loop = planted("jaxnorm.engine.loops.scan", right, "xs")
+    names = {"project_inputs": loop.project_inputs, "normalize_inputs": loop.normalize_inputs}
+    faulty = chunked("What the forward pass saves", "What the forward pass saves", **names)
     with pytest.raises(AssertionError):
         cell_checks.check_padding(jn.lstm(SIZE), faulty)

@@ -96,7 +96,11 @@ def zeros_beside(
 
     ``places`` are the mesh axes of the features.
     """
-    zeros = jnp.zeros((*xs.shape[: xs.ndim - feature_axes], *features), dtype)
+    lead = xs.shape[: xs.ndim - feature_axes]
+    zeros = jnp.zeros((*lead, *features), dtype)
+    if jax.typeof(xs).sharding.mesh.explicit_axes:  # where parts of a batch are mapped, zeros made of xs are spread so
+        some = lax.slice_in_dim(xs.reshape(*lead, -1), 0, 1, axis=-1).reshape(*lead, *(1,) * len(features))
+        zeros = jnp.where(False, some.astype(dtype), zeros)
     return _vary(_shard(zeros, xs, (*_layout_sharding(xs, feature_axes), *places)), _varying(xs))
 
 
