@@ -1,6 +1,7 @@
 """Sums over time inside the loop, as a program: memory, transformations, closures, export, devices."""
 
 from functools import partial
+from importlib.metadata import version
 
 import chex
 import jax
@@ -48,7 +49,9 @@ def plain(params, head, xs, words):
 
 def temporary_memory(run, *shapes):
     """Bytes beyond arguments and results, of the program as users compile it."""
-    options = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}
+    options = {"xla_backend_optimization_level": 3}
+    if version("jaxlib").startswith("0.10."):  # later releases do not know the option
+        options["xla_cpu_use_fusion_emitters"] = True
     compiled = jax.jit(run).lower(*shapes).compile(options)
     return compiled.memory_analysis().temp_size_in_bytes
 
