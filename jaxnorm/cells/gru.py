@@ -136,10 +136,7 @@ class GRU(Gated, GatedCellBase):
     @property
     def gates(self) -> PreActivation:
         """The pre-activation object; with the reset gate on the recurrent part, both sides of n stay apart."""
-        separate = self.reset == "recurrent"
-        return PreActivation(
-            self.sites, self.gate_groups, separate=separate, added_gates=GATES - 1, by_gate=True, caller="GRU"
-        )
+        return dataclasses.replace(super().gates, separate=self.reset == "recurrent", added_gates=GATES - 1)
 
     def init_params(self, key: Key, in_features: int) -> GRUParams:
         """Draws the weights; ``init`` compiles this."""

@@ -130,8 +130,7 @@ class MGU(Gated, GatedCellBase):
     @property
     def gates(self) -> PreActivation:
         """The pre-activation object; with the gate on the recurrent part, both sides of n stay apart."""
-        separate = self.reset == "recurrent"
-        return PreActivation(self.sites, self.gate_groups, separate=separate, added_gates=GATES - 1, caller="MGU")
+        return dataclasses.replace(super().gates, separate=self.reset == "recurrent", added_gates=GATES - 1)
 
     def init_params(self, key: Key, in_features: int) -> MGUParams:
         """Draws the weights; ``init`` compiles this."""
