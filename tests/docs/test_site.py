@@ -101,6 +101,12 @@ def test_a_browser_notices_a_planted_fault(look, built, tmp_path):
 # ---- pages that are written
 
 
+def extension(name):
+    """A module of the site that needs Sphinx."""
+    pytest.importorskip("sphinx", reason="sphinx is not installed: make docs installs it")
+    return load(name, EXTENSIONS)
+
+
 def test_every_program_has_a_page_with_its_commands_and_its_code():
     pages = load("example_pages", EXTENSIONS)
     programs = {path.name: path for path in pages.programs()}
@@ -124,7 +130,7 @@ def test_a_new_program_needs_no_work(tmp_path, monkeypatch):
 
 
 def test_names_in_tables_are_those_of_the_reference():
-    names = load("public_names", EXTENSIONS)
+    names = extension("public_names")
     targets = names.targets()
     assert targets["ln_lstm"] == "jaxnorm.ln_lstm"
     assert targets["MGU"] == targets["zoo.MGU"] == "jaxnorm.zoo.MGU"
@@ -136,7 +142,7 @@ def test_names_in_tables_are_those_of_the_reference():
 
 
 def test_every_name_of_flax_and_of_the_initializers_has_an_entry():
-    names = load("public_names", EXTENSIONS)
+    names = extension("public_names")
     text = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "api").glob("*.md"))
     lines = set(text.splitlines())
     for space in ("linen", "nnx", "initializers", "optim", "analysis"):
@@ -146,7 +152,7 @@ def test_every_name_of_flax_and_of_the_initializers_has_an_entry():
 
 
 def test_signatures_are_those_of_constructors():
-    signatures = load("signatures", EXTENSIONS)
+    signatures = extension("signatures")
     import jaxnorm
     import jaxnorm.linen
     import jaxnorm.nnx
@@ -159,7 +165,7 @@ def test_signatures_are_those_of_constructors():
 
 
 def test_types_have_the_names_of_their_aliases():
-    signatures = load("signatures", EXTENSIONS)
+    signatures = extension("signatures")
     union = "~jaxtyping.Key[jaxlib._jax.Array, ''] | ~jaxtyping.UInt32[jaxlib._jax.Array, '2']"
     text = f"(key: {union} | ~jaxtyping.UInt32[jaxlib._jax.Array, '4'], x: jax.jaxlib._jax.Array)"
     found = signatures.on_signature(None, "function", "", None, None, text, None)
@@ -167,7 +173,7 @@ def test_types_have_the_names_of_their_aliases():
 
 
 def test_fields_of_one_letter_and_first_sentences_with_a_colon_stay_whole():
-    signatures = load("signatures", EXTENSIONS)
+    signatures = extension("signatures")
     initials = ["    J. L. Ba", ":param x: I."]
     signatures.after_napoleon(None, "function", "", None, None, initials)
     assert initials == [r"    \J. L. Ba", r":param x: \I."]
@@ -195,7 +201,7 @@ def test_no_result_is_described_as_a_type():
 
 
 def test_entries_lead_to_the_lines_of_their_items():
-    pages = load("source_pages", EXTENSIONS)
+    pages = extension("source_pages")
     for name, text in (
         ("ln_lstm", "def ln_lstm("),
         ("LSTM", "@final"),
