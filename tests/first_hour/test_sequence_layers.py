@@ -11,6 +11,7 @@ from tests.tools.peers import lenient
 
 B, T, D, H = 2, 5, 3, 4
 KEY = jax.random.key(0)
+MISSING = "sequence_layers is not installed: the comparison with it needs `pip install sequence-layers`"
 MASK = jnp.asarray([[True] * 5, [True, True, True, False, False]])
 
 
@@ -40,7 +41,7 @@ def test_a_layer_is_its_steps_whatever_lies_under_the_mask(rng):
 
 
 def test_its_lstm(rng):
-    sl = pytest.importorskip("sequence_layers.jax")
+    sl = pytest.importorskip("sequence_layers.jax", reason=MISSING)
     theirs, ours = weights(rng)
     xs = jnp.where(MASK[..., None], drawn(rng, B, T, D), 0.0)
     with lenient():
@@ -76,7 +77,7 @@ NORMS = {
 @pytest.mark.parametrize("name", NORMS)
 def test_every_normalizer_has_its_line(name, rng):
     """Statistics of real steps alone, where they run over time."""
-    sl = pytest.importorskip("sequence_layers.jax")
+    sl = pytest.importorskip("sequence_layers.jax", reason=MISSING)
     options, spec = NORMS[name]
     x = jnp.where(MASK[..., None], drawn(rng, B, T, 6) + 1, 0.0)
     with lenient():
