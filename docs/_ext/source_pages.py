@@ -57,6 +57,8 @@ def add_links(app: Any, document: nodes.document) -> None:
         if line:
             signature += _link(line, nodes.inline("", "[source]", classes=["viewcode-link"]))
     files = {file for _, file, _ in _links(document)}
+    for file in files:  # a page leads to lines, which move when its source changes
+        app.env.note_dependency(str(PACKAGE / file))
     app.env.metadata[app.env.docname]["source_files"] = " ".join(sorted(files))
 
 
