@@ -77,7 +77,7 @@ floors: $(VENV)/.installed-dev ## check that imports go downwards only
 	$(VENV)/bin/lint-imports
 
 doctest: $(VENV)/.installed-test ## run the examples in docstrings and in the documentation
-	$(PY) -m pytest --doctest-modules --doctest-glob='*.md' --ignore=docs/skeletons --ignore=docs/_ext --ignore=docs/conf.py jaxnorm docs/*.md
+	$(PY) -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal --doctest-modules --doctest-glob='*.md' --ignore=docs/skeletons --ignore=docs/_ext --ignore=docs/conf.py jaxnorm docs/*.md
 
 full: ## everything, the heavy checks too: both interpreters with the whole suite, ONNX, compiled programs; takes one to two hours on two cores
 	bash .ci/run full

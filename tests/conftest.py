@@ -29,6 +29,7 @@ from hypothesis import HealthCheck, settings
 
 from jaxnorm._base import single_cpu
 from tests.tools.annotations import no_annotation_checks
+from tests.tools.marks import share
 from tests.tools.peers import import_peer
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -48,6 +49,19 @@ count_cpus = single_cpu.count_cpus
 single_cpu.count_cpus = lambda: 1
 
 finished = itertools.count(1)
+
+
+def pytest_addoption(parser):
+    text = "of the rows of each test run the first and one in N of the others, the same at every run (default: all)"
+    parser.addoption("--one-in", type=int, default=1, metavar="N", help=text)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Takes the share of rows from those that the marks leave."""
+    kept = set(share([item.nodeid for item in items], config.getoption("one_in")))
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
 
 
 @pytest.hookimpl(trylast=True)
