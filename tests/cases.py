@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxnorm as jn
 from jaxnorm.cells.wrappers.base import map_inner
-from jaxnorm.norms.core.moments import map_moments
+from jaxnorm.norms.core.moment_trees import map_moments
 from tests.cell_cases import CELLS as CELLS
 from tests.cell_cases import HIDDEN as HIDDEN
 from tests.cell_cases import IN_FEATURES as IN_FEATURES

@@ -13,7 +13,8 @@ from jaxnorm.cells.base import Cell
 from jaxnorm.cells.wrappers.base import CellWrapper
 from jaxnorm.engine.layers import map_cells
 from jaxnorm.norms.base import TrainsByMeasuring
-from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, merge, spread
+from jaxnorm.norms.core.moment_trees import is_moments, map_moments
+from jaxnorm.norms.core.moments import Moments, merge, spread
 from jaxnorm.norms.core.running import population
 
 

@@ -53,8 +53,8 @@ class StepInput(NamedTuple):
     """True on real examples."""
     key: Key | None = None
     measured: CellNorms | None = None
-    """The moments that the forward pass measured, only in the backward pass: use them, and differentiate as if you had
-    measured them."""
+    """The moments that the forward pass kept, only in the backward pass: use them, and differentiate as if you had
+    measured them. In the forward pass ``KEEP`` stands at the sites whose moments are to be kept."""
     candidate_scale: Float[Array, "*B H"] | Float[Array, ""] | None = None
     """A constant that multiplies the candidate; recurrent dropout sets it."""
     age: Int[Array, "*B"] | None = None

@@ -10,7 +10,7 @@ from jaxnorm._base import objects
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PRNGKeyArray
 from jaxnorm.norms.base import Normalizer, Params, ReusesMoments, Stats, check_normalizer, fresh
-from jaxnorm.norms.core.moments import is_moments, map_moments
+from jaxnorm.norms.core.moment_trees import is_moments, map_moments
 from jaxnorm.norms.identity import Identity
 
 
@@ -29,6 +29,14 @@ class CellNorms(NamedTuple):
     projection: Any = ()
 
 
+@jax.tree_util.register_static
+class _Keep:
+    """Asks a site for moments to keep."""
+
+
+KEEP = _Keep()
+
+
 class SiteInput(NamedTuple):
     """What a normalizer gets at one site besides its weights and the data."""
 
@@ -37,7 +45,7 @@ class SiteInput(NamedTuple):
     where: Bool[Array, "..."] | None = None
     """True on real examples."""
     measured: Stats | None = None
-    """The moments that the forward pass measured; only in the backward pass."""
+    """The moments that the forward pass kept; only in the backward pass. In the forward pass KEEP asks for them."""
 
 
 def normalize(
@@ -48,6 +56,8 @@ def normalize(
         return x, ()
     where = None if site.where is None else jnp.expand_dims(site.where, tuple(range(site.where.ndim, x.ndim)))
     if site.measured is not None and isinstance(norm, ReusesMoments):
+        if site.measured is KEEP:
+            return norm.normalize_and_keep(params, x, where)
         return norm.normalize_again(params, x, site.measured, where)
     return norm(params, x, over_positions(site.stats, x.ndim), where)
 

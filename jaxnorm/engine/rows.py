@@ -11,7 +11,8 @@ from jax import lax
 from jaxnorm._base.typing import Array, Bool, Int
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.sites import CellNorms
-from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, ratio
+from jaxnorm.norms.core.moment_trees import is_moments, map_moments
+from jaxnorm.norms.core.moments import Moments, ratio
 from jaxnorm.norms.core.named_axes import across, named_axes
 from jaxnorm.norms.core.rows import lay_in_order
 

@@ -13,7 +13,7 @@ from jaxnorm.engine.arguments.checks import check_inputs, check_lengths, check_m
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps
 from jaxnorm.engine.loops.scan import project
 from jaxnorm.engine.records import PerStep
-from jaxnorm.norms.core.moments import is_moments
+from jaxnorm.norms.core.moment_trees import is_moments
 from jaxnorm.norms.core.rows import lay_in_order
 
 

@@ -121,15 +121,16 @@ class Reducible(Protocol):
 class ReusesMoments(Protocol):
     """What a normalizer may offer for the backward pass of a cell: moments that need not be measured again."""
 
-    @property
-    def reuses_moments(self) -> bool:
-        """Whether measuring costs more than a pass over the data: where the batch spans devices."""
+    def normalize_and_keep(
+        self, params: Params, x: Float[Array, "..."], where: Bool[Array, "..."] | None = None
+    ) -> tuple[Float[Array, "..."], Stats]:
+        """Normalizes in training; the moments hold all that ``normalize_again`` needs of the batch."""
         ...
 
     def normalize_again(
-        self, params: Params, x: Float[Array, "..."], measured: Stats, where: Bool[Array, "..."] | None = None
+        self, params: Params, x: Float[Array, "..."], kept: Stats, where: Bool[Array, "..."] | None = None
     ) -> tuple[Float[Array, "..."], Stats]:
-        """Normalizes with moments that an earlier call measured from ``x``, and differentiates as if it measured."""
+        """Normalizes with moments that an earlier call kept of ``x``, and differentiates as if it measured."""
         ...
 
 

@@ -1,19 +1,22 @@
 """Batch normalization."""
 
+from collections.abc import Callable
 from dataclasses import field, replace
-from typing import final
+from functools import partial
+from typing import Any, final
 
 from jaxnorm._base import norm_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, Float, Real
 from jaxnorm.norms.affine_norm import HasAxisName
+from jaxnorm.norms.base import Params, Stats
 from jaxnorm.norms.core.axes import batch_axes, refuse_reduced
 from jaxnorm.norms.core.batch_base import BatchSpec
 from jaxnorm.norms.core.moments import Moments, aligned_affine, full_mask, masked, normalize
 from jaxnorm.norms.core.named_axes import named_axes
 from jaxnorm.norms.core.reduction import Reduction
 from jaxnorm.norms.core.spec import DEFAULT
-from jaxnorm.norms.core.standardize import Standardization, standardize_batch
+from jaxnorm.norms.core.standardize import Standardization, standardize_again, standardize_and_keep, standardize_batch
 
 
 @answers_keywords(norm_keywords.BATCH_NORM)
@@ -92,11 +95,14 @@ def batch_norm(
     if moments is not None:
         y = normalize(masked(x, mask), moments, scale, bias, axis=axes, epsilon=epsilon)
         return masked(y, mask), moments
-    kept = tuple(a for a in range(x.ndim) if a not in axes)
-    affine = aligned_affine("batch_norm", scale, bias, x, kept)
     rule = Standardization(Reduction(axes, named), epsilon)
-    y, measured = standardize_batch(rule, x, *affine, where=mask)
+    y, measured = standardize_batch(rule, x, *_aligned(x, scale, bias, axes), where=mask)
     return y.astype(x.dtype), measured
+
+
+def _aligned(x: Array, scale: Array | None, bias: Array | None, axes: tuple[int, ...]) -> Any:
+    """Scale and bias with as many axes as the data."""
+    return aligned_affine("batch_norm", scale, bias, x, tuple(a for a in range(x.ndim) if a not in axes))
 
 
 @final
@@ -129,6 +135,26 @@ class BatchNorm(BatchSpec, HasAxisName):
     ddof: int = DEFAULT
     debias: bool = DEFAULT
     adds_bias_last = True
+
+    def normalize_and_keep(self, params: Params, x: Array, where: Array | None = None) -> tuple[Array, Stats]:
+        """Normalizes in training; the moments hold all that ``normalize_again`` needs of the batch."""
+        return self._over_batch(standardize_and_keep, params, x, where)
+
+    def normalize_again(self, params: Params, x: Array, kept: Stats, where: Array | None = None) -> tuple[Array, Stats]:
+        """Normalizes with moments that an earlier call kept of ``x``, and differentiates as if it measured."""
+        return self._over_batch(partial(standardize_again, kept=kept), params, x, where)
+
+    def _over_batch(
+        self, function: Callable[..., tuple[Array, Any]], params: Any, x: Array, where: Array | None
+    ) -> tuple[Array, Stats]:
+        """Runs a function of ``core.standardize`` for a cell, which has checked everything."""
+        axes = batch_axes("BatchNorm", x.ndim, self.axis, self.feature_axis)
+        reduction = Reduction(axes, named_axes("BatchNorm", self.axis_name, self.axis_index_groups))
+        affine = _aligned(x, params.scale, params.bias, axes)
+        y, moments = function(
+            Standardization(reduction, self.epsilon), x, *affine, where=full_mask("BatchNorm", x, where)
+        )
+        return y.astype(x.dtype), moments
 
     def over_gates(self) -> "BatchNorm":
         """The same for features on the last two axes."""

@@ -10,7 +10,7 @@ from jaxnorm._base.typing import Array, Float
 from jaxnorm.cells.preactivation.layout import by_gate, group_slices
 from jaxnorm.cells.sites import SiteInput, normalize
 from jaxnorm.norms.base import Normalizer, Params, Stats
-from jaxnorm.norms.core.moments import Moments, map_moments
+from jaxnorm.norms.core.moment_trees import map_features
 from jaxnorm.norms.identity import Identity
 
 
@@ -24,10 +24,14 @@ def normalize_groups(
         return normalize(norm, params, x, site)
     outputs, moments = [], []
     for part in group_slices(groups, x.shape[-1] // sum(groups)):
-        y, m = normalize(norm, cut(params, part), x[..., part], cut_site(site, part))
+
+        def pick(leaf: Array, part: slice = part) -> Array:
+            return leaf[..., part]
+
+        y, m = normalize(norm, jax.tree.map(pick, params), pick(x), map_site(pick, site))
         outputs.append(y)
         moments.append(m)
-    return jnp.concatenate(outputs, axis=-1), join_moments(*moments)
+    return jnp.concatenate(outputs, axis=-1), join_moments(*moments, axis=-1)
 
 
 def normalize_by_gate(
@@ -37,16 +41,15 @@ def normalize_by_gate(
     if norm == Identity():
         return x, ()
     spec: Any = norm
-    where = None if site.where is None else jnp.expand_dims(site.where, tuple(range(site.where.ndim, x.ndim)))
     stats = None if site.stats is None else map_features(lambda leaf: by_gate(leaf, sum(groups)), site.stats)
+    site = site._replace(stats=stats)
     outputs, moments = [], []
     for part in group_slices(groups, 1):
 
         def pick(leaf: Array, part: slice = part) -> Array:
             return leaf[..., part, :]
 
-        own = None if stats is None else map_features(pick, stats)
-        y, m = spec.over_gates()(jax.tree.map(pick, params), pick(x), own, where)
+        y, m = normalize(spec.over_gates(), jax.tree.map(pick, params), pick(x), map_site(pick, site))
         outputs.append(y)
         moments.append(m)
     if len(groups) == 1:
@@ -59,27 +62,16 @@ def cut(tree: Any, part: slice) -> Any:
     return jax.tree.map(lambda leaf: leaf[..., part], tree)
 
 
-def cut_site(site: SiteInput, part: slice) -> SiteInput:
-    """Picks the statistics of some features."""
-    return site._replace(stats=cut_moments(site.stats, part), measured=cut_moments(site.measured, part))
-
-
 def cut_moments(stats: Stats | None, part: slice) -> Stats | None:
-    """Picks features from mean and variance of all Moments; counts stay, since all groups count the same batch."""
-    return None if stats is None else map_features(lambda leaf: leaf[..., part], stats)
+    """Picks features from all Moments; counts stay, since all groups count the same batch."""
+    return map_features(lambda leaf: leaf[..., part], stats)
+
+
+def map_site(function: Callable[[Array], Array], site: SiteInput) -> SiteInput:
+    """Applies a function to all statistics of a site that vary over the features."""
+    return site._replace(stats=map_features(function, site.stats), measured=map_features(function, site.measured))
 
 
 def join_moments(*parts: Stats, axis: int = -1) -> Stats:
     """Concatenates the features of the moments of several groups."""
-
-    def join(first: Moments, *rest: Moments) -> Moments:
-        every = (first, *rest)
-        mean, var = (jnp.concatenate([getattr(m, name) for m in every], axis=axis) for name in ("mean", "var"))
-        return first._replace(mean=mean, var=var)
-
-    return map_moments(join, *parts)
-
-
-def map_features(function: Callable[[Array], Array], stats: Stats) -> Stats:
-    """Applies a function to mean and variance of all Moments and keeps the counts."""
-    return map_moments(lambda m: m._replace(mean=function(m.mean), var=function(m.var)), stats)
+    return map_features(lambda *leaves: jnp.concatenate(leaves, axis=axis), *parts)

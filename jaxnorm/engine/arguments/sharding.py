@@ -9,7 +9,8 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxnorm._base.typing import Array, DType
-from jaxnorm.norms.core.moments import Moments, is_moments, map_moments
+from jaxnorm.norms.core.moment_trees import is_moments, map_moments
+from jaxnorm.norms.core.moments import Moments
 
 
 def vary_alike(inputs: Any, where: Array | None) -> Any:

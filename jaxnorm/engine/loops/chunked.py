@@ -15,7 +15,7 @@ from jaxnorm.engine.loops.chunks import scan_chunks
 from jaxnorm.engine.loops.differentiable import differentiable, is_differentiable
 from jaxnorm.engine.loops.scan import scan_steps
 from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep, Saved
-from jaxnorm.engine.reuse import moments_to_reuse
+from jaxnorm.engine.reuse import kept_moments, sites_to_keep, without_kept
 
 
 def _run_chunks(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> tuple[LoopOutputs, tuple[Any, Any]]:
@@ -56,8 +56,10 @@ def _forward_rule(plan: ChunkPlan, inputs: Any, steps: Any) -> tuple[Any, Any]:
     # With symbolic zeros each leaf says whether a gradient is wanted; leaves without derivatives have no gradient.
     wanted = [leaf.perturbed for leaf in jax.tree.leaves(inputs) if is_differentiable(leaf.value)]
     inputs, steps = jax.tree.map(lambda leaf: leaf.value, (inputs, steps))
-    outputs, kept = _run_chunks(plan._replace(keep=plan.save), inputs, steps)
-    steps = steps._replace(measured=moments_to_reuse(plan.cell, inputs.stats, outputs))
+    sites = sites_to_keep(plan.cell, inputs, plan.axis, plan.feature_axes)
+    outputs, kept = _run_chunks(plan._replace(keep=plan.save), inputs, steps._replace(measured=sites))
+    steps = steps._replace(measured=kept_moments(outputs, sites))
+    outputs = without_kept(outputs)
     residuals = Residuals(inputs._replace(carry=()), steps, *kept)
     closed, gradients = jax.make_jaxpr(partial(backward, plan), return_shape=True)(residuals, differentiable(outputs))
     jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, wanted, instantiate=True)

@@ -5,16 +5,14 @@ normalization are compositions of them rather than flags.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DType, DTypeLike, Float, PyTree, Real
+from jaxnorm._base.typing import Array, Axis, AxisIndexGroups, AxisName, Bool, DType, DTypeLike, Float, Real
 from jaxnorm.norms.core.axes import batch_axes
 from jaxnorm.norms.core.named_axes import NamedAxes, across, named_axes
 
@@ -379,16 +377,6 @@ def to_running(measured: Array, running: Array) -> Array:
 def ratio(part: Array, whole: Array) -> Array:
     """``part / whole`` for counts, with 0/0 = 0."""
     return part / jnp.maximum(whole, jnp.ones((), whole.dtype))
-
-
-def is_moments(node: Any) -> bool:
-    """Whether a node of a tree is a Moments."""
-    return isinstance(node, Moments)
-
-
-def map_moments(function: Callable[..., Any], tree: PyTree, *rest: PyTree) -> PyTree:
-    """Maps a function over every Moments in a tree, like ``jax.tree.map``; further trees have the same structure."""
-    return jax.tree.map(function, tree, *rest, is_leaf=is_moments)
 
 
 def spread(count: Array, like: Array) -> Array:

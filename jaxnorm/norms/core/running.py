@@ -9,7 +9,8 @@ from jax import lax
 
 from jaxnorm._base import objects, validate
 from jaxnorm._base.typing import Array, PyTree
-from jaxnorm.norms.core.moments import Moments, is_moments, map_moments, merge, ratio, spread, toward
+from jaxnorm.norms.core.moment_trees import is_moments, map_moments
+from jaxnorm.norms.core.moments import Moments, merge, ratio, spread, toward
 from jaxnorm.norms.core.rows import pool
 
 

@@ -10,7 +10,17 @@ from jax import lax
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.sizes import at_least
 from jaxnorm._base.typing import Array
-from jaxnorm.norms.core.moments import Moments, as_moments, average, masked, rounded_average, statistics_dtype, variance
+from jaxnorm.norms.core.moment_trees import KeptMoments
+from jaxnorm.norms.core.moments import (
+    Moments,
+    as_moments,
+    average,
+    masked,
+    rounded_average,
+    spread,
+    statistics_dtype,
+    variance,
+)
 from jaxnorm.norms.core.reduction import Reduction
 
 # We multiply data by this power of two, which is exact, before we square them, so that float32 overflows near 1e28
@@ -37,6 +47,8 @@ class Standardization(NamedTuple):
     """Whether to subtract the mean; else the mean square stands in place of the variance."""
     measured: bool = False
     """Whether the caller wants mean, variance and count."""
+    kept: bool = False
+    """Whether it also wants what :func:`standardize_again` needs."""
 
 
 def standardize(
@@ -57,8 +69,39 @@ def standardize_batch(
 ) -> tuple[Array, Moments]:
     """Like :func:`standardize`, but also returns the measured Moments; gradients flow to them too."""
     y, measured = _standardize(rule._replace(measured=True), x, where, scale, bias)
-    mean, var, count = (rule.reduction.broadcast(statistic) for statistic in measured)
-    return y, as_moments(mean, var, count, rule.reduction.axes)
+    return y, _pack(rule, *measured)
+
+
+def standardize_and_keep(
+    rule: Standardization, x: Array, scale: Array | None = None, bias: Array | None = None, *, where: Array | None
+) -> tuple[Array, KeptMoments]:
+    """Like :func:`standardize_batch`; the moments are those that :func:`standardize_again` takes."""
+    y, (mean, var, count, *exact) = _standardize(rule._replace(measured=True, kept=True), x, where, scale, bias)
+    return y, KeptMoments(*_pack(rule, mean, var, count), *exact)
+
+
+def standardize_again(
+    rule: Standardization,
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    where: Array | None,
+    kept: KeptMoments,
+) -> tuple[Array, Moments]:
+    """Like :func:`standardize_batch`, with what an earlier call measured from the same data.
+
+    It differentiates as if it had measured itself, and gives the kept moments no gradient.
+    """
+    elements = spread(kept.count, kept.mean)
+    found = _Statistics(elements, kept.rounded, kept.rest, kept.var, kept.factor)
+    y, measured = _standardize_with(rule._replace(measured=True), x, where, scale, bias, found)
+    return y, _pack(rule, *measured)
+
+
+def _pack(rule: Standardization, mean: Array, var: Array, count: Array) -> Moments:
+    broadcast = rule.reduction.broadcast
+    return as_moments(broadcast(mean), broadcast(var), broadcast(count), rule.reduction.axes)
 
 
 def inverse_deviation(rule: Standardization, x: Array, *, where: Array | None) -> Array:
@@ -103,7 +146,8 @@ def _results(
     if not rule.measured:
         return y, ()
     mean, rest, var = cast(tuple[Array, Array, Array], (found.mean, found.rest, found.var))
-    return y, (mean + rest, var, found.elements)
+    moments = (mean + rest, var, found.elements)
+    return y, (*moments, mean, rest, found.factor) if rule.kept else moments
 
 
 def _apply(rule: Standardization, x: Array, where: Array | None, statistics: _Statistics) -> Array:
@@ -174,8 +218,32 @@ def _standardize_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: 
     Without ``center`` the first mean is absent. If we measure only the leading coordinates, the second mean runs over
     them. The formula follows from dr = -r^3 mean((x - mean) dx), and from :math:`\hat x` having mean zero.
     """
+    return _differentiate(rule, primals, tangents, _measure(rule, primals[0], primals[1], twice=True))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _standardize_with(
+    rule: Standardization,
+    x: Array,
+    where: Array | None,
+    scale: Array | None,
+    bias: Array | None,
+    found: _Statistics,
+) -> tuple[Array, tuple[Array, ...]]:
+    """Does what ``_standardize`` does, with statistics of the same data that were measured before."""
+    return _results(rule, x, where, scale, bias, found)
+
+
+@_standardize_with.defjvp
+def _standardize_with_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    # How the statistics follow from x is in the rule; their own tangents would count it twice.
+    return _differentiate(rule, primals[:-1], tangents[:-1], primals[-1])
+
+
+def _differentiate(rule: Standardization, primals: Any, tangents: Any, statistics: _Statistics) -> tuple[Any, Any]:
+    """Returns results and their tangents, given the statistics of the data."""
     x, where, scale, bias = primals
-    statistics, reduction = _measure(rule, x, where, twice=True), rule.reduction
+    reduction = rule.reduction
 
     # The checkpoint makes the backward pass keep only x, the statistics and the scale, and standardize again. Small
     # data do not need prevent_cse: a result that XLA shares with the forward pass stays in the cache.
@@ -203,7 +271,11 @@ def _standardize_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: 
         if not rule.measured:
             return y, ()
         t_mean, t_half = others
-        return y, (t_mean, 2.0 * t_half, jnp.zeros_like(statistics.elements))
+        t_moments = (t_mean, 2.0 * t_half, jnp.zeros_like(statistics.elements))
+        if not rule.kept:
+            return y, t_moments
+        t_factor = -(statistics.factor**3) * t_half
+        return y, (*t_moments, t_mean, jnp.zeros_like(t_mean), t_factor)
 
     t_x, _, t_scale, t_bias = tangents
     # The result gets copies behind a barrier too, so that XLA does not store x_hat to share it with the derivative.
