@@ -135,7 +135,8 @@ def test_no_text_lies_over_another_or_over_a_wire(name):
     boxes = [(text.get_text(), box(text)) for text in texts(diagram)]
     width, height = (72 * size for size in diagram.figure.get_size_inches())
     for text, (left, bottom, right, top) in boxes:
-        assert left >= 0 and bottom >= 0 and right <= width and top <= height, text
+        assert 0 <= left < right <= width, text
+        assert 0 <= bottom < top <= height, text
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
         assert not overlap(a, b), (one, other)
     for (x0, y0), (x1, y1) in diagram.segments:
@@ -148,8 +149,8 @@ def test_parts_hold_their_text_and_keep_apart(name):
     diagram = drawn(name)
     for node, text in diagram.nodes:
         left, bottom, right, top = box(text)
-        assert node.x - node.w <= left and right <= node.x + node.w, text.get_text()
-        assert node.y - node.h <= bottom and top <= node.y + node.h, text.get_text()
+        assert node.x - node.w <= left < right <= node.x + node.w, text.get_text()
+        assert node.y - node.h <= bottom < top <= node.y + node.h, text.get_text()
     for (a, one), (b, other) in itertools.combinations(diagram.nodes, 2):
         sides = [(n.x - n.w, n.y - n.h, n.x + n.w, n.y + n.h) for n in (a, b)]
         assert not overlap(*sides), (one.get_text(), other.get_text())
