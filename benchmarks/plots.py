@@ -45,7 +45,7 @@ def _relative(panel: Axes, rows: Sequence[Row], shapes: Sequence[str], style: di
         xs = [shapes.index(row.shape) for row in own]
         panel.plot(xs, [row.median_ms / ours[row.shape] for row in own], linestyle=":", label=library, **style[library])
     _logarithmic(panel)
-    panel.set_xticks(range(len(shapes)), shapes, rotation=30, ha="right", fontsize=7)
+    panel.set_xticks(range(len(shapes)), shapes, rotation=30, ha="right", fontsize=8)
 
 
 def growth(rows: Sequence[Row]) -> Figure | None:

@@ -167,7 +167,7 @@ def contrast(a, b):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize(("theme", "page"), [(style.LIGHT, "#ffffff"), (style.DARK, "#14181e")])
+@pytest.mark.parametrize(("theme", "page"), [(style.LIGHT, "#ffffff"), (style.DARK, "#121212")])
 def test_texts_stand_out_on_light_and_on_dark_pages(theme, page):
     pairs = [(theme.ink, page), (theme.muted, page), (theme.muted, theme.band), (theme.site[1], page)]
     pairs += [(theme.site[1], theme.band), theme.filled, *((theme.ink, fill) for fill, _ in theme[4:7])]

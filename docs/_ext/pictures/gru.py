@@ -1,7 +1,7 @@
 """The diagrams of a GRU, from its equations: one with the reset gate on the recurrent part, one with it on all."""
 
 import jaxnorm as jn
-from pictures.diagram import Diagram, Node
+from pictures.diagram import NODE, Diagram, Node
 from pictures.style import Theme
 
 SIZE = (416, 232)
@@ -47,7 +47,7 @@ def _mix(d: Diagram, z: Node, row: float, n: Node) -> None:
     minus = d.function("$1-z$", 352, 162 if keep else 56, half=17)
     branch = d.dot(352, row)
     d.wire(z, branch, arrow=False)
-    d.label(320, row + 8, "$z$", size=NODE_LABEL)
+    d.label(320, row + 8, "$z$", size=NODE)
     d.wire(branch, minus)
     d.wire(minus, new if keep else old)
     d.wire(branch, old if keep else new)
@@ -58,11 +58,8 @@ def _mix(d: Diagram, z: Node, row: float, n: Node) -> None:
     d.wire(total, d.state("h", 405, MID, new=True))
 
 
-NODE_LABEL = 10.5
-
-
 def _recurrent(d: Diagram) -> None:
-    """R multiplies the recurrent part of the candidate."""
+    """The reset gate multiplies the recurrent part of the candidate."""
     x, h = _sides(d, 107, 148)
     both = d.op("+", 174, MID)
     gates = d.function(r"$\sigma$", 206, MID, half=12, gate="z")
@@ -79,16 +76,16 @@ def _recurrent(d: Diagram) -> None:
     d.bridge(268, MID)
     d.wire((268, MID + 5), add)
     d.wire(add, n)
-    d.label(243, 109, "$r$", size=NODE_LABEL)
+    d.label(243, 109, "$r$", size=NODE)
     for text, height in (("$n_x$", X + 9), ("$n_h$", H + 9)):
-        d.label(206, height, text, size=NODE_LABEL)
-    d.label(178, 164, "$r_x, z_x$", size=NODE_LABEL, align="left")
-    d.label(178, 107, "$r_h, z_h$", size=NODE_LABEL, align="left")
+        d.label(206, height, text, size=NODE)
+    d.label(178, 164, "$r_x, z_x$", size=NODE, align="left")
+    d.label(178, 107, "$r_h, z_h$", size=NODE, align="left")
     _mix(d, gates, MID, n)
 
 
 def _candidate(d: Diagram) -> None:
-    """R multiplies all of the candidate."""
+    """The reset gate multiplies all of the candidate."""
     x, h = _sides(d, 100, None)
     total, summed = d.op("+", 138, MID), d.site("summed", 178, MID)
     d.wire(x, (138, X), total)
@@ -99,14 +96,13 @@ def _candidate(d: Diagram) -> None:
         last = d.bias("b", 216, MID)
         d.wire(summed, last)
     branch = d.dot(237, MID)
-    r, z = d.function(r"$\sigma$", 268, MID, half=12, gate="r"), d.function(r"$\sigma$", 268, H, half=12, gate="z")
+    r = d.function(r"$\sigma(r)$", 268, MID, half=17, gate="r")
+    z = d.function(r"$\sigma(z)$", 268, H, half=17, gate="z")
     times, n = d.op("x", 268, X), d.function(r"$\tanh$", 306, X, half=18, gate="n")
     d.wire(last, r)
     d.wire(branch, (237, X), times)
     d.wire(branch, (237, H), z)
     d.wire(r, times)
     d.wire(times, n)
-    d.label(249, X + 9, "$n'$", size=NODE_LABEL)
-    d.label(246, MID + 8, "$r$", size=NODE_LABEL)
-    d.label(246, H + 8, "$z$", size=NODE_LABEL)
+    d.label(249, X + 9, "$n'$", size=NODE)
     _mix(d, z, H, n)
