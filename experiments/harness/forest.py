@@ -13,7 +13,7 @@ from experiments.harness.claim import Claim
 
 FARTHEST = 300.0
 """The ends of the axis, in margins."""
-AS_CLAIMED, NOT_AS_CLAIMED, OPEN = "#2f86c9", "#d9660a", "#7f8a96"
+AS_CLAIMED, NOT_AS_CLAIMED, OPEN = "#2878b8", "#c9590a", "#737d88"
 """Colors that can be read on white and on black."""
 
 

@@ -126,6 +126,11 @@ def test_words_say_what_the_pictures_show():
     assert all(name in every.PICTURES["verdicts"].alt for name in names)
 
 
+def test_speed_and_memory_are_those_of_the_run_on_the_page():
+    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    assert f"benchmarks/results/{load('pictures.measured', EXTENSIONS).SPEED.name}/results.md" in page
+
+
 # ---- legible
 
 
@@ -175,6 +180,9 @@ def test_texts_stand_out_on_light_and_on_dark_pages(theme, page):
         assert contrast(one, other) >= 4.5, (one, other)  # what WCAG asks of text
     for edge in (theme.kernel[1], theme.function[1], theme.site[1], *theme.series):
         assert contrast(edge, page) >= 3  # and of what is not text
+    forest = load("pictures.measured", EXTENSIONS).forest
+    for color in (forest.AS_CLAIMED, forest.NOT_AS_CLAIMED, forest.OPEN):
+        assert contrast(color, page) >= 4, color  # one color for both pages
 
 
 # ---- through time
