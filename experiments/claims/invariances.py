@@ -80,7 +80,7 @@ def table(runs: Sequence[Run], artifacts: Any = None) -> dict[str, Any]:
     for row, arm in enumerate(arms):
         for column, title in enumerate(TITLES):
             holds = max(run.test[title] for run in runs if run.arm == arm) <= 1e-6
-            panel.barh(row, 0.94, left=column - 0.47, height=0.86, color="#2878b8" if holds else "#737d88",
+            panel.barh(row, 0.94, left=column - 0.47, height=0.86, color="#2b7cbc" if holds else "#737d88",
                        alpha=1.0 if holds else 0.15, linewidth=0)  # fmt: skip
             panel.text(column, row, "yes" if holds else "no", ha="center", va="center", fontsize=9,
                        color="#ffffff" if holds else matplotlib.rcParams["text.color"])  # fmt: skip

@@ -13,7 +13,7 @@ from experiments.harness.claim import Claim
 
 FARTHEST = 300.0
 """The ends of the axis, in margins."""
-AS_CLAIMED, NOT_AS_CLAIMED, OPEN = "#2878b8", "#c9590a", "#737d88"
+AS_CLAIMED, NOT_AS_CLAIMED, OPEN = "#2b7cbc", "#c9590a", "#737d88"
 """Colors that can be read on white and on black."""
 
 
