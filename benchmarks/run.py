@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace) -> int:
     for name, draw in (("cells.png", plots.cells), ("growth.png", plots.growth)):
         picture = draw(folder.rows)
         if picture:
-            folder.write(name, picture)
+            folder.write(name, plots.png(picture))
     print(f"{len(folder.rows)} rows in {folder.path}")
     return 1 if any(is_ours(name.split()[0]) for name in failed) else 0
 

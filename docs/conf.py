@@ -16,6 +16,7 @@ extensions = [
     "myst_parser",
     "bundled_mathjax",
     "example_pages",
+    "pictures.site",
     "public_names",
     "signatures",
     "source_pages",

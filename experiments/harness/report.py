@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.harness import plots, statistics
+from experiments.harness import forest, plots, statistics
 from experiments.harness.claim import Claim
 from experiments.harness.records import Records
 from experiments.harness.summary import Summary, as_json, judge, summarize
@@ -16,6 +16,7 @@ from experiments.harness.summary import Summary, as_json, judge, summarize
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- evidence: begin -->", "<!-- evidence: end -->"
 VERDICTS = ("holds", "equal, as claimed", "equal, not as claimed", "reversed", "undecided", "not run yet")
+VERDICTS_PICTURE = "verdicts.png"
 Judged = tuple[statistics.Interval, statistics.Verdict]
 
 
@@ -36,6 +37,8 @@ def write(claims: Sequence[Claim], folder: Path, root: Path = ROOT) -> list[Path
             plots.save(figure, place / file)
             written.append(place / file)
             shown[name].append(file)
+    written.append(folder / VERDICTS_PICTURE)
+    plots.save(forest.figure(forest.rows(claims, judged)), written[-1])
     page = root / "docs" / "evidence.md"
     page.write_text(_page(claims, summaries, judged, shown, folder, root), encoding="utf-8")
     readme = root / "README.md"
@@ -113,13 +116,20 @@ def _page(
             "not run yet" if found is None else f"**{found[1]}**",
         ]
         lines.append("| " + " | ".join(row) + " |")
+    words = "All claims: the interval of the difference in margins, the verdict, and where the claim says that it lies"
+    lines += ["", f"![{words}]({_from_docs(folder / VERDICTS_PICTURE, root)})"]
     for claim in claims:
         lines += ["", f"({_anchor(claim)})=", f"## {claim.number}. {claim.claim}", ""]
         lines += section(claim, summaries.get(claim.name), judged.get(claim.name))
         for file in shown.get(claim.name, []):
-            place = Path("..") / (folder / claim.name / file).resolve().relative_to(root.resolve())
-            lines += ["", f"![{claim.name}, {Path(file).stem}]({place.as_posix()})"]
+            place = _from_docs(folder / claim.name / file, root)
+            lines += ["", f"![{claim.name}, {Path(file).stem}]({place})"]
     return "\n".join(lines) + "\n"
+
+
+def _from_docs(file: Path, root: Path) -> str:
+    """The address of a file on the page of evidence."""
+    return (Path("..") / file.resolve().relative_to(root.resolve())).as_posix()
 
 
 def _anchor(claim: Claim) -> str:

@@ -322,7 +322,7 @@ def test_growth_is_judged_and_drawn():
     assert "1/100 of linen's with `ours-lean`, target 1/50: yes" in text
     lines = report(rows, describe(), []).splitlines()
     assert "| 4x128x8x8 | 1000 | - | - |" in lines, "microseconds per step"
-    assert plots.growth(rows).startswith(b"\x89PNG")
+    assert plots.png(plots.growth(rows)).startswith(b"\x89PNG")
     assert plots.cells(rows) is None
 
 
