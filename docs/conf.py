@@ -13,9 +13,10 @@ copyright = author
 release = version = jaxnorm.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "bundled_mathjax",
     "example_pages",
+    "guides",
     "public_names",
     "signatures",
     "source_pages",
@@ -27,6 +28,15 @@ extensions = [
 exclude_patterns = ["_build", "skeletons"]
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+
+# Guides run when they are read, each in a process and a folder of its own. An exception or a warning fails the build.
+nb_execution_mode = "auto"
+nb_execution_in_temp = True
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_output_stderr = "error"
+nb_merge_streams = True
+nb_ipywidgets_js = {}  # the scripts that it knows come from another host
 
 autoclass_content = "both"
 autodoc_member_order = "bysource"
