@@ -56,6 +56,7 @@ add_module_names = False
 # What is copied from an example is its input.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.output) > div.highlight > pre"
 
 html_theme = "sphinx_book_theme"
 html_title = "jaxnorm"
