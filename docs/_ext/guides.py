@@ -20,6 +20,7 @@ c.IPKernelApp.log_level = "ERROR"  # each kernel warns of what others on this ma
 c.InlineBackend.figure_formats = {"svg"}
 c.HistoryManager.enabled = False
 """
+FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 ROLE = re.compile(r"\{[\w:]+\}`(?:[^`<]*<)?~?([^`>]*)>?`")
 
 
@@ -44,8 +45,13 @@ def outdated(app: Any, env: Any, added: set[str], changed: set[str], removed: se
 
 def plain(text: str, title: Callable[[str], str]) -> str:
     """Markdown for notebooks: links inside of the site become their words, or titles, and roles become code."""
-    text = LINK.sub(lambda match: match[1] or f"“{title(match[2])}”", text)
-    return ROLE.sub(r"`\1`", text)
+
+    def words(part: str) -> str:
+        return ROLE.sub(r"`\1`", LINK.sub(lambda match: match[1] or f"“{title(match[2])}”", part))
+
+    parts = FENCED.split(text)
+    parts[::2] = map(words, parts[::2])  # what stands between is code
+    return "".join(parts)
 
 
 def add_link(app: Any, document: nodes.document) -> None:
