@@ -13,10 +13,11 @@ copyright = author
 release = version = jaxnorm.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "bundled_mathjax",
     "example_pages",
     "pictures.site",
+    "guides",
     "public_names",
     "signatures",
     "source_pages",
@@ -28,6 +29,15 @@ extensions = [
 exclude_patterns = ["_build", "skeletons"]
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+
+# Guides run when they are read, each in a process and a folder of its own. An exception or a warning fails the build.
+nb_execution_mode = "auto"
+nb_execution_in_temp = True
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_output_stderr = "error"
+nb_merge_streams = True
+nb_ipywidgets_js = {}  # the scripts that it knows come from another host
 
 autoclass_content = "both"
 autodoc_member_order = "bysource"
@@ -47,6 +57,7 @@ add_module_names = False
 # What is copied from an example is its input.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.output) > div.highlight > pre"
 
 html_theme = "sphinx_book_theme"
 html_title = "jaxnorm"

@@ -53,7 +53,7 @@ def documentation() -> str:
     """Says where the documentation is: beside the package in a checkout, else in the docstrings."""
     pages = Path(jaxnorm.__file__).parents[1] / "docs" / "index.md"
     if pages.exists():
-        return f"{pages.parent}; `make docs` builds the site, docs/quickstart.md is the first page"
+        return f"{pages.parent}; `make docs` builds the site, docs/guides/quickstart.md is the first page"
     return "help(jaxnorm.unroll) and the other docstrings; the pages are in docs/ of the sources"
 
 

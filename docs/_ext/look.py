@@ -15,8 +15,8 @@ from typing import Any
 from browser import MISSING, Browser, find
 
 PAGES = (
-    "index", "quickstart", "choosing", "equations", "cells", "normalizers", "ln_lstm", "api/presets", "api/cells",
-    "api/flax",
+    "index", "guides/quickstart", "choosing", "equations", "cells", "normalizers", "ln_lstm", "api/presets",
+    "api/cells", "api/flax",
 )  # fmt: skip
 FORMULAS = {"equations", "cells", "normalizers", "ln_lstm", "api/presets", "api/cells"}
 """Pages with formulas."""
