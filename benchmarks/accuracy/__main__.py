@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> int:
     if missed:
         parts.append("## Above the aim in float32\n\n" + "".join(f"- {line}\n" for line in missed))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("# Accuracy\n\n" + "\n".join(parts), encoding="utf-8")
+    args.out.write_text("\n".join(parts), encoding="utf-8")
     print(f"{len(rows)} rows in {args.out}; {len(missed)} above the aim")
     return 0
 

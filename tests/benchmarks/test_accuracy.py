@@ -81,5 +81,9 @@ def test_the_table_shows_the_best_other_and_lists_what_is_above_the_aim():
         for name, errors in {"ours": (4.5, 1.0), "a": (2.0, 7.0), "b": (3.0, 6.0)}.items()
     ]
     assert "| 4.5 / 1.0 | 2.0 / 6.0 |" in table(rows, "float32")
-    (line,) = misses(rows)
-    assert line == "layer_norm, normal, epsilon 1e-05, no mask: values err by 4.5; the most exact other library by 2.0"
+    line = "layer_norm, normal, epsilon 1e-05, no mask: values err by {}; the most exact other library by 2.0"
+    assert misses(rows) == [line.format(4.5)]
+    rows[0] = rows[0]._replace(errors=Errors(3.9, 1.0))
+    assert misses(rows) == []
+    rows[1] = rows[1]._replace(errors=Errors(1.9, 7.0))
+    assert misses(rows) == [line.format(3.9).replace("2.0", "1.9")]  # more than twice as much
