@@ -41,7 +41,7 @@ def test_the_same_records_give_the_same_bytes(claim, tmp_path):
     assert written[0] == written[1]
     names = {path.relative_to(tmp_path).as_posix() for path in written[0]}
     assert names == {"docs/evidence.md", "README.md", "experiments/results/line/summary.json",
-                     "experiments/results/line/curves.png"}  # fmt: skip
+                     "experiments/results/line/curves.png", "experiments/results/verdicts.png"}  # fmt: skip
     readme = (tmp_path / "README.md").read_text()
     assert "old" not in readme
     assert readme.startswith("before\n")
