@@ -59,7 +59,10 @@ def pytest_addoption(parser):
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """Takes the share of rows from those that the marks leave."""
-    kept = set(share([item.nodeid for item in items], config.getoption("one_in")))
+    one_in = config.getoption("one_in")
+    if one_in < 1:
+        raise pytest.UsageError(f"--one-in must be a number from 1 on, got {one_in}: 1 runs all rows")
+    kept = set(share([item.nodeid for item in items], one_in))
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
     items[:] = [item for item in items if item.nodeid in kept]
 

@@ -48,7 +48,8 @@ class PerStep(NamedTuple):
     """True: no gradient passes from the step to the previous one."""
     key: Array | None = None
     measured: Any = None
-    """The moments that the forward pass measured, for the backward pass; see ``reuse``."""
+    """The moments that the forward pass kept, for the backward pass; in the forward pass a mark asks for them. See
+    ``reuse``."""
     age: Array | None = None
     """The number of real steps of each example since its sequence began; only for cells that use it."""
 

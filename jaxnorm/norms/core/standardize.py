@@ -206,6 +206,20 @@ def _measure(rule: Standardization, x: Array, where: Array | None, *, twice: boo
 
 @_standardize.defjvp
 def _standardize_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    return _differentiate(rule, primals, tangents, _measure(rule, primals[0], primals[1], twice=True))
+
+
+# The same with statistics of the same data that were measured before.
+_standardize_with = jax.custom_jvp(_results, nondiff_argnums=(0,))
+
+
+@_standardize_with.defjvp
+def _standardize_with_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    # How the statistics follow from x is in the rule; their own tangents would count it twice.
+    return _differentiate(rule, primals[:-1], tangents[:-1], primals[-1])
+
+
+def _differentiate(rule: Standardization, primals: Any, tangents: Any, statistics: _Statistics) -> tuple[Any, Any]:
     r"""The derivative with two means, where automatic differentiation would take four.
 
     With :math:`\hat x` for the standardized data, :math:`y = s \hat x + b`, :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}`,
@@ -218,30 +232,6 @@ def _standardize_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: 
     Without ``center`` the first mean is absent. If we measure only the leading coordinates, the second mean runs over
     them. The formula follows from dr = -r^3 mean((x - mean) dx), and from :math:`\hat x` having mean zero.
     """
-    return _differentiate(rule, primals, tangents, _measure(rule, primals[0], primals[1], twice=True))
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _standardize_with(
-    rule: Standardization,
-    x: Array,
-    where: Array | None,
-    scale: Array | None,
-    bias: Array | None,
-    found: _Statistics,
-) -> tuple[Array, tuple[Array, ...]]:
-    """Does what ``_standardize`` does, with statistics of the same data that were measured before."""
-    return _results(rule, x, where, scale, bias, found)
-
-
-@_standardize_with.defjvp
-def _standardize_with_jvp(rule: Standardization, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
-    # How the statistics follow from x is in the rule; their own tangents would count it twice.
-    return _differentiate(rule, primals[:-1], tangents[:-1], primals[-1])
-
-
-def _differentiate(rule: Standardization, primals: Any, tangents: Any, statistics: _Statistics) -> tuple[Any, Any]:
-    """Returns results and their tangents, given the statistics of the data."""
     x, where, scale, bias = primals
     reduction = rule.reduction
 
