@@ -116,9 +116,10 @@ CLAIM = Claim(
         "paper": _sizes("paper", text_steps=40_000, text_batch=64, hidden=1000, window=100, windows=100),
         "smoke": _sizes("smoke", text_steps=4, text_batch=4, hidden=8, window=12, windows=2),
     },
-    smaller="7 convolutions and 12 epochs of 7,000 images of CIFAR-10 for ResNet-50 on ImageNet, the first with stride "
-    "2, a cosine for three drops of the rate; decay of the last layer alone in all arms; mean-only batch normalization "
-    "beside WN as beside BWN; LSTMs of 128 features on characters of PTB for translation",
+    smaller="7 convolutions (the first with stride 2) and 12 epochs of 7,000 images of CIFAR-10 instead of "
+    "ResNet-50 on ImageNet; a cosine instead of three drops of the rate; decay of only the last layer in "
+    "all arms; mean-only batch normalization with WN as with BWN; LSTMs of 128 features on characters of "
+    "PTB instead of translation",
     load=load,
     build=build,
     curve="valid_figure",

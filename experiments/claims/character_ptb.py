@@ -58,7 +58,8 @@ CLAIM = Claim(
         "paper": Scale(steps=40_000, evaluations=100, batch=64, hidden=1000, window=100, windows=100),
         "smoke": Scale(steps=4, evaluations=2, batch=4, hidden=8, window=12, windows=2),
     },
-    smaller="128 features for 1,000, batch 32 for 64, 1.6 epochs for 50; forget bias 1 in every arm",
+    smaller="128 features instead of 1,000; batch 32 instead of 64; 1.6 epochs instead of 50; forget bias 1 in "
+    "every arm",
     load=lambda folder, scale: characters(folder),
     build=build,
     curve="valid_bits",

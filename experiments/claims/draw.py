@@ -74,8 +74,9 @@ CLAIM = Claim(
         "paper": Scale(steps=78_000, evaluations=100, batch=128, hidden=256, glimpses=64, latent=100, read=2, write=5),
         "smoke": Scale(steps=4, evaluations=2, batch=8, hidden=8, glimpses=3, latent=4, read=2, write=3),
     },
-    smaller="8 glimpses for 64; 128 features for 256; 32 latent variables a glimpse for 100; windows of 5 x 5 pixels; "
-    "5 epochs at batch 64 for 200 at 128; forget bias 1 in both arms; the bound by one sample",
+    smaller="8 glimpses instead of 64; 128 features instead of 256; 32 latent variables per glimpse instead of "
+    "100; windows of 5 x 5 pixels; 5 epochs at batch 64 instead of 200 at batch 128; forget bias 1 in "
+    "both arms; the bound estimated from one sample",
     load=lambda folder, scale: binarized_mnist(folder),
     build=build,
     curve="valid_bound",

@@ -89,7 +89,7 @@ CLAIM = Claim(
         "paper": Scale(steps=20_000, evaluations=30, batch=64, hidden=256, longest=400, lines=2000),
         "smoke": Scale(steps=4, evaluations=1, batch=2, hidden=4, longest=12, lines=4),
     },
-    smaller="one epoch for thirty, of lines up to 150 characters; his sizes, optimizer and rates are not known",
+    smaller="one epoch instead of thirty, of lines up to 150 characters; his sizes, optimizer and rates are not known",
     load=lambda folder, scale: characters(folder),
     build=lambda arm, scale, text: trial(arm, scale, text),
     curve="valid_nats",

@@ -80,8 +80,9 @@ CLAIM = Claim(
         "paper": Scale(steps=60_000, evaluations=100, batch=32, hidden=900, window=500, valid=512, lines=3, points=700),
         "smoke": Scale(steps=4, evaluations=2, batch=4, hidden=8, window=40, valid=32, lines=2, points=60),
     },
-    smaller="128 features for 900 (Ha) or three layers of 400 that read the text too (Ba); pieces of 200 points for "
-    "500; batch 32 for 8 (Ba); 1.5 epochs; 9,223 lines of training: of Graves' 10,741, 1,518 are kept for the test",
+    smaller="128 features instead of 900 (Ha) or three layers of 400 that also read the text (Ba); pieces of 200 "
+    "points instead of 500; batch 32 instead of 8 (Ba); 1.5 epochs; 9,223 training lines: of Graves' "
+    "10,741, 1,518 are kept for the test",
     load=lambda folder, scale: lines(folder),
     build=build,
     curve="valid_nats",

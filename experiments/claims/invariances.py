@@ -112,7 +112,8 @@ CLAIM = Claim(
         "paper": Scale(steps=0, evaluations=0, batch=128, inputs=784, outputs=1000, positions=16),
         "smoke": Scale(steps=0, evaluations=0, batch=8, inputs=5, outputs=16, positions=4),
     },
-    smaller="nothing: random weights and data, double precision, a seed a draw; a cell counts as invariant up to 1e-6",
+    smaller="nothing: random weights and data, double precision, one draw per seed; a cell counts as invariant up "
+    "to 1e-6",
     load=lambda folder, scale: None,
     calculate=calculate,
     pictures=table,

@@ -102,8 +102,8 @@ CLAIM = Claim(
             evaluation_windows=3,
         ),
     },
-    smaller="the 2,000 most common words and a quarter of the training text, ten epochs; Adam for SGD with a schedule; "
-    "the paper's small model; rates are chosen by the training perplexity",
+    smaller="the 2,000 most common words and a quarter of the training text, ten epochs; Adam instead of SGD with "
+    "a schedule; the paper's small model; rates are chosen by the training perplexity",
     load=load,
     build=build,
     curve="train_loss",

@@ -54,8 +54,9 @@ CLAIM = Claim(
         "small": Scale(**{**vars(SIZES["small"]), "steps": 650}),
         "smoke": Scale(**{**vars(SIZES["smoke"]), "blocks": 0}),  # one normalizer: all this rounding compiles slowly
     },
-    smaller="7 convolutions, 6 epochs of 7,000 images of CIFAR-10 for 90 of ImageNet; two rates for each arm. Rounding "
-    "is simulated: after each operation of the normalizer, forward and backward, sums in blocks; loss scale 4,096",
+    smaller="7 convolutions; 6 epochs of 7,000 images of CIFAR-10 instead of 90 of ImageNet; two rates for each "
+    "arm. Rounding is simulated after each operation of the normalizer, forward and backward, with sums "
+    "in blocks; loss scale 4,096",
     load=lambda folder, scale: cifar10(folder),
     build=build,
     curve="valid_error",

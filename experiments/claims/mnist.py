@@ -103,8 +103,8 @@ CLAIM = Claim(
         "paper": Scale(steps=25_800, steps_of_4=825_000, evaluations=60, batch=128, hidden=1000),
         "smoke": Scale(steps=4, steps_of_4=6, evaluations=2, batch=128, hidden=16),
     },
-    smaller="512 hidden features for 1,000; ten epochs at batch 128 and one at batch 4, for sixty; 50,000 training "
-    "images for 55,000",
+    smaller="512 hidden features instead of 1,000; ten epochs at batch 128 and one at batch 4, instead of sixty; "
+    "50,000 training images instead of 55,000",
     load=lambda folder, scale: mnist(folder),
     build=build,
     curve="valid_error",

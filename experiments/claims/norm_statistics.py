@@ -65,8 +65,8 @@ CLAIM = Claim(
         claimed="equal",
     ),
     scales=SIZES,
-    smaller="7 convolutions for 17 to 55, the first with stride 2; 12 epochs of 7,000 images of CIFAR-10 for 90 of "
-    "ImageNet; a cosine for three drops of the rate; three rates for each arm",
+    smaller="7 convolutions instead of 17 to 55, the first with stride 2; 12 epochs of 7,000 images of CIFAR-10 "
+    "instead of 90 of ImageNet; a cosine instead of three drops of the rate; three rates for each arm",
     load=lambda folder, scale: cifar10(folder),
     build=build,
     curve="valid_error",

@@ -51,9 +51,9 @@ CLAIM = Claim(
         "paper": Scale(steps=90_000, evaluations=300, batch=128, hidden=1024, features=300, words=10_000),
         "smoke": Scale(steps=3, evaluations=1, batch=4, hidden=4, features=4, words=100),
     },
-    smaller="two captions of an image in place of caption and image, since Flickr8k's images are not at hand (one "
-    "encoder for both, a map of its own for the second); 128 features for 1,024; mean rank among 1,000 in both "
-    "directions, one split",
+    smaller="two captions of an image instead of a caption and its image, since Flickr8k's images are not "
+    "available (one encoder for both, and a separate map for the second); 128 features instead of 1,024; "
+    "mean rank among 1,000 in both directions, one split",
     load=lambda folder, scale: captions(folder, scale.words),
     build=build,
     curve="valid_rank",

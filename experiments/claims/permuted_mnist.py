@@ -145,8 +145,9 @@ CLAIM = Claim(
         "paper": Scale(steps=100_000, evaluations=100, batch=100, hidden=100, pool=1, population=500),
         "smoke": Scale(steps=4, evaluations=2, batch=8, hidden=8, pool=2, population=2),
     },
-    smaller="14 x 14 means of 2 x 2 pixels for 28 x 28, so 196 steps for 784; 64 features for 100; batch 64 for 100; "
-    "2.6 epochs for 200; a true permutation; noise on the initial state and RMSProp with decay 0.9 in every arm",
+    smaller="14 x 14 means of 2 x 2 pixels instead of 28 x 28 pixels, so 196 steps instead of 784; 64 features "
+    "instead of 100; batch 64 instead of 100; 2.6 epochs instead of 200; a true permutation; noise on the "
+    "initial state and RMSProp with decay 0.9 in every arm",
     load=lambda folder, scale: mnist(folder),
     build=build,
     curve="valid_accuracy",

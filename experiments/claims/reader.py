@@ -93,9 +93,9 @@ CLAIM = Claim(
         ),
         "smoke": Scale(steps=3, evaluations=1, batch=8, hidden=4, features=4, validation=14, population=2),
     },
-    smaller="bAbI tasks 1 and 4 for the CNN corpus, 64 features for 240, batch 32 for 64; both directions in every arm "
-    "(the paper's LN-LSTM reads forward only), statistics of real steps only, initial state zero in place of learned; "
-    "forget bias 1 in every arm",
+    smaller="bAbI tasks 1 and 4 instead of the CNN corpus; 64 features instead of 240; batch 32 instead of 64; "
+    "both directions in every arm (the paper's LN-LSTM reads forward only); statistics of real steps "
+    "only; initial state zero instead of learned; forget bias 1 in every arm",
     load=lambda folder, scale: babi(folder),
     build=build,
     curve="valid_error",

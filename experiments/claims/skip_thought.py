@@ -65,8 +65,9 @@ CLAIM = Claim(
         ),
         "smoke": Scale(steps=2, evaluations=1, batch=4, hidden=4, features=4, words=50, validation=8, probed=100),
     },
-    smaller="33,000 triples of sentences out of LAMBADA for 74 million sentences of BookCorpus, 20 words of a sentence "
-    "for 30, 128 features for 2,400, 4,000 words for 20,000; probes by five parts, ridge regression on SICK",
+    smaller="33,000 triples of sentences from LAMBADA instead of 74 million sentences of BookCorpus; 20 words per "
+    "sentence instead of 30; 128 features instead of 2,400; 4,000 words instead of 20,000; probes by "
+    "five-fold cross-validation; ridge regression on SICK",
     load=lambda folder, scale: novels(folder, scale.words),
     build=build,
     curve="valid_next_nats",

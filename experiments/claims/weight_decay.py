@@ -199,9 +199,10 @@ CLAIM = Claim(
                        stages=((64,), (128,), (256, 256), (512, 512), (512, 512))),
         "smoke": Scale(steps=4, evaluations=2, batch=16, stages=((2,), (4,)), decay=0.01, schedule=SCHEDULE),
     },
-    smaller="VGG-6 of width 16 for VGG-11 of width 64; 12 epochs of 7,000 images for 80 of 50,000; decay 0.01 for "
-    "0.0005, since the norms see its product with the number of steps; norms are followed at each step, not at each "
-    "epoch; a rate of its own for each arm, which the run that it follows shares",
+    smaller="VGG-6 of width 16 instead of VGG-11 of width 64; 12 epochs of 7,000 images instead of 80 of 50,000; "
+    "decay 0.01 instead of 0.0005, since the norms depend on its product with the number of steps; norms "
+    "are followed at each step, not at each epoch; each arm has its own learning rate, which it shares "
+    "with the run that it follows",
     load=lambda folder, scale: cifar10(folder),
     build=build,
     curve="valid_error",

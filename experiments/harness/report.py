@@ -82,14 +82,16 @@ def _number(value: float) -> str:
 INTRODUCTION = """\
 # Evidence
 
-The library computes what the papers say; this page shows what comes of it when their claims are put to the test. It is
-generated from the records in `experiments/results` by `make evidence`. The rules, and how to run an experiment anew,
-stand in `experiments/README.md`.
+The library computes the equations of the papers; this page puts the papers' claims to the test. `make evidence`
+generates it from the records in `experiments/results`. `experiments/README.md` has the rules, and says how to rerun an
+experiment.
 
-Each arm trains at the best learning rate of its own sweep. The unit is the seed, the interval Student's t of the paired
-difference, adjusted over all seventeen claims by Holm. A claim **holds** if the interval lies on its side of zero, is
-**reversed** if it lies on the other, **equal** if it lies within the margin that was set beforehand, and else
-**undecided**. Everything but this one contrast is description.
+Each arm trains at the best learning rate of its own sweep. The unit is the seed; the interval is Student's t interval
+of the paired difference, adjusted over all seventeen claims by Holm's method. A claim that an arm is better **holds**
+if the interval lies on the claimed side of zero. It is **reversed** if the interval lies on the other side, **equal**
+if it lies within the margin that was set beforehand, and **undecided** otherwise. A claim of equality is confirmed by
+**equal**; a claim that an arm is not better **holds** if the arm is better by at most the margin. All other figures
+are only descriptive.
 """
 
 
@@ -116,7 +118,9 @@ def _page(
             "not run yet" if found is None else f"**{found[1]}**",
         ]
         lines.append("| " + " | ".join(row) + " |")
-    words = "All claims: the interval of the difference in margins, the verdict, and where the claim says that it lies"
+    words = (
+        "All claims: the interval of the difference in units of the margin, the verdict, and where the claim expects it"
+    )
     lines += ["", f"![{words}]({_from_docs(folder / VERDICTS_PICTURE, root)})"]
     for claim in claims:
         lines += ["", f"({_anchor(claim)})=", f"## {claim.number}. {claim.claim}", ""]
@@ -154,7 +158,7 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     lines.append(f"- **Smaller than in the paper:** {claim.smaller}")
     if claim.undecidable:
         lines.append(f"- **What this scale cannot decide:** {claim.undecidable}")
-    lines.append(f"- **Again:** `python -m experiments run {claim.name} --data FOLDER`")
+    lines.append(f"- **Rerun:** `python -m experiments run {claim.name} --data FOLDER`")
     if summary is None:
         return [*lines, "", "Not run yet."]
     lines += [
