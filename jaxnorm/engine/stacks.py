@@ -82,7 +82,7 @@ MERGES = {"sum": "jnp.add", "mul": "jnp.multiply", "ave": "lambda forward, backw
 
 
 def check_merge(caller: str, name: str, merge: Any) -> None:
-    """Raises TypeError unless ``merge`` is a function; a name that Keras has is answered with its function."""
+    """Raises TypeError unless ``merge`` is a function; for a name from Keras the message names the function."""
     if callable(merge):
         return
     line = f"Leave {name} out to concatenate features. {name}=jnp.add adds both, {name}=jaxnorm.Directions keeps both."
