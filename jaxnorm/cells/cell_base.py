@@ -1,6 +1,6 @@
 """The common base of cells: their fields, the weights and statistics of their sites, and their carries.
 
-A cell adds its own weights, its equations, and the verbs from ``prepare`` to ``step``.
+A cell adds its own weights, its equations, and the methods from ``prepare`` to ``step``.
 """
 
 import abc

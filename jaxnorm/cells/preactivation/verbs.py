@@ -1,4 +1,4 @@
-"""The verbs of cells that have one pre-activation object, from ``prepare`` to ``project_state``."""
+"""The methods of cells that have one pre-activation object, from ``prepare`` to ``project_state``."""
 
 import abc
 from typing import Any
