@@ -226,7 +226,7 @@ def bidirectional(
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
       merge: merges the two outputs, such as ``jnp.add``; by default it concatenates features. ``Directions`` returns
-        both apart.
+        both separately.
       **options: ``lengths``, ``where``, what to return and the options of the method, as for :func:`unroll`.
 
     Returns:

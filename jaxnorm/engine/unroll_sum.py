@@ -88,7 +88,7 @@ def unroll_sum(
       xs: inputs, as in :func:`unroll`.
       function: ``(head, y, target)`` that returns an array (\*B, ...) for one step, or a tree of them, from the outputs
         y (\*B, H) and the targets (\*B, ...) of this step. It treats each example separately. Give a function that you
-        define once: a lambda made in place compiles anew at each call outside of ``jit``.
+        define once: a lambda made in place compiles again at each call outside of ``jit``.
       head: what the function computes with besides, such as the kernel of a readout: any tree of arrays, or None. Its
         gradient adds up in at least float32.
       targets: arrays laid out like ``xs`` without its features, each with any further axes; a tree of them, or None.
