@@ -101,7 +101,7 @@ docs: $(VENV)/.installed-docs ## build the documentation into docs/_build/html, 
 	$(PY) docs/_ext/site_checks.py docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
-look: docs ## look at ten pages of the documentation in Chromium, at two widths; pictures go to docs/_build/pictures
+look: docs ## look at eleven pages of the documentation in Chromium, at two widths; pictures go to docs/_build/pictures
 	$(PY) docs/_ext/look.py docs/_build/html docs/_build/pictures
 
 build: $(VENV)/.installed-dev ## build sdist and wheel; install the wheel in an empty environment and run README's example

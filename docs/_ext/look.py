@@ -1,6 +1,6 @@
 """Looks at the built site in a browser: formulas, tables, search, and that no page asks another host for anything.
 
-``python docs/_ext/look.py docs/_build/html PICTURES`` looks at ten pages at two widths and writes a picture of each.
+``python docs/_ext/look.py docs/_build/html PICTURES`` looks at eleven pages at two widths and writes a picture of each.
 """
 
 import functools
@@ -15,7 +15,7 @@ from typing import Any
 from browser import MISSING, Browser, find
 
 PAGES = (
-    "index", "guides/quickstart", "choosing", "equations", "cells", "normalizers", "ln_lstm", "api/presets",
+    "index", "guides/quickstart", "choosing", "gallery", "equations", "cells", "normalizers", "ln_lstm", "api/presets",
     "api/cells", "api/flax",
 )  # fmt: skip
 FORMULAS = {"equations", "cells", "normalizers", "ln_lstm", "api/presets", "api/cells"}

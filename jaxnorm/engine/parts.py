@@ -138,7 +138,7 @@ def run_parts(
         if copies:
             cut.append(_copy(leaf, parts, inputs.xs))
         else:
-            cut.append(leaf if axis.number is None else _cut(leaf, axis.number, parts.number))
+            cut.append(leaf if axis.number is None else _cut(leaf, axis.number, parts, inputs.xs))
     out_axes = (lead, layout, lead + 1)
     results = jax.vmap(one, in_axes=places, out_axes=out_axes)(*cut)
     last, ys, carries = (jax.tree.map(partial(_join, axis), tree) for tree, axis in zip(results, out_axes, strict=True))
@@ -152,17 +152,25 @@ class _Axis:
         self.number, self.shared = number, shared
 
 
-def _cut(leaf: Array, axis: int, parts: int) -> Array:
-    return leaf.reshape(*leaf.shape[:axis], parts, leaf.shape[axis] // parts, *leaf.shape[axis + 1 :])
+def _cut(leaf: Array, axis: int, parts: Parts, like: Array) -> Array:
+    cut = leaf.reshape(*leaf.shape[:axis], parts.number, leaf.shape[axis] // parts.number, *leaf.shape[axis + 1 :])
+    if parts.spread is None:
+        return cut
+    # Masks that were drawn for the whole batch lie on every device.
+    spec: Any = list(jax.typeof(cut).sharding.spec)
+    spec[axis] = parts.spread
+    moved: Array = jax.reshard(cut, _sharding(like, spec))  # type: ignore[no-untyped-call]
+    return moved
 
 
 def _copy(leaf: Array, parts: Parts, like: Array) -> Array:
-    sharding = None
-    if parts.spread is not None:
-        spec = PartitionSpec(parts.spread, *jax.typeof(leaf).sharding.spec)  # type: ignore[no-untyped-call]
-        sharding = NamedSharding(jax.typeof(like).sharding.mesh, spec)
+    sharding = None if parts.spread is None else _sharding(like, (parts.spread, *jax.typeof(leaf).sharding.spec))
     copies: Array = lax.broadcast(leaf, (parts.number,), out_sharding=sharding)
     return copies
+
+
+def _sharding(like: Array, spec: Any) -> NamedSharding:
+    return NamedSharding(jax.typeof(like).sharding.mesh, PartitionSpec(*spec))  # type: ignore[no-untyped-call]
 
 
 def _join(axis: int, leaf: Array) -> Array:

@@ -27,12 +27,16 @@ def step_counts(
     shape = (steps, *batch_shape)
     real = jnp.ones(shape, jnp.int32) if where is None else where.astype(jnp.int32)
     first = jnp.zeros(batch_shape, jnp.int32) if start is None else start
-    total = jnp.concatenate([first[None], first[None] + jnp.cumsum(real, axis=0, dtype=jnp.int32)])
-    if reset is not None:
-        # Subtract the total at the last reset. Totals never decrease, so a running maximum finds it.
-        at_reset = lax.cummax(jnp.where(reset, total[:-1], jnp.zeros((), jnp.int32)), axis=0)
-        total = total - jnp.concatenate([at_reset, at_reset[-1:] if steps else jnp.zeros_like(total)])
-    return total[:-1], total[-1]
+    # No concatenation of start and sums: on an explicit mesh only the masks are spread.
+    before, after = (
+        first[None] + jnp.cumsum(real, axis=0, dtype=jnp.int32) - real,
+        first + jnp.sum(real, axis=0, dtype=jnp.int32),
+    )
+    if reset is not None and steps:
+        # Subtract the count at the last reset. Counts never decrease, so a running maximum finds it.
+        at_reset = lax.cummax(jnp.where(reset, before, jnp.zeros((), jnp.int32)), axis=0)
+        before, after = before - at_reset, after - at_reset[-1]
+    return before, after
 
 
 def cuts(
