@@ -1,14 +1,14 @@
 """Character language models, each at its own best learning rate: what does normalization do?
 
     python examples/char_lm.py                        the demo: four models, the Python language reference
-    python examples/char_lm.py                        once more: goes on after a kill, to the same numbers
+    python examples/char_lm.py                        again: resumes after a kill, with the same numbers
     python examples/char_lm.py --data ../shared/data/ptb --steps 5000 --hidden 512 --out runs/ptb
     python examples/char_lm.py --out runs/ptb --resume
     python examples/char_lm.py --help
 
-Each model tries all learning rates for some steps, and is then trained at its own best with several seeds. Models are
-shared out to the cores. Each reads one-hot characters and predicts the next one. Gradients reach back one window
-(truncated back-propagation); the carry is handed on from window to window. The model is in
+Each model tries all learning rates for some steps, and is then trained at its own best with several seeds. The models
+run on all cores in parallel. Each reads one-hot characters and predicts the next one. Gradients reach back one window
+(truncated back-propagation); the carry passes from window to window. The model is in
 ``char_lm_support/model.py``, its training in ``training.py``. Needs the extra jaxnorm[examples].
 """
 
@@ -29,7 +29,7 @@ from rich.console import Console
 
 
 def train(args: argparse.Namespace, source: text.Text, folder: RunFolder, console: Console) -> dict[str, int]:
-    """Trains what has not ended yet, with a bar for each model; returns the exit codes of models that failed."""
+    """Trains the unfinished models, with a progress bar for each; returns the exit codes of models that failed."""
     total = training.steps_in_all(args)
     with report.progress_bars(console) as bars:
         tasks = {name: bars.add_task(name, total=total, doing="waits") for name in args.models}
@@ -57,7 +57,7 @@ def train(args: argparse.Namespace, source: text.Text, folder: RunFolder, consol
 def show(
     summaries: list[Summary], args: argparse.Namespace, source: text.Text, folder: RunFolder, console: Console
 ) -> None:
-    """Table, pictures, metrics and samples of the models that have ended."""
+    """Makes the table, pictures, metrics and samples of the finished models."""
     console.print(report.table(summaries))
     edges = [found.model for found in summaries if found.rate in (min(found.swept), max(found.swept))]
     if edges:
@@ -77,7 +77,7 @@ def show(
 
 
 def run(args: argparse.Namespace) -> int:
-    """The whole job; returns the exit code."""
+    """Trains and shows all models; returns the exit code."""
     begun = time.monotonic()
     # A smoke run spends its time in the compiler, so the compiler may hurry.
     jax.config.update("jax_disable_most_optimizations", args.smoke)

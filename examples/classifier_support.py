@@ -83,7 +83,7 @@ def probe_batches(images: np.ndarray, size: int) -> Iterator[jax.Array]:
 
 
 def saved_and_restored(tree: Any, out: Path | None) -> Any:
-    """The tree as it comes back from a checkpoint, in a temporary folder if there is no other."""
+    """Saves a tree in a checkpoint and restores it, in a temporary folder by default."""
     with tempfile.TemporaryDirectory() as scratch, ocp.StandardCheckpointer() as checkpointer:
         path = (out or Path(scratch)).resolve() / "checkpoint"
         checkpointer.save(path, tree, force=True)
@@ -92,7 +92,7 @@ def saved_and_restored(tree: Any, out: Path | None) -> Any:
 
 
 def report_equal(saved: Any, restored: Any) -> int:
-    """Says whether two trees are equal; the exit code."""
+    """Prints whether two trees are equal; returns the exit code."""
     pairs = zip(jax.tree.leaves(saved), jax.tree.leaves(restored), strict=True)
     equal = all(np.array_equal(a, b) for a, b in pairs)
     print(f"restored from the checkpoint: {'equal' if equal else 'NOT EQUAL'}")

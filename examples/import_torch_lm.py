@@ -1,13 +1,13 @@
-"""A character model trained in PyTorch goes on in JAX: as it is, and with layer normalization put into it.
+"""Imports a character model from PyTorch and trains it further: unchanged, and with layer normalization added.
 
     python examples/import_torch_lm.py
     python examples/import_torch_lm.py --data ../shared/data/tinyshakespeare --steps 2000
 
 An LSTM language model is trained in PyTorch and imported with ``jaxnorm.convert``; outputs and loss must be the same.
 Then it is trained further twice, from the same weights, by the same optimizer and on the same batches: plain, and as
-LN-LSTM. A normalized cell computes something else than a plain one, so that the imported weights do not fit it as they
-are. Gain and bias of each normalization begin as the mean deviation and the mean of what it normalizes, measured on one
-batch: on average nothing changes then, and what is lost at first is printed.
+LN-LSTM. A normalized cell computes another function than a plain one, so it cannot use the imported weights unchanged.
+The gain and bias of each normalization start at the mean deviation and the mean of its inputs, measured on one batch.
+So on average nothing changes at first; the program prints how much is lost.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def options():
 
 
 def batches(ids, batch, window, steps, seed):
-    """Random windows (T + 1, B); the last T are what is to be predicted."""
+    """Random windows (T + 1, B); the last T characters are the targets."""
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         starts = rng.integers(0, len(ids) - window, batch)
@@ -51,7 +51,7 @@ def batches(ids, batch, window, steps, seed):
 
 
 def train_in_torch(torch, ids, symbols, args):
-    """Embedding, one LSTM and an output layer, trained in the ordinary way; also the function of its logits."""
+    """Trains an embedding, one LSTM and an output layer as usual; also returns the function of the logits."""
     torch.manual_seed(0)
     model = torch.nn.ModuleDict({
         "embedding": torch.nn.Embedding(symbols, args.hidden),
@@ -103,7 +103,7 @@ def loss_of(cell, weights, tokens):
 
 @partial(jax.jit, static_argnums=0)
 def neutral_norms(cell, weights, tokens):
-    """Gains and biases with which the norms of both products leave them, on average of a batch, as they are."""
+    """Gains and biases with which the norms leave both products unchanged, on average over a batch."""
     params = weights["cell"]
     inputs, hidden = weights["embedding"][tokens], hidden_of(cell, weights, tokens)[:-1]
 

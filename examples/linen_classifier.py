@@ -1,6 +1,6 @@
 """Classifies images of digits, read row by row, with a normalized LSTM in Flax linen.
 
-    python examples/linen_classifier.py                       BN-LSTM on the digits that scikit-learn carries
+    python examples/linen_classifier.py                       BN-LSTM on the digits that come with scikit-learn
     python examples/linen_classifier.py --cell ln_lstm        LN-LSTM: the same code, with no statistics to keep
     python examples/linen_classifier.py --data FOLDER         MNIST: a folder with the four idx .gz files
     python examples/linen_classifier.py --out FOLDER          keeps the checkpoint there
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
 @partial(jax.jit, static_argnames=("model", "optimizer"))
 def train_step(model: Any, optimizer: Any, variables: Any, state: Any, images: Any, labels: Any) -> Any:
-    """One step: the gradient of the weights, and the running statistics that the batch moved."""
+    """One step: the gradient of the weights, and the running statistics after this batch."""
 
     def loss(params: Any) -> Any:
         given = {**variables, "params": params}

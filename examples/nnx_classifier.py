@@ -1,6 +1,6 @@
 """Classifies images of digits, read row by row, with a normalized LSTM in Flax NNX.
 
-    python examples/nnx_classifier.py                       BN-LSTM on the digits that scikit-learn carries
+    python examples/nnx_classifier.py                       BN-LSTM on the digits that come with scikit-learn
     python examples/nnx_classifier.py --cell ln_lstm        LN-LSTM: the same code, with no statistics to keep
     python examples/nnx_classifier.py --data FOLDER         MNIST: a folder with the four idx .gz files
     python examples/nnx_classifier.py --out FOLDER          keeps the checkpoint there
@@ -45,7 +45,7 @@ class Classifier(nnx.Module):
 
 @nnx.jit
 def train_step(model: Classifier, optimizer: nnx.Optimizer[Any], images: Any, labels: Any) -> Any:
-    """One step: gradients of nnx.Param, and running statistics (nnx.BatchStat) that move by themselves."""
+    """One step: gradients of nnx.Param, and running statistics (nnx.BatchStat), which the module updates itself."""
 
     def loss(model: Classifier) -> Any:
         return optax.softmax_cross_entropy_with_integer_labels(model(images), labels).mean()
@@ -56,7 +56,7 @@ def train_step(model: Classifier, optimizer: nnx.Optimizer[Any], images: Any, la
 
 
 def accuracy(model: Classifier, images: Any, labels: Any) -> float:
-    """With running statistics. The module is closed over: evaluation writes nothing."""
+    """Uses running statistics. The function closes over the module, so evaluation writes nothing."""
     model.eval()
     hits = jax.jit(lambda images: model(images).argmax(axis=-1) == labels)(images)
     model.train()

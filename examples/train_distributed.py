@@ -1,15 +1,15 @@
 """A language model of normalized cells, trained on one core, several devices, several machines: the same program.
 
     python examples/train_distributed.py                                          one device, or all of this machine
-    python examples/train_distributed.py --cpu-devices 8 --mesh data=4,model=2    eight devices that the CPU plays
+    python examples/train_distributed.py --cpu-devices 8 --mesh data=4,model=2    eight devices that the CPU simulates
     python examples/train_distributed.py --coordinator HOST:1234 --processes 2 --process 0     and 1 on the other
     python examples/train_distributed.py --cluster                                on each host of a TPU slice, or Slurm
-    python examples/train_distributed.py --compile-for v5e:16x16 --mesh data=32,model=8        the plan before the bill
-    python examples/train_distributed.py --resume                                 goes on, anywhere
+    python examples/train_distributed.py --compile-for v5e:16x16 --mesh data=32,model=8        the plan, before you rent
+    python examples/train_distributed.py --resume                                 resumes, anywhere
 
-A run that was killed goes on to the same numbers, also with another number of processes or another mesh. The page "From
-one core to a pod" of the documentation tells more. What it is made of lies in ``train_distributed_support``, one idea
-a file. Needs the extra jaxnorm[examples].
+A run that was killed resumes with the same numbers, even with another number of processes or another mesh. See the page
+"From one core to a pod" of the documentation. The parts of the program are in ``train_distributed_support``, one idea
+per file. Needs the extra jaxnorm[examples].
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace, several: bool) -> int:
-    """The job of one process. One of several that fails leaves at once: what would wait for the others is skipped."""
+    """Runs one process. If one of several fails, it exits at once and skips what would wait for the others."""
     try:
         processes.join(args)
         if several:

@@ -35,7 +35,7 @@ LSTMS = (
     Entry("haste_ln_lstm", jn.zoo.haste_ln_lstm(H), r"v = LN(x W) + LN(h U) + b", "weights from Haste", "Haste 2020"),
     Entry("tfa_ln_lstm", jn.zoo.tfa_ln_lstm(H), r"v = LN(x W) + LN(h U) + b, \; c_t \leftarrow LN(c_t)", "weights from TensorFlow Addons", "TensorFlow Addons 2019"),
     Entry("fastrnns_ln_lstm", jn.zoo.fastrnns_ln_lstm(H), r"v = LN(x W) + LN(h U), \; c_t \leftarrow LN(c_t)", "weights from PyTorch's example", "PyTorch 2018"),
-    Entry("draw_ln_lstm", jn.zoo.draw_ln_lstm(H), r"v = x W + h U + b, \; h_t = o \tanh(LN(c_t))", "the least that is normalized", "Ba, Kiros, Hinton 2016, DRAW"),
+    Entry("draw_ln_lstm", jn.zoo.draw_ln_lstm(H), r"v = x W + h U + b, \; h_t = o \tanh(LN(c_t))", "the least normalization", "Ba, Kiros, Hinton 2016, DRAW"),
     Entry("contrib_ln_lstm", jn.zoo.contrib_ln_lstm(H), r"v_k = LN(x W_k + h U_k), \; c_t \leftarrow LN(c_t)", "weights from TensorFlow 1", "TensorFlow 1, 2016"),
     Entry("sketch_rnn_ln_lstm", jn.zoo.sketch_rnn_ln_lstm(H), r"v_k = LN(x W_k + h U_k)", "sketch-rnn, HyperNetworks", "Ha, Dai, Le 2016"),
     Entry("sonnet_ln_lstm", jn.zoo.sonnet_ln_lstm(H), r"v = LN(x W + h U) + b", "weights from Sonnet 1; one norm a step", "Sonnet 2017"),
@@ -51,7 +51,7 @@ LSTMS = (
     Entry("AssortedTimeLSTM", jn.zoo.AssortedTimeLSTM(H), r"v = ATN(x W + b_x) + ATN(h U + b_h)", "the size of a step carries meaning", "Pospisil, Zadorozhnyy, Ye 2022"),
     Entry("assorted_time_lstm", jn.zoo.assorted_time_lstm(H), r"v = ATN(x W + b_x) + ATN(h U + b_h)", "the same with the code's initial values", "Pospisil, Zadorozhnyy, Ye 2022"),
     Entry("PeepholeLSTM", jn.zoo.PeepholeLSTM(H), r"i, f \mathrel{+}= p \odot c_{t-1}, \; o \mathrel{+}= p_o \odot c_t", "exact timing", "Gers, Schraudolph, Schmidhuber 2002"),
-    Entry("CoupledLSTM", jn.zoo.CoupledLSTM(H), r"f = 1 - i", "one gate less", "Greff et al. 2017"),
+    Entry("CoupledLSTM", jn.zoo.CoupledLSTM(H), r"f = 1 - i", "one gate fewer", "Greff et al. 2017"),
     Entry("ConvLSTM", jn.zoo.ConvLSTM(H, image_shape=(4, 4)), r"v = x * W + h * U + b \text{ (convolutions)}", "sequences of images; weights from Keras, Flax, Haiku", "Shi et al. 2015"),
     Entry("ProjectedLSTM", jn.zoo.ProjectedLSTM(H, 4), r"h_t = (o \tanh(c_t)) P", "many cells, few outputs", "Sak, Senior, Beaufays 2014"),
 )  # fmt: skip

@@ -38,12 +38,12 @@ def _makes_cells(value: Any) -> bool:
         return False
     if inspect.isfunction(value):
         value = typing.get_type_hints(value).get("return")
-        return _has_verbs(value)
-    is_cell = isinstance(value, type) and _has_verbs(value)
+        return _has_methods(value)
+    is_cell = isinstance(value, type) and _has_methods(value)
     return is_cell and not getattr(value, "_is_protocol", False)
 
 
-def _has_verbs(value: Any) -> bool:
+def _has_methods(value: Any) -> bool:
     return hasattr(value, "step") and hasattr(value, "project_state")
 
 

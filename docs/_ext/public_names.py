@@ -20,7 +20,7 @@ SPACES = ("", "zoo", "weight_norms", "initializers", "linen", "nnx", "optim", "a
 BARE = SPACES[:4]
 """Where a name without its namespace is looked for, the nearest first."""
 METHODS = {"step", "stack", "update_running"}
-"""Also names of verbs and of arguments: in a table they stay without a link."""
+"""Also names of methods and of arguments: in a table they stay without a link."""
 HELPERS = {"blocks", "check_gates_initializer", "vector"}
 """Of cells, beside the initializers."""
 OURS = {"here", "spec", "name", "preset", "in jaxnorm"}

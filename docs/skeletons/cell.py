@@ -1,8 +1,8 @@
 """A leaky Elman cell, with a normalizer at its site.
 
-A skeleton to copy to ``jaxnorm/zoo/cells/<family>/<name>.py``: the carry, the weights, and a spec with its verbs. A
+A skeleton to copy to ``jaxnorm/zoo/cells/<family>/<name>.py``: the carry, the weights, and a spec with its methods. A
 cell holds no loop and no mask; the engine has both. Fields, statistics and carries come from :class:`CellBase`, the
-verbs from ``prepare`` to ``project_state`` from :class:`UngatedCellBase`: they make both products and normalize them.
+methods from ``prepare`` to ``project_state`` from :class:`UngatedCellBase`: they make both products and normalize them.
 What differs from cell to cell is marked with ``# 1`` to ``# 6``. For several gates look at ``lstm.py``, for products of
 another form at ``zoo/cells/indrnn.py``.
 """

@@ -1,4 +1,4 @@
-"""Compiles a training step for a TPU slice that is not there, and says what it takes: the plan before the bill."""
+"""Compiles a training step for a TPU slice that need not be there, and reports its memory and traffic."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""The protocol of a cell: pure verbs, called in the order of the data.
+"""The protocol of a cell: pure methods, in the order in which they are called.
 
 ``init`` and ``initial_carry`` make the weights and the first carry. Then ``prepare`` (weights and masks, once a
 sequence) -> ``project_inputs`` and ``normalize_inputs`` (all steps at once) -> ``project_state`` (the recurrent product

@@ -1,6 +1,6 @@
 """The common base of cells: their fields, the weights and statistics of their sites, and their carries.
 
-A cell adds its own weights, its equations, and the verbs from ``prepare`` to ``step``.
+A cell adds its own weights, its equations, and the methods from ``prepare`` to ``step``.
 """
 
 import abc
@@ -193,7 +193,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         return bias
 
     def fresh_norms(self, key: Key | None = None) -> CellNorms:
-        """Makes weights for the normalizers at all sites; those that draw take part in ``key``, the key of ``init``."""
+        """Makes weights for the normalizers at all sites; those that draw use ``key``, the key of ``init``."""
         key = jax.random.fold_in(jax.random.key(0) if key is None else key, NORMS)
         return sites.init_sites(self.sites, self.site_shapes(), self.param_dtype, key)
 
@@ -228,8 +228,8 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
 
         ``out_sharding`` is the sharding of the batch axes, as ``jnp.zeros`` takes it: P("data") for examples that are
-        spread over the mesh axis "data". :func:`jaxnorm.unroll` and :func:`jaxnorm.step` bring any carry to its
-        examples; but a loop of yours that carries it needs the type that they return.
+        spread over the mesh axis "data". :func:`jaxnorm.unroll` and :func:`jaxnorm.step` place any carry where
+        its examples are; but a loop of your own needs a carry of the type that they return.
         """
         caller = f"{type(self).__name__}.initial_carry"
         batch_shape = validate.sizes(caller, "batch_shape", batch_shape)

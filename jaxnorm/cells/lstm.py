@@ -58,7 +58,7 @@ class LSTM(Gated, GatedCellBase):
       hidden_features: H.
       norm: one normalizer for the sites input, recurrent and cell, or CellNorms(...) with one for each site you name.
       gate_fn: the function :math:`\sigma` of the gates: any function of one array that acts on each element, such as
-        ``jax.nn.hard_sigmoid``. Compared by identity: define yours once, since each new lambda compiles anew.
+        ``jax.nn.hard_sigmoid``. Compared by identity: define yours once, since each new lambda compiles again.
       activation_fn: the function for which the equations have tanh, of the candidate g and of the output.
       gate_groups: sizes of the groups of consecutive gates (order i f g o) that share statistics at the sites input,
         recurrent and summed: (4,) pools all of them, (1, 1, 1, 1) normalizes each gate alone.

@@ -1,4 +1,4 @@
-"""What masked steps put out: zeros, or the output of the last real step."""
+"""The outputs of masked steps: zeros, or the output of the last real step."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def hold(
     Args:
       outputs: the outputs, an array or a tree of arrays with the time axis ``axis``.
       where: True at real steps, time first.
-      reset: True where a sequence begins; what it holds from then on is its own.
+      reset: True where a sequence begins; from there on the outputs of the sequence before are not repeated.
       axis: the time axis of ``outputs``.
       reverse: whether the steps run from the last to the first.
     """

@@ -2,7 +2,7 @@
 
 The gradient of a weight is a sum over examples. If these are spread over devices, the compiler sums over the devices
 wherever a sum over examples stands: once a chunk, inside the loop. So we give each part of the batch a loop of its own,
-side by side under ``jax.vmap``, with a sum of its own. The transpose of handing the weights to all parts adds the parts
+side by side under ``jax.vmap``, with a sum of its own. The transpose of passing the weights to all parts adds the parts
 after the loop, once a call.
 """
 

@@ -18,7 +18,7 @@ def lay_carries(
 
     Args:
       carries: the carry after each step, time first, in processing order.
-      start: the carry before the first step; with a count of steps if the carries shall have one.
+      start: the carry before the first step; with a count of steps if the carries should have one.
       age: the age of each example before each step.
       where: True at real steps, in processing order.
       padding: if the real steps were reversed within their lengths, the order that reverses them back and the lengths.

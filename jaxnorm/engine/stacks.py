@@ -82,7 +82,7 @@ MERGES = {"sum": "jnp.add", "mul": "jnp.multiply", "ave": "lambda forward, backw
 
 
 def check_merge(caller: str, name: str, merge: Any) -> None:
-    """Raises TypeError unless ``merge`` is a function; a name that Keras has is answered with its function."""
+    """Raises TypeError unless ``merge`` is a function; for a name from Keras the message names the function."""
     if callable(merge):
         return
     line = f"Leave {name} out to concatenate features. {name}=jnp.add adds both, {name}=jaxnorm.Directions keeps both."
@@ -226,7 +226,7 @@ def bidirectional(
       key: randomness; each direction gets its own.
       time_axis: the axis of time.
       merge: merges the two outputs, such as ``jnp.add``; by default it concatenates features. ``Directions`` returns
-        both apart.
+        both separately.
       **options: ``lengths``, ``where``, what to return and the options of the method, as for :func:`unroll`.
 
     Returns:

@@ -57,11 +57,11 @@ def step(
       reset: True replaces the carry of an example by the initial one before the step (\*B).
       key: randomness for cells that need it, for noise on the initial state and for masks; a new one at each step.
       sequence_key: randomness for the masks that all steps of a sequence share; pass the same one at each of its steps.
-        Without it they are drawn from ``key``, anew at each step.
+        Without it each step draws new masks from ``key``.
 
     Returns:
       The carry after the step, in the form and dtypes of the carry before it, so that a ``lax.scan`` of your own can
-      carry it; and the output (\*B, H), in the compute dtype of the cell, or what a :class:`FunctionCell` puts out.
+      carry it; and the output (\*B, H), in the compute dtype of the cell, or the output of a :class:`FunctionCell`.
 
     Raises:
       TypeError: an argument has the wrong structure or kind of dtype, or a carry lacks the count of a cell that has

@@ -186,7 +186,7 @@ def step_work(cell: Any, in_features: int) -> Work:
 
 
 def kept_bytes(cell: Any, in_features: int) -> int:
-    """Counts the bytes that the backward pass finds, for each step of each example."""
+    """Counts the bytes kept for the backward pass, for each step of each example."""
     key = jax.random.key(0)
     params = jax.eval_shape(lambda key: cell.init(key, in_features), key)
 

@@ -116,9 +116,9 @@ def unroll(
       truncate: stops the gradient from passing to the previous step at every ``truncate``-th step, counted in
         processing order from the first (truncated back-propagation). A carry that you pass in then gets no gradient; a
         learned initial carry gets the gradient of the steps up to the first cut after it.
-      masked_outputs: what masked steps put out: zeros (``"zero"``), or the output of the last real step before them in
-        processing order (``"hold"``), and zeros before the first real step of the call or after a reset. The gradient
-        of a repeated output goes to the step that made it.
+      masked_outputs: the outputs of masked steps: zeros (``"zero"``), or the output of the last real step before them
+        in processing order (``"hold"``), and zeros before the first real step of the call or after a reset. The
+        gradient of a repeated output goes to the step that made it.
       return_carries: whether to return the carry after each step, too; a masked step has the carry that it kept.
 
     Returns:

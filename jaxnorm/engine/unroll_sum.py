@@ -1,4 +1,4 @@
-"""Runs a cell over sequences and keeps sums over time alone: losses inside the loop."""
+"""Runs a cell over sequences and keeps only sums over time: losses inside the loop."""
 
 from collections.abc import Callable
 from functools import partial
@@ -79,19 +79,19 @@ def unroll_sum(
        \text{sums} = \sum_{t=0}^{T-1} \text{function}(\text{head}, y_t, \text{target}_t)
 
     Values and gradients are those of :func:`unroll`, followed by the function at each step and a sum. But the outputs
-    of all steps, and what the function makes of them, never exist at once: neither forward nor backward, where a plain
-    program stores logits (T, \*B, V). A gradient needs memory for the square root of T steps.
+    of all steps, and the results of the function, never exist at once, neither in the forward nor in the backward pass;
+    a plain program stores logits (T, \*B, V). A gradient needs memory for the square root of T steps.
 
     Args:
       cell: a spec such as ``ln_lstm(128)``.
       params: its weights, from ``cell.init``.
       xs: inputs, as in :func:`unroll`.
       function: ``(head, y, target)`` that returns an array (\*B, ...) for one step, or a tree of them, from the outputs
-        y (\*B, H) and the targets (\*B, ...) of this step. It treats examples apart. Give a function that you define
-        once: a lambda made in place compiles anew at each call outside of ``jit``.
+        y (\*B, H) and the targets (\*B, ...) of this step. It treats each example separately. Give a function that you
+        define once: a lambda made in place compiles again at each call outside of ``jit``.
       head: what the function computes with besides, such as the kernel of a readout: any tree of arrays, or None. Its
         gradient adds up in at least float32.
-      targets: arrays laid out like ``xs`` without its features, each with any axes behind; a tree of them, or None.
+      targets: arrays laid out like ``xs`` without its features, each with any further axes; a tree of them, or None.
         Floating-point ones have gradients, too.
       carry: the state before the first step, in any form that :func:`unroll` takes.
       lengths: number of real steps of each example (\*B). Later steps are masked.
@@ -105,9 +105,9 @@ def unroll_sum(
       method: the loop over the steps of a block, as in :func:`unroll`.
       chunk: number of steps in a chunk of the chunked method, and of those that the function reads at once; None
         chooses both, the second by the largest array that the function makes.
-      block: number of steps in a block, which the backward pass runs again. It finds a carry for each block, and keeps
-        carries and outputs of one block. None chooses about the square root of T. A single block, ``block=T``, runs
-        nothing again but the function, and keeps carries and outputs of all steps.
+      block: number of steps in a block, which the backward pass runs again. The forward pass saves a carry for each
+        block, and the backward pass holds carries and outputs of one block. None chooses about the square root of T. A
+        single block, ``block=T``, reruns only the function, and keeps carries and outputs of all steps.
       save: what the chunked method saves within the block at work, as in :func:`unroll`.
       truncate: stops the gradient at every ``truncate``-th step, as in :func:`unroll`.
 
@@ -137,14 +137,14 @@ def unroll_sum(
       (4.605, (8, 100))
 
     Notes:
-      A gradient computes the outputs once more than that of ``unroll``, for the memory. A function may use arrays from
+      To save memory, a gradient computes the outputs once more than that of ``unroll``. A function may use arrays from
       outside, traced ones too, and they get gradients; those add up in their own dtype, in bfloat16 with its error. A
       concrete array that it uses becomes a constant of the compiled program.
 
       At masked steps the function sees numbers between zero and one in place of outputs and targets, so that no
       derivative there is infinite; integers and booleans are zero.
 
-      With a number of steps that is not known (``jax.export``) all steps are one block. ``chunk`` then bounds what the
+      If the number of steps is unknown (``jax.export``), all steps are one block. ``chunk`` then bounds what the
       function makes.
     """
     caller = "unroll_sum"

@@ -95,7 +95,7 @@ class Normalizer(Protocol):
 class Reducible(Protocol):
     """What a normalizer may tell a cell, which then computes less. Specs that are made of a function all have it.
 
-    It is apart from :class:`Normalizer`, so that a class with the methods alone is a normalizer too. The cell then
+    It is separate from :class:`Normalizer`, so that a class with only those methods is a normalizer, too. The cell then
     calls it as it is.
     """
 

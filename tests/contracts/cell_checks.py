@@ -86,7 +86,7 @@ def over(mask: Any, like: Any) -> Any:
 def single_step(
     cell: Any, params: Any, state: Any, age: jax.Array, x: jax.Array, real: jax.Array, reset: jax.Array, stats: Any
 ) -> tuple[Any, jax.Array, jax.Array, Any]:
-    """One step by the cell's own verbs, with mask, reset and rows of statistics done in the plainest way."""
+    """One step by the cell's own methods, with mask, reset and rows of statistics done in the plainest way."""
     weights = cell.prepare(params, dtype=x.dtype, batch_shape=real.shape)
     fresh, _ = peel(cell.initial_carry(real.shape, params=params, dtype=x.dtype))
     state, age = select(reset, fresh, state), jnp.where(reset, 0, age)

@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 import jaxnorm as jn
 from jaxnorm.cells.wrappers.base import unwrap
 from tests import cases
-from tests.contracts import cell_checks, verb_checks
+from tests.contracts import cell_checks, method_checks
 
 pytestmark = pytest.mark.long
 
@@ -65,7 +65,7 @@ wrapped_cells = pytest.mark.parametrize("cell", WRAPPED, ids=lambda cell: repr(c
 
 @specified_cells
 def test_vectors_are_flat_and_kernels_are_not(case):
-    verb_checks.check_layout(case.cell, case.vector_sizes)
+    method_checks.check_layout(case.cell, case.vector_sizes)
 
 
 def test_vectors_by_gate_are_refused_with_a_way_out(rng):
@@ -86,19 +86,19 @@ def test_vectors_by_gate_are_refused_with_a_way_out(rng):
 
 @specified_cells
 def test_projections_are_linear(case, x64):
-    verb_checks.check_linear(case.cell)
+    method_checks.check_linear(case.cell)
 
 
 @every_cell
-def test_verbs_take_any_batch_shape(case, x64):
-    verb_checks.check_batch_shapes(case.cell)
+def test_methods_take_any_batch_shape(case, x64):
+    method_checks.check_batch_shapes(case.cell)
 
 
 @wrapped_cells
-def test_verbs_of_wrappers_in_training(cell, key, x64):
-    verb_checks.check_layout(cell)
-    verb_checks.check_linear(cell, key)
-    verb_checks.check_batch_shapes(cell, key)
+def test_methods_of_wrappers_in_training(cell, key, x64):
+    method_checks.check_layout(cell)
+    method_checks.check_linear(cell, key)
+    method_checks.check_batch_shapes(cell, key)
 
 
 METHODS = {

@@ -4,6 +4,7 @@ import itertools
 import re
 import types
 
+import jax
 import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -97,12 +98,26 @@ def test_a_diagram_of_a_preset_shows_its_normalizers(name):
         ("lstm_cell", "optional_sites", (), "the sites"),
         ("gru_cell", "gate_count", 4, "4 gates"),
         ("elman_cell", "carry_type", jn.LSTMCarry, "entries of the carry"),
+        ("dreamer_v3_gru", "default_sites", ("input", "recurrent"), "the sites"),
+        ("dreamer_v3_gru", "gate_count", 2, "2 gates"),
     ],
 )
 def test_a_cell_that_declares_something_else_breaks_the_build(monkeypatch, name, field, value, what):
-    monkeypatch.setattr(type(cells.CELLS[name]), field, value)
+    monkeypatch.setattr(type(ALL[name]), field, value)
     with pytest.raises(ValueError, match=what):
         drawn(name)
+
+
+def test_the_gru_of_dreamer_v3_normalizes_x_and_h_before_their_product():
+    diagram = drawn("dreamer_v3_gru")
+    parts = {text.get_text(): node for node, text in diagram.nodes}
+    row = [parts[text] for text in ("$[x, h]$", "RMS", "$K$")]
+    for one, other in itertools.pairwise(row):
+        assert ((one.x + one.w, one.y), (other.x - other.w, other.y)) in diagram.segments
+    assert not {"$W$", "$U$"} & set(parts)
+    assert "over I + H" in words(diagram)
+    assert "x and h together before the product" in every.PICTURES["dreamer_v3_gru"].alt
+    assert diagram.cell.init(jax.random.key(0), in_features=5).norm.input.scale.shape == (5 + cells.H,)
 
 
 def test_the_gallery_shows_every_picture_and_pages_show_pictures_that_exist():

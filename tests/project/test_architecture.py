@@ -272,11 +272,11 @@ CONVERTERS = sorted(
 
 
 @pytest.mark.parametrize("name", CONVERTERS)
-def test_a_converter_has_two_documented_verbs_and_a_page(name):
+def test_a_converter_has_two_documented_functions_and_a_page(name):
     module = importlib.import_module(f"jaxnorm.convert.{name}")
-    verbs = ["load", "export", *(["load_model"] if hasattr(module, "load_model") else [])]
-    for verb in verbs:
-        item = getattr(module, verb)
+    functions = ["load", "export", *(["load_model"] if hasattr(module, "load_model") else [])]
+    for function in functions:
+        item = getattr(module, function)
         doc = inspect.getdoc(item) or ""
         assert [part for part in ("Args:", "Returns:", "Raises:", "Example:", ">>>") if part not in doc] == []
         parameters = inspect.signature(item).parameters

@@ -36,10 +36,16 @@ WIRINGS: dict[str, Any] = {
     "contrib_ln_lstm": jn.zoo.contrib_ln_lstm(H),
     "draw_ln_lstm": jn.zoo.draw_ln_lstm(H),
     "dreamer_gru": jn.zoo.dreamer_gru(H),
+    "dreamer_v3_gru": jn.zoo.dreamer_v3_gru(H),
 }
 """Those of other papers and libraries that docs/ln_lstm.md sets side by side."""
 ALL = CELLS | PRESETS | WIRINGS
-DRAW: dict[type, Callable[..., Diagram]] = {jn.LSTM: lstm.draw, jn.GRU: gru.draw, jn.Elman: elman.draw}
+DRAW: dict[type, Callable[..., Diagram]] = {
+    jn.LSTM: lstm.draw,
+    jn.GRU: gru.draw,
+    jn.Elman: elman.draw,
+    jn.zoo.ConcatenatedGRU: gru.draw_concatenated,
+}
 
 
 def diagram(name: str, theme: Theme) -> Diagram:
@@ -58,7 +64,10 @@ def alt(name: str) -> str:
         flow = f"from x and {states} to the new {states}"
         return f"The step of {_a(kind)} as a diagram, {flow}, with the sites {_list(sites)}."
     held = [f"{type(norm).__name__} at {site}" for site, norm in cell.sites._asdict().items() if norm != jn.Identity()]
-    return f"The diagram of {_a(kind)} as {name} fills it: {_list(held) if held else 'no site has a normalizer'}."
+    words = _list(held) if held else "no site has a normalizer"
+    if isinstance(cell, jn.zoo.ConcatenatedGRU):
+        words += ", which acts on x and h together before the product with the one kernel of both"
+    return f"The diagram of {_a(kind)} as {name} fills it: {words}."
 
 
 def _a(kind: str) -> str:

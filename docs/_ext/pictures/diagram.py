@@ -4,6 +4,7 @@ Lengths are in points; y goes up. A diagram notes which sites, gates and states 
 the class declares.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from typing import Any, NamedTuple
@@ -108,8 +109,11 @@ class Diagram:
         self.wire(self.named(f"${name}$", x, y + 28, half=6), node)
         return node
 
-    def site(self, name: str, x: float, y: float) -> Node:
-        """A site: free, or with the normalizer that the cell has there; empty sites of presets are passed by."""
+    def site(self, name: str, x: float, y: float, *, over: str = "") -> Node:
+        """A site: free, or with the normalizer that the cell has there; wires run through the empty sites of presets.
+
+        ``over`` says what the statistics are taken over, where that does not follow from the gates.
+        """
         self.sites.add(name)
         theme, norm = self.theme, getattr(self.cell.sites, name)
         node, w, h = Node(x, y, 20, 11), 20, 11
@@ -131,7 +135,7 @@ class Diagram:
             self.nodes.append((node, self.label(x, y, text, size=NODE, color=color)))
         self.label(x, y + 18, name, color=theme.muted if empty else edge)
         if self.preset and not empty:
-            self.label(x, y - 18, self.statistics(name, norm), color=edge)
+            self.label(x, y - 18, over or self.statistics(name, norm), color=edge)
         return node
 
     def statistics(self, site: str, norm: Any) -> str:
@@ -202,11 +206,11 @@ class Diagram:
 
 def _may_hold(cell: Any, site: str) -> bool:
     """Whether a normalizer may stand at a site; other fields of a cell can rule that out."""
-    try:
-        dataclasses.replace(cell, norm=jn.CellNorms(**{site: jn.LayerNorm()}))
-    except ValueError:
-        return False
-    return True
+    for norm in (jn.LayerNorm(), jn.RMSNorm()):
+        with contextlib.suppress(ValueError):
+            dataclasses.replace(cell, norm=jn.CellNorms(**{site: norm}))
+            return True
+    return False
 
 
 def _direction(a: Point, b: Point) -> Point:

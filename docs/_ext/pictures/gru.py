@@ -1,4 +1,8 @@
-"""The diagrams of a GRU, from its equations: one with the reset gate on the recurrent part, one with it on all."""
+"""The diagrams of a GRU, from its equations.
+
+The reset gate multiplies the recurrent part of the candidate, or all of it; the GRU of DreamerV3 normalizes [x, h]
+before its product.
+"""
 
 import jaxnorm as jn
 from pictures.diagram import NODE, Diagram, Node
@@ -13,6 +17,23 @@ def draw(cell: jn.GRU, theme: Theme, *, preset: bool) -> Diagram:
     """Draws it."""
     d = Diagram(cell, SIZE, theme, preset=preset)
     (_recurrent if cell.reset == "recurrent" else _candidate)(d)
+    return d.check("r z n")
+
+
+def draw_concatenated(cell: jn.zoo.ConcatenatedGRU, theme: Theme, *, preset: bool) -> Diagram:
+    """Draws the GRU whose one normalizer acts on [x, h], before one product with the kernel K of both."""
+    d = Diagram(cell, SIZE, theme, preset=preset)
+    both = d.named("$[x, h]$", 62, MID, half=20)
+    d.wire(d.named("$x_t$", 13, X), (62, X), both)
+    d.wire(d.state("h", 16, H), (62, H), both)
+    norm, product = d.site("input", 122, MID, over="over I + H"), d.kernel("$K$", 170, MID)
+    d.wire(both, norm)
+    d.wire(norm, product)
+    last = product
+    if cell.use_bias:
+        last = d.bias("b", 208, MID)
+        d.wire(product, last)
+    _reset_all(d, last, keep=False)
     return d.check("r z n")
 
 
@@ -40,10 +61,9 @@ def _sides(d: Diagram, norm_at: float, bias_at: float | None) -> tuple[Node, Nod
     return ends[0], ends[1]
 
 
-def _mix(d: Diagram, z: Node, row: float, n: Node) -> None:
+def _mix(d: Diagram, z: Node, row: float, n: Node, *, keep: bool) -> None:
     """The new state, between candidate and old state; ``row`` is where z leaves its function."""
     new, old, total = d.op("x", 352, X), d.op("x", 352, OLD), d.op("+", 380, MID)
-    keep = d.cell.update_gate == "keep"
     minus = d.function("$1-z$", 352, 162 if keep else 56, half=17)
     branch = d.dot(352, row)
     d.wire(z, branch, arrow=False)
@@ -81,7 +101,7 @@ def _recurrent(d: Diagram) -> None:
         d.label(206, height, text, size=NODE)
     d.label(178, 164, "$r_x, z_x$", size=NODE, align="left")
     d.label(178, 107, "$r_h, z_h$", size=NODE, align="left")
-    _mix(d, gates, MID, n)
+    _mix(d, gates, MID, n, keep=d.cell.update_gate == "keep")
 
 
 def _candidate(d: Diagram) -> None:
@@ -95,6 +115,11 @@ def _candidate(d: Diagram) -> None:
     if d.cell.use_bias and d.cell.bias_at == "end":
         last = d.bias("b", 216, MID)
         d.wire(summed, last)
+    _reset_all(d, last, keep=d.cell.update_gate == "keep")
+
+
+def _reset_all(d: Diagram, last: Node, *, keep: bool) -> None:
+    """From the pre-activations ``last`` to the new state, with the reset gate on the whole candidate."""
     branch = d.dot(237, MID)
     r = d.function(r"$\sigma(r)$", 268, MID, half=17, gate="r")
     z = d.function(r"$\sigma(z)$", 268, H, half=17, gate="z")
@@ -105,4 +130,4 @@ def _candidate(d: Diagram) -> None:
     d.wire(r, times)
     d.wire(times, n)
     d.label(249, X + 9, "$n'$", size=NODE)
-    _mix(d, z, H, n)
+    _mix(d, z, H, n, keep=keep)

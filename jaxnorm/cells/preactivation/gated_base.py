@@ -10,14 +10,14 @@ from jaxnorm.cells import initializers
 from jaxnorm.cells.base import Key
 from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.initializers import GatesInitializer
+from jaxnorm.cells.preactivation.methods import PreActivationMethods
 from jaxnorm.cells.preactivation.preactivation import PreActivation
-from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.identity import Identity
 
 
 @dataclasses.dataclass(frozen=True)
-class GatedCellBase(PreActivationVerbs, CellBase):
+class GatedCellBase(PreActivationMethods, CellBase):
     """The common base of cells with several gates; not a cell itself.
 
     Attributes:

@@ -5,12 +5,12 @@ import dataclasses
 from jaxnorm._base.typing import Initializer
 from jaxnorm.cells import initializers
 from jaxnorm.cells.cell_base import CellBase
+from jaxnorm.cells.preactivation.methods import PreActivationMethods
 from jaxnorm.cells.preactivation.preactivation import PreActivation
-from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
 
 
 @dataclasses.dataclass(frozen=True)
-class UngatedCellBase(PreActivationVerbs, CellBase):
+class UngatedCellBase(PreActivationMethods, CellBase):
     """The common base of cells without gates; not a cell itself.
 
     Attributes:

@@ -1,7 +1,7 @@
 """The common base of cell wrappers, and the switch between training and evaluation.
 
-A wrapper is a spec like the cell it wraps, and overrides some of its verbs. It keeps the statistics and carries of that
-cell. A wrapper that draws masks also keeps its params, so you can exchange the cell and the wrapped cell.
+A wrapper is a spec like the cell it wraps, and overrides some of its methods. It keeps the statistics and carries of
+that cell. A wrapper that draws masks also keeps its params, so you can exchange the cell and the wrapped cell.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class WithMasks(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CellWrapper(CellHooks, NoModule):
-    """The common base of wrappers: every verb and every hook is the inner cell's. Not a cell itself.
+    """The common base of wrappers: every method and every hook is that of the inner cell. Not a cell itself.
 
     Attributes:
       cell: any cell, including one that is already wrapped.

@@ -17,9 +17,9 @@ from jaxnorm.cells.gates.functions import gru_functions
 from jaxnorm.cells.gru import GRUCarry
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.preactivation.layout import flat_kernel
+from jaxnorm.cells.preactivation.methods import PreActivationMethods
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.vectors import add_bias, sum_biases
-from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.preset_options import overridden
 from jaxnorm.cells.sites import CellNorms, init_sites
@@ -59,7 +59,7 @@ class ConcatenatedInput(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class ConcatenatedGRU(Gated, PreActivationVerbs, CellBase):
+class ConcatenatedGRU(Gated, PreActivationMethods, CellBase):
     r"""Gated recurrent unit of the normalized concatenation of input and state.
 
     .. math::

@@ -15,9 +15,9 @@ from jaxnorm.cells.cell_base import CellBase
 from jaxnorm.cells.gates.lstm_derivative import cell_state, output
 from jaxnorm.cells.initializers import GatesInitializer, Joint
 from jaxnorm.cells.lstm import GATES
+from jaxnorm.cells.preactivation.methods import PreActivationMethods
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.vectors import add_bias, align
-from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
 from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.base import init_affine
@@ -72,7 +72,7 @@ class Past(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class AssortedTimeLSTM(PreActivationVerbs, CellBase):
+class AssortedTimeLSTM(PreActivationMethods, CellBase):
     r"""Long short-term memory with assorted-time normalization.
 
     .. math::

@@ -14,9 +14,9 @@ from jaxnorm.cells.gates.lstm_derivative import cell_state, output
 from jaxnorm.cells.initializers import GatesInitializer
 from jaxnorm.cells.lstm import GATES, LSTMCarry, LSTMParams
 from jaxnorm.cells.preactivation.layout import by_gate
+from jaxnorm.cells.preactivation.methods import PreActivationMethods
 from jaxnorm.cells.preactivation.preactivation import PreActivation
 from jaxnorm.cells.preactivation.vectors import align
-from jaxnorm.cells.preactivation.verbs import PreActivationVerbs
 from jaxnorm.cells.preactivation.weights import GateWeights
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.norms.core.moments import statistics_dtype
@@ -46,7 +46,7 @@ class NormPropLSTMParams(NamedTuple):
 
 @final
 @dataclasses.dataclass(frozen=True)
-class NormPropLSTM(PreActivationVerbs, CellBase):
+class NormPropLSTM(PreActivationMethods, CellBase):
     r"""Normalized LSTM: it propagates unit variance instead of measuring it.
 
     .. math::

@@ -19,7 +19,7 @@ from jaxnorm import optim
 from tests import cases
 from tests.cell_cases import IMAGE_CELLS
 from tests.cells import oracles
-from tests.contracts import cell_checks, verb_checks
+from tests.contracts import cell_checks, method_checks
 
 pytestmark = pytest.mark.long
 
@@ -166,9 +166,9 @@ def test_pieces_layouts_examples_and_short_sequences(case, x64):
 
 
 @rows
-def test_verbs(case, x64):
-    verb_checks.check_linear(case.cell)
-    verb_checks.check_batch_shapes(case.cell)
+def test_methods(case, x64):
+    method_checks.check_linear(case.cell)
+    method_checks.check_batch_shapes(case.cell)
 
 
 @rows

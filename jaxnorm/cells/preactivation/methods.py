@@ -1,4 +1,4 @@
-"""The verbs of cells that have one pre-activation object, from ``prepare`` to ``project_state``."""
+"""The methods of cells that have one pre-activation object, from ``prepare`` to ``project_state``."""
 
 import abc
 from typing import Any
@@ -11,7 +11,7 @@ from jaxnorm.cells.preactivation.weights import Biases, GateWeights
 from jaxnorm.cells.sites import CellNorms
 
 
-class PreActivationVerbs(abc.ABC):
+class PreActivationMethods(abc.ABC):
     """Calls the pre-activation object ``gates`` of a cell.
 
     ``biases`` says where its biases enter, and ``extra`` prepares further weights.

@@ -1,4 +1,4 @@
-"""What must hold for the verbs of every cell, as plain functions: the contract calls them, planted faults must fail.
+"""What must hold for the methods of every cell, as plain functions: the contract calls them, planted faults must fail.
 
 Data are float64, so that a difference is an error and not rounding; call under x64.
 """
@@ -98,11 +98,11 @@ def linear(note: str, function: Callable[[Any], Any], x: Any, y: Any) -> None:
     assert_close(function(mixed), expected, 1e-12, note)
 
 
-# ---- verbs take any leading batch shape
+# ---- methods take any leading batch shape
 
 
 class Results(NamedTuple):
-    """What the verbs gave for the same data."""
+    """What the methods gave for the same data."""
 
     products: Any
     x_proj: Any
@@ -112,8 +112,10 @@ class Results(NamedTuple):
     moments: Any
 
 
-def call_verbs(cell: Any, params: Any, xs: Any, carry: Any, where: Any, stats: Any = None, key: Any = None) -> Results:
-    """Calls the verbs in their order, with as many batch axes as the inputs have; one step."""
+def call_methods(
+    cell: Any, params: Any, xs: Any, carry: Any, where: Any, stats: Any = None, key: Any = None
+) -> Results:
+    """Calls the methods in their order, with as many batch axes as the inputs have; one step."""
     batch = where.shape[1:]
 
     def serve(lead: tuple[int, ...]) -> Any:
@@ -157,7 +159,7 @@ def check_batch_shapes(cell: Any, key: Any = None) -> None:
 
     def call(change: Callable[[Any, int], Any], stats: Any) -> Results:
         state = jax.tree.map(lambda leaf: change(leaf, 0), carry)
-        return call_verbs(cell, params, change(xs, 1), state, change(where, 1), stats, key)
+        return call_methods(cell, params, change(xs, 1), state, change(where, 1), stats, key)
 
     def same(got: Results, expected: Results, note: str) -> None:
         if key is None:

@@ -1,4 +1,4 @@
-"""The checks of the verbs find the faults that are planted in a cell."""
+"""The checks of the methods find the faults that are planted in a cell."""
 
 import dataclasses
 
@@ -8,27 +8,27 @@ import pytest
 
 import jaxnorm as jn
 from jaxnorm.cells.wrappers.base import CellWrapper
-from tests.contracts import verb_checks
+from tests.contracts import method_checks
 
 CELL = jn.bn_lstm(4, max_steps=3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Faulty(CellWrapper):
-    """The cell, with a fault in what one of its verbs returns."""
+    """The cell, with a fault in what one of its methods returns."""
 
-    verb: str = ""
+    name: str = ""
     fault: object = None
 
 
-def faulty(verb, fault, cell=CELL):
-    """A cell whose verb returns what ``fault`` makes of the right result and of the arguments."""
+def faulty(name, fault, cell=CELL):
+    """A cell whose method returns what ``fault`` makes of the right result and of the arguments."""
 
     def method(self, *args, **options):
-        return fault(getattr(super(kind, self), verb)(*args, **options), *args)
+        return fault(getattr(super(kind, self), name)(*args, **options), *args)
 
-    kind = type("Planted", (Faulty,), {verb: method})
-    return kind(cell, verb, fault)
+    kind = type("Planted", (Faulty,), {name: method})
+    return kind(cell, name, fault)
 
 
 def by_gate(bias):
@@ -84,24 +84,24 @@ BATCHES = {
 
 def test_the_cell_without_a_fault_passes(x64):
     cell = faulty("step", lambda results, *_: results)
-    verb_checks.check_layout(cell)
-    verb_checks.check_linear(cell)
-    verb_checks.check_batch_shapes(cell)
+    method_checks.check_layout(cell)
+    method_checks.check_linear(cell)
+    method_checks.check_batch_shapes(cell)
 
 
 @pytest.mark.parametrize("fault", LAYOUTS)
 def test_layouts(fault):
     with pytest.raises(AssertionError):
-        verb_checks.check_layout(faulty(*LAYOUTS[fault]))
+        method_checks.check_layout(faulty(*LAYOUTS[fault]))
 
 
 @pytest.mark.parametrize("fault", PRODUCTS)
 def test_products(fault, x64):
     with pytest.raises(AssertionError):
-        verb_checks.check_linear(faulty(*PRODUCTS[fault]))
+        method_checks.check_linear(faulty(*PRODUCTS[fault]))
 
 
 @pytest.mark.parametrize("fault", BATCHES)
 def test_batches(fault, x64):
     with pytest.raises((AssertionError, TypeError, ValueError)):
-        verb_checks.check_batch_shapes(faulty(*BATCHES[fault]))
+        method_checks.check_batch_shapes(faulty(*BATCHES[fault]))
