@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "jaxnorm" / "zoo"
 HEAD = '''"""What serves one paper or one library: the rest of the normalizers and cells.
 
-Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` writes it anew.
+Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` rewrites it.
 """
 '''
 

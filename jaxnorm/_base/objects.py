@@ -59,7 +59,7 @@ def is_one(value: Any, protocol: type) -> bool:
     """Whether a value fits a protocol. A class does not fit, even if it has all the attributes."""
     if isinstance(value, type):
         return False
-    # From Python 3.12 on, isinstance overlooks attributes that an object hands on with __getattr__.
+    # From Python 3.12 on, isinstance overlooks attributes that an object passes on with __getattr__.
     attributes = getattr(protocol, "__protocol_attrs__", ())
     return isinstance(value, protocol) or (bool(attributes) and all(hasattr(value, name) for name in attributes))
 

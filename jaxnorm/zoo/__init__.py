@@ -1,6 +1,6 @@
 """What serves one paper or one library: the rest of the normalizers and cells.
 
-Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` writes it anew.
+Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` rewrites it.
 """
 
 from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM as ConvLSTM

@@ -68,8 +68,8 @@ class FunctionCell(CellHooks, NoModule):
 
     Notes:
       Two cells are equal if their functions are the same object. A lambda or ``functools.partial`` made in place is a
-      new one each time, so each call compiles anew: make it once. Constants that a function closes over are part of the
-      compiled program; arrays that change, and those that need gradients, belong to ``params`` or ``xs``.
+      new one each time, so each call compiles again: make it once. Constants that a function closes over are part of
+      the compiled program; arrays that change, and those that need gradients, belong to ``params`` or ``xs``.
 
       Each array of a carry has its own entry for each example, so that masks and resets choose among examples. Write
       ``jax.random.split(key, batch_shape)`` for a key that is used in the steps.

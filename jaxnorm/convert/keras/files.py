@@ -89,7 +89,7 @@ def _read(caller: str, file: Any, config: Any, size: int) -> Iterator[FileLayer]
 
     if "layer_names" in file.attrs or "model_config" in file.attrs or "model_weights" in file:
         raise ValueError(
-            f"{caller} is a legacy .h5 file, in which layers lie otherwise. Load it in Keras and save it anew: "
+            f"{caller} is a legacy .h5 file, which stores layers in another form. Load it in Keras and save it again: "
             "keras.models.load_model(path).save('model.keras'); of weights alone build the model, "
             "model.load_weights(path), model.save_weights('model.weights.h5')."
         )

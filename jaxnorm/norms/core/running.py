@@ -179,7 +179,7 @@ def check_moments(caller: str, name: str, tree: PyTree) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_moments):
         if not is_moments(leaf):
             whole = tree if isinstance(tree, Mapping) else leaf
-            advice = "Write Moments(mean, var, count), or hand on what moments, a normalizer or unroll returned."
+            advice = "Write Moments(mean, var, count), or pass what moments, a normalizer or unroll returned."
             if isinstance(tree, Mapping) and set(tree) == set(Moments._fields):
                 advice = f"Write Moments(**{name})."
             raise TypeError(

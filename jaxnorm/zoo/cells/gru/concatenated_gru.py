@@ -125,7 +125,7 @@ class ConcatenatedGRU(Gated, PreActivationMethods, CellBase):
         if norm != Identity() and not whole:
             raise ValueError(
                 f"ConcatenatedGRU: norm must be RMSNorm() with fraction=1 and no axis_name, got {norm!r}. It acts on "
-                "[x, h] before the product, which only a sum of squares lets one take apart."
+                "[x, h] before the product, and only a sum of squares can be split into two parts."
             )
         if self.update_bias not in (None, 0.0) and not self.use_bias:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Sums over all steps of a sequence up to each step, which begin anew where a sequence begins."""
+"""Sums over all steps of a sequence up to each step, which restart where a sequence begins."""
 
 import jax
 import jax.numpy as jnp
