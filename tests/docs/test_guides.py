@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 
 import pytest
 
@@ -25,8 +26,27 @@ def faults(text):
     found += ["a cell is no Python" for body in cells if not _parses(body)]
     found += ["examples with >>> are for other pages"] if re.search(r"^\s*>>>", text, re.MULTILINE) else []
     found += ["a picture from a file"] if "![" in text else []
+    found += [f"no command installs {name}" for name in uninstalled(text)]
     found += ["too long for a guide"] if sum(body.count("\n") for body in cells) > LINES else []
     return found
+
+
+# What `pip install .` brings, and the command for the rest.
+INSTALLED = {"flax", "jax", "jaxnorm", "jaxtyping", "numpy", "optax"} | set(sys.stdlib_module_names)
+COMMANDS = {
+    "matplotlib": "'.[examples]'",
+    "orbax": "'.[examples]'",
+    "sklearn": "'.[examples]'",
+    "jax2onnx": "'.[onnx]'",
+    "haiku": "dm-haiku",
+}
+
+
+def uninstalled(text):
+    """The packages that a guide imports and names no command for."""
+    blocks = [body for _, kind, body in FENCE.findall(text) if kind.strip() in {"{code-cell}", "python"}]
+    names = {name.split(".")[0] for body in blocks if _parses(body) for name in imported(body)} - INSTALLED
+    return sorted(name for name in names if f"pip install {COMMANDS.get(name, name)}" not in text)
 
 
 def _parses(body):
@@ -56,6 +76,11 @@ CELL = "```{code-cell}\nx = 1\n```\n"
         (f"{HEAD}A\n\n```{{code-cell}}\nx =\n```\n", "a cell is no Python"),
         (f"{HEAD}A\n\n{CELL}    >>> x\n", "examples with >>> are for other pages"),
         (f"{HEAD}A\n\n{CELL}![x](x.png)\n", "a picture from a file"),
+        (f"{HEAD}A\n\n{CELL}```python\nimport haiku as hk\n```\n", "no command installs haiku"),
+        (
+            f"{HEAD}A\n\n`pip install .`\n\n```{{code-cell}}\nfrom sklearn import svm\n```\n",
+            "no command installs sklearn",
+        ),
         (f"{HEAD}A\n\n{CELL * 200}", "too long for a guide"),
     ],
 )
