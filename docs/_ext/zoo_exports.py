@@ -12,6 +12,17 @@ HEAD = '''"""What serves one paper or one library: the rest of the normalizers a
 
 Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` rewrites it.
 """
+
+import typing as _types
+'''
+TAIL = '''
+if not _types.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Says where a name is that is not here."""
+        from jaxnorm._base.foreign_names import refuse_name
+
+        refuse_name("jaxnorm.zoo", name)
 '''
 
 
@@ -41,7 +52,8 @@ def text() -> str:
             "",
             "__all__ = [",
             *(f'    "{name}",' for name in listed),
-            "]\n",
+            "]",
+            TAIL,
         ]
     )
 

@@ -121,8 +121,11 @@ def run(args: argparse.Namespace) -> None:
                 if jax.process_count() == 1:
                     raise
                 raise Lost(str(error)) from error
-        if args.export and speaks and state is not None:
-            programs.write(args.export, model, text, jax.device_get(state))
+        if args.export and speaks:
+            if state is None:
+                print(f"{args.export} is not written yet: it is made of the weights after the last step.")
+            else:
+                programs.write(args.export, model, text, jax.device_get(state))
 
 
 def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:

@@ -1,5 +1,6 @@
 """Answers names that other libraries have for cells and normalizers, looked for in a module of ours."""
 
+import importlib
 from typing import NoReturn
 
 from jaxnorm._base.objects import CELLS_ELSEWHERE
@@ -22,4 +23,7 @@ def refuse_name(module: str, name: str, cell: str = "{}", norm: str = "{}") -> N
         line = f" Write {cell.format(f'jaxnorm.{CELLS_ELSEWHERE[name]}(128)')}."
     elif name in NORMALIZERS_ELSEWHERE:
         line = f" Write {norm.format(f'jaxnorm.{NORMALIZERS_ELSEWHERE[name]}()')}."
+    elif not name.startswith("_"):
+        places = [place for place in ("jaxnorm", "jaxnorm.zoo") if name in importlib.import_module(place).__all__]
+        line = "".join(f" Write {place}.{name}." for place in places)
     raise AttributeError(f"module {module!r} has no attribute {name!r}.{line}", name=name)

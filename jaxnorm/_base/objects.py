@@ -93,6 +93,11 @@ def describe(value: Any) -> str:
     return _describe_instance(value)
 
 
+def shown(value: Any) -> str:
+    """Shows a value as it is written, but an array with axes by its shape and dtype."""
+    return describe(value) if getattr(value, "ndim", 0) else repr(value)
+
+
 def _describe_instance(value: Any) -> str:
     kind, library = type(value), _library(type(value))
     if value is None:

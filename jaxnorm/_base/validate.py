@@ -178,7 +178,7 @@ def hashable_slice(caller: str, name: str, axis: slice) -> AxisSlice:
 def one_axis(caller: str, axis: int, ndim: int, name: str = "axis") -> int:
     """Returns a single axis as a non-negative number; raises TypeError for several."""
     if not isinstance(axis, int | np.integer) or isinstance(axis, bool):
-        raise TypeError(f"{caller}: {name} must be an int, got {axis!r}. Name a single axis.")
+        raise TypeError(f"{caller}: {name} must be an int, got {objects.shown(axis)}. Name a single axis.")
     (found,) = axes(caller, axis, ndim, name)
     return found
 
@@ -189,33 +189,37 @@ def positive_int(caller: str, name: str, value: Any) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(
-            f"{caller}: {name} must be an integer, got {value!r}. Pass a whole number above zero."
+            f"{caller}: {name} must be an integer, got {objects.shown(value)}. Pass a whole number above zero."
         ) from None
     if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{caller}: {name} must be a positive integer, got {value!r}. Pass a whole number above zero.")
+        raise ValueError(
+            f"{caller}: {name} must be a positive integer, got {objects.shown(value)}. Pass a whole number above zero."
+        )
     return number
 
 
 def in_range(caller: str, name: str, value: float, low: float, high: float) -> None:
     """Raises ValueError unless ``low <= value <= high`` (infinite ends are fine; NaN is rejected)."""
     if not (isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high):
-        raise ValueError(f"{caller}: {name} must be a number in [{low}, {high}], got {value!r}.")
+        raise ValueError(f"{caller}: {name} must be a number in [{low}, {high}], got {objects.shown(value)}.")
 
 
 def positive(caller: str, name: str, value: float) -> None:
     """Raises ValueError unless the value is a finite number above zero."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"{caller}: {name} must be a number above zero, got {value!r}.")
+        raise ValueError(f"{caller}: {name} must be a number above zero, got {objects.shown(value)}.")
 
 
 def epsilon(caller: str, value: float) -> None:
     """Raises ValueError unless epsilon is a finite number of at least zero."""
     in_range(caller, "epsilon", value, 0.0, math.inf)
     if math.isinf(value):
-        raise ValueError(f"{caller}: epsilon must be finite, got {value!r}.")
+        raise ValueError(f"{caller}: epsilon must be finite, got {objects.shown(value)}.")
 
 
 def choice(caller: str, name: str, value: Any, options: Sequence[str | None]) -> None:
     """Raises ValueError unless ``value`` is one of the options."""
     if value not in options:
-        raise ValueError(f"{caller}: {name} must be one of {', '.join(map(repr, options))}; got {value!r}.")
+        raise ValueError(
+            f"{caller}: {name} must be one of {', '.join(map(repr, options))}; got {objects.shown(value)}."
+        )

@@ -89,6 +89,11 @@ class CellBase(CellHooks, NoModule, abc.ABC):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else jnp.dtype(value))
         check_functions(self)
+        if "h" not in self.carry_type._fields:
+            raise TypeError(
+                f"{caller}: carry_type must have an entry h, the state that the next step sees, got "
+                f"{', '.join(self.carry_type._fields)}. Rename the entry that project_state multiplies."
+            )
         norm = sites.resolve_sites(caller, self.norm, self.default_sites, self.optional_sites, check=self.check_site)
         object.__setattr__(self, "norm", norm)
 

@@ -94,8 +94,16 @@ def resolve_sites(
 
     ``check(caller, spec)`` raises unless a normalizer fits a site.
     """
+    for label, names in (("default_sites", default), ("optional_sites", optional)):
+        if unknown := [name for name in names if name not in CellNorms._fields]:
+            known = ", ".join(map(repr, CellNorms._fields))
+            raise ValueError(f"{caller}: {label} must name places of CellNorms, {known}, got {unknown[0]!r}.")
     if not isinstance(norm, CellNorms):
         check_normalizer(caller, "norm", norm)
+        if norm != Identity() and not default:
+            named = ", ".join(f"CellNorms({name}=...)" for name in optional)
+            must = f"must name its site: {named}" if named else "must be left out: this cell has no site for a norm"
+            raise ValueError(f"{caller}: norm {must}; got {norm!r}. The class names its sites in default_sites.")
         norm = CellNorms(**dict.fromkeys(default, norm))
     filled = CellNorms(*(Identity() if spec == () else spec for spec in norm))
     for name, spec in zip(CellNorms._fields, filled, strict=True):

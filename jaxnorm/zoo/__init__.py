@@ -3,6 +3,8 @@
 Written by docs/_ext/zoo_exports.py from the ``__all__`` of each module; ``make tables`` rewrites it.
 """
 
+import typing as _types
+
 from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTM as ConvLSTM
 from jaxnorm.zoo.cells.convolution.conv_lstm import ConvLSTMParams as ConvLSTMParams
 from jaxnorm.zoo.cells.gru.block_gru import BlockGRU as BlockGRU
@@ -310,3 +312,11 @@ __all__ = [
     "virtual_batch_norm",
     "weight_norm_lstm",
 ]
+
+if not _types.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Says where a name is that is not here."""
+        from jaxnorm._base.foreign_names import refuse_name
+
+        refuse_name("jaxnorm.zoo", name)

@@ -60,6 +60,14 @@ def test_a_run_that_goes_on_has_the_same_bits(main, whole, tmp_path, capsys):
 
 
 @pytest.mark.long
+def test_a_run_that_stops_says_that_it_exports_nothing_yet(main, tmp_path, capsys):
+    file = tmp_path / "programs.zip"
+    assert main([*SPREAD, "--stop-at", "2", "--out", str(tmp_path / "out"), "--export", str(file)]) == 0
+    assert f"{file} is not written yet" in capsys.readouterr().out
+    assert not file.exists()
+
+
+@pytest.mark.long
 def test_programs_leave_the_process(whole):
     """One file for three kinds of devices: training goes on from where it was, inference takes any batch and time."""
     from train_distributed_support import programs

@@ -194,3 +194,28 @@ def test_the_lines_work(unhooked):
     assert jn.DropConnect(CELL, rate=0.5).rate == 0.5
     out = jax.jit(jn.step, static_argnums=0)(CELL, P, None, XS[0])
     assert out[1].shape == (2, 4)
+
+
+NAMES = {
+    "MinGRU": (jn, "Write jaxnorm.zoo.MinGRU."),
+    "SpectralNorm": (jn.zoo, "Write jaxnorm.SpectralNorm."),
+    "ln_lstm": (jn.linen, "Write jaxnorm.ln_lstm."),
+    "GRUCell": (jn.zoo, "Write jaxnorm.gru(128)."),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_lies_elsewhere_is_answered(name):
+    module, line = NAMES[name]
+    with pytest.raises(AttributeError, match=f"has no attribute {name!r}") as caught:
+        getattr(module, name)
+    assert str(caught.value).endswith(line)
+    assert not hasattr(jn.zoo, "_nothing")
+
+
+def test_an_array_in_the_place_of_a_number_is_not_printed_whole():
+    with (
+        no_annotation_checks(),
+        pytest.raises(TypeError, match=r"in_features must be an integer, got an array with shape \(5, 2, 3\)"),
+    ):
+        CELL.init(KEY, XS)

@@ -24,6 +24,7 @@ from jaxnorm.engine.arguments.sharding import zeros_beside
 from jaxnorm.engine.loops.chunks import scan_chunks
 from jaxnorm.engine.loops.differentiable import differentiable, join, vjp
 from jaxnorm.engine.loops.hoisted_vmap import vmap_hoisting_constants
+from jaxnorm.engine.loops.method_results import transpose_state
 from jaxnorm.engine.loops.products import find_products
 from jaxnorm.engine.loops.scan import normalize_inputs, project_inputs, scan_steps, select, step_input
 from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep, Saved
@@ -77,7 +78,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
             return find_products(products, saved.h_products) if plan.save == "products" else products
 
         (x_proj, _), transpose_inputs = vjp(project_x, weights, xs, stats)
-        h_proj, transpose_state = vjp(project_h, weights)
+        h_proj, transpose_product = vjp(project_h, weights)
         projections = (x_proj, h_proj)
 
         # The factors of the derivative depend on no cotangent: compute them for all steps at once, before the loop.
@@ -99,9 +100,9 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
 
             d_carry, (d_x_proj, d_h_proj) = rebuild(transpose)((d_new, d_y, d_moments))
             # project_state is linear in the carry, so its transpose needs no forward product.
-            (d_projected,) = jax.linear_transpose(
-                lambda part: cell.project_state(transposed, join(part, carry)), differentiable(carry)
-            )(d_h_proj)
+            d_projected = transpose_state(
+                cell, lambda part: cell.project_state(transposed, join(part, carry)), differentiable(carry), d_h_proj
+            )
             d_carry = jax.tree.map(jnp.add, d_carry, d_projected)
             if d_skip is not None:
                 d_carry = jax.tree.map(jnp.add, d_carry, d_skip)
@@ -123,7 +124,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
             lambda weights, stats: jax.vmap(partial(step, weights, stats))(before, projections, steps), weights, stats
         )
         d_weights_inputs, d_xs, d_stats_inputs = transpose_inputs((d_x_proj, d_input_moments))
-        (d_weights_state,) = transpose_state(d_h_proj)
+        (d_weights_state,) = transpose_product(d_h_proj)
         d_weights_step, d_stats_step = transpose_steps((d_new, d_y, d_step_moments))
         sums = _Sums(
             jax.tree.map(_add, sums.weights, d_weights_inputs, d_weights_state, d_weights_step),

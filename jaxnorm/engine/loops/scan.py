@@ -15,6 +15,7 @@ from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
 from jaxnorm.engine.arguments.target import find_target
 from jaxnorm.engine.loops.differentiable import narrowed, widened
+from jaxnorm.engine.loops.method_results import check_normalized, check_step
 from jaxnorm.engine.loops.products import narrow, round_products
 from jaxnorm.engine.records import CarryOutputs, Chunk, LoopInputs, PerStep, Saved
 
@@ -58,7 +59,8 @@ def scan_steps(
         if t.reset is not None:
             carry = select(t.reset, initial, carry)
         h_proj = round_products(cell.project_state(weights, carry), carries.rounding)
-        new, y, moments = cell.step(weights, carry, step_input(x_proj_t, h_proj, stats, t))
+        result = cell.step(weights, carry, step_input(x_proj_t, h_proj, stats, t))
+        new, y, moments = check_step(cell, result, carry)
         if t.where is not None:
             new = select(t.where, new, carry)
             y = select(t.where, y, jax.tree.map(jnp.zeros_like, y))
@@ -91,7 +93,8 @@ def normalize_inputs(
 ) -> tuple[PyTree, Any]:
     """Normalizes the input products of all steps; also returns the moments of the input site."""
     rows = _rows(stats, steps.row)
-    return cell.normalize_inputs(weights, _real(xs, steps), products, rows, steps.where, steps.measured)
+    result = cell.normalize_inputs(weights, _real(xs, steps), products, rows, steps.where, steps.measured)
+    return check_normalized(cell, result)
 
 
 def _real(xs: Array, steps: PerStep) -> Array:
