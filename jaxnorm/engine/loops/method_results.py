@@ -1,4 +1,4 @@
-"""Checks what the methods of a cell return, so that errors name the method and not the loop."""
+"""Checks what the methods of a cell return and whether they are linear, so that errors name them and not the loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,21 +27,21 @@ def check_step(cell: Cell, result: Any, old: Carry) -> tuple[Carry, Any, Any]:
     have: Any = jax.tree.structure(new)
     want: Any = jax.tree.structure(old)
     if have != want:
-        expected, got = (want, have) if type(new) is type(old) else (objects.describe(old), objects.describe(new))
+        expected, found = (want, have) if type(new) is type(old) else (objects.describe(old), objects.describe(new))
         raise TypeError(
-            f"{caller} must return a carry of the structure it got, {expected}, got {got}. Return {STEPPED}, with "
+            f"{caller} must return a carry of the structure it got, {expected}, got {found}. Return {STEPPED}, with "
             "carry._replace(...) of the carry that it got."
         )
     for (path, leaf), like in zip(jax.tree_util.tree_leaves_with_path(new), jax.tree.leaves(old), strict=True):
-        name = f"carry{jax.tree_util.keystr(path)}"
-        if leaf.shape != like.shape:
+        name, got = f"carry{jax.tree_util.keystr(path)}", jax.typeof(leaf)  # a number of Python has a type, too
+        if got.shape != like.shape:
             raise ValueError(
-                f"{caller} must return {name} in the shape it got, {like.shape}, got {leaf.shape}. The cell's "
+                f"{caller} must return {name} in the shape it got, {like.shape}, got {got.shape}. The cell's "
                 "initial_carry, or carry_features, says with which shape it begins."
             )
-        if leaf.dtype != like.dtype:
+        if got.dtype != like.dtype:
             raise TypeError(
-                f"{caller} must return {name} in the dtype it got, {like.dtype}, got {leaf.dtype}. Cast it: "
+                f"{caller} must return {name} in the dtype it got, {like.dtype}, got {got.dtype}. Cast it: "
                 f".astype({name}.dtype)."
             )
     return new, y, moments
@@ -49,7 +49,7 @@ def check_step(cell: Cell, result: Any, old: Carry) -> tuple[Carry, Any, Any]:
 
 def _check_form(caller: str, form: str, result: Any) -> None:
     size = form.count(",") + 1
-    if type(result) is not tuple or len(result) != size:
+    if type(result) not in (tuple, list) or len(result) != size:
         hint = "The moments of a cell without normalizers are CellNorms()."
         raise TypeError(f"{caller} must return {form}, got {objects.describe(result)}. {hint}")
 

@@ -101,6 +101,24 @@ def test_results_of_another_form_are_refused(fault, method):
         gradient(Other(4, **other), method)
 
 
+def test_a_list_and_a_number_of_python_are_results_too():
+    class Counted(NamedTuple):
+        h: Any
+        total: Any
+
+    @dataclasses.dataclass(frozen=True)
+    class Scalar(Decay):
+        carry_type: ClassVar[type] = Counted
+
+        def initial_carry(self, batch_shape, **_):
+            return Counted(jnp.zeros((*batch_shape, self.hidden_features)), jnp.zeros(()))
+
+        def step(self, weights, carry, t):
+            return [Counted(jnp.tanh(t.x_proj + t.h_proj), 1.0), t.x_proj, NONE]
+
+    gradient(Scalar(4), "scan")
+
+
 @pytest.mark.parametrize(
     "product",
     [lambda weights, carry: carry.h * carry.h, lambda weights, carry: jnp.tanh(carry.h)],
