@@ -124,10 +124,12 @@ def _work(job: Job, core: int, said: Any) -> None:
     from experiments.harness import machine
     from experiments.harness.arm import run_arm
 
-    spoke = 0.0
+    spoke, parent = 0.0, multiprocessing.parent_process()
 
     def tell(done: int, total: int, what: str) -> None:
         nonlocal spoke
+        if parent is not None and not parent.is_alive():  # killed: whoever resumes writes to the same files
+            raise SystemExit(1)
         if time.monotonic() - spoke > 0.5:
             said.put((job.title, done, total, what))
             spoke = time.monotonic()
