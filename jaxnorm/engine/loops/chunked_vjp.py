@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.target import find_target
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Products, Weights
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel
@@ -26,7 +27,7 @@ from jaxnorm.engine.loops.differentiable import differentiable, join, vjp
 from jaxnorm.engine.loops.hoisted_vmap import vmap_hoisting_constants
 from jaxnorm.engine.loops.method_results import transpose_state
 from jaxnorm.engine.loops.products import find_products
-from jaxnorm.engine.loops.scan import normalize_inputs, project_inputs, scan_steps, select, step_input
+from jaxnorm.engine.loops.scan import normalize_inputs, project_inputs, scan_steps, select, step_input, steps_in_a_round
 from jaxnorm.engine.records import CarryOutputs, Chunk, ChunkPlan, LoopInputs, LoopOutputs, PerStep, Saved
 from jaxnorm.norms.core.moments import statistics_dtype
 
@@ -116,7 +117,7 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
 
         (d_carry, d_initial), (d_x_proj, d_h_proj, d_new, d_y) = lax.scan(
             body, (d_carry, sums.initial), (transposes, before, d_outputs, d_step_moments, d_carries, steps),
-            reverse=not plan.reverse,
+            reverse=not plan.reverse, unroll=steps_in_a_round(xs, find_target(xs, inputs)),
         )  # fmt: skip
 
         # The weights enter in three places (inputs, state, step), so their cotangents are sums of three.

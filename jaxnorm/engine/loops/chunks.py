@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxnorm._base.sizes import divides, known
+from jaxnorm._base.target import is_gpu
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry
 from jaxnorm.engine.records import Chunk, ChunkPlan
@@ -41,7 +42,7 @@ def chunk_length(steps: int, rows: int, features: int, platform: str) -> int:
       platform: the kind of the devices.
     """
     rows = max(rows, 1) if known(rows) else MANY_ROWS
-    room = GPU_MEMORY if platform in ("gpu", "cuda", "rocm") else FAST_MEMORY
+    room = GPU_MEMORY if is_gpu(platform) else FAST_MEMORY
     most = max(room // (4 * rows * features), 1)
     least = min(max(8, min(64, MANY_ROWS // rows)) if platform == "cpu" else 64, most)
     near = sorted(range(max(least // 2, 1), min(2 * least, most + 1)), key=lambda length: abs(length - least))

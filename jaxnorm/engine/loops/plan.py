@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnorm._base.sizes import known
+from jaxnorm._base.target import find_target
 from jaxnorm._base.typing import PyTree
 from jaxnorm.cells.base import Cell, Products
 from jaxnorm.cells.hooks import hooks
@@ -13,7 +14,6 @@ from jaxnorm.engine.arguments.checks import layout_shape
 from jaxnorm.engine.arguments.options import Options
 from jaxnorm.engine.arguments.prepared import Prepared
 from jaxnorm.engine.arguments.sharding import feature_sharding
-from jaxnorm.engine.arguments.target import find_target
 from jaxnorm.engine.loops.chunks import chunk_length, count_features
 from jaxnorm.engine.loops.products import narrows
 from jaxnorm.engine.records import ChunkPlan, LoopInputs, Save

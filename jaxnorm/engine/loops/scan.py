@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxnorm._base.sizes import known
+from jaxnorm._base.target import Target, find_target, is_gpu
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
-from jaxnorm.engine.arguments.target import find_target
 from jaxnorm.engine.loops.differentiable import narrowed, widened
 from jaxnorm.engine.loops.method_results import check_normalized, check_step
 from jaxnorm.engine.loops.products import narrow, round_products
@@ -70,12 +71,25 @@ def scan_steps(
         )
         return (new, x_proj_ahead), (y, moments, saved, new if carries.after else ())
 
-    ahead = find_target(chunk.in_layout, inputs).platform == "cpu"
+    target = find_target(chunk.in_layout, inputs)
+    ahead = target.platform == "cpu"
     x_proj_ahead, x_proj = one_ahead(x_proj, reverse) if ahead else ((), x_proj)
-    (last, _), (ys, moments, saved, after) = lax.scan(body, (carry, x_proj_ahead), (x_proj, steps), reverse=reverse)
+    (last, _), (ys, moments, saved, after) = lax.scan(
+        body, (carry, x_proj_ahead), (x_proj, steps), reverse=reverse, unroll=steps_in_a_round(chunk.in_layout, target)
+    )
     if saves_products:
         saved = saved._replace(x_products=narrow(products, carries.rounding))
     return last, Chunk(ys, (input_moments, moments, saved, after), first)
+
+
+def steps_in_a_round(xs: Array, target: Target) -> int:
+    """The number of steps in a round of the loop over a chunk.
+
+    On a GPU each round starts kernels of its own: one counts it, one for each sequence writes what the round computed.
+    Eight steps share them.
+    """
+    steps = xs.shape[0]
+    return max(1, min(8, steps)) if known(steps) and is_gpu(target.platform) else 1
 
 
 def project(cell: Cell, weights: Weights, xs: Array, stats: Any, steps: PerStep) -> tuple[PyTree, Any]:

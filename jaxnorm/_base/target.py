@@ -19,6 +19,11 @@ class Target(NamedTuple):
     """Into how many parts the devices cut a batch that is sharded over all of them; 1 inside ``shard_map``."""
 
 
+def is_gpu(platform: str) -> bool:
+    """Whether it is a platform of GPUs."""
+    return platform in ("gpu", "cuda", "rocm")
+
+
 def find_target(xs: Array, *trees: PyTree) -> Target:
     """Finds the devices: those of the mesh on which the arrays lie, or else the default backend.
 
