@@ -63,6 +63,11 @@ class Reduction(NamedTuple):
             statistic = repeated.reshape(*before, groups * self.groups.size, *after)
         return jnp.expand_dims(statistic, self.axes)
 
+    def is_row(self, ndim: int) -> bool:
+        """Whether it takes the last axes of data with so many axes, whole and on one device."""
+        last = tuple(range(ndim - len(self.axes), ndim))
+        return self.axes == last and (self.axis_name, self.leading, self.groups) == (None, None, None)
+
     @property
     def _feature(self) -> int:
         """The feature axis, or group axis, of a statistic."""

@@ -9,6 +9,7 @@ from jax import lax
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.sizes import at_least
+from jaxnorm._base.target import find_target, is_gpu
 from jaxnorm._base.typing import Array
 from jaxnorm.norms.core.moment_trees import KeptMoments
 from jaxnorm.norms.core.moments import (
@@ -184,7 +185,14 @@ def _measure(rule: Standardization, x: Array, where: Array | None, *, twice: boo
     if mean is not None and twice and at_least(x.size, STORED):
         again = _deviation(rule, x, where, _behind_barrier(mean), None)
     square = jnp.square(again * power)
-    if rule.center:
+    if rule.center and not twice and is_gpu(find_target(x).platform) and reduction.is_row(x.ndim):
+        # XLA's GPU compiler makes one kernel of a row if each sum needs the one before it.
+        (total,) = reduction.sums(deviation)
+        rest = rounded_average(total, count)
+        (square,) = reduction.sums(jnp.square(_deviation(rule, x, where, mean, rest) * power))
+        mean_square = average(square, count)
+        least = 4 * jnp.finfo(dtype).eps * (mean_square + jnp.square(rest * power))  # type: ignore[no-untyped-call]
+    elif rule.center:
         total, square = reduction.sums(deviation, square)
         rest = rounded_average(total, count)
         # A mean square below this bound is nothing but rounding error.

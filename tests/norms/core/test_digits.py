@@ -113,3 +113,60 @@ def test_values_and_gradients_hold_for_large_data(name, rng):
         wanted = trained(OTHERS[name], (x * np.float32(1e20)).astype(np.float64), cotangent, jnp.float64, 0.0)
     for one, want in zip(got, wanted, strict=True):
         assert np.abs(one - want).max() <= 12 * 2.0**-23 * np.abs(want).max()
+
+
+@pytest.fixture
+def on_gpus(monkeypatch):
+    """Programs are traced as if for GPUs, and none traced before is taken for one of them."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=names)
+@pytest.mark.parametrize("norm", [norm for norm in LAYOUTS if norm.startswith("layer_norm")])
+def test_sums_one_after_the_other_keep_their_digits(norm, kind, on_gpus):
+    for mask in MASKS:
+        got = errors(norm, kind, mask, 650)
+        assert got.gradients <= 5, (mask, got)
+        assert got.values <= (400 if kind.name == BOTH_SIGNS else 4.5), (mask, got)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e6, 3e10])
+def test_equal_data_become_the_bias_on_gpus(value, on_gpus):
+    for features in (6, 100):
+        y = jn.layer_norm(jnp.full((2, features), value), jnp.full(features, 3.0), jnp.ones(features), epsilon=0.0)
+        np.testing.assert_array_equal(y, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("norm", "expected"),
+    [
+        (jn.layer_norm, 3),
+        (lambda x: jn.layer_norm(x, axis=0), 2),
+        (lambda x: jn.group_norm(x, num_groups=2, axis=-1), 3),
+        (lambda x: jn.group_norm(x[:, None], num_groups=2), 4),  # two for each: positions, then features of a group
+        (lambda x: jn.batch_norm(x)[0], 2),
+    ],
+    ids=["rows", "columns", "rows of groups", "groups", "batch"],
+)
+def test_only_rows_have_a_pass_for_each_sum(norm, expected, on_gpus):
+    """How deep sums lie in one another: the mean, what rounding took from it, the variance about both."""
+    program = jax.make_jaxpr(norm)(jnp.ones((6, 8)))
+    assert _deepest(program.jaxpr, {}) == expected
+
+
+def _deepest(jaxpr, depth):
+    """The most sums in a row that any value of a program waits for."""
+    for equation in jaxpr.eqns:
+        before = max((depth.get(v, 0) for v in equation.invars if not hasattr(v, "val")), default=0)
+        inner = [p for p in equation.params.values() if hasattr(p, "jaxpr")]
+        if equation.primitive.name == "cond":
+            inner = list(equation.params["branches"])
+        after = before + (equation.primitive.name == "reduce_sum")
+        for each in inner:
+            known = dict.fromkeys(each.jaxpr.invars, before)
+            after = max(after, _deepest(each.jaxpr, known))
+        depth.update(dict.fromkeys(equation.outvars, after))
+    return max(depth.values(), default=0)
