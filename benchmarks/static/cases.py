@@ -11,7 +11,9 @@ from benchmarks.static.targets import TARGETS
 MAIN, LARGE, LONG = Shape(256, 512, 512, 512), Shape(1024, 256, 1024, 1024), Shape(64, 2048, 256, 256)
 SPREAD, SMOKE = Shape(256, 128, 256, 256), Shape(8, 16, 128, 128)
 MODELS = ("ln_lstm", "ln_gru", "bn_lstm", "lstm")
-OURS = ("ours", "ours-64", "ours-lean", "ours-plain")
+UNPLACED = "ours-unplaced"
+"""Ours, traced for the host: nothing tells the device. Only on request, like the settings after it."""
+OURS = ("ours", UNPLACED, "ours-64", "ours-lean", "ours-plain")
 LIBRARIES = (*OURS, "linen", "linen-optimized", "haiku")
 SPREADS = ("none", "batch", "hidden")
 """How a program is spread over eight devices."""

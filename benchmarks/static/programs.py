@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from benchmarks.programs import build
-from benchmarks.static.cases import Case
+from benchmarks.static.cases import UNPLACED, Case
 from benchmarks.static.targets import devices
 
 DTYPE = "bfloat16"
@@ -16,7 +16,8 @@ DTYPE = "bfloat16"
 
 def program(case: Case) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
     """The gradient, its arguments, and where its results go; None leaves that to the compiler."""
-    made: Any = build(case.library, case.model, case.sizes, DTYPE)
+    library = "ours" if case.library == UNPLACED else case.library
+    made: Any = build(library, case.model, case.sizes, DTYPE)
     batch, steps, inputs, hidden = case.sizes
     in_order = [[(steps, batch, features)[axis] for axis in made.order] for features in (inputs, hidden)]
     xs, cotangent = (jax.ShapeDtypeStruct(shape, DTYPE) for shape in in_order)
@@ -29,13 +30,19 @@ def program(case: Case) -> tuple[Callable[..., Any], tuple[Any, ...], Any]:
 
 
 def _shardings(case: Case, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """One for each leaf: all on one device; the batch spread; or the hidden features, which kernels have last."""
+    """One for each leaf: all on one device; the batch spread; or the hidden features, which kernels have last.
+
+    A mesh, even of one device, names the device in the types of the arrays, as the default backend does for a user who
+    has the device. "ours-unplaced" has no mesh: it is traced for the host.
+    """
     found = devices(case.target, spread=case.spread != "none")
-    if case.spread == "none":
+    if case.library == UNPLACED:
         single = SingleDeviceSharding(found[0])
         return jax.tree.map(lambda _: single, arguments)
-    mesh = Mesh(np.array(found[:8]), ("all",), axis_types=(AxisType.Auto,))
+    mesh = Mesh(np.array(found[: 1 if case.spread == "none" else 8]), ("all",), axis_types=(AxisType.Auto,))
     everywhere = NamedSharding(mesh, PartitionSpec())
+    if case.spread == "none":
+        return jax.tree.map(lambda _: everywhere, arguments)
     params, state, _, cotangent = arguments
     if case.spread == "batch":
         rows = NamedSharding(mesh, PartitionSpec(None, "all"))

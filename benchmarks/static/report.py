@@ -20,8 +20,8 @@ _LEGEND = """\
 One gradient of parameters and inputs in bfloat16, counted over the compiled text. Slow memory: bytes read from the
 device's main memory and written to it (HBM), those of a loop times its rounds. Kernels a step: those of the loops, the
 rest is in `results.json`. Bundles / floor: instruction bundles a step of the schedule, and how many the matrix units
-alone would need for the products that are made. `ours` is jaxnorm; shapes are (batch, steps, inputs, hidden
-features)."""
+alone would need for the products that are made. `ours` is jaxnorm, traced for the device; `ours-unplaced` is traced
+for a host without one; `ours-64` runs in chunks of 64 steps. Shapes are (batch, steps, inputs, hidden features)."""
 
 
 def report(records: Records) -> str:

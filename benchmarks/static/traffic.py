@@ -92,6 +92,9 @@ def _read_of(module: Module, computation: Computation, name: str) -> int | None:
                 read = _read(user, place)
             if read is None:
                 return None
+            if user.op in _SLICES and place == 0 and not user.is_root:  # perhaps only a part of the slice is read
+                again = _read_of(module, computation, user.name)
+                read = read if again is None else min(read, again)
             total += read
     return total
 

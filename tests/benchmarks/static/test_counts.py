@@ -163,6 +163,18 @@ FUSED = """\
             1024 + 512,
         ),
         ("ROOT %r = bf16[4,256]{1,0} convert(%p)", 4096 + 2048),
+        # Of a slice only a slice is read.
+        (
+            "%s = f32[2,256]{1,0} slice(%p), slice={[0:2], [0:256]}\n"
+            "  ROOT %r = f32[1,128]{1,0} slice(%s), slice={[0:1], [0:128]}",
+            512 + 512,
+        ),
+        # Of a slice the half and the whole are read.
+        (
+            "%s = f32[2,256]{1,0} slice(%p), slice={[0:2], [0:256]}\n"
+            "  %t = f32[1,256]{1,0} slice(%s), slice={[0:1], [0:256]}\n  ROOT %r = f32[2,256]{1,0} add(%s, %t)",
+            2048 + 2048,
+        ),
         # Read as a slice and whole.
         (
             "%s = f32[1,256]{1,0} slice(%p), slice={[0:1], [0:256]}\n  ROOT %r = f32[4,256]{1,0} add(%p, %q)",
