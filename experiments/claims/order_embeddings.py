@@ -47,12 +47,12 @@ CLAIM = Claim(
         margin=0.1,
     ),
     scales={
-        "small": Scale(steps=3000, evaluations=30, batch=64, hidden=128, features=128, words=2500),
+        "small": Scale(steps=3000, evaluations=30, batch=64, hidden=64, features=64, words=2500),
         "paper": Scale(steps=90_000, evaluations=300, batch=128, hidden=1024, features=300, words=10_000),
         "smoke": Scale(steps=3, evaluations=1, batch=4, hidden=4, features=4, words=100),
     },
     smaller="two captions of an image instead of a caption and its image, since Flickr8k's images are not "
-    "available (one encoder for both, and a separate map for the second); 128 features instead of 1,024; "
+    "available (one encoder for both, and a separate map for the second); 64 features instead of 1,024; "
     "mean rank among 1,000 in both directions, one split",
     load=lambda folder, scale: captions(folder, scale.words),
     build=build,

@@ -94,11 +94,11 @@ CLAIM = Claim(
         margin=0.01,
     ),
     scales={
-        "small": Scale(steps=1200, evaluations=12, batch=32, window=100, windows=10, parameters=130_000),
+        "small": Scale(steps=1200, evaluations=12, batch=32, window=100, windows=10, parameters=65_000),
         "paper": Scale(steps=40_000, evaluations=50, batch=64, window=100, windows=100, parameters=4_000_000),
         "smoke": Scale(steps=2, evaluations=1, batch=2, window=4, windows=2, parameters=2500),
     },
-    smaller="130,000 parameters and 0.8 epochs; three micro-steps in the RHN; inputs of MUT1 and MUT2 are projected; "
+    smaller="65,000 parameters and 0.8 epochs; three micro-steps in the RHN; inputs of MUT1 and MUT2 are projected; "
     "two seeds for the arms that are only described",
     load=lambda folder, scale: characters(folder),
     build=build,

@@ -51,7 +51,7 @@ CLAIM = Claim(
     ),
     scales={
         "small": Scale(
-            steps=3300, evaluations=20, batch=32, hidden=128, features=128, words=4000, validation=640, probed=512
+            steps=3300, evaluations=20, batch=32, hidden=64, features=64, words=4000, validation=640, probed=512
         ),
         "paper": Scale(
             steps=1_000_000,
@@ -66,7 +66,7 @@ CLAIM = Claim(
         "smoke": Scale(steps=2, evaluations=1, batch=4, hidden=4, features=4, words=50, validation=8, probed=100),
     },
     smaller="33,000 triples of sentences from LAMBADA instead of 74 million sentences of BookCorpus; 20 words per "
-    "sentence instead of 30; 128 features instead of 2,400; 4,000 words instead of 20,000; probes by "
+    "sentence instead of 30; 64 features instead of 2,400; 4,000 words instead of 20,000; probes by "
     "five-fold cross-validation; ridge regression on SICK",
     load=lambda folder, scale: novels(folder, scale.words),
     build=build,
