@@ -23,6 +23,7 @@ from jaxnorm.norms.core.moments import (
     variance,
 )
 from jaxnorm.norms.core.reduction import Reduction
+from jaxnorm.norms.core.spread_rows import is_spread, measure_spread
 
 # We multiply data by this power of two, which is exact, before we square them, so that float32 overflows near 1e28
 # instead of near 1e19. Data whose scaled square underflows are smaller than 1e-9. Their square is negligible next to
@@ -185,7 +186,10 @@ def _measure(rule: Standardization, x: Array, where: Array | None, *, twice: boo
     if mean is not None and twice and at_least(x.size, STORED):
         again = _deviation(rule, x, where, _behind_barrier(mean), None)
     square = jnp.square(again * power)
-    if rule.center and not twice and is_gpu(find_target(x).platform) and reduction.is_row(x.ndim):
+    if rule.center and is_spread(reduction, x, where):
+        mean, rest, mean_square, about = measure_spread(reduction, masked(x.astype(dtype), where), power)
+        least = 4 * jnp.finfo(dtype).eps * about  # type: ignore[no-untyped-call]
+    elif rule.center and not twice and is_gpu(find_target(x).platform) and reduction.is_row(x.ndim):
         # XLA's GPU compiler makes one kernel of a row if each sum needs the one before it.
         (total,) = reduction.sums(deviation)
         rest = rounded_average(total, count)
