@@ -17,7 +17,7 @@ from experiments.harness import forest  # noqa: E402
 from experiments.harness.records import Records  # noqa: E402
 from experiments.harness.summary import judge, summarize  # noqa: E402
 
-SPEED = ROOT / "benchmarks" / "results" / "2026-11-28-cpu-2cores"
+SPEED = ROOT / "benchmarks" / "results" / "2026-11-30-cpu-2cores"
 """The run that docs/benchmarks.md shows."""
 RECORDS = ROOT / "experiments" / "results"
 
