@@ -97,5 +97,6 @@ CLAIM = Claim(
     pictures=sentences,
     also={"sampled sentences that end": lambda run: run.test.get("test_ended", 0.0)},
     undecidable="Differences below five: the best rates lie near divergence, where three seeds scatter by one, and the "
-    "adjusted interval of three is ten standard deviations wide to each side; eight seeds would do with 1.6. Whether 30 epochs end in the same order, and what his unstated settings were.",
+    "adjusted interval of three is ten standard deviations wide to each side; eight seeds would do with 1.6. Whether "
+    "30 epochs end in the same order, and what his unstated settings were.",
 )

@@ -62,7 +62,7 @@ CLAIM = Claim(
     curve="valid_error",
     curve_label="validation error",
     also={"diverged": lambda run: float(run.diverged is not None)},
-    undecidable="L1 errs less than L2 with each of the three seeds, but an interval of three seeds, adjusted for seventeen "
-    "claims, is nearly seven times as wide as that of eight seeds, which would decide. Whether L2 fails in longer training, with "
-    "larger weights and batches, whose sums of squares overflow.",
+    undecidable="L1 errs less than L2 with each of the three seeds, but an interval of three seeds, adjusted for "
+    "seventeen claims, is nearly seven times as wide as that of eight seeds, which would decide. Whether L2 fails in "
+    "longer training, with larger weights and batches, whose sums of squares overflow.",
 )
