@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from jaxnorm._base import single_cpu
+from jaxnorm._base import devices
 from tests.tools.annotations import no_annotation_checks
 from tests.tools.marks import share
 from tests.tools.peers import import_peer
@@ -45,8 +45,8 @@ settings.register_profile(
 settings.load_profile("jaxnorm")
 
 # Programs take the forms that they take on a machine with one CPU device, except where a test spreads them.
-count_cpus = single_cpu.count_cpus
-single_cpu.count_cpus = lambda: 1
+count_cpus = devices.count_cpus
+devices.count_cpus = lambda: 1
 
 finished = itertools.count(1)
 
@@ -89,7 +89,7 @@ def rng():
 def spread(monkeypatch):
     """Programs take the forms that can be spread over all devices."""
     jax.clear_caches()
-    monkeypatch.setattr(single_cpu, "count_cpus", count_cpus)
+    monkeypatch.setattr(devices, "count_cpus", count_cpus)
     yield
     jax.clear_caches()
 

@@ -102,6 +102,8 @@ def _all(choice: Choice) -> Iterator[Case]:
 
 def _with(target: str, shape: str, model: str, libraries: Sequence[str], spread: str = "none") -> Iterator[Case]:
     for library in libraries:
+        if library == UNPLACED and spread != "none":  # what is spread lies on a mesh
+            continue
         if library in OURS or library in libraries_of(model):
             yield Case(target, model, library, shape, spread)
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from jaxnorm._base.devices import on_single_cpu
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.single_cpu import on_single_cpu
 from jaxnorm._base.typing import Array, Float
 from jaxnorm.norms.core.moments import statistics_dtype
 

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._base.devices import find_target
 from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.target import find_target
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Products, Weights
 from jaxnorm.cells.preactivation.matmul import RecurrentKernel

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._base.devices import is_gpu
 from jaxnorm._base.sizes import divides, known
-from jaxnorm._base.target import is_gpu
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry
 from jaxnorm.engine.records import Chunk, ChunkPlan

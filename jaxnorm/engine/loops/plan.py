@@ -5,8 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxnorm._base.devices import find_target
 from jaxnorm._base.sizes import known
-from jaxnorm._base.target import find_target
 from jaxnorm._base.typing import PyTree
 from jaxnorm.cells.base import Cell, Products
 from jaxnorm.cells.hooks import hooks

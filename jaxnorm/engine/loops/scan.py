@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxnorm._base.devices import Target, find_target, is_gpu
 from jaxnorm._base.sizes import known
-from jaxnorm._base.target import Target, find_target, is_gpu
 from jaxnorm._base.typing import Array, PyTree
 from jaxnorm.cells.base import Carry, Cell, Products, StepInput, Weights
 from jaxnorm.engine.loops.differentiable import narrowed, widened

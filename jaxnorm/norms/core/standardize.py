@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxnorm._base.devices import find_target, is_gpu
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.sizes import at_least
-from jaxnorm._base.target import find_target, is_gpu
 from jaxnorm._base.typing import Array
 from jaxnorm.norms.core.moment_trees import KeptMoments
 from jaxnorm.norms.core.moments import (

@@ -61,6 +61,13 @@ def test_a_choice_narrows_the_plan():
     assert {case.library for case in plan(Choice(models=["ln_gru"], libraries=["haiku", "linen"]))} == {"linen"}
 
 
+def test_what_is_spread_is_placed():
+    unplaced = Choice(targets=["v5e"], shapes=["8x16x128x128"], models=["lstm"], libraries=["ours-unplaced"])
+    assert len(plan(unplaced)) == 1
+    with pytest.raises(BadInput, match="nothing is compiled"):
+        plan(unplaced._replace(spreads=["batch"]))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxnorm as jn
-from jaxnorm._base import single_cpu
+from jaxnorm._base import devices
 from tests import cases
 from tests.cell_cases import CELLS, rows
 
@@ -121,7 +121,7 @@ def test_a_carry_is_handed_on_between_calls_on_an_explicit_mesh(rng):
 
 def test_an_explicit_mesh_of_one_device(rng, monkeypatch):
     """Its arrays say that their batch is spread, too: the forms for a single CPU do not fit them."""
-    monkeypatch.setattr(single_cpu, "count_cpus", lambda: 1)
+    monkeypatch.setattr(devices, "count_cpus", lambda: 1)
     cell = jn.ln_lstm(4)
     params, xs, weights, masks = data_for(cell, 1, rng)
     gradient = gradient_of(cell, 1)

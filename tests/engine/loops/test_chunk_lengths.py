@@ -6,7 +6,7 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 import jaxnorm as jn
-from jaxnorm._base.target import Target, find_target
+from jaxnorm._base.devices import Target, find_target
 from jaxnorm.engine.loops.chunks import chunk_length
 from tests.contracts import cell_checks
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-CHILDREN = Path("/proc/self/task")
 
 
 def children(pid):
@@ -23,7 +22,7 @@ def within(seconds, true):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(not CHILDREN.exists(), reason="children are found in /proc, which Linux alone has")
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc, which Linux alone has")
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
     command = [sys.executable, "-m", "experiments", "run", "mnist", "--arms", "none, batch 4", "--out", tmp_path]
     run = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

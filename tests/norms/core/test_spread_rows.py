@@ -27,13 +27,13 @@ def oracle(x, epsilon):
 
 
 @pytest.mark.parametrize("features", [4, 24])
-@pytest.mark.parametrize(("offset", "tolerance"), [(0.0, 5e-7), (4096.0, 5e-7), (-1e6, 5e-7)])
-def test_digits_of_data_far_from_zero_stay(features, offset, tolerance, rng):
+@pytest.mark.parametrize("offset", [0.0, 4096.0, -1e6])
+def test_digits_of_data_far_from_zero_stay(features, offset, rng):
     x = (rng.standard_normal((5, features)) + offset).astype(np.float32)
     with on_mesh():
         got = jax.jit(jn.layer_norm)(jax.device_put(x, P(None, "model")))
     want = oracle(x, 1e-5)
-    np.testing.assert_allclose(got, want, atol=tolerance * np.abs(want).max())
+    np.testing.assert_allclose(got, want, atol=5e-7 * np.abs(want).max())
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-5])

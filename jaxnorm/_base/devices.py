@@ -1,13 +1,17 @@
-"""The devices that a program is traced for, as far as the types of its arguments tell."""
+"""The devices that a program is traced for, as far as can be known, and what is made for some of them alone."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
+from jax import lax
 from jax.sharding import AxisType
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, PyTree
+
+T = TypeVar("T")
 
 
 class Target(NamedTuple):
@@ -45,3 +49,24 @@ def find_target(xs: Array, *trees: PyTree) -> Target:
 def _names(spec: Any) -> set[Any]:
     """The mesh axes in a sharding spec; an entry holds one, several, or None."""
     return {name for entry in spec if entry is not None for name in (entry if isinstance(entry, tuple) else (entry,))}
+
+
+def on_single_cpu(alone: Callable[..., T], otherwise: Callable[..., T], *args: Array) -> T:
+    """Computes ``alone(*args)`` in programs for a single CPU device, and ``otherwise(*args)`` in all other programs.
+
+    On a CPU it is faster to merge the axes of time and batch. But the compiler cannot shard a merged axis: if the batch
+    is sharded over devices, it would gather the batch and give every device all of the work.
+    """
+    # A nonempty sharding spec means that a mesh with explicit axes shards the argument.
+    if count_cpus() != 1 or any(any(jax.typeof(arg).sharding.spec) for arg in args):
+        return otherwise(*args)
+    result: T = lax.platform_dependent(*args, cpu=alone, default=otherwise)
+    return result
+
+
+def count_cpus() -> int:
+    """The number of CPU devices in all processes."""
+    try:
+        return jax.device_count("cpu")
+    except RuntimeError:  # the process is configured without a CPU backend
+        return 0
