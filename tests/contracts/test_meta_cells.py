@@ -111,7 +111,7 @@ FAULTS_OF_THE_LOOP = {
         cell_checks.check_padding,
     ),
     "reset left out": ("carry = select(t.reset, initial, carry)", "pass", cell_checks.check_reset),
-    "reverse left out": ("reverse=reverse)\n", "reverse=False)\n", cell_checks.check_reverse_and_layout),
+    "reverse left out": ("reverse=reverse, unroll", "reverse=False, unroll", cell_checks.check_reverse_and_layout),
     "input product in the loop": (
         "x_proj_t, x_proj_ahead = x_proj_ahead, x_proj_t\n",
         "x_proj_t, x_proj_ahead = x_proj_ahead + 0.0 * cell.project_state(weights, carry), x_proj_t\n",
