@@ -1,6 +1,7 @@
 """Graves' prediction network: a recurrent cell reads points of a pen and predicts the next one by a mixture."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -71,11 +72,27 @@ def draw(key: jax.Array, found: Mixture) -> jax.Array:
     return jnp.concatenate([way, lifted[..., None].astype(way.dtype)], axis=-1)
 
 
-def write(cell: jn.Cell, params: Params, key: jax.Array, lines: int, points: int, bias: float) -> jax.Array:
+def alone(points: jax.Array) -> jax.Array:
+    """Points as they are (..., 3)."""
+    return points
+
+
+def beside_one(points: jax.Array) -> jax.Array:
+    """Points and a constant (..., 4): a layer norm of their product keeps the length of a stroke, relative to one."""
+    return jnp.concatenate([points, jnp.ones_like(points[..., :1])], axis=-1)
+
+
+Read = Callable[[jax.Array], jax.Array]
+"""What the cell reads of a point."""
+
+
+def write(
+    cell: jn.Cell, params: Params, key: jax.Array, lines: int, points: int, bias: float, read: Read = alone
+) -> jax.Array:
     """Lets the network write: lines (N, T, 3), each point drawn given those before it."""
 
     def one(state: tuple[Any, jax.Array], step_key: jax.Array) -> tuple[tuple[Any, jax.Array], jax.Array]:
-        carry, h = jn.step(cell, params.cell, *state)
+        carry, h = jn.step(cell, params.cell, state[0], read(state[1]))
         point = draw(step_key, mixture(h @ params.kernel + params.bias, bias))
         return (carry, point), point
 
@@ -83,7 +100,7 @@ def write(cell: jn.Cell, params: Params, key: jax.Array, lines: int, points: int
     return jax.lax.scan(one, start, jax.random.split(key, points))[1].swapaxes(0, 1)
 
 
-def trial(cell: jn.Cell, scale: Scale, data: Lines) -> Trial:
+def trial(cell: jn.Cell, scale: Scale, data: Lines, read: Read = alone) -> Trial:
     """Trains on pieces of ``scale.window`` points, each from the initial state. Figures are nats a point."""
     train, valid, test = (pieces(part, scale.window + 1) for part in (data.train, data.valid, data.test))
     valid = valid[:: max(1, len(valid) // scale.valid)][: scale.valid]
@@ -93,11 +110,11 @@ def trial(cell: jn.Cell, scale: Scale, data: Lines) -> Trial:
         cell_key, kernel_key = jax.random.split(key)
         shape = cell.hidden_features, 1 + 6 * COMPONENTS
         kernel = jax.nn.initializers.lecun_normal()(kernel_key, shape, jnp.float32)
-        return Params(cell.init(cell_key, 3), kernel, jnp.zeros(shape[1])), ()
+        return Params(cell.init(cell_key, read(jnp.zeros(3)).size), kernel, jnp.zeros(shape[1])), ()
 
     def mean_nats(params: Params, points: jax.Array) -> jax.Array:
-        read = jn.unroll(cell, params.cell, points[:, :-1], time_axis=1).outputs
-        return nats(mixture(read @ params.kernel + params.bias), points[:, 1:]).mean()
+        outputs = jn.unroll(cell, params.cell, read(points[:, :-1]), time_axis=1).outputs
+        return nats(mixture(outputs @ params.kernel + params.bias), points[:, 1:]).mean()
 
     figure = jax.jit(mean_nats)
 
@@ -106,7 +123,7 @@ def trial(cell: jn.Cell, scale: Scale, data: Lines) -> Trial:
         return {"test_nats": np.mean([figure(params, test[start:][: len(valid)]) for start in starts])}
 
     def artifacts(params: Params, memory: Any) -> dict[str, Any]:
-        written = np.array(write(cell, params, jax.random.key(0), scale.lines, scale.points, bias=1.0))
+        written = np.array(write(cell, params, jax.random.key(0), scale.lines, scale.points, 1.0, read))
         written[..., :2] = written[..., :2] * data.deviation + data.mean
         return {"written": written}
 

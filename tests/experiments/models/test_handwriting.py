@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
-from experiments.models.handwriting import Params, draw, mixture, nats, write
+from experiments.models.handwriting import Params, alone, beside_one, draw, mixture, nats, write
 
 M = 20
 
@@ -70,18 +70,28 @@ def test_draws_have_the_moments_of_the_mixture(bias):
     np.testing.assert_allclose(points[:, 2].mean(), 1 / (1 + np.exp(-raw[0])), atol=0.02)
 
 
-def test_a_written_line_follows_its_own_points():
+@pytest.mark.parametrize("read", [alone, beside_one])
+def test_a_written_line_follows_its_own_points(read):
     """With deviations of nearly nothing the network writes its own mean, which reading the line gives again."""
     cell = jn.lstm(4)
     kernel = 0.3 * jax.random.normal(jax.random.key(1), (4, 7))
-    params = Params(cell.init(jax.random.key(0), 3), kernel.at[:, 4:].set(0.0), jnp.zeros(7).at[4:6].set(-12.0))
-    written = write(cell, params, jax.random.key(2), 2, 6, 0.0)
-    read = jn.unroll(
-        cell, params.cell, written[:, :-1], time_axis=1, carry=_after_the_first_point(cell, params)
-    ).outputs
-    means = mixture(read @ params.kernel + params.bias).mean[..., 0, :]
+    features = read(jnp.zeros(3)).size
+    params = Params(cell.init(jax.random.key(0), features), kernel.at[:, 4:].set(0.0), jnp.zeros(7).at[4:6].set(-12.0))
+    written = write(cell, params, jax.random.key(2), 2, 6, 0.0, read)
+    start = jnp.zeros((2, 3)).at[:, 2].set(1.0)
+    carry = jn.step(cell, params.cell, None, read(start))[0]
+    outputs = jn.unroll(cell, params.cell, read(written[:, :-1]), time_axis=1, carry=carry).outputs
+    means = mixture(outputs @ params.kernel + params.bias).mean[..., 0, :]
     np.testing.assert_allclose(written[:, 1:, :2], means, atol=1e-4)
 
 
-def _after_the_first_point(cell, params):
-    return jn.step(cell, params.cell, None, jnp.zeros((2, 3)).at[:, 2].set(1.0))[0]
+def test_a_constant_beside_the_points_keeps_the_length_of_a_stroke_through_a_layer_norm():
+    kernel = np.random.default_rng(2).normal(size=(4, 16)).astype(np.float32)
+    short, long = jnp.array([0.1, 0.2, 0.0]), jnp.array([0.4, 0.8, 0.0])
+
+    def normalized(read, point):
+        x = read(point)
+        return jn.layer_norm(x @ kernel[: x.size], epsilon=0.0)
+
+    np.testing.assert_allclose(normalized(alone, short), normalized(alone, long), atol=1e-5)
+    assert np.abs(normalized(beside_one, short) - normalized(beside_one, long)).max() > 0.1
