@@ -186,6 +186,8 @@ class Claim:
     """Further figures of a final run, for the table: description only."""
     undecidable: str = ""
     """What the small scale cannot decide, and what would."""
+    looked_at: str = ""
+    """Where the outcome is not the paper's: what was looked at to find out why, and what was found."""
 
     def rates_of(self, arm: str) -> tuple[float, ...]:
         """The rates where the sweep of an arm begins."""

@@ -158,6 +158,8 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     lines.append(f"- **Smaller than in the paper:** {claim.smaller}")
     if claim.undecidable:
         lines.append(f"- **What this scale cannot decide:** {claim.undecidable}")
+    if claim.looked_at:
+        lines.append(f"- **Why the outcome is not the paper's:** {claim.looked_at}")
     lines.append(f"- **Rerun:** `python -m experiments run {claim.name} --data FOLDER`")
     if summary is None:
         return [*lines, "", "Not run yet."]
