@@ -43,11 +43,12 @@ def band(runs: Sequence[Run], key: str) -> tuple[np.ndarray, np.ndarray, np.ndar
 def curves(claim: Claim, runs: Sequence[Run]) -> Any:
     """Three panels: against steps, against seconds of training, and what each rate of the sweep gave."""
     figure, (by_steps, by_seconds, by_rate) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
-    arms = list(claim.arms)
+    arms, bands = list(claim.arms), []
     for arm in arms:
         final = [run for run in runs if run.arm == arm and run.phase == "final"]
         if final:
             steps, seconds, mean, low, high = band(final, claim.curve)
+            bands.append(np.stack([low, high]))
             for panel, x in ((by_steps, steps), (by_seconds, seconds)):
                 panel.plot(x, mean, label=f"{arm} ({final[0].rate:g})", **style(arms, arm))
                 panel.fill_between(x, low, high, color=style(arms, arm)["color"], alpha=0.15, linewidth=0)
@@ -55,6 +56,8 @@ def curves(claim: Claim, runs: Sequence[Run]) -> Any:
         rates = sorted({run.rate for run in tried})
         figures = [np.mean([_end(run, claim) for run in tried if run.rate == rate]) for rate in rates]
         by_rate.plot(rates, figures, marker="o", markersize=3.5, **style(arms, arm))
+    for panel in (by_steps, by_seconds):
+        leave_out_the_start(panel, bands)
     by_rate.set_xscale("log", base=2)
     by_rate.set_xlabel("learning rate, sweep at half length")
     by_steps.set_xlabel("training steps")
@@ -67,6 +70,15 @@ def curves(claim: Claim, runs: Sequence[Run]) -> Any:
         by_steps.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{claim.claim}\nbest rate of each arm in brackets; the band spans the seeds", fontsize=10)
     return figure
+
+
+def leave_out_the_start(panel: Any, bands: Sequence[np.ndarray]) -> None:
+    """Shows the curves from their second point on where the first, before any training, would take half the height."""
+    whole, trained = (np.concatenate([part[:, first:].ravel() for part in bands] or [np.zeros(0)]) for first in (0, 1))
+    whole, trained = whole[np.isfinite(whole)], trained[np.isfinite(trained)]
+    if trained.size and np.ptp(whole) > 2 * np.ptp(trained) > 0:
+        margin = 0.05 * np.ptp(trained)
+        panel.set_ylim(trained.min() - margin, trained.max() + margin)
 
 
 def every_rate(claim: Claim, runs: Sequence[Run]) -> Any:
