@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnorm._base import objects
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array, Bool, DTypeLike, Float, PRNGKeyArray
+from jaxnorm.norms.affine_norm import RowNorm
 from jaxnorm.norms.base import Normalizer, Params, ReusesMoments, Stats, check_normalizer, fresh
 from jaxnorm.norms.core.moment_trees import is_moments, map_moments
 from jaxnorm.norms.identity import Identity
@@ -54,7 +55,11 @@ def normalize(
     """Applies a normalizer to the features of a step; also returns the moments."""
     if norm == Identity():
         return x, ()
-    where = None if site.where is None else jnp.expand_dims(site.where, tuple(range(site.where.ndim, x.ndim)))
+    where = site.where
+    if isinstance(norm, RowNorm) and norm.axis_name is None:
+        where = None  # rows know nothing of each other, and the loop drops those of examples that have ended
+    if where is not None:
+        where = jnp.expand_dims(where, tuple(range(where.ndim, x.ndim)))
     if site.measured is not None and isinstance(norm, ReusesMoments):
         if site.measured is KEEP:
             return norm.normalize_and_keep(params, x, where)
