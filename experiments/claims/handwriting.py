@@ -99,4 +99,10 @@ CLAIM = Claim(
         "validation, end": lambda run: measures.last("valid_nats", CHANCE)([run]),
     },
     undecidable="Where the arms end after long training: the published lead of 41 nats a line is 0.06 nats a point.",
+    looked_at="The LN-LSTM of Ba et al. normalizes the product of the input by itself. Here the input is a point "
+    "alone, dx, dy and the pen; normalized, it no longer says how long a stroke is. In the paper the same product "
+    "reads the window over the text besides, which keeps the scale. Two arms were added to see whether that is all. "
+    "With a constant beside the point the LN-LSTM of Ba et al. gains 0.75 nats, and ends within 0.02 of the LSTM that "
+    "reads the same. The cell of Ha et al., which normalizes the sum of both products, ends within 0.03 of the LSTM. "
+    "After 1.5 epochs neither is ahead.",
 )
