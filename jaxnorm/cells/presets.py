@@ -176,6 +176,10 @@ def ln_lstm(hidden_features: int, *, epsilon: float = 1e-5, scale: float | Initi
       The text of the paper's supplement calls alpha the additive and beta the multiplicative parameter; equations and
       published code agree that alpha (``scale``) multiplies. The published code also adds b inside the input norm.
 
+      The norm of the input product takes the length of x away. Where x has few features and its length matters, as
+      that of a stroke of a pen does, append a constant to x, or normalize the sum of both products:
+      ``LSTM(H, norm=CellNorms(summed=LayerNorm()))``.
+
     Reference:
       J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016, arXiv:1607.06450, supplement, eqs. 20 to 22.
     """
