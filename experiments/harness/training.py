@@ -81,7 +81,7 @@ class Trainer:
         else:
             _note(curve, step=0, seconds=0.0, train_loss=math.nan, gradient_norm=math.nan)
             _note(curve, **scalar(trial.evaluate(params, memory)))
-        every = max(1, steps // self.scale.evaluations)
+        evaluations = min(self.scale.evaluations, steps)
         diverged = None
         sums: dict[str, float] = {}
         for number in range(first + 1, steps + 1):
@@ -99,7 +99,7 @@ class Trainer:
             if not (math.isfinite(now["train_loss"]) and math.isfinite(now["gradient_norm"])):
                 diverged = number
                 break
-            if number % every == 0 or number == steps:
+            if number * evaluations // steps > (number - 1) * evaluations // steps:  # evenly, the last step among them
                 since = number - int(curve["step"][-1] or 0)
                 _note(curve, step=number, seconds=seconds, **{name: value / since for name, value in sums.items()})
                 _note(curve, **scalar(trial.evaluate(state.params, state.memory)))
