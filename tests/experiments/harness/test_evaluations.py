@@ -1,5 +1,6 @@
 """A run is evaluated as often as its scale says, at even distances, the last time after the last step."""
 
+import itertools
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -28,5 +29,5 @@ def test_points_of_a_curve(tmp_path, steps, evaluations, expected):
         rate=1.0, seed=0, steps=steps, final=False, checkpoints=Checkpoints(tmp_path), told=lambda step: None
     )
     assert outcome.curve["step"] == expected
-    spans = zip(expected, expected[1:], strict=False)
+    spans = itertools.pairwise(expected)
     assert outcome.curve["train_loss"][1:] == [(begin + end - 1) / 2 for begin, end in spans]
