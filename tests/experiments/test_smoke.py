@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 OFTEN = ("mnist", "invariances", "learning_rates")
 SHORTENED = (
     "reader",
+    "handwriting",
     "character_ptb",
     "glinskis",
     "norm_statistics",
