@@ -57,7 +57,7 @@ def normalize(
         return x, ()
     where = site.where
     if isinstance(norm, RowNorm) and norm.axis_name is None:
-        where = None  # rows know nothing of each other, and the loop drops those of examples that have ended
+        where = None  # no row looks at another, and the loop drops what becomes of masked ones
     if where is not None:
         where = jnp.expand_dims(where, tuple(range(where.ndim, x.ndim)))
     if site.measured is not None and isinstance(norm, ReusesMoments):
