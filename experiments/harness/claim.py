@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import optax
 
+from experiments.harness.measures import Measure
 from experiments.harness.records import Run
 
 SCALES = ("small", "paper", "smoke")
@@ -65,7 +66,7 @@ class Trial:
 class Contrast:
     """The one comparison that answers a claim: a figure, two arms, a direction, a margin of indifference."""
 
-    measure: Callable[[Sequence[Run]], float]
+    measure: Measure
     """The figure of one arm and one seed, from its runs (one run, or one a rate where all rates are kept). It also
     chooses rates in the sweep."""
     unit: str
@@ -87,8 +88,13 @@ class Contrast:
     @property
     def title(self) -> str:
         """What is compared with what."""
-        arms = ", ".join((self.arm, *self.or_best_of))
-        return f"{f'best of ({arms})' if self.or_best_of else arms} - {self.baseline}"
+        arms = "; ".join((self.arm, *self.or_best_of))
+        return f"{f'best of ({arms})' if self.or_best_of else arms} minus {self.baseline}"
+
+    @property
+    def expectation(self) -> str:
+        """What the paper says of it."""
+        return f"claimed: {self.claimed} ({self.better} is better); margin {self.margin:g}"
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -117,7 +123,7 @@ class Contrast:
 class Agreement:
     """Answers a claim that is calculated: the figure counts what differs from the paper, and has to be zero."""
 
-    measure: Callable[[Sequence[Run]], float]
+    measure: Measure
     unit: str
     arms: tuple[str, ...]
     """The arms that the paper speaks of; others are description."""
@@ -128,7 +134,12 @@ class Agreement:
     @property
     def title(self) -> str:
         """What is compared with what."""
-        return f"{', '.join(self.arms)} - paper"
+        return "; ".join(self.arms)
+
+    @property
+    def expectation(self) -> str:
+        """What the paper says of it."""
+        return "claimed: none"
 
     def figures(self, runs: Mapping[str, Mapping[int, Sequence[Run]]]) -> dict[str, dict[int, float]]:
         """The figure by arm and seed, from the final runs by arm and seed."""
@@ -182,7 +193,9 @@ class Claim:
     curve_label: str = "validation loss"
     pictures: Callable[[Sequence[Run], Any], Mapping[str, Any]] | None = None
     """``pictures(runs, artifacts)``: further figures (matplotlib) by file name."""
-    also: Mapping[str, Callable[[Run], float]] = dataclasses.field(default_factory=dict)
+    axes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    """Arms whose figures are of different kinds, by the words at the axis; the picture then has a row of each kind."""
+    also: Mapping[str, Measure] = dataclasses.field(default_factory=dict)
     """Further figures of a final run, for the table: description only."""
     undecidable: str = ""
     """What the small scale cannot decide, and what would."""

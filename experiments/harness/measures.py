@@ -16,8 +16,8 @@ def area(key: str, chance: float) -> Measure:
     def measure(runs: Sequence[Run]) -> float:
         run = _only(runs)
         steps, values = np.asarray(run.curve["step"], float), _filled(run, key, chance)
-        if steps[-1] < run.steps:
-            steps, values = np.append(steps, run.steps), np.append(values, chance)
+        if run.diverged is not None:
+            steps, values = np.append(steps, [run.diverged, run.steps]), np.append(values, [chance, chance])
         return float(np.trapezoid(values, steps) / steps[-1])
 
     return measure
@@ -52,6 +52,40 @@ def tested(key: str, chance: float) -> Measure:
             return chance
         value = run.test.get(f"test_{key}", None) if run.test else run.curve[f"valid_{key}"][-1]
         return chance if value is None or not math.isfinite(value) else float(value)
+
+    return measure
+
+
+def given(key: str, missing: float) -> Measure:
+    """A figure that the last test gave, by its whole name; ``missing`` where a run ended without."""
+
+    def measure(runs: Sequence[Run]) -> float:
+        return float(_only(runs).test.get(key, missing))
+
+    return measure
+
+
+def early(key: str, share: float) -> Measure:
+    """The figure of a curve at the first evaluation after this share of the run."""
+
+    def measure(runs: Sequence[Run]) -> float:
+        run = _only(runs)
+        late = np.asarray(run.curve["step"], float) >= share * run.steps
+        found = _filled(run, key, math.nan)[late]
+        return float(found[0]) if found.size else math.nan
+
+    return measure
+
+
+def at_seconds(key: str, seconds: float, chance: float) -> Measure:
+    """The figure of a curve after so many seconds of training, straight lines between evaluations."""
+
+    def measure(runs: Sequence[Run]) -> float:
+        run = _only(runs)
+        at = np.asarray(run.curve["seconds"], float)
+        if run.diverged is not None and seconds > at[-1]:
+            return chance
+        return float(np.interp(seconds, at, _filled(run, key, chance)))
 
     return measure
 

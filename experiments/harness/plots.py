@@ -41,35 +41,57 @@ def band(runs: Sequence[Run], key: str) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def curves(claim: Claim, runs: Sequence[Run]) -> Any:
-    """Three panels: against steps, against seconds of training, and what each rate of the sweep gave."""
-    figure, (by_steps, by_seconds, by_rate) = plt.subplots(1, 3, figsize=(13, 4.2), layout="constrained")
-    arms, bands = list(claim.arms), []
+    """Three panels: against steps, against seconds of training, and the sweep; a row of them per kind of arms."""
+    rows = claim.axes or {claim.curve_label: tuple(claim.arms)}
+    size = (13, 4.2 * len(rows))
+    figure, panels = plt.subplots(len(rows), 3, figsize=size, layout="constrained", squeeze=False)
+    for (label, arms), (by_steps, by_seconds, by_rate) in zip(rows.items(), panels, strict=True):
+        _training(claim, runs, arms, by_steps, by_seconds)
+        _sweep(claim, runs, arms, by_rate)
+        by_steps.set_ylabel(label)
+        for panel in (by_steps, by_seconds, by_rate):
+            panel.grid(alpha=0.3)
+            panel.spines[["top", "right"]].set_visible(False)
+        if by_steps.get_legend_handles_labels()[0]:
+            by_steps.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{claim.claim}\nbest rate of each arm in brackets; the band spans the seeds", fontsize=10)
+    return figure
+
+
+def _training(claim: Claim, runs: Sequence[Run], arms: Sequence[str], by_steps: Any, by_seconds: Any) -> None:
+    """The final runs, against steps and against seconds."""
+    bands = []
     for arm in arms:
         final = [run for run in runs if run.arm == arm and run.phase == "final"]
         if final:
             steps, seconds, mean, low, high = band(final, claim.curve)
+            line = style(list(claim.arms), arm)
             bands.append(np.stack([low, high]))
             for panel, x in ((by_steps, steps), (by_seconds, seconds)):
-                panel.plot(x, mean, label=f"{arm} ({final[0].rate:g})", **style(arms, arm))
-                panel.fill_between(x, low, high, color=style(arms, arm)["color"], alpha=0.15, linewidth=0)
-        tried = sorted((r for r in runs if r.arm == arm and r.phase == "sweep"), key=lambda r: r.rate)
-        rates = sorted({run.rate for run in tried})
-        figures = [np.mean([_end(run, claim) for run in tried if run.rate == rate]) for rate in rates]
-        by_rate.plot(rates, figures, marker="o", markersize=3.5, **style(arms, arm))
+                panel.plot(x, mean, label=f"{arm} ({final[0].rate:g})", **line)
+                panel.fill_between(x, low, high, color=line["color"], alpha=0.15, linewidth=0)
     for panel in (by_steps, by_seconds):
         leave_out_the_start(panel, bands)
-    by_rate.set_xscale("log", base=2)
-    by_rate.set_xlabel("learning rate, sweep at half length")
     by_steps.set_xlabel("training steps")
     by_seconds.set_xlabel("seconds of training")
-    by_steps.set_ylabel(claim.curve_label)
-    for panel in (by_steps, by_seconds, by_rate):
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-    if by_steps.get_legend_handles_labels()[0]:
-        by_steps.legend(frameon=False, fontsize=8)
-    figure.suptitle(f"{claim.claim}\nbest rate of each arm in brackets; the band spans the seeds", fontsize=10)
-    return figure
+
+
+def _sweep(claim: Claim, runs: Sequence[Run], arms: Sequence[str], panel: Any) -> None:
+    """What each rate gave, in the figure that chooses: a ring at the rate chosen, a cross where a run diverged."""
+    for arm in arms:
+        tried = sorted((r for r in runs if r.arm == arm and r.phase == "sweep"), key=lambda r: r.rate)
+        line = style(list(claim.arms), arm)
+        figures = [np.nan if run.diverged is not None else claim.contrast.measure([run]) for run in tried]
+        panel.plot([run.rate for run in tried], figures, marker="o", markersize=3.5, **line)
+        chosen = {run.rate for run in runs if run.arm == arm and run.phase == "final"}
+        at = [k for k, run in enumerate(tried) if run.rate in chosen]
+        rings = {"marker": "o", "markersize": 9, "fillstyle": "none", "linestyle": "none", "color": line["color"]}
+        panel.plot([tried[k].rate for k in at], [figures[k] for k in at], **rings)
+        gone = [run.rate for run in tried if run.diverged is not None]
+        panel.plot(gone, [0.98] * len(gone), "x", color=line["color"], transform=panel.get_xaxis_transform())
+    panel.set_xscale("log", base=2)
+    panel.set_xlabel("learning rate, sweep at half length")
+    panel.set_ylabel("figure that chooses the rate")
 
 
 def leave_out_the_start(panel: Any, bands: Sequence[np.ndarray]) -> None:

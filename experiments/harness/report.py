@@ -87,11 +87,18 @@ generates it from the records in `experiments/results`. `experiments/README.md` 
 experiment.
 
 Each arm trains at the best learning rate of its own sweep. The unit is the seed; the interval is Student's t interval
-of the paired difference, adjusted over all seventeen claims by Holm's method. A claim that an arm is better **holds**
-if the interval lies on the claimed side of zero. It is **reversed** if the interval lies on the other side, **equal**
-if it lies within the margin that was set beforehand, and **undecided** otherwise. A claim of equality is confirmed by
-**equal**; a claim that an arm is not better **holds** if the arm is better by at most the margin. All other figures
-are only descriptive.
+of the paired difference, adjusted over all seventeen claims by Holm's method. It says how much the seeds vary on the
+given data; what another draw of test examples would change is not in it.
+
+| claimed | holds | equal | reversed |
+|---|---|---|---|
+| better | the interval lies on the claimed side of zero | it lies within the margin | it lies on the other side |
+| equal | | it lies within the margin, which confirms the claim | it excludes zero and leaves the margin |
+| not better | the whole interval shows a gain no larger than the margin | | it shows a gain, and leaves the margin |
+
+Everything else is **undecided**. Margins were set before the runs. A run whose loss or gradient is no longer finite
+counts as chance from there on. All other figures are only descriptive. In the tables "±" is half the width of a 95 %
+interval over the seeds, and "seconds" are those of one core for training a run.
 """
 
 
@@ -105,7 +112,7 @@ def _page(
 ) -> str:
     lines = [
         INTRODUCTION,
-        "| # | claim | figure: arm - baseline | difference, interval | verdict |",
+        "| # | claim | figure: arm minus baseline | difference, interval | verdict |",
         "|---|---|---|---|---|",
     ]
     for claim in claims:
@@ -146,8 +153,7 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     lines = [
         f"- **Source:** {claim.source}",
         f"- **Published:** {claim.published}",
-        f"- **Contrast:** {contrast.unit}, {contrast.title}; claimed: {contrast.claimed} "
-        f"({contrast.better} is better); margin {contrast.margin:g}.",
+        f"- **Contrast:** {contrast.unit}: {contrast.title}; {contrast.expectation}.",
     ]
     if judged is not None and summary is not None:
         interval, word = judged
@@ -164,7 +170,7 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     if summary is None:
         return [*lines, "", "Not run yet."]
     lines += [
-        f"- **Data:** {summary.source}; {summary.scale} scale, {summary.hours:.2f} hours of one core for training.",
+        f"- **Data:** {summary.source}; {summary.scale} scale, {summary.hours:.2f} hours of one core.",
         "",
     ]
     also = list(claim.also)

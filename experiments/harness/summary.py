@@ -1,6 +1,6 @@
 """What the records of a claim come to: a figure an arm and seed, the difference, the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +55,7 @@ def summarize(claim: Claim, folder: Path) -> Summary | None:
     return Summary(
         claim,
         arms,
-        claim.contrast.differences(figures),
+        claim.contrast.differences(_planned(claim, figures)),
         runs[0].data,
         runs[0].scale,
         seconds / 3600,
@@ -71,6 +71,14 @@ def _by_seed(claim: Claim, arm: str, runs: Sequence[Run]) -> dict[int, list[Run]
     return per_seed
 
 
+def _planned(claim: Claim, figures: Mapping[str, Mapping[int, float]]) -> dict[str, dict[int, float]]:
+    """Without seeds beyond the number that the claim set beforehand: whoever runs more gets no other verdict."""
+    return {
+        arm: {seed: figure for seed, figure in seeds.items() if seed in claim.seeds_of(arm)}
+        for arm, seeds in figures.items()
+    }
+
+
 def _arm(claim: Claim, arm: str, runs: Sequence[Run], figures: dict[int, float]) -> ArmSummary:
     final = [run for run in runs if run.phase == "final"]
     tried = sorted({run.rate for run in runs})
@@ -80,7 +88,7 @@ def _arm(claim: Claim, arm: str, runs: Sequence[Run], figures: dict[int, float])
         rates,
         not claim.every_rate and len(tried) > 1 and bool(rates) and rates[0] in (tried[0], tried[-1]),
         figures,
-        {name: float(np.mean([measure(run) for run in final])) for name, measure in claim.also.items() if final},
+        {name: float(np.mean([measure([run]) for run in final])) for name, measure in claim.also.items() if final},
         sum(run.diverged is not None for run in final),
         float(np.mean([run.curve["seconds"][-1] or 0.0 for run in final])) if final else 0.0,
     )

@@ -12,16 +12,7 @@ from experiments.harness.records import Records
 
 ROOT = Path(__file__).parents[2]
 OFTEN = ("mnist", "invariances", "learning_rates")
-SHORTENED = (
-    "reader",
-    "handwriting",
-    "character_ptb",
-    "glinskis",
-    "norm_statistics",
-    "low_precision",
-    "bounded_weight_norm",
-    "relatives",
-)
+SHORTENED = [name for name in NAMES if claim_named(name).smoke_arms]
 
 
 @pytest.mark.parametrize(
@@ -56,12 +47,11 @@ def test_what_a_claim_says_before_it_runs(name):
     assert {"small", "paper", "smoke"} <= set(claim.scales)
     assert set(claim.contrast.arms) <= set(claim.arms)
     assert set(claim.smoke_arms) <= set(claim.arms)
-    assert bool(claim.smoke_arms) == (name in SHORTENED)
     assert claim.contrast.margin >= 0
     assert claim.smaller
     assert claim.published
     assert claim.source
     for arm in claim.arms:
         rates = claim.rates_of(arm)
-        assert list(rates) == sorted(rates)
-        assert all(1.9 <= high / low <= 4.1 for low, high in itertools.pairwise(rates))
+        assert len(rates) >= 2 or claim.calculate is not None
+        assert all(1.9 <= high / low <= 3.4 for low, high in itertools.pairwise(rates))

@@ -58,8 +58,9 @@ def test_the_report_shows_it(table, tmp_path):
     (tmp_path / "README.md").write_text("")
     report.write([claim], out, tmp_path)
     page = (tmp_path / "docs" / "evidence.md").read_text()
-    assert "one, two - paper" in page
-    assert "**equal**" in page
+    assert "cells: one; two" in page
+    row = next(line for line in page.splitlines() if line.startswith("| [1]("))
+    assert row.endswith("| +0 [+0, +0] | **equal** |")
     assert json.loads((out / "line" / "summary.json").read_text())["contrast"]["verdict"] == "equal"
     assert not (out / "line" / "curves.png").exists()
 
@@ -96,4 +97,4 @@ def test_the_best_of_several_arms_is_compared():
     figures = {"a": {0: 3.0, 1: 5.0, 2: 0.0}, "b": {0: 4.0, 1: 2.0}, "c": {0: 1.0, 1: 1.5, 2: 9.0}}
     assert contrast.differences(figures) == [3.0, 0.5]
     assert dataclasses.replace(contrast, better="higher").differences(figures) == [2.0, 3.5]
-    assert contrast.title == "best of (a, b) - c"
+    assert contrast.title == "best of (a; b) minus c"

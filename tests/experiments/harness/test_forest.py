@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 from experiments.claims import NAMES, claim_named
 from experiments.harness import forest
-from experiments.harness.statistics import Interval
+from experiments.harness.statistics import Interval, as_claimed, verdict
 
 CLAIMS = {name: claim_named(name) for name in NAMES}
 
@@ -34,11 +35,18 @@ def test_where_the_margin_is_zero_the_unit_is_one():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_shaded_side_is_that_of_the_verdict_as_claimed(name):
+def test_the_shaded_side_is_where_verdicts_are_as_claimed(name):
     contrast = CLAIMS[name].contrast
-    inside = {"better": (0.5, 2.0), "equal": (-0.5, 0.5), "not better": (-2.0, 0.5)}[contrast.claimed]
+    unit = (1 if contrast.better == "higher" else -1) * (contrast.margin or 1.0)
     low, high = forest.region(contrast.claimed)
-    assert low <= inside[0] < inside[1] <= high
+    for center in np.linspace(-3, 3, 25):  # of intervals so narrow that they lie on one side of every border
+        ends = sorted(unit * (center + side) for side in (-1e-3, 1e-3))
+        word = verdict(Interval(unit * center, *ends, 0.01, 0.99), contrast)
+        inside = low <= center - 1e-3 and center + 1e-3 <= high
+        if contrast.margin == 0 and abs(center) > 1e-3:
+            assert not as_claimed(word, contrast)  # the picture cannot show a region of no width
+        elif contrast.margin:
+            assert as_claimed(word, contrast) == inside, (center, word)
 
 
 def test_every_claim_has_a_row_and_those_that_were_not_run_say_so():

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -17,10 +18,11 @@ def test_area_is_the_mean_of_straight_lines():
     assert measures.area("valid_x", 9.0)([run([4.0, 2.0, 1.0], [0, 10, 40])]) == pytest.approx((30 + 45) / 40)
 
 
-def test_area_of_a_run_that_diverged_goes_on_at_chance():
-    # It falls from 4 to 2 in 10 steps, then diverges: straight to chance at the end.
-    found = measures.area("valid_x", 8.0)([run([4.0, 2.0], [0, 10], length=40, diverged=12)])
-    assert found == pytest.approx((30 + 5 * 30) / 40)
+@pytest.mark.parametrize(("diverged", "area"), [(12, 30 + 2 * 5 + 28 * 8), (11, 30 + 5 + 29 * 8), (40, 30 + 30 * 5)])
+def test_area_of_a_run_that_diverged_is_at_chance_from_there_on(diverged, area):
+    # It falls from 4 to 2 in 10 steps, then rises to 8 until it diverges.
+    found = measures.area("valid_x", 8.0)([run([4.0, 2.0], [0, 10], length=40, diverged=diverged)])
+    assert found == pytest.approx(area / 40)
 
 
 def test_missing_figures_count_as_chance():
@@ -33,6 +35,28 @@ def test_tested_reads_validation_where_nothing_was_tested():
     assert measures.tested("x", 5.0)([run([3.0, 2.0], test={"test_x": 1.0})]) == 1.0
     assert measures.tested("x", 5.0)([run([3.0, 2.0])]) == 2.0
     assert measures.tested("x", 5.0)([run([3.0, 2.0], diverged=12)]) == 5.0
+
+
+def test_given_reads_the_last_test():
+    assert measures.given("test_x", 5.0)([run([3.0], test={"test_x": 1.5})]) == 1.5
+    assert measures.given("test_x", 5.0)([run([3.0])]) == 5.0
+
+
+def test_early_is_the_first_evaluation_after_a_share_of_the_run():
+    curve = run([7.0, 4.0, 2.0], [0, 10, 40])
+    assert [measures.early("valid_x", share)([curve]) for share in (0.0, 0.05, 0.25, 0.3, 1.0)] == [7, 4, 4, 2, 2]
+    assert math.isnan(measures.early("valid_x", 0.5)([run([7.0, 4.0], [0, 10], length=40, diverged=12)]))
+
+
+def test_at_seconds_is_a_straight_line_between_evaluations():
+    found = run([4.0, 2.0, 1.0])
+    found.curve["seconds"] = [0.0, 8.0, 20.0]
+    assert measures.at_seconds("valid_x", 2.0, 9.0)([found]) == 3.5
+    assert measures.at_seconds("valid_x", 14.0, 9.0)([found]) == 1.5
+    assert measures.at_seconds("valid_x", 90.0, 9.0)([found]) == 1.0  # it had ended
+    gone = dataclasses.replace(found, diverged=25)
+    assert measures.at_seconds("valid_x", 20.0, 9.0)([gone]) == 1.0
+    assert measures.at_seconds("valid_x", 21.0, 9.0)([gone]) == 9.0
 
 
 def test_steps_to_a_target_between_evaluations():

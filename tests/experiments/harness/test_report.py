@@ -30,6 +30,13 @@ def test_a_claim_without_all_seeds_has_no_verdict(claim, with_rates, tmp_path):
     assert judge([summary]) == {}
 
 
+def test_seeds_beyond_the_plan_change_no_verdict(claim, with_rates, tmp_path):
+    records(with_rates(seeds=5), tmp_path)
+    more, planned = summarize(claim, tmp_path), summarize(with_rates(seeds=5), tmp_path).differences[:3]
+    assert more.differences == planned
+    assert all(len(arm.figures) == 5 for arm in more.arms)
+
+
 def test_the_same_records_give_the_same_bytes(claim, tmp_path):
     out = tmp_path / "experiments" / "results"
     records(claim, out)
@@ -53,7 +60,8 @@ def test_the_same_records_give_the_same_bytes(claim, tmp_path):
     assert "once" in page
     found = json.loads((out / "line" / "summary.json").read_text())
     assert len(found["contrast"]["by_seed"]) == 3
-    assert found["contrast"]["verdict"] in page
+    row = next(line for line in page.splitlines() if line.startswith("| [1]("))
+    assert row.endswith(f"| **{found['contrast']['verdict']}** |")
 
 
 def test_claims_that_were_not_run_are_named(claim, with_rates, tmp_path):
