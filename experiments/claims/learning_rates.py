@@ -34,7 +34,7 @@ CLAIM = Claim(
     seeds_by_arm={"RMS-LSTM": 2, "BN-LSTM": 2, "GRU": 2, "LN-GRU": 2},
     contrast=Contrast(
         measure=measures.width("valid_bits", 0.1, CHANCE),
-        unit="octaves of learning rates that end within 0.1 bit of the best",
+        unit="octaves of learning rates that end within 0.1 bit of its own best",
         arm="LN-LSTM",
         baseline="LSTM",
         margin=0.25,
@@ -45,12 +45,14 @@ CLAIM = Claim(
         "paper": Scale(steps=10_000, evaluations=20, batch=64, hidden=512, window=100, windows=100),
         "smoke": Scale(steps=2, evaluations=1, batch=4, hidden=8, window=8, windows=2),
     },
-    smaller="the papers have no such experiment; 600 steps, which favor high rates; two seeds for the arms that are "
-    "only described",
+    smaller="the papers have no such experiment; 600 steps, which favor high rates; validation on 32,000 characters; "
+    "Penn Treebank alone; two seeds for the arms that are only described",
     load=lambda folder, scale: characters(folder),
     build=build,
     curve="valid_bits",
     curve_label="validation, bits per character",
-    also={"validation bits, mean over rates": lambda run: measures.last("valid_bits", CHANCE)([run])},
-    undecidable="Whether the ranges differ as much after long training, or with a schedule of rates.",
+    also={"validation bits, mean over rates": measures.last("valid_bits", CHANCE)},
+    undecidable="How wide the ranges are downwards: at the lowest rate, 0.002, all seeds of the LN-LSTM and RMS-LSTM "
+    "are still within 0.1 bit of their best, so their widths are lower bounds, and the difference is one too. Whether "
+    "the ranges differ as much after long training, or with a schedule of rates.",
 )

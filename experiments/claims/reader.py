@@ -102,8 +102,8 @@ CLAIM = Claim(
     curve_label="validation error",
     pictures=pictures,
     also={
-        "test error": lambda run: measures.tested("error", CHANCE)([run]),
-        "validation error, end": lambda run: measures.last("valid_error", CHANCE)([run]),
+        "test error": measures.tested("error", CHANCE),
+        "validation error, end": measures.last("valid_error", CHANCE),
     },
     undecidable="Whether the arms come in the same order on long news stories, whose answers are among many names.",
 )

@@ -13,7 +13,6 @@ import jaxnorm as jn
 from experiments.data.novels import LABELED, Novels, novels
 from experiments.harness import measures
 from experiments.harness.claim import Claim, Contrast, Scale, Trial
-from experiments.harness.records import Run
 from experiments.models import skip_thought
 
 ARMS: dict[str, Callable[[int], jn.Cell]] = {
@@ -28,10 +27,6 @@ def build(arm: Any, scale: Scale, data: Novels) -> Trial:
     return skip_thought.trial(arm(scale.hidden), scale, data)
 
 
-def _probe(name: str, chance: float) -> Callable[[Run], float]:
-    return lambda run: run.test.get(f"test_{name}", chance)
-
-
 CLAIM = Claim(
     number=3,
     name="skip_thought",
@@ -44,7 +39,7 @@ CLAIM = Claim(
     seeds=5,
     contrast=Contrast(
         measure=measures.tested("next_nats", CHANCE),
-        unit="test nats a word of the next sentence, after as many steps",
+        unit="test nats per word of the next sentence, at equal steps",
         arm="LN-GRU",
         baseline="GRU",
         margin=0.01,
@@ -71,12 +66,13 @@ CLAIM = Claim(
     load=lambda folder, scale: novels(folder, scale.words),
     build=build,
     curve="valid_next_nats",
-    curve_label="validation, nats a word of the next sentence",
+    curve_label="validation, nats per word of the next sentence",
     also={
-        "area of validation nats": lambda run: measures.area("valid_next_nats", CHANCE)([run]),
-        **{f"{name}, accuracy": _probe(name, 0.5) for name in LABELED},
-        "SICK, r": _probe("SICK", 0.0),
+        "area of validation nats": measures.area("valid_next_nats", CHANCE),
+        **{f"{name}, accuracy": measures.given(f"test_{name}", 0.5) for name in LABELED},
+        "SICK, r": measures.given("test_SICK", 0.0),
     },
     undecidable="What vectors are worth after a million steps on novels: three epochs of a small corpus teach mostly "
-    "how frequent words are, and the probes may not tell the arms apart.",
+    "how frequent words are. On CR and MPQA both arms classify little better than by the majority (0.64, 0.69). The "
+    "best rate of the LN-GRU is the highest that was tried, which can only favor the GRU.",
 )
