@@ -23,6 +23,7 @@ START: dict[str, Any] = {
     "kernel_init": jn.initializers.lecun_normal,
     "recurrent_init": jn.initializers.orthogonal,
 }
+LAYER = jn.LayerNorm()
 BATCH = jn.BatchNorm(momentum=0.9, debias=True, scale_init=0.1)
 GATES = jn.BatchNorm(momentum=0.9, debias=True, scale_init=0.1, use_bias=False)  # the cell has a bias
 BESIDE_INPUT = jn.CellNorms(recurrent=GATES, cell=BATCH)
@@ -36,6 +37,12 @@ ARMS: dict[str, tuple[Callable[[int, int], jn.Cell], dict[str, Any]]] = {
         lambda size, steps: jn.bn_lstm(size, max_steps=steps, norm=BESIDE_INPUT, **START),
         {"inputs": GATES, "terms": BATCH},
     ),
+    # Added after the first five had been run, to see which norm delays the LN-LSTM; only described.
+    "LN-LSTM, cell not normalized": (
+        lambda size, steps: jn.LSTM(size, norm=jn.CellNorms(input=LAYER, recurrent=LAYER), **START),
+        {},
+    ),
+    "LN-LSTM (Ha)": (lambda size, steps: jn.zoo.sketch_rnn_ln_lstm(size, **START), {}),
 }
 CHANCE = 5 / 6  # the error of guessing one of six places
 
@@ -78,6 +85,7 @@ CLAIM = Claim(
     arms=ARMS,
     rates=(0.001, 0.002, 0.004, 0.008),
     seeds=5,
+    seeds_by_arm={"LN-LSTM, cell not normalized": 3, "LN-LSTM (Ha)": 3},
     smoke_arms=("LSTM", "LN-LSTM"),
     contrast=Contrast(
         measure=measures.area("valid_error", CHANCE),
@@ -105,5 +113,14 @@ CLAIM = Claim(
         "test error": measures.tested("error", CHANCE),
         "validation error, end": measures.last("valid_error", CHANCE),
     },
-    undecidable="Whether the arms come in the same order on long news stories, whose answers are among many names.",
+    undecidable="The sign: with each of five seeds the LN-LSTM is later, by 0.03 to 0.12, but the adjusted interval "
+    "just reaches zero; six seeds would tell. All arms that normalize layers or nothing end without an error, but one "
+    "of five with gain 0.1. Whether the arms come in the same order on long news stories, whose answers are among "
+    "many names.",
+    looked_at="Of the paper's three statements one is seen: gain 1 reads better than gain 0.1. Batch normalization "
+    "everywhere reads better than in the LSTM alone, as in its own paper. But its curves are those of running "
+    "statistics, which lag behind at the rates that are best here: with population statistics taken anew at the end "
+    "the BN-LSTM errs 7 % on the test, not 57 %. That the LN-LSTM is later than the LSTM is not a matter of its rate, "
+    "which lies inside of what was tried, nor of clipped gradients: their norm is 2, the bound 10. On these short "
+    "tasks the LSTM needs no help: it has learned both after 600 steps.",
 )

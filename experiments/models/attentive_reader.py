@@ -166,6 +166,8 @@ def fold(norm: Any, affine: Any, params: Any, xs: jax.Array, where: jax.Array, s
 
     Returns weights of a cell without a norm at its input, and the moments.
     """
+    if isinstance(norm, jn.Identity):
+        return params, ()
     products = jnp.einsum("tbi,ij->tbj", xs, params.kernel.reshape(len(params.kernel), -1))
     _, moments = norm(affine, products, stats, where)
     zero, one = norm(affine, jnp.stack([jnp.zeros_like(products[0, 0]), jnp.ones_like(products[0, 0])]), moments)[0]
