@@ -1,5 +1,6 @@
 """The first carry of a sequence: zeros or learned, with noise, with a count of steps."""
 
+import math
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxnorm._base import objects
+from jaxnorm._base.sizes import divides
 from jaxnorm._base.typing import Array, DType, DTypeLike
 from jaxnorm.cells.base import Cell, CountedCarry, Key
 from jaxnorm.cells.hooks import hooks
@@ -47,24 +49,54 @@ def counted(carry: Any, batch_shape: tuple[int, ...]) -> CountedCarry:
     return CountedCarry(carry, jnp.zeros(batch_shape, jnp.int32))
 
 
-def spread(carry: Any, sharding: PartitionSpec | NamedSharding | None) -> Any:
-    """Spreads the batch axes of every entry of a carry over a mesh; a PartitionSpec is for the mesh that is set."""
+def spread(carry: Any, batch_shape: tuple[int, ...], sharding: PartitionSpec | NamedSharding | None) -> Any:
+    """Spreads every entry of a carry over a mesh; a PartitionSpec is for the mesh that is set."""
     if sharding is None:
         return carry
     given: Any = sharding
     named = isinstance(sharding, NamedSharding)
     mesh, spec = (given.mesh, given.spec) if named else (jax.sharding.get_abstract_mesh(), given)
-    if not any(spec):
+    names = [_names(each) for each in spec]
+    if not any(names):
         return carry
-    explicit = all(kind == AxisType.Explicit for kind in mesh.axis_types)
+    _check_sharding(mesh, names, batch_shape, given)
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    explicit = all(kinds[name] == AxisType.Explicit for each in names for name in each)
     place: Any = jax.reshard if explicit else lax.with_sharding_constraint
 
     def one(entry: Array) -> Array:
-        whole = PartitionSpec(*spec, *(None,) * (entry.ndim - len(spec)))  # type: ignore[no-untyped-call]
+        own = tuple(spec)[: entry.ndim]  # a count of steps has no features
+        whole = PartitionSpec(*own, *(None,) * (entry.ndim - len(own)))  # type: ignore[no-untyped-call]
         placed: Array = place(entry, NamedSharding(mesh, whole) if named else whole)
         return placed
 
     return jax.tree.map(one, carry)
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    """The mesh axes that one entry of a PartitionSpec names."""
+    return entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+
+
+def _check_sharding(mesh: Any, names: list[tuple[str, ...]], batch_shape: tuple[int, ...], given: Any) -> None:
+    """Raises ValueError where a sharding does not fit the mesh or the batch."""
+    if mesh.empty:
+        raise ValueError(
+            f"initial_carry: out_sharding={given} is for the mesh that is set, and none is. Call "
+            "jax.set_mesh(mesh), or pass jax.sharding.NamedSharding(mesh, spec)."
+        )
+    for axis, each in enumerate(names):
+        if unknown := [name for name in each if name not in mesh.axis_names]:
+            raise ValueError(
+                f"initial_carry: out_sharding={given} names the mesh axis {unknown[0]!r}; the mesh has "
+                f"{', '.join(map(repr, mesh.axis_names))}."
+            )
+        devices = math.prod(mesh.shape[name] for name in each)
+        if axis < len(batch_shape) and not divides(devices, batch_shape[axis]):
+            raise ValueError(
+                f"initial_carry: out_sharding={given} spreads axis {axis} of batch_shape={batch_shape} over {devices} "
+                f"devices, which do not divide {batch_shape[axis]}. Pad the batch, or leave this axis out."
+            )
 
 
 def cast(entry: Array, dtype: Any) -> Array:

@@ -233,7 +233,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
 
         ``out_sharding`` is the sharding of the batch axes, as ``jnp.zeros`` takes it: P("data") for examples that are
-        spread over the mesh axis "data". :func:`jaxnorm.unroll` and :func:`jaxnorm.step` place any carry where
+        spread over the mesh axis "data", P("data", "model") for features that are spread, too. :func:`jaxnorm.unroll` and :func:`jaxnorm.step` place any carry where
         its examples are; but a loop of your own needs a carry of the type that they return.
         """
         caller = f"{type(self).__name__}.initial_carry"
@@ -254,7 +254,7 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         entries["h"] = carries.add_noise(type(self).__name__, entries["h"], self.initial_noise, key)
         carry: Any = self.carry_type(**entries)
         carry = carries.counted(carry, batch_shape) if self.max_steps > 1 or self.uses_age else carry
-        return carries.spread(carry, out_sharding)
+        return carries.spread(carry, batch_shape, out_sharding)
 
     def normalize_site(self, site: str, weights: Weights, x: Any, t: StepInput) -> tuple[Array, Stats]:
         """Applies the normalizer of a site to the features of a step; also returns the moments."""

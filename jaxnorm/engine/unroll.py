@@ -15,8 +15,8 @@ from jaxnorm.cells.base import Cell
 from jaxnorm.engine.arguments.call import Arguments, check_call
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import take_steps
-from jaxnorm.engine.arguments.options import Options, check_options
-from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, weights_of_part, with_count
+from jaxnorm.engine.arguments.options import Options, check_divides, check_options
+from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, weights_of_batch, with_count
 from jaxnorm.engine.arguments.stripped import without_initializers
 from jaxnorm.engine.loops.at_once import run_at_once
 from jaxnorm.engine.loops.chunked import run_chunks
@@ -150,6 +150,7 @@ def unroll(
     words: Any = (save, masked_outputs)  # check_options sees to them
     options = Options(reverse, time, method, chunk, words[0], truncate, words[1], return_carries)
     check_options("unroll", cell, options)
+    check_divides("unroll", "chunk", chunk, arguments.xs.shape[time])
     # Initializers made in place never compare equal; without them equal cells share one compilation.
     result: Unrolled = _unroll(without_initializers(cell), options, arguments)
     return result
@@ -184,14 +185,12 @@ def _unroll(cell: Cell, options: Options, arguments: Arguments) -> Unrolled:
         plan = plan_chunks(cell, options, call, outputs)
         return run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
 
-    parts = choose_parts(at_once, inputs, per_step, call.batch_shape, time, call.batch)
+    weights_of = partial(weights_of_batch, cell, call)
+    parts = choose_parts(at_once, inputs, per_step, weights_of, call.batch_shape, time, call.batch)
     if parts is None:
         last, ys, *moments, carries = run(inputs, per_step)
     else:
-        of_part = weights_of_part(cell, call, arguments.params, parts.batch_shape(call.batch_shape))
-        last, ys, *moments, carries = run_parts(
-            run, parts, of_part, inputs, per_step, own_derivative=method == "chunked"
-        )
+        last, ys, *moments, carries = run_parts(run, parts, inputs, per_step, own_derivative=method == "chunked")
     rows = moments_in_rows(cell, call, *moments)
     if call.padding is not None:
         ys = jax.tree.map(partial(take_steps, order=call.padding[0], axis=time), ys)

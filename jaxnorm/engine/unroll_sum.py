@@ -12,7 +12,6 @@ from jaxnorm._base import foreign_keywords, validate
 from jaxnorm._base.keywords import answers_keywords
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.reverse_mode import for_reverse_mode
-from jaxnorm._base.sizes import divides, known
 from jaxnorm._base.typing import AnyArray, Array, Bool, Integer, PRNGKeyArray, PyTree, Shaped
 from jaxnorm.cells.base import Cell
 from jaxnorm.cells.hooks import hooks
@@ -20,8 +19,9 @@ from jaxnorm.engine.arguments.call import Arguments, check_call
 from jaxnorm.engine.arguments.checks import check_arrays, layout_shape
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import take_steps
-from jaxnorm.engine.arguments.options import Options, check_options
+from jaxnorm.engine.arguments.options import Options, check_divides, check_options
 from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_count
+from jaxnorm.engine.arguments.program_keys import ProgramKey, program_key
 from jaxnorm.engine.arguments.readout import Readout, check_function, check_targets, largest
 from jaxnorm.engine.arguments.sharding import shard_layout, vary_alike
 from jaxnorm.engine.arguments.stripped import without_initializers
@@ -88,7 +88,8 @@ def unroll_sum(
       xs: inputs, as in :func:`unroll`.
       function: ``(head, y, target)`` that returns an array (\*B, ...) for one step, or a tree of them, from the outputs
         y (\*B, H) and the targets (\*B, ...) of this step. It treats each example separately. Give a function that you
-        define once: a lambda made in place compiles again at each call outside of ``jit``.
+        define once: outside of ``jit`` a lambda made in place compiles again at each call, and so does a method of an
+        object that may change, such as a Flax module.
       head: what the function computes with besides, such as the kernel of a readout: any tree of arrays, or None. Its
         gradient adds up in at least float32.
       targets: arrays laid out like ``xs`` without its features, each with any further axes; a tree of them, or None.
@@ -144,8 +145,8 @@ def unroll_sum(
       At masked steps the function sees numbers between zero and one in place of outputs and targets, so that no
       derivative there is infinite; integers and booleans are zero.
 
-      If the number of steps is unknown (``jax.export``), all steps are one block. ``chunk`` then bounds what the
-      function makes.
+      If the number of steps is unknown (``jax.export``), all steps are one block, unless ``block`` divides it: that of
+      ``4*t`` steps may be 4. ``chunk`` has to divide a block of unknown length, too.
     """
     caller = "unroll_sum"
     arguments, time = check_call(
@@ -159,15 +160,23 @@ def unroll_sum(
     check_options(caller, cell, options)
     if block is not None:
         validate.positive_int(caller, "block", block)
-        steps = arguments.xs.shape[time]
-        if not (known(steps) or divides(block, steps)):
-            raise ValueError(
-                f"{caller}: block={block} must divide the number of steps, {steps}, which is not known here. Leave "
-                f"block out, or write the number of steps '{block}*t' in jax.export.symbolic_shape."
-            )
+    check_divides(caller, "block", block, arguments.xs.shape[time])
+    check_divides(caller, "chunk", chunk, arguments.xs.shape[time] if block is None else block)
     head = jax.tree.map(jnp.asarray, head)
-    result: Summed = _unroll_sum(without_initializers(cell), (options, block), function, arguments, head, targets)
+    spec, made_for = _Spec(without_initializers(cell), options, block), program_key(function)
+    if made_for is None:  # a program of its own, which is gone after the call
+        result: Summed = jax.jit(partial(_sum, spec, function))(arguments, head, targets)
+        return result
+    result = _unroll_sum(spec, made_for, arguments, head, targets)
     return result
+
+
+class _Spec(NamedTuple):
+    """What a program is made for."""
+
+    cell: Cell
+    options: Options
+    block: int | None
 
 
 _FORWARD_MODE = (
@@ -176,12 +185,14 @@ _FORWARD_MODE = (
 )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _unroll_sum(
-    cell: Cell, lengths: tuple[Options, int | None], function: Any, arguments: Arguments, head: PyTree, targets: PyTree
-) -> Summed:
+@partial(jax.jit, static_argnums=(0, 1))
+def _unroll_sum(spec: _Spec, key: ProgramKey, arguments: Arguments, head: PyTree, targets: PyTree) -> Summed:
+    return _sum(spec, key.function, arguments, head, targets)
+
+
+def _sum(spec: _Spec, function: Any, arguments: Arguments, head: PyTree, targets: PyTree) -> Summed:
     """Brings the arguments into the form of the loops, and runs over blocks."""
-    options, block = lengths
+    cell, options, block = spec
     call = prepare("unroll_sum", cell, options, arguments)
     axes, time, where = hooks(cell).feature_axes, options.time, call.steps.where
     targets = shard_layout(call.inputs.xs, axes, targets)
@@ -192,25 +203,36 @@ def _unroll_sum(
     run = partial(run_at_once, cell, method=options.method, reverse=call.reverse)
     read = Readout("unroll_sum", function, call.batch_shape)
     # Only shapes and dtypes: the loops need buffers, and sums a start.
-    of_steps, first_targets = jax.eval_shape(partial(jax.tree.map, partial(_first, time)), (inputs.xs, targets))
-    outputs = jax.eval_shape(run, inputs._replace(xs=of_steps), call.steps).outputs
-    program, shapes = jax.make_jaxpr(read, return_shape=True)(head, outputs, first_targets, where)
-    zeros = map(ad.instantiate_zeros, map(ad.Zero, program.out_avals))
-    sums = jax.tree.unflatten(jax.tree.structure(shapes), list(zeros))
+    outputs, reading = jax.eval_shape(partial(_trace, run, read, time), inputs, call.steps, head, targets)
+    zeros = map(ad.instantiate_zeros, map(ad.Zero, reading.program.out_avals))
+    sums = jax.tree.unflatten(reading.tree, list(zeros))
 
     steps = inputs.xs.shape[time]
     plan = plan_chunks(cell, options, call, outputs)
     if options.method == "chunked":
         inputs = for_reverse_mode(_FORWARD_MODE, inputs)
         run = partial(_run_block, plan._replace(axis=0))
-    at_a_time = options.chunk or read_length(plan.length, largest(program.jaxpr), steps)
+    at_a_time = options.chunk or read_length(plan.length, largest(reading.program.jaxpr), steps)
     blocks = BlockPlan(plan, block or block_length(steps, plan.length), run, read, at_a_time)
     out, sums = sum_blocks(blocks, inputs, call.steps, head, targets, sums)
     return Summed(sums, with_count(out.last, call), moments_in_rows(cell, call, out.input_moments, out.step_moments))
 
 
-def _first(axis: int, array: Array) -> Array:
-    return jnp.moveaxis(array, axis, 0)
+@jax.tree_util.register_static
+class _Reading:
+    """The program of the function, and the structure of what it returns."""
+
+    def __init__(self, program: Any, shapes: Any) -> None:
+        self.program, self.tree = program, jax.tree.structure(shapes)
+
+
+def _trace(
+    run: Any, read: Readout, axis: int, inputs: LoopInputs, steps: PerStep, head: PyTree, targets: PyTree
+) -> tuple[PyTree, _Reading]:
+    """The outputs of the cell, and how the function reads them."""
+    xs, targets = jax.tree.map(lambda array: jnp.moveaxis(array, axis, 0), (inputs.xs, targets))
+    outputs = run(inputs._replace(xs=xs), steps).outputs
+    return outputs, _Reading(*jax.make_jaxpr(read, return_shape=True)(head, outputs, targets, steps.where))
 
 
 def _run_block(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> LoopOutputs:

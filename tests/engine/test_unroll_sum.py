@@ -1,5 +1,6 @@
 """Sums over time inside the loop: values and gradients of ``unroll``, then the function at each step, then a sum."""
 
+import itertools
 import re
 from functools import partial
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxnorm as jn
+from jaxnorm.engine.arguments.program_keys import program_key
 from jaxnorm.engine.loops.blocks import block_length
 from jaxnorm.engine.unroll_sum import read_length
 from tests import cases
@@ -17,6 +19,7 @@ from tests.cells import oracles
 from tests.tools.marks import mostly_heavy
 
 STEPS, BATCH, CLASSES = 7, 3, 5
+count = itertools.count()
 close = partial(chex.assert_trees_all_close, rtol=1e-9, atol=1e-9)
 
 
@@ -265,3 +268,53 @@ def test_messages(name, unhooked, rng):
     with pytest.raises((TypeError, ValueError)) as caught:
         call(partial(jn.unroll_sum, cell), params, xs, head, targets)
     assert re.search(message, str(caught.value), re.DOTALL), str(caught.value)
+
+
+class Reader:
+    """What a Flax module is, in short: an object whose weights change."""
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def loss(self, head, y, target):
+        return y @ self.weights
+
+
+def test_a_method_of_an_object_that_changes():
+    cell = jn.gru(3)
+    params, xs = cell.init(jax.random.key(0), 2), jnp.ones((4, 2, 2))
+    reader, held = Reader(jnp.ones(3)), []
+
+    def closure(head, y, target):
+        return y @ held[0]
+
+    def sums(weights, function):
+        reader.weights = weights
+        held[:] = [weights]
+        return jn.unroll_sum(cell, params, xs, function, None).sums
+
+    for function in (reader.loss, closure):
+        once, twice = sums(jnp.ones(3), function), sums(jnp.full(3, 2.0), function)
+        np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
+        slopes = [jax.grad(lambda w, f=function: sums(w, f).sum())(jnp.full(3, value)) for value in (1.0, 2.0)]
+        np.testing.assert_allclose(*slopes, rtol=1e-6)
+
+
+def test_a_function_that_holds_constants_is_compiled_once():
+    cell, weights = jn.gru(3), jnp.ones(3)
+    params, xs = cell.init(jax.random.key(0), 2), jnp.ones((4, 2, 2))
+
+    def function(head, y, target, factor=weights):
+        next(count)
+        return y @ factor
+
+    key = program_key(function)
+    assert key is not None
+    assert key == program_key(function)
+    assert hash(key) == hash(program_key(function))
+    assert key != program_key(lambda head, y, target: y)
+    assert program_key(Reader(weights).loss) is None
+    jn.unroll_sum(cell, params, xs, function, None)
+    before = next(count)
+    jn.unroll_sum(cell, params, xs, function, None)
+    assert next(count) == before + 1, "traced again"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 def check_closure(caller: str, name: str, function: Any) -> None:
     """Raises TypeError if a function holds a traced array: in its closure, a default, a partial, or its object."""
-    for value in _held(function, set()):
+    for value in held(function):
         for leaf in jax.tree.leaves(value):
             if isinstance(leaf, jax.core.Tracer):
                 _refuse(caller, name, leaf)
@@ -38,8 +38,13 @@ def call(caller: str, name: str, function: Callable[..., Any], *args: Any) -> An
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
+def held(function: Any) -> Iterator[Any]:
+    """Yields what a function holds besides its code: in its closure, defaults, partials, or its object."""
+    yield from _held(function, set())
+
+
 def _held(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Yields what a function holds besides its code, including what functions inside of it hold."""
+    """Includes what functions inside of it hold."""
     if id(value) in seen:
         return
     seen.add(id(value))

@@ -78,7 +78,9 @@ class FunctionCell(CellHooks, NoModule):
       chunk; ``method="scan"`` calls it step by step.
 
       The function is all that is computed: nothing is done for all steps at once, and batch statistics that it measures
-      stay inside of it. Normalizers without running statistics may be called in it.
+      stay inside of it. Normalizers without running statistics may be called in it. On several devices the function gets
+      parts of the batch, unless its program shows that an example may look at another: do not compute with the size of
+      the batch.
     """
 
     function: Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -165,7 +167,7 @@ class FunctionCell(CellHooks, NoModule):
         dtype: DTypeLike | None = None,
         out_sharding: PartitionSpec | NamedSharding | None = None,
     ) -> Carry:
-        """Makes the carry with ``carry_init``; ``out_sharding`` is the sharding of its batch axes."""
+        """Makes the carry with ``carry_init``; ``out_sharding`` is as in other cells."""
         caller = "FunctionCell.initial_carry"
         batch_shape = validate.sizes(caller, "batch_shape", batch_shape)
         if key is not None:
@@ -179,7 +181,7 @@ class FunctionCell(CellHooks, NoModule):
             carry = self.carry_init(batch_shape, **_wanted(self.carry_init, arrays | given))
             return check_start(caller, carry, batch_shape)
 
-        return carries.spread(call("FunctionCell", "carry_init", begin, arrays), out_sharding)
+        return carries.spread(call("FunctionCell", "carry_init", begin, arrays), batch_shape, out_sharding)
 
     def prepare(
         self,

@@ -142,9 +142,9 @@ class CellWrapper(CellHooks, NoModule):
         dtype: DTypeLike | None = None,
         out_sharding: PartitionSpec | NamedSharding | None = None,
     ) -> Carry:
-        """Makes the initial carry of the inner cell; ``out_sharding`` is the sharding of its batch axes."""
+        """Makes the initial carry of the inner cell; ``out_sharding`` is as in other cells."""
         carry = self.cell.initial_carry(batch_shape, params=params, key=key, dtype=dtype)
-        return carries.spread(carry, out_sharding)
+        return carries.spread(carry, batch_shape, out_sharding)
 
     def prepare(
         self,

@@ -144,7 +144,7 @@ class Reparametrized(CellWrapper):
         dtype: DTypeLike | None = None,
         out_sharding: PartitionSpec | NamedSharding | None = None,
     ) -> Carry:
-        """Makes the initial carry of the inner cell; ``out_sharding`` is the sharding of its batch axes."""
+        """Makes the initial carry of the inner cell; ``out_sharding`` is as in other cells."""
         if params is not None and not isinstance(params, ReparametrizedParams):
             raise TypeError(
                 f"Reparametrized.initial_carry: params must be ReparametrizedParams, got {objects.describe(params)}. "
@@ -152,7 +152,7 @@ class Reparametrized(CellWrapper):
             )
         inner = None if params is None else params.cell
         carry = self.cell.initial_carry(batch_shape, params=inner, key=key, dtype=dtype)
-        return carries.spread(carry, out_sharding)
+        return carries.spread(carry, batch_shape, out_sharding)
 
     def in_features(self, params: ReparametrizedParams) -> int | None:
         """I, the number of inputs that the weights are made for."""

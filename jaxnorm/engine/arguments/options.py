@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from jaxnorm._base import validate
 from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.sizes import divides, known
 from jaxnorm.cells.base import Cell, LinearCell
 
 
@@ -27,6 +28,15 @@ def check_engine(caller: str, engine: Mapping[str, Any]) -> None:
         raise TypeError(
             f"{caller}: engine must hold options of the loop, got return_carries={engine['return_carries']!r}, and a "
             "module returns the last carry only. Call jaxnorm.unroll(cell, params, xs, return_carries=True)."
+        )
+
+
+def check_divides(caller: str, name: str, length: int | None, steps: Any) -> None:
+    """Raises ValueError where sequences of an unknown number of steps cannot be cut into pieces of this length."""
+    if length is not None and not (known(steps) or divides(length, steps)):
+        raise ValueError(
+            f"{caller}: {name}={length} must divide the number of steps, {steps}, which is not known here. Leave "
+            f"{name} out, or write the number of steps '{length}*t' in jax.export.symbolic_shape."
         )
 
 

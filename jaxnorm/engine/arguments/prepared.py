@@ -18,7 +18,14 @@ from jaxnorm.engine.arguments.checks import check_params, check_stats, layout_sh
 from jaxnorm.engine.arguments.keys import split_key
 from jaxnorm.engine.arguments.lengths import clip_lengths, real_steps, reversed_steps, take_steps
 from jaxnorm.engine.arguments.options import Options
-from jaxnorm.engine.arguments.sharding import batch_sharding, flat_moments, shard_alike, vary_alike
+from jaxnorm.engine.arguments.sharding import (
+    batch_sharding,
+    check_time,
+    flat_moments,
+    gather_beside_batch,
+    shard_alike,
+    vary_alike,
+)
 from jaxnorm.engine.arguments.step_index import cuts, step_counts
 from jaxnorm.engine.records import LoopInputs, PerStep
 from jaxnorm.engine.rows import count_rows, examples_of_age, lay_rows, serving_rows
@@ -28,6 +35,8 @@ from jaxnorm.engine.spread_carry import spread_features
 class Prepared(NamedTuple):
     """A call in the form of the loops."""
 
+    params: Any
+    """The weights of the caller, whole on each device that has examples."""
     inputs: LoopInputs
     steps: PerStep
     reverse: bool
@@ -65,7 +74,9 @@ def prepare(caller: str, cell: Cell, options: Options, arguments: Arguments) -> 
     axes = hooks(cell).feature_axes
     layout = layout_shape(xs, axes)
     steps, batch_shape = layout[time], layout[:time] + layout[time + 1 :]
+    check_time(caller, xs, time)
     batch = batch_sharding(xs, time, axes)
+    params = gather_beside_batch(params, batch)
     where, reset = (None if a is None else jnp.moveaxis(a, time, 0) for a in (where, reset))
     lengths, (where, reset) = shard_alike(xs, batch, lengths), shard_alike(xs, batch, (where, reset), lead=1)
     if lengths is not None:
@@ -104,14 +115,27 @@ def prepare(caller: str, cell: Cell, options: Options, arguments: Arguments) -> 
     inputs = LoopInputs(weights, carry, initial if reset is not None else None, xs, stats)
     inputs = vary_alike(spread_features(cell, inputs), where)
     return Prepared(
-        inputs, per_step, reverse, batch_shape, start, clock, age, in_step, masks, padding, dtype, batch, sequence_key
+        params,
+        inputs,
+        per_step,
+        reverse,
+        batch_shape,
+        start,
+        clock,
+        age,
+        in_step,
+        masks,
+        padding,
+        dtype,
+        batch,
+        sequence_key,
     )
 
 
-def weights_of_part(cell: Cell, call: Prepared, params: Any, batch_shape: tuple[int, ...]) -> Any:
-    """The shapes of the weights for a part of the batch: masks of a sequence have an entry for each example."""
+def weights_of_batch(cell: Cell, call: Prepared, batch_shape: tuple[int, ...]) -> Any:
+    """The shapes of the weights for a batch of another size: masks of a sequence have an entry for each example."""
     prepare = partial(cell.prepare, dtype=call.dtype, batch_shape=batch_shape)
-    return jax.eval_shape(lambda params, key: prepare(params, key=key), params, call.sequence_key)
+    return jax.eval_shape(lambda params, key: prepare(params, key=key), call.params, call.sequence_key)
 
 
 def moments_in_rows(cell: Cell, call: Prepared, input_moments: Any, step_moments: Any) -> CellNorms:

@@ -19,10 +19,46 @@ def vary_alike(inputs: Any, where: Array | None) -> Any:
     return jax.tree.map(lambda leaf: _vary(leaf, axes), inputs)
 
 
+def check_time(caller: str, xs: Array, time_axis: int) -> None:
+    """Raises ValueError where the steps of a sequence are spread over a mesh with explicit axes."""
+    names = jax.typeof(xs).sharding.spec[time_axis]
+    if names is not None:
+        batch = tuple(None if axis == time_axis else names for axis in range(2))
+        raise ValueError(
+            f"{caller}: xs is spread over the mesh axis {names!r} along time, its axis {time_axis}. Steps run one "
+            f"after the other: spread the batch, jax.device_put(xs, jax.P{batch}), or pass another time_axis."
+        )
+
+
 def batch_sharding(xs: Array, time_axis: int, feature_axes: int) -> tuple[Any, ...]:
     """On a mesh with explicit axes: the mesh axis of each batch axis of the inputs, without time and features."""
     layout = _layout_sharding(xs, feature_axes)
     return (*layout[:time_axis], *layout[time_axis + 1 :])
+
+
+def gather(leaf: Array, names: Any) -> Array:
+    """Gathers an array along some axes of a mesh with explicit axes."""
+    sharding = jax.typeof(leaf).sharding
+    spec = [_without(each, frozenset(names)) for each in sharding.spec]
+    if spec == list(sharding.spec):
+        return leaf
+    gathered: Array = jax.reshard(leaf, NamedSharding(sharding.mesh, PartitionSpec(*spec)))  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def gather_beside_batch(tree: Any, batch: tuple[Any, ...]) -> Any:
+    """Gathers weights along the mesh axes that spread the batch: each device needs them whole for its own examples.
+
+    The derivative spreads their gradients in turn, as training with fully sharded weights wants.
+    """
+    names = jax.tree.leaves(batch)
+    return jax.tree.map(lambda leaf: gather(leaf, names), tree) if names else tree
+
+
+def _without(entry: Any, names: frozenset[Any]) -> Any:
+    """One entry of a sharding without some mesh axes."""
+    kept = tuple(name for name in jax.tree.leaves(entry) if name not in names)
+    return entry if len(kept) == len(jax.tree.leaves(entry)) else (kept if len(kept) > 1 else next(iter(kept), None))
 
 
 def mesh_of(tree: Any) -> Any:
@@ -76,18 +112,14 @@ def flat_moments(moments: Any) -> Any:
     def flat(one: Moments) -> Moments:
         if one.mean.ndim < 3:
             return one
-        mean, var = (_gather(leaf).reshape(leaf.shape[0], -1) for leaf in (one.mean, one.var))
+        mean, var = (_whole(leaf).reshape(leaf.shape[0], -1) for leaf in (one.mean, one.var))
         return one._replace(mean=mean, var=var)
 
     return map_moments(lambda one: flat(one) if is_moments(one) else one, moments)
 
 
-def _gather(leaf: Array) -> Array:
-    sharding = jax.typeof(leaf).sharding
-    if not any(sharding.spec):
-        return leaf
-    gathered: Array = jax.reshard(leaf, NamedSharding(sharding.mesh, PartitionSpec()))  # type: ignore[no-untyped-call]
-    return gathered
+def _whole(leaf: Array) -> Array:
+    return gather(leaf, jax.tree.leaves(tuple(jax.typeof(leaf).sharding.spec)))
 
 
 def zeros_beside(
@@ -97,12 +129,13 @@ def zeros_beside(
 
     ``places`` are the mesh axes of the features.
     """
-    lead = xs.shape[: xs.ndim - feature_axes]
+    lead, layout = xs.shape[: xs.ndim - feature_axes], _layout_sharding(xs, feature_axes)
     zeros = jnp.zeros((*lead, *features), dtype)
     if jax.typeof(xs).sharding.mesh.explicit_axes:  # where parts of a batch are mapped, zeros made of xs are spread so
-        some = lax.slice_in_dim(xs.reshape(*lead, -1), 0, 1, axis=-1).reshape(*lead, *(1,) * len(features))
-        zeros = jnp.where(False, some.astype(dtype), zeros)
-    return _vary(_shard(zeros, xs, (*_layout_sharding(xs, feature_axes), *places)), _varying(xs))
+        whole = gather(xs, jax.tree.leaves(tuple(jax.typeof(xs).sharding.spec)[len(lead) :]))
+        some = whole[(..., *(slice(0, 1),) * feature_axes)].reshape(*lead, *(1,) * len(features))
+        zeros = jnp.where(False, jnp.broadcast_to(some.astype(dtype), zeros.shape), _shard(zeros, xs, layout))
+    return _vary(_shard(zeros, xs, (*layout, *places)), _varying(xs))
 
 
 def _layout_sharding(xs: Array, feature_axes: int) -> tuple[Any, ...]:

@@ -135,7 +135,8 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
         return (d_carry, sums), Chunk(d_xs, (), ())
 
     summed = differentiable((weights, inputs.initial, stats))
-    features = inputs.xs.shape[inputs.xs.ndim - plan.feature_axes :]
+    lead = inputs.xs.ndim - plan.feature_axes
+    features, places = inputs.xs.shape[lead:], tuple(jax.typeof(inputs.xs).sharding.spec)[lead:]
     (d_carry, sums), results = scan_chunks(
         plan,
         chunk,
@@ -145,7 +146,9 @@ def backward(plan: ChunkPlan, residuals: Residuals, cotangents: LoopOutputs) -> 
             (steps, saved, cotangents.input_moments, cotangents.step_moments, cotangents.carries),
             first,
         ),
-        jax.tree.map(lambda xs: zeros_beside(xs, plan.feature_axes, features, xs.dtype), differentiable(inputs.xs)),
+        jax.tree.map(
+            lambda xs: zeros_beside(xs, plan.feature_axes, features, xs.dtype, places), differentiable(inputs.xs)
+        ),
         reverse=not plan.reverse,
     )
     d_weights, d_initial, d_stats = (

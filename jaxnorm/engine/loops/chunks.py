@@ -51,7 +51,7 @@ def chunk_length(steps: int, rows: int, features: int, platform: str) -> int:
 
 def count_features(carry: Carry, batch_axes: int) -> int:
     """Counts the features of the widest entry of a carry."""
-    return max((math.prod(leaf.shape[batch_axes:]) for leaf in jax.tree.leaves(carry)), default=1)
+    return max((math.prod(leaf.shape[batch_axes:]) for leaf in jax.tree.leaves(carry)), default=1) or 1
 
 
 def _count(steps: int, length: int) -> int:
@@ -60,11 +60,6 @@ def _count(steps: int, length: int) -> int:
         return 0
     if known(steps):
         return 0 if steps < length else steps // length
-    if not divides(length, steps):
-        raise ValueError(
-            f"unroll: chunk={length} must divide the number of steps, {steps}, which is not known here. Leave chunk "
-            f"out, pass method='scan', or write the number of steps '{length}*t' in jax.export.symbolic_shape."
-        )
     return steps // length
 
 

@@ -72,7 +72,7 @@ def scan_steps(
         return (new, x_proj_ahead), (y, moments, saved, new if carries.after else ())
 
     target = find_target(chunk.in_layout, inputs)
-    ahead = target.platform == "cpu"
+    ahead = target.platform == "cpu" and chunk.in_layout.shape[0] != 0
     x_proj_ahead, x_proj = one_ahead(x_proj, reverse) if ahead else ((), x_proj)
     (last, _), (ys, moments, saved, after) = lax.scan(
         body, (carry, x_proj_ahead), (x_proj, steps), reverse=reverse, unroll=steps_in_a_round(chunk.in_layout, target)
@@ -143,13 +143,9 @@ def one_ahead(sequence: PyTree, reverse: bool) -> tuple[PyTree, PyTree]:
     element-wise operation that reads from the middle of a longer array, which makes it five to twenty times slower.
     Other devices read where the entry lies, and need no copy of the sequence.
     """
-
-    def entry(a: Array) -> Array:
-        return a[-1 if reverse else 0] if a.shape[0] != 0 else jnp.zeros(a.shape[1:], a.dtype)
-
     # The roll wraps around: the last step carries an entry that nothing reads.
     following = jax.tree.map(lambda a: jnp.roll(a, 1 if reverse else -1, axis=0), sequence)
-    return jax.tree.map(entry, sequence), following
+    return jax.tree.map(lambda a: a[-1 if reverse else 0], sequence), following
 
 
 def select(condition: Array, yes: Any, no: Any) -> Any:

@@ -1,0 +1,64 @@
+"""Where a call has its examples: the batch axis that is cut, and the axis of the examples in each array."""
+
+from typing import Any, cast
+
+import jax
+
+from jaxnorm._base.namedtuple import NamedTuple
+from jaxnorm._base.typing import Array
+from jaxnorm.engine.records import LoopInputs, PerStep
+
+
+class Parts(NamedTuple):
+    """How to cut a batch."""
+
+    number: int
+    axis: int
+    """The batch axis to cut, among those of the batch."""
+    time: int
+    """The axis of time in the layout of inputs and outputs."""
+    weights: Any
+    """Shapes of the weights for the batch of one part: masks of a sequence have an entry for each example."""
+    spread: Any = None
+    """The explicit axes of the mesh that spread the parts, if there are any."""
+
+    @property
+    def in_layout(self) -> int:
+        """The axis to cut in the layout of inputs and outputs."""
+        return self.axis + (self.axis >= self.time)
+
+
+class Place(NamedTuple):
+    """The examples in one array of a call."""
+
+    axis: int | None
+    """None: there are none."""
+    shared: bool = False
+    """Whether all parts have the same weights."""
+
+
+def places(parts: Parts, inputs: LoopInputs, per_step: PerStep) -> list[Place]:
+    """The place of the examples in each leaf of the arguments of a loop."""
+    lead, layout = parts.axis, parts.in_layout
+    size = inputs.xs.shape[layout]
+
+    def of_steps(leaf: Array) -> Place:
+        return Place(lead + 1 if leaf.ndim > lead + 1 and leaf.shape[lead + 1] == size else None)
+
+    def of_weights(leaf: Array, part: Any) -> Place:
+        differ = [k for k, (a, b) in enumerate(zip(leaf.shape, part.shape, strict=True)) if a != b]
+        return Place(differ[0] if differ else None, shared=True)
+
+    tree = (
+        LoopInputs(
+            jax.tree.map(of_weights, inputs.weights, parts.weights),
+            jax.tree.map(lambda _: Place(lead), inputs.carry),
+            jax.tree.map(lambda _: Place(lead), inputs.initial),
+            cast(Any, Place(layout)),
+            jax.tree.map(lambda _: Place(None, shared=True), inputs.stats),
+        ),
+        jax.tree.map(of_steps, per_step._replace(key=None))._replace(
+            key=jax.tree.map(lambda _: Place(None), per_step.key)
+        ),
+    )
+    return jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Place))
