@@ -1,17 +1,21 @@
-"""The other processes: finding them, agreeing with them."""
+"""The other processes: finding them, agreeing with them, gathering what they hold, waiting for them."""
 
 import argparse
 import hashlib
 import os
+from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from char_lm_support.errors import BadInput
 from jax.experimental import multihost_utils
 
 SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")
 """What clusters tell a process of its number, if they do."""
+WEEK = 7 * 24 * 60 * 60 * 1000
+"""In milliseconds."""
 
 
 def several(args: argparse.Namespace) -> bool:
@@ -58,3 +62,13 @@ def agree(said: str, about: str) -> None:
     if others:
         raise BadInput(f"{about} of process {', '.join(map(str, others))} differ from those of process 0. Start all "
                        "processes with the same command but for --process, and with the same files.")  # fmt: skip
+
+
+def gather(tree: Any) -> Any:
+    """The whole arrays in the memory of each host, one after another: all at once may be too large for a device."""
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def wait(key: str) -> None:
+    """Waits until all processes are here, however long that takes, or until one of them died."""
+    ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=WEEK)

@@ -1,7 +1,11 @@
 """Programs that leave the process: training step and inference for CPU, TPU and CUDA, with weights, in one file."""
 
+import errno
 import json
+import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,10 +36,14 @@ class Programs(NamedTuple):
     symbols: list[str]
 
 
+def check_place(path: str) -> None:
+    """Refuses a place to which :func:`write` could not write."""
+    with _place(path) as temporary:
+        temporary.touch()
+
+
 def write(path: str, model: LanguageModel, text: Corpus, state: State) -> None:
-    """Writes the programs of a model, and the state of its run."""
-    if any(jax.tree.leaves(jax.tree.map(lambda leaf: not isinstance(leaf, np.ndarray | np.generic), state))):
-        state = jax.tree.map(np.asarray, state)
+    """Writes the programs of a model, and the state of its run: the whole file or none."""
     leaves, tree = jax.tree.flatten(state)
     given, given_tree = jax.tree.flatten((state.params, state.stats))
     carry, carry_tree = jax.tree.flatten(jax.device_get(model.initial_carry(())))
@@ -61,13 +69,11 @@ def write(path: str, model: LanguageModel, text: Corpus, state: State) -> None:
         "carry.npz": _arrays(carry),
         "symbols.json": json.dumps(text.symbols).encode(),
     }
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(path, "w") as file:
+    with _place(path) as temporary:
+        with zipfile.ZipFile(temporary, "w") as file:
             for name, data in content.items():
                 file.writestr(name, data)
-    except OSError as error:
-        raise BadInput(f"--export {path}: cannot be written ({error.strerror}). Choose another place.") from error
+        os.replace(temporary, path)
 
 
 def read(path: str | Path) -> Programs:
@@ -81,6 +87,24 @@ def read(path: str | Path) -> Programs:
             with np.load(BytesIO(file.read(f"{name}.npz"))) as found:
                 arrays.append([jnp.asarray(found[str(k)]) for k in range(len(found.files))])
         return Programs(train_step, inference, *arrays, json.loads(file.read("symbols.json")))
+
+
+@contextmanager
+def _place(path: str) -> Iterator[Path]:
+    """A file beside a path, which is gone afterwards."""
+    temporary = Path(f"{path}.tmp")
+    try:
+        if Path(path).is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"--export {path}: cannot be written ({error.strerror}). Give the same command with another file."
+        ) from error
 
 
 def _export(function: Any, *shapes: Any) -> bytes:

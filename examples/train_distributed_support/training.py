@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> None:
         sizes = mesh.choose_axes(args.mesh, (stored or {}).get("last_mesh"), jax.device_count())
         check_mesh(args, sizes)
         grid = mesh.make_mesh(sizes, jax.devices())
+        if args.export and speaks:
+            programs.check_place(args.export)
         processes.agree("checked", "the folders")  # nobody looks for a run any more: process 0 may write
         if speaks:
             folder.begin({**config, "last_mesh": sizes}, overwrite=args.overwrite)
@@ -117,15 +119,12 @@ def run(args: argparse.Namespace) -> None:
                        f"({jax.devices()[0].device_kind}), mesh: {mesh.describe(grid)}")  # fmt: skip
             try:
                 state = _train(Trainer(args, text, model, grid), folder, report)
+                if args.export:
+                    _export(args.export, model, text, state, report)
             except jax.errors.JaxRuntimeError as error:
                 if jax.process_count() == 1:
                     raise
                 raise Lost(str(error)) from error
-        if args.export and speaks:
-            if state is None:
-                print(f"{args.export} is not written yet: it is made of the weights after the last step.")
-            else:
-                programs.write(args.export, model, text, jax.device_get(state))
 
 
 def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
@@ -170,6 +169,18 @@ def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
         folder.write("sample.txt", sample + "\n")
     report.say(f"---\n{sample}\n---\nwritten to {folder.path}: metrics.jsonl, sample.txt, checkpoints")
     return state
+
+
+def _export(path: str, model: LanguageModel, text: corpus.Corpus, state: State | None, report: Report) -> None:
+    """Process 0 writes the weights of all; the others wait for it."""
+    if state is None:
+        report.say(f"{path} is not written yet: it is made of the weights after the last step.")
+        return
+    whole = processes.gather(state)
+    if jax.process_index() == 0:
+        programs.write(path, model, text, whole)
+    report.say(f"written: {path}")
+    processes.wait("export")
 
 
 def _line(record: dict[str, Any], args: argparse.Namespace) -> str:

@@ -1,7 +1,9 @@
 """The program train_distributed.py in one process: its numbers on meshes, its text, its files and what it refuses."""
 
+import errno
 import json
 import shutil
+import zipfile
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,35 @@ def test_a_run_that_stops_says_that_it_exports_nothing_yet(main, tmp_path, capsy
     assert main([*SPREAD, "--stop-at", "2", "--out", str(tmp_path / "out"), "--export", str(file)]) == 0
     assert f"{file} is not written yet" in capsys.readouterr().out
     assert not file.exists()
+
+
+@pytest.mark.parametrize(("place", "says"), [("file/programs.zip", ""), (".", "Is a directory")])
+def test_a_place_that_takes_no_export_is_refused_before_training(refused, tmp_path, place, says):
+    (tmp_path / "file").touch()
+    message = refused("--smoke", "--out", tmp_path / "out", "--export", tmp_path / place)
+    assert f"--export {tmp_path / place}: cannot be written ({says}" in message
+    assert not (tmp_path / "out/config.json").exists()
+
+
+@pytest.mark.long
+def test_an_export_is_written_whole_or_not_at_all(refused, whole, tmp_path, monkeypatch):
+    shutil.copytree(whole / "out", tmp_path / "out")
+    file = tmp_path / "new/programs.zip"
+    file.parent.mkdir()
+    file.write_text("the one before")
+    write = zipfile.ZipFile.writestr
+
+    def full(archive, name, data):
+        if name == "weights.npz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(archive, name, data)
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with no_annotation_checks():  # they do not know symbolic sizes
+        message = refused("--resume", "--out", tmp_path / "out", "--export", file)
+    assert f"--export {file}: cannot be written (No space left on device)" in message
+    assert [path.name for path in file.parent.iterdir()] == ["programs.zip"]
+    assert file.read_text() == "the one before"
 
 
 @pytest.mark.long

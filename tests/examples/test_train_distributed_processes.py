@@ -43,6 +43,20 @@ def test_two_processes_share_a_run_that_one_goes_on_with(tmp_path):
     assert_same(out, losses(once))
 
 
+def test_two_processes_write_one_file_of_programs(tmp_path):
+    """Process 0 writes it, with the weights and the rows of the carry that the other one holds."""
+    from train_distributed_support import programs
+
+    file = tmp_path / "new" / "programs.zip"
+    said = run(2, *TINY, "--cpu-devices", 2, "--mesh", "data=2,model=2", "--out", tmp_path / "out", "--export", file)
+    assert f"written: {file}" in said
+    assert [path.name for path in file.parent.iterdir()] == ["programs.zip"]
+    found = programs.read(file)
+    assert int(found.state[0]) == 4
+    assert found.state[-1].shape == (8, 4)  # the carry of all rows
+    assert all(np.any(rows) for rows in found.state[-1])
+
+
 @pytest.mark.heavy
 def test_a_run_moves_from_mesh_to_mesh(tmp_path, whole):
     """2 -> 1 -> 4 processes -> 2 of two devices each, whose kernels are spread."""
