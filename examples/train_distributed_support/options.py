@@ -106,7 +106,7 @@ def _parser() -> Parser:
     add("--out", default="runs/train_distributed", metavar="FOLDER", help="where checkpoints and metrics go; a folder "
         "that all processes share")  # fmt: skip
     add("--log-every", type=positive, default=10, help="steps between two lines")
-    add("--eval-every", type=positive, default=50, help="steps between two validations")
+    add("--eval-every", type=positive, default=50, help="steps between two validations; each makes a line, too")
     add("--checkpoint-every", type=positive, default=50, help="steps between two checkpoints")
     add("--stop-at", type=positive, metavar="STEP", help="save and end after this step; a later call goes on")
     add("--sample", type=positive, default=200, help="symbols of the sampled text")

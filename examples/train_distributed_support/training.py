@@ -147,10 +147,11 @@ def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
         report.show(number, bits)
         if not math.isfinite(bits):
             raise BadInput(f"the loss is no number any more at step {number}. Lower --learning-rate or --clip.")
-        if number % args.log_every == 0 or number == args.steps:
+        shows, evaluates = (number % every == 0 or number == args.steps for every in (args.log_every, args.eval_every))
+        if shows or evaluates:
             record = {"step": number, "bits": float(np.mean(done.bits)), "gradient_norm": norm,
                       "learning_rate": float(trainer.model.schedule(number - 1)), "seconds": done.seconds}  # fmt: skip
-            if number % args.eval_every == 0 or number == args.steps:
+            if evaluates:
                 record["valid_bits"] = trainer.evaluate(state)
             done.bits.clear()
             if jax.process_index() == 0:

@@ -256,6 +256,21 @@ def test_parts_of_a_batch_keep_the_rows_of_a_device(main):
 
 
 @pytest.mark.long
+def test_a_validation_makes_a_line(main, tmp_path):
+    """Whatever the steps between two lines; the loss in a line is the mean since the one before."""
+    each, some = tmp_path / "each", tmp_path / "some"
+    words = [*TINY, "--steps", "8", "--eval-every", "3"]
+    assert main([*words, "--out", str(each)]) == 0
+    assert main([*words, "--log-every", "4", "--out", str(some)]) == 0
+    found = lines(some)
+    assert [line["step"] for line in found] == [3, 4, 6, 8]
+    assert [line["step"] for line in found if "valid_bits" in line] == [3, 6, 8]
+    bits = losses(each)[0]
+    expected = [np.mean(part) for part in (bits[:3], bits[3:4], bits[4:6], bits[6:])]
+    np.testing.assert_allclose([line["bits"] for line in found], expected, rtol=1e-6)
+
+
+@pytest.mark.long
 def test_lines_of_metrics_say_how_it_goes(whole):
     found = lines(whole / "out")
     assert all({"step", "bits", "gradient_norm", "learning_rate", "seconds"} <= line.keys() for line in found)
