@@ -108,7 +108,7 @@ def _parser() -> Parser:
     add("--log-every", type=positive, default=10, help="steps between two lines")
     add("--eval-every", type=positive, default=50, help="steps between two validations; each makes a line, too")
     add("--checkpoint-every", type=positive, default=50, help="steps between two checkpoints")
-    add("--stop-at", type=positive, metavar="STEP", help="save and end after this step; a later call goes on")
+    add("--stop-at", type=positive, metavar="STEP", help="save and end after this step; a call with a later one, or without, goes on")
     add("--sample", type=positive, default=200, help="symbols of the sampled text")
     add("--temperature", type=above_zero, default=0.7, help="of sampling: below 1 is more careful, above bolder")
     add("--export", metavar="FILE", help="write training step and inference for CPU, TPU and CUDA into one file")

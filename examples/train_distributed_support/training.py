@@ -21,6 +21,9 @@ from .model import LanguageModel, State, make_cells
 from .report import Report
 
 
+GO_ON = "The same command goes on with a later --stop-at, or without it."
+
+
 class Lost(Exception):  # noqa: N818 - an end, not a mistake
     """Another process ended, or cannot be reached."""
 
@@ -140,6 +143,10 @@ def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
         report.say(f"goes on after step {int(state.step)}")
     if jax.process_index() == 0:
         folder.keep_metrics(int(state.step))
+    if args.stop_at is not None and args.stop_at <= int(state.step) < args.steps:
+        checkpoints.close()
+        report.say(f"nothing to do: step {int(state.step)} is made, and --stop-at says {args.stop_at}. {GO_ON}")
+        return None
     for number in range(int(state.step) + 1, args.steps + 1):
         begun = time.perf_counter()
         state, bits, norm = trainer.step(state)
@@ -162,7 +169,8 @@ def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
             checkpoints.save(number, state, done)
         if stop:
             checkpoints.close()
-            report.say(f"stopped after step {number}, as it was told. The same command goes on.")
+            why = GO_ON if number == args.stop_at else "The same command goes on."
+            report.say(f"stopped after step {number}, as it was told. {why}")
             return None
     checkpoints.close()
     sample = trainer.sample(state)

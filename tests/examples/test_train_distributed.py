@@ -65,8 +65,26 @@ def test_a_run_that_goes_on_has_the_same_bits(main, whole, tmp_path, capsys):
 def test_a_run_that_stops_says_that_it_exports_nothing_yet(main, tmp_path, capsys):
     file = tmp_path / "programs.zip"
     assert main([*SPREAD, "--stop-at", "2", "--out", str(tmp_path / "out"), "--export", str(file)]) == 0
-    assert f"{file} is not written yet" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "stopped after step 2" in said
+    assert f"{file} is not written yet" in said
     assert not file.exists()
+
+
+@pytest.mark.long
+def test_the_same_command_does_not_go_beyond_the_step_to_stop_at(main, whole, tmp_path, capsys):
+    """At that step and after it nothing is trained; a run that has all its steps is sampled, as without it."""
+    shutil.copytree(whole / "out", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/checkpoints/6")
+    words = ["--resume", "--out", str(tmp_path / "out"), "--stop-at"]
+    for step in ("4", "3"):
+        assert main([*words, step]) == 0
+        assert f"nothing to do: step 4 is made, and --stop-at says {step}" in capsys.readouterr().out
+        assert [path.name for path in (tmp_path / "out/checkpoints").iterdir()] == ["4"]
+    assert main([*words, "6"]) == 0
+    assert main([*words, "4"]) == 0
+    assert "nothing to do" not in capsys.readouterr().out
+    assert losses(tmp_path / "out") == losses(whole / "out")
 
 
 @pytest.mark.parametrize(("place", "says"), [("file/programs.zip", ""), (".", "Is a directory")])
