@@ -1,6 +1,7 @@
 """The command line, and the options of a run that goes on."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +75,7 @@ def _parser() -> Parser:
                     "devices or several machines. A run that is in the folder already goes on.")  # fmt: skip
     what = parser.add_argument_group("what is trained")
     add = what.add_argument
-    add("--data", metavar="PATH", help="UTF-8 text (plain, .gz, .xz), or a folder with train and valid files; the "
+    add("--data", type=_path, metavar="PATH", help="UTF-8 text (plain, .gz, .xz), or a folder with train and valid files; the "
         "Python language reference if not given")  # fmt: skip
     add("--unit", choices=("character", "word"), default="character", help="what the model reads and predicts")
     add("--vocabulary", type=positive, help="keep this many of the most frequent symbols")
@@ -103,15 +104,15 @@ def _parser() -> Parser:
     add("--seed", type=natural, default=0, help="of weights, order of the text and sample")
     out = parser.add_argument_group("what comes of it")
     add = out.add_argument
-    add("--out", default="runs/train_distributed", metavar="FOLDER", help="where checkpoints and metrics go; a folder "
-        "that all processes share")  # fmt: skip
+    add("--out", type=_path, default="runs/train_distributed", metavar="FOLDER", help="where checkpoints and metrics "
+        "go; a folder that all processes share")  # fmt: skip
     add("--log-every", type=positive, default=10, help="steps between two lines")
     add("--eval-every", type=positive, default=50, help="steps between two validations; each makes a line, too")
     add("--checkpoint-every", type=positive, default=50, help="steps between two checkpoints")
     add("--stop-at", type=positive, metavar="STEP", help="save and end after this step; a call with a later one, or without, goes on")
     add("--sample", type=positive, default=200, help="symbols of the sampled text")
     add("--temperature", type=above_zero, default=0.7, help="of sampling: below 1 is more careful, above bolder")
-    add("--export", metavar="FILE", help="write training step and inference for CPU, TPU and CUDA into one file")
+    add("--export", type=_path, metavar="FILE", help="write training step and inference for CPU, TPU and CUDA into one file")
     where = parser.add_argument_group("where it runs")
     add = where.add_argument
     add("--mesh", metavar="data=N,model=N", help="devices for examples, and for hidden features; all of them for "
@@ -130,6 +131,13 @@ def _parser() -> Parser:
     group.add_argument("--resume", action="store_true", help="go on with the run in the folder, with its options")
     group.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
     return parser
+
+
+def _path(word: str) -> str:
+    if re.match(r"\w[\w.+-]+://", word):
+        raise argparse.ArgumentTypeError(f"must be a path, got the address {word}: mount it (a bucket, for example) on "
+                                         "every machine, and give the path to it")  # fmt: skip
+    return word
 
 
 _not_negative = number(float, lambda x: 0 <= x < float("inf"), "a number, zero or more")

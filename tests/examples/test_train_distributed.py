@@ -174,13 +174,17 @@ def test_another_run_is_not_written_over(refused, whole):
         (["--smoke", "--limit", "10"], "too short"),
         (["--data", "nowhere"], "no such file"),
         (["--resume"], "there is no run in"),
+        (["--smoke", "--out", "gs://bucket/run"], "--out: must be a path, got the address gs://bucket/run: mount it"),
+        (["--resume", "--out", "gs://bucket/run"], "--out: must be a path"),
+        (["--smoke", "--export", "s3://bucket/lm.zip"], "--export: must be a path"),
+        (["--smoke", "--data", "https://host/text"], "--data: must be a path"),
         (["--compile-for", "v5e:2x2"], "--compile-for v5e:2x2"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )
 def test_bad_input_is_answered_in_one_line(refused, tmp_path, monkeypatch, words, says):
     monkeypatch.setitem(__import__("sys").modules, "libtpu", None)
-    assert says in refused(*words, "--out", tmp_path / "out")
+    assert says in refused("--out", tmp_path / "out", *words)
     assert not (tmp_path / "out/config.json").exists()
 
 
