@@ -16,13 +16,15 @@ AXES = ("data", "model")
 
 def read_axes(words: str) -> dict[str, int]:
     """``data=4,model=2`` as sizes by name; an axis that is not named has size one."""
-    sizes = dict.fromkeys(AXES, 1)
+    sizes: dict[str, int] = {}
     for word in words.split(","):
         name, _, size = word.partition("=")
         if name not in AXES or not size.isdecimal() or int(size) < 1:
             raise BadInput(f"--mesh {words}: {word!r} is no axis with a size. Give some of data=N,model=N.")
+        if name in sizes:
+            raise BadInput(f"--mesh {words}: {name} is given twice. Give one size for each axis.")
         sizes[name] = int(size)
-    return sizes
+    return {**dict.fromkeys(AXES, 1), **sizes}
 
 
 def choose_axes(typed: str | None, before: dict[str, int] | None, devices: int) -> dict[str, int]:

@@ -43,12 +43,17 @@ def load(args: argparse.Namespace) -> tuple[corpus.Corpus, LanguageModel]:
 
 
 def check_mesh(args: argparse.Namespace, sizes: dict[str, int]) -> None:
-    """Refuses a batch that devices cannot share evenly."""
+    """Refuses a batch, or kernels, that devices cannot share evenly."""
     if args.batch // args.accumulate % sizes["data"]:
         parts = f" in {args.accumulate} parts" if args.accumulate > 1 else ""
         even = args.accumulate * sizes["data"]
         raise BadInput(f"--batch {args.batch}{parts}: cannot be spread evenly over data={sizes['data']} devices. Make "
                        f"it a multiple of {even}, or give another --mesh.")  # fmt: skip
+    for name in ("hidden", "features"):
+        size = getattr(args, name)
+        if size % sizes["model"]:
+            raise BadInput(f"--{name} {size}: cannot be spread evenly over model={sizes['model']} devices. Make it a "
+                           f"multiple of {sizes['model']}, or give another --mesh.")  # fmt: skip
 
 
 class Trainer:
