@@ -9,6 +9,11 @@ from typing import Any
 from char_lm_support.errors import BadInput
 from char_lm_support.run_folder import stored_options
 
+from . import options
+
+NAMES = {"steps": "--steps (over which the learning rate falls)", "text_sha256": "the sum of the text"}
+"""Of what was not typed, or does not speak for itself."""
+
 
 class Folder:
     """``config.json`` says what is trained on what, ``metrics.jsonl`` how it went, ``checkpoints`` where it is."""
@@ -24,16 +29,17 @@ class Folder:
         return stored_options(str(self.path))
 
     def check_same(self, config: dict[str, Any]) -> None:
-        """Refuses another run's folder."""
+        """Refuses another run's folder. The data may lie elsewhere; its text may not differ."""
         before = self.stored()
         if before is None:
             return
-        changes = [f"{name} was {before.get(name)}, is {value}" for name, value in config.items()
-                   if before.get(name) != value and name != "data"]  # fmt: skip
+        free = ("data", *options.REPORTS)
+        changes = [f"{NAMES.get(name, options.typed(name))} was {before.get(name)}, is {value}"
+                   for name, value in config.items() if before.get(name) != value and name not in free]  # fmt: skip
         if changes:
             raise BadInput(
                 f"--out {self.path}: there is another run already ({'; '.join(changes)}). Go on with it with --resume "
-                "and no other option, replace it with --overwrite, or choose another folder."
+                "and without these options, replace it with --overwrite, or choose another folder."
             )
 
     def begin(self, config: dict[str, Any], *, overwrite: bool) -> None:

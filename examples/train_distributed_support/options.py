@@ -15,15 +15,19 @@ SMOKE = {"hidden": 8, "features": 8, "batch": 8, "window": 8, "passage": 2, "ste
 PLACE = ("out", "resume", "overwrite", "mesh", "cpu_devices", "coordinator", "processes", "process", "cluster",
          "timeout", "stop_at", "compile_for", "export", "smoke")  # fmt: skip
 """Options that say where a run takes place, and not what it computes: these may change from one start to the next."""
+REPORTS = ("log_every", "eval_every", "checkpoint_every", "sample", "temperature")
+"""Options that say what is told of a run: these are stored for --resume, and may change, too."""
+OWN = ("process", "coordinator", "cpu_devices", "timeout", "out", "data")
+"""Options that may differ from process to process: one may reach the same place by another name."""
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line, and with --resume the folder; raises BadInput with one line if it makes no sense."""
     parser = _parser()
-    typed = parser.parse_args(argv)
-    if typed.resume:
-        parser.set_defaults(**_stored(typed.out))
-    elif typed.smoke:
+    first = parser.parse_args(argv)
+    if first.resume:
+        parser.set_defaults(**_stored(first.out))
+    elif first.smoke:
         parser.set_defaults(**SMOKE)
     args = parser.parse_args(argv)
     args.features = args.features or args.hidden
@@ -32,8 +36,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def configuration(args: argparse.Namespace) -> dict[str, Any]:
-    """What a run computes."""
+    """What a run computes and reports: what is stored."""
     return {name: value for name, value in vars(args).items() if name not in PLACE}
+
+
+def shared(args: argparse.Namespace) -> dict[str, Any]:
+    """What all processes must agree on, since they make every step, sum and file together."""
+    return {name: value for name, value in vars(args).items() if name not in OWN}
+
+
+def typed(name: str) -> str:
+    """An option as it is typed."""
+    return "--" + name.replace("_", "-")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     folder, speaks = Folder(args.out), jax.process_index() == 0
     config = {**options.configuration(args), "text_sha256": text.sha256}
     config["data"] = args.data and str(Path(args.data).resolve())  # to be found from anywhere
-    processes.agree(json.dumps({**config, "data": None}, sort_keys=True), "options or text")
+    processes.agree(json.dumps({**options.shared(args), "text": text.sha256}, sort_keys=True), "options or text")
     with alone_in(folder.path) if speaks else nullcontext():
         stored = None if args.overwrite else folder.stored()
         if stored is not None:

@@ -151,8 +151,32 @@ def test_a_checkpoint_that_is_damaged_is_named(refused, whole, tmp_path):
 @pytest.mark.long
 def test_another_run_is_not_written_over(refused, whole):
     message = refused(*SPREAD, "--hidden", 8, "--out", whole / "out")
-    assert "hidden was 4, is 8" in message
+    assert "(--hidden was 4, is 8)" in message
     assert "--resume" in message
+
+
+@pytest.mark.long
+def test_another_number_of_steps_is_another_run(refused, whole):
+    message = refused("--resume", "--steps", 8, "--out", whole / "out")
+    assert "(--steps (over which the learning rate falls) was 6, is 8)" in message
+
+
+@pytest.mark.long
+def test_what_a_run_reports_may_change(main, whole, tmp_path):
+    """Before its last step and after it; the numbers of the training stay, and later calls know the new options."""
+    out = tmp_path / "out"
+    shutil.copytree(whole / "out", out)
+    shutil.rmtree(out / "checkpoints/6")
+    assert main(["--resume", "--out", str(out), "--eval-every", "5", "--checkpoint-every", "5", "--sample", "3"]) == 0
+    assert [line["step"] for line in lines(out) if "valid_bits" in line] == [4, 5, 6]
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["5", "6"]
+    assert losses(out)[::2] == losses(whole / "out")[::2]
+    text = (out / "sample.txt").read_text()
+    assert len(text) == 4
+    assert main(["--resume", "--out", str(out), "--temperature", "0.01"]) == 0
+    assert len((out / "sample.txt").read_text()) == 4
+    assert (out / "sample.txt").read_text() != text
+    assert json.loads((out / "config.json").read_text())["eval_every"] == 5
 
 
 @pytest.mark.parametrize(

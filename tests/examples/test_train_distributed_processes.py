@@ -9,7 +9,18 @@ import time
 import numpy as np
 import pytest
 
-from tests.examples.train_distributed_runs import TINY, assert_same, end, kill, lines, losses, program, run, start
+from tests.examples.train_distributed_runs import (
+    TINY,
+    assert_same,
+    end,
+    free_port,
+    kill,
+    lines,
+    losses,
+    program,
+    run,
+    start,
+)
 
 pytestmark = [
     pytest.mark.long,
@@ -69,9 +80,12 @@ def test_a_run_moves_from_mesh_to_mesh(tmp_path, whole):
 
 
 @pytest.mark.heavy
-def test_processes_with_other_options_are_refused(tmp_path):
-    first, second = (start(2, *TINY, "--seed", seed, "--cpu-devices", 1, "--out", tmp_path / "out", port=port)
-                     for seed, port in ((0, 23_461), (1, 23_461)))  # fmt: skip
+@pytest.mark.parametrize("option", ["--seed", "--stop-at"])
+def test_processes_with_other_options_are_refused(tmp_path, option):
+    """Those of the run, and those of this start alone: a process that stops would leave the other one waiting."""
+    port = free_port()
+    first, second = (start(2, *TINY, option, value, "--cpu-devices", 1, "--out", tmp_path / "out", port=port)
+                     for value in (1, 2))  # fmt: skip
     kill(first[1])
     kill(second[0])
     heard = end([first[0], second[1]])
