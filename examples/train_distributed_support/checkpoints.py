@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import orbax.checkpoint as ocp
 from char_lm_support.errors import BadInput
 
@@ -53,10 +52,6 @@ class Checkpoints:
         about = progress._replace(bits=list(progress.bits))._asdict()
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(about))
         self._manager.save(step, args=args, force=True)
-
-    def told_to_stop(self, step: int) -> bool:
-        """Whether one of several processes was told to end: SIGTERM, as clusters do before they take machines back."""
-        return jax.process_count() > 1 and self._manager.reached_preemption(step)
 
     def close(self) -> None:
         """Waits for what is being written."""

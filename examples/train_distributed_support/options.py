@@ -89,8 +89,8 @@ def _parser() -> Parser:
                     "devices or several machines. A run that is in the folder already goes on.")  # fmt: skip
     what = parser.add_argument_group("what is trained")
     add = what.add_argument
-    add("--data", type=_path, metavar="PATH", help="UTF-8 text (plain, .gz, .xz), or a folder with train and valid files; the "
-        "Python language reference if not given")  # fmt: skip
+    add("--data", type=_path, metavar="PATH", help="UTF-8 text (plain, .gz, .xz), or a folder with train and valid "
+        "files; the Python language reference if not given")  # fmt: skip
     add("--unit", choices=("character", "word"), default="character", help="what the model reads and predicts")
     add("--vocabulary", type=positive, help="keep this many of the most frequent symbols")
     add("--held-out", type=share, default=0.1, help="share at the end of a single text that is kept from training")
@@ -123,10 +123,12 @@ def _parser() -> Parser:
     add("--log-every", type=positive, default=10, help="steps between two lines")
     add("--eval-every", type=positive, default=50, help="steps between two validations; each makes a line, too")
     add("--checkpoint-every", type=positive, default=50, help="steps between two checkpoints")
-    add("--stop-at", type=positive, metavar="STEP", help="save and end after this step; a call with a later one, or without, goes on")
+    add("--stop-at", type=positive, metavar="STEP", help="save and end after this step; a call with a later one, "
+        "or without, goes on")  # fmt: skip
     add("--sample", type=positive, default=200, help="symbols of the sampled text")
     add("--temperature", type=above_zero, default=0.7, help="of sampling: below 1 is more careful, above bolder")
-    add("--export", type=_path, metavar="FILE", help="write training step and inference for CPU, TPU and CUDA into one file")
+    add("--export", type=_path, metavar="FILE", help="write training step and inference for CPU, TPU and CUDA into "
+        "one file")  # fmt: skip
     where = parser.add_argument_group("where it runs")
     add = where.add_argument
     add("--mesh", metavar="data=N,model=N", help="devices for examples, and for hidden features; all of them for "

@@ -14,12 +14,11 @@ import numpy as np
 from char_lm_support.errors import BadInput
 from char_lm_support.lock import alone_in
 
-from . import batches, corpus, mesh, options, processes, programs
+from . import batches, corpus, mesh, notice, options, processes, programs
 from .checkpoints import Checkpoints, Progress
 from .folder import Folder
 from .model import LanguageModel, State, make_cells
 from .report import Report
-
 
 GO_ON = "The same command goes on with a later --stop-at, or without it."
 
@@ -152,31 +151,36 @@ def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
         checkpoints.close()
         report.say(f"nothing to do: step {int(state.step)} is made, and --stop-at says {args.stop_at}. {GO_ON}")
         return None
-    for number in range(int(state.step) + 1, args.steps + 1):
-        begun = time.perf_counter()
-        state, bits, norm = trainer.step(state)
-        done = Progress(trainer.batches.get_state(), [*done.bits, bits], done.seconds + time.perf_counter() - begun)
-        report.show(number, bits)
-        if not math.isfinite(bits):
-            raise BadInput(f"the loss is no number any more at step {number}. Lower --learning-rate or --clip.")
-        shows, evaluates = (number % every == 0 or number == args.steps for every in (args.log_every, args.eval_every))
-        if shows or evaluates:
-            record = {"step": number, "bits": float(np.mean(done.bits)), "gradient_norm": norm,
-                      "learning_rate": float(trainer.model.schedule(number - 1)), "seconds": done.seconds}  # fmt: skip
-            if evaluates:
-                record["valid_bits"] = trainer.evaluate(state)
-            done.bits.clear()
-            if jax.process_index() == 0:
-                folder.add_metrics(record)
-            report.say(_line(record, args))
-        stop = number < args.steps and (number == args.stop_at or checkpoints.told_to_stop(number))
-        if stop or number % args.checkpoint_every == 0 or number == args.steps:
-            checkpoints.save(number, state, done)
-        if stop:
-            checkpoints.close()
-            why = GO_ON if number == args.stop_at else "The same command goes on."
-            report.say(f"stopped after step {number}, as it was told. {why}")
-            return None
+    with notice.heard() as told_to_end:
+        for number in range(int(state.step) + 1, args.steps + 1):
+            begun = time.perf_counter()
+            state, bits, norm = trainer.step(state)
+            done = Progress(trainer.batches.get_state(), [*done.bits, bits], done.seconds + time.perf_counter() - begun)
+            report.show(number, bits)
+            if not math.isfinite(bits):
+                raise BadInput(f"the loss is no number any more at step {number}. Lower --learning-rate or --clip.")
+            last = number == args.steps
+            shows, evaluates, saves = (
+                last or number % every == 0 for every in (args.log_every, args.eval_every, args.checkpoint_every)
+            )
+            if shows or evaluates:
+                rate = float(trainer.model.schedule(number - 1))
+                record = {"step": number, "bits": float(np.mean(done.bits)), "gradient_norm": norm,
+                          "learning_rate": rate, "seconds": done.seconds}  # fmt: skip
+                if evaluates:
+                    record["valid_bits"] = trainer.evaluate(state)
+                done.bits.clear()
+                if jax.process_index() == 0:
+                    folder.add_metrics(record)
+                report.say(_line(record, args))
+            stop = not last and (number == args.stop_at or told_to_end(number))
+            if saves or stop:
+                checkpoints.save(number, state, done)
+            if stop:
+                checkpoints.close()
+                why = GO_ON if number == args.stop_at else "The same command goes on."
+                report.say(f"stopped after step {number}, as it was told. {why}")
+                return None
     checkpoints.close()
     sample = trainer.sample(state)
     if jax.process_index() == 0:

@@ -150,16 +150,18 @@ def test_the_same_processes_go_on_to_the_same_bits(tmp_path):
     assert losses(tmp_path / "twice") == losses(tmp_path / "once")
 
 
-@pytest.mark.heavy
-def test_processes_that_are_told_to_end_save_first(tmp_path):
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.heavy)])
+def test_processes_that_are_told_to_end_save_first(tmp_path, number):
     out = tmp_path / "out"
-    processes = start(2, *LONGER[:-2], "--steps", 4000, "--checkpoint-every", 3000, "--cpu-devices", 1, "--out", out)
-    while not (out / "metrics.jsonl").exists():
+    processes = start(
+        number, *LONGER[:-2], "--steps", 4000, "--checkpoint-every", 3000, "--cpu-devices", 1, "--out", out
+    )
+    while not ((out / "metrics.jsonl").exists() and lines(out)):
         assert all(process.poll() is None for process in processes), end(processes)
         time.sleep(0.1)
-    processes[1].terminate()
+    processes[-1].terminate()
     heard = end(processes)
-    assert [code for code, *_ in heard] == [0, 0], heard
+    assert [code for code, *_ in heard] == [0] * number, heard
     assert "as it was told" in heard[0][1]
     (checkpoint,) = (out / "checkpoints").iterdir()
     assert int(checkpoint.name) == len(lines(out))
