@@ -12,7 +12,7 @@ from char_lm_support.errors import BadInput
 from jax.experimental import multihost_utils
 
 SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "TPU_WORKER_ID")
+RANKS = ("SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "JOB_COMPLETION_INDEX", "TPU_WORKER_ID")
 """What clusters tell a process of its number, if they do."""
 WEEK = 7 * 24 * 60 * 60 * 1000
 """In milliseconds."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from char_lm_support.errors import BadInput
@@ -31,22 +32,25 @@ def is_child() -> bool:
 
 
 def supervise(args: argparse.Namespace, script: str, argv: Sequence[str]) -> int:
-    """Runs the program as a child; its lines on stderr that are meant for the user are shown, all are kept."""
-    told = (os.environ[name] for name in processes.RANKS if name in os.environ)
-    name = args.process if args.process is not None else next(told, platform.node())
+    """Runs the program as a child; its lines on stderr that are meant for the user are shown, all are kept.
+
+    They are added to those of the starts before, which say why these ended.
+    """
+    name = _name(args)
     log = Path(args.out) / "logs" / f"process-{name}.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        file = log.open("w", encoding="utf-8")
+        file = log.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise BadInput(
             f"--out {args.out}: cannot be written ({error.strerror}). Choose a folder that you may write to."
         ) from error
-    with file:
-        child = subprocess.Popen(
-            [sys.executable, script, *argv], env={**os.environ, CHILD: "1"}, stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, errors="replace",
-        )  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, script, *argv], env={**os.environ, CHILD: "1"}, stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, errors="replace",
+    )  # fmt: skip
+    with file, child:
+        file.write(f"--- {datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}: starts\n")
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child of a terminal hears it, too
         said = joined = False
@@ -57,13 +61,19 @@ def supervise(args: argparse.Namespace, script: str, argv: Sequence[str]) -> int
                 said = True
                 sys.stderr.write(line)
                 sys.stderr.flush()
-    code = child.wait()
+        code = child.wait()
     if code and not said:
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         ended = (f"process {name} ended with {how}; see {log}. If another process died first, start all of them again: "
                  "the same command goes on.")  # fmt: skip
         print(f"{SAID}{ended if joined else processes.describe_absence(args)}", file=sys.stderr)
     return LOST if code < 0 else code
+
+
+def _name(args: argparse.Namespace) -> str:
+    """The number of this process; where nobody told it, its host and its number there: no two share a log."""
+    told = (os.environ[name] for name in processes.RANKS if name in os.environ)
+    return next(told, f"{platform.node()}-{os.getpid()}") if args.process is None else str(args.process)
 
 
 def prepare_child() -> None:

@@ -1,6 +1,7 @@
 """Several processes of train_distributed.py: they compute what one computes, and survive the loss of any of them."""
 
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -165,6 +166,32 @@ def test_processes_that_are_told_to_end_save_first(tmp_path, number):
     assert "as it was told" in heard[0][1]
     (checkpoint,) = (out / "checkpoints").iterdir()
     assert int(checkpoint.name) == len(lines(out))
+
+
+def test_a_log_keeps_why_the_start_before_ended(tmp_path, monkeypatch):
+    from train_distributed_support import options, supervisor
+
+    script = tmp_path / "script.py"
+    script.write_text("import sys; sys.exit(sys.argv[1])")
+    monkeypatch.setattr(supervisor.signal, "signal", lambda *_: None)
+    place = ["--coordinator", "here:1", "--processes", "2", "--process", "1"]
+    for why in ("first", "second"):
+        assert supervisor.supervise(options.parse([*place, "--out", str(tmp_path)]), str(script), [why]) == 1
+    begun, first, again, second = (tmp_path / "logs/process-1.log").read_text().splitlines()
+    assert (first, second) == ("first", "second")
+    assert all(line.startswith("--- 20") and line.endswith(": starts") for line in (begun, again))
+
+
+def test_processes_on_one_host_have_logs_of_their_own(monkeypatch):
+    """By the number that a cluster gave them, or by that of their host."""
+    from train_distributed_support import options, processes, supervisor
+
+    for name in processes.RANKS:
+        monkeypatch.delenv(name, raising=False)
+    args = options.parse(["--cluster"])
+    assert supervisor._name(args) == f"{platform.node()}-{os.getpid()}"
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
+    assert supervisor._name(args) == "3"
 
 
 @pytest.mark.heavy
