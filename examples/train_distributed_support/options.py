@@ -17,6 +17,11 @@ PLACE = ("out", "resume", "overwrite", "mesh", "cpu_devices", "coordinator", "pr
 """Options that say where a run takes place, and not what it computes: these may change from one start to the next."""
 REPORTS = ("log_every", "eval_every", "checkpoint_every", "sample", "temperature")
 """Options that say what is told of a run: these are stored for --resume, and may change, too."""
+IDLE = {
+    "compile_for": ("export", "overwrite", "stop_at", "cpu_devices", "coordinator", "cluster"),
+    "resume": ("smoke",),
+}
+"""Options that would do nothing beside another one."""
 OWN = ("process", "coordinator", "cpu_devices", "timeout", "out", "data")
 """Options that may differ from process to process: one may reach the same place by another name."""
 
@@ -51,6 +56,9 @@ def typed(name: str) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
+    for main, others in IDLE.items():
+        if idle := [typed(name) for name in others if getattr(args, main) and getattr(args, name)]:
+            raise BadInput(f"{typed(main)}: {', '.join(idle)} would do nothing beside it. Leave out one or the other.")
     if args.cell not in PRESETS:
         raise BadInput(f"--cell: no preset is called {args.cell}. Choose from {', '.join(PRESETS)}.")
     if args.batch % args.accumulate:
@@ -141,7 +149,7 @@ def _parser() -> Parser:
         "Kubernetes); found without it where the environment names several")  # fmt: skip
     add("--timeout", type=positive, default=100, metavar="S", help="seconds to wait for other processes")
     add("--compile-for", metavar="TOPOLOGY", help="only compile for a TPU slice such as v5e:16x16, which need not be "
-        "there, and say what a step takes; needs libtpu")  # fmt: skip
+        "there, and say what a step takes, with --resume one of the run in the folder; needs libtpu")  # fmt: skip
     add("--smoke", action="store_true", help="everything tiny, to see that it runs; other options go before")
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="go on with the run in the folder, with its options")

@@ -12,6 +12,7 @@ from char_lm_support.errors import BadInput
 from jax.experimental import topologies
 
 from . import mesh, traffic, training
+from .folder import Folder
 from .model import LanguageModel
 
 GIBIBYTES = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}
@@ -22,7 +23,8 @@ def show(args: argparse.Namespace) -> None:
     """Prints the memory and the collectives of one training step."""
     devices = _devices(args.compile_for)
     text, model = training.load(args)
-    sizes = mesh.choose_axes(args.mesh, None, len(devices))
+    stored = Folder(args.out).stored() if args.resume else None
+    sizes = mesh.choose_axes(args.mesh, (stored or {}).get("last_mesh"), len(devices))
     training.check_mesh(args, sizes)
     grid = mesh.make_mesh(sizes, devices)
     print(f"{text.about}\n{args.compile_for}: {len(devices)} devices, {mesh.describe(grid)}; compiles", flush=True)

@@ -162,6 +162,11 @@ def test_another_number_of_steps_is_another_run(refused, whole):
 
 
 @pytest.mark.long
+def test_a_run_that_goes_on_has_its_sizes(refused, whole):
+    assert "--resume: --smoke would do nothing beside it" in refused("--resume", "--smoke", "--out", whole / "out")
+
+
+@pytest.mark.long
 def test_what_a_run_reports_may_change(main, whole, tmp_path):
     """Before its last step and after it; the numbers of the training stay, and later calls know the new options."""
     out = tmp_path / "out"
@@ -206,6 +211,8 @@ def test_what_a_run_reports_may_change(main, whole, tmp_path):
         (["--smoke", "--export", "s3://bucket/lm.zip"], "--export: must be a path"),
         (["--smoke", "--data", "https://host/text"], "--data: must be a path"),
         (["--compile-for", "v5e:2x2"], "--compile-for v5e:2x2"),
+        (["--compile-for", "v5e:2x2", "--export", "lm.zip"], "--compile-for: --export would do nothing beside it"),
+        (["--compile-for", "v5e:2x2", "--cluster", "--cpu-devices", "2"], "--cpu-devices, --cluster would do nothing"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(value),
 )
@@ -302,6 +309,18 @@ def test_parts_of_a_batch_keep_the_rows_of_a_device(main):
     parts = model._in_parts(rows)
     assert parts[:, :, 0].tolist() == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
     np.testing.assert_array_equal(model._as_rows(parts), rows)
+
+
+@pytest.mark.long
+def test_a_plan_is_one_of_the_run_in_the_folder(main, whole, monkeypatch, capsys):
+    """With its sizes and its mesh, for as many devices as there are."""
+    from train_distributed_support import plan
+
+    monkeypatch.setattr(plan, "_devices", lambda _: jax.devices())
+    assert main(["--compile-for", "v5e:2x2", "--resume", "--out", str(whole / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "v5e:2x2: 4 devices, data=2,model=2" in said
+    assert "all-reduce, in a loop" in said
 
 
 @pytest.mark.long
