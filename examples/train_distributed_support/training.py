@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -107,20 +107,22 @@ def run(args: argparse.Namespace) -> None:
     folder, speaks = Folder(args.out), jax.process_index() == 0
     config = {**options.configuration(args), "text_sha256": text.sha256}
     config["data"] = args.data and str(Path(args.data).resolve())  # to be found from anywhere
-    processes.agree(json.dumps({**options.shared(args), "text": text.sha256}, sort_keys=True), "options or text")
-    with alone_in(folder.path) if speaks else nullcontext():
-        stored = None if args.overwrite else folder.stored()
-        if stored is not None:
-            folder.check_same(config)
-        sizes = mesh.choose_axes(args.mesh, (stored or {}).get("last_mesh"), jax.device_count())
-        check_mesh(args, sizes)
+    processes.agree(json.dumps({**options.shared(args), "text": text.sha256}, sort_keys=True))
+    with ExitStack() as until_the_end:
+        with processes.together("the checks"):
+            if speaks:
+                until_the_end.enter_context(alone_in(folder.path))
+            stored = None if args.overwrite else folder.stored()
+            if stored is not None:
+                folder.check_same(config)
+            sizes = mesh.choose_axes(args.mesh, (stored or {}).get("last_mesh"), jax.device_count())
+            check_mesh(args, sizes)
+            if args.export and speaks:
+                programs.check_place(args.export)
         grid = mesh.make_mesh(sizes, jax.devices())
-        if args.export and speaks:
-            programs.check_place(args.export)
-        processes.agree("checked", "the folders")  # nobody looks for a run any more: process 0 may write
-        if speaks:
-            folder.begin({**config, "last_mesh": sizes}, overwrite=args.overwrite)
-        processes.agree("begun", "the folders")
+        with processes.together("the beginning"):  # nobody looks for a run any more
+            if speaks:
+                folder.begin({**config, "last_mesh": sizes}, overwrite=args.overwrite)
         with Report(args.steps) as report:
             report.say(f"{text.about}\nprocesses: {jax.process_count()}, devices: {jax.device_count()} "
                        f"({jax.devices()[0].device_kind}), mesh: {mesh.describe(grid)}")  # fmt: skip
@@ -190,15 +192,15 @@ def _train(trainer: Trainer, folder: Folder, report: Report) -> State | None:
 
 
 def _export(path: str, model: LanguageModel, text: corpus.Corpus, state: State | None, report: Report) -> None:
-    """Process 0 writes the weights of all; the others wait for it."""
+    """Process 0 writes the weights of all."""
     if state is None:
         report.say(f"{path} is not written yet: it is made of the weights after the last step.")
         return
     whole = processes.gather(state)
-    if jax.process_index() == 0:
-        programs.write(path, model, text, whole)
+    with processes.together("the export"):
+        if jax.process_index() == 0:
+            programs.write(path, model, text, whole)
     report.say(f"written: {path}")
-    processes.wait("export")
 
 
 def _line(record: dict[str, Any], args: argparse.Namespace) -> str:

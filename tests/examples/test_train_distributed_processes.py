@@ -94,6 +94,18 @@ def test_processes_with_other_options_are_refused(tmp_path, option):
     assert all("differ from those of process 0" in err and err.count("\n") == 1 for *_, err in heard)
 
 
+@pytest.mark.heavy
+def test_what_process_0_refuses_all_refuse(tmp_path):
+    (tmp_path / "file").touch()
+    words = ["--out", tmp_path / "out", "--export", tmp_path / "file" / "programs.zip"]
+    heard = end(start(2, *TINY, "--cpu-devices", 1, *words))
+    assert [code for code, *_ in heard] == [2, 2], heard
+    assert len({err for *_, err in heard}) == 1
+    assert "programs.zip: cannot be written" in heard[0][2]
+    assert heard[0][2].count("\n") == 1
+    assert not (tmp_path / "out/config.json").exists()
+
+
 @pytest.mark.parametrize("process", [0, pytest.param(1, marks=pytest.mark.heavy)])
 def test_a_process_that_is_alone_says_so(tmp_path, process):
     both = start(2, *TINY, "--cpu-devices", 1, "--timeout", 2, "--out", tmp_path / "out")
