@@ -233,8 +233,9 @@ class CellBase(CellHooks, NoModule, abc.ABC):
         ``param_dtype``): if the inputs have the dtype of the weights, a call then returns a carry of the same dtypes.
 
         ``out_sharding`` is the sharding of the batch axes, as ``jnp.zeros`` takes it: P("data") for examples that are
-        spread over the mesh axis "data", P("data", "model") for features that are spread, too. :func:`jaxnorm.unroll` and :func:`jaxnorm.step` place any carry where
-        its examples are; but a loop of your own needs a carry of the type that they return.
+        spread over the mesh axis "data", P("data", "model") for features that are spread, too. :func:`jaxnorm.unroll`
+        and :func:`jaxnorm.step` place any carry where its examples are; but a loop of your own needs a carry of the
+        type that they return.
         """
         caller = f"{type(self).__name__}.initial_carry"
         batch_shape = validate.sizes(caller, "batch_shape", batch_shape)

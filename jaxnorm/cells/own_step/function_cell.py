@@ -78,9 +78,10 @@ class FunctionCell(CellHooks, NoModule):
       chunk; ``method="scan"`` calls it step by step.
 
       The function is all that is computed: nothing is done for all steps at once, and batch statistics that it measures
-      stay inside of it. Normalizers without running statistics may be called in it. On several devices the function gets
-      parts of the batch, unless its program shows that an example may look at another: do not compute with the size of
-      the batch.
+      stay inside of it. Normalizers without running statistics may be called in it.
+
+      On several devices the function gets parts of the batch, unless an example may look at another in its program. So
+      do not compute with the size of the batch.
     """
 
     function: Callable[[Any, Any, Any], tuple[Any, Any]]
