@@ -52,7 +52,7 @@ def _results(operation: Any, states: list[State]) -> Sequence[State]:
     """The states of the results of one operation."""
     name, params = operation.primitive.name, operation.params
     if name == "scan":
-        return _scan(params, states)
+        return _scan(operation, states)
     if name == "while":
         return _while(params, states)
     if name == "cond":
@@ -72,17 +72,24 @@ def _call(closed: Any, states: Sequence[State]) -> list[State]:
     return _follow(closed.jaxpr, [shared_value(const) for const in closed.consts], states)
 
 
-def _scan(params: dict[str, Any], states: list[State]) -> Sequence[State]:
-    """A loop over the first axis of its sequences."""
-    first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
+def _scan(operation: Any, states: list[State]) -> Sequence[State]:
+    """A loop over the first axis of its sequences, which its step lacks; constants and the carry stand before them."""
+    step = operation.params["jaxpr"]
+    last = _alike(operation.invars, step.jaxpr.invars)
+    first = last - _alike(operation.outvars, step.jaxpr.outvars)
     consts, sequences = states[:first], [_entry(state) for state in states[last:]]
 
     def body(carry: list[State]) -> tuple[list[State], list[State]]:
-        found = _call(params["jaxpr"], [*consts, *carry, *sequences])
+        found = _call(step, [*consts, *carry, *sequences])
         return found[: len(carry)], found[len(carry) :]
 
     carry = _fixed_point(lambda carry: body(carry)[0], states[first:last])
     return [*carry, *map(_sequence, body(carry)[1])]
+
+
+def _alike(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many arrays have as many axes outside of a loop as in its step."""
+    return sum(len(one.aval.shape) == len(other.aval.shape) for one, other in zip(outside, inside, strict=True))
 
 
 def _while(params: dict[str, Any], states: list[State]) -> Sequence[State]:
