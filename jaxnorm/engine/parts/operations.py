@@ -12,6 +12,10 @@ class Apart(NamedTuple):
     """An array with the examples along one axis; each entry there depends on its own example alone."""
 
     axis: int
+    outer: int = 1
+    """Number of entries, such as steps, of which the axis has all examples each, where a reshape has merged axes."""
+    inner: int = 1
+    """Number of entries of the axis that each example has there."""
 
 
 class Shared(NamedTuple):
@@ -38,7 +42,7 @@ def meet(one: State, other: State) -> State:
     if isinstance(one, Shared):
         return Shared(one.same & other.same) if isinstance(other, Shared) else meet(other, one)
     if isinstance(other, Apart):
-        if one.axis != other.axis:
+        if one != other:
             raise SeesOthersError("two axes")
     elif one.axis not in other.same:
         raise SeesOthersError("the place in the batch")
@@ -73,7 +77,7 @@ def _moved(state: State, to: Callable[[int], int | None], further: Sequence[int]
     axis = to(state.axis)
     if axis is None:
         raise SeesOthersError("the axis of the examples ends")
-    return Apart(axis)
+    return state._replace(axis=axis)
 
 
 def elementwise(operation: Any, states: list[State]) -> Sequence[State]:
@@ -101,12 +105,14 @@ def broadcast(operation: Any, states: list[State]) -> Sequence[State]:
 
 
 def reshape(operation: Any, states: list[State]) -> Sequence[State]:
-    """Axes keep their entries if as many entries lie before them, and along them, as before."""
+    """Axes that split and merge: we find the one that holds the examples."""
     old, new = _shape(operation.invars[0]), _shape(operation.outvars[0])
     if not all(isinstance(size, int) for size in (*old, *new)) or operation.params.get("dimensions") is not None:
         raise SeesOthersError("reshape")
     state = states[0]
-    if isinstance(state, Shared) and len(state.same) == len(old):
+    if isinstance(state, Apart):
+        return [_regrouped(state, old, new)]
+    if len(state.same) == len(old):
         return [Shared(frozenset(range(len(new))))]
 
     def to(axis: int) -> int | None:
@@ -114,6 +120,18 @@ def reshape(operation: Any, states: list[State]) -> Sequence[State]:
         return next((k for k, size in enumerate(new) if size == old[axis] and math.prod(new[:k]) == before), None)
 
     return [_moved(state, to, [axis for axis, size in enumerate(new) if size == 1])]
+
+
+def _regrouped(state: Apart, old: tuple[int, ...], new: tuple[int, ...]) -> Apart:
+    """The axis that holds the examples after a reshape: as many entries come before them as did."""
+    if 0 in old:
+        raise SeesOthersError("nothing there")
+    examples, before = old[state.axis] // (state.outer * state.inner), math.prod(old[: state.axis]) * state.outer
+    for axis, size in enumerate(new):
+        outer, rest = divmod(before, math.prod(new[:axis]))
+        if outer and not rest and size % (outer * examples) == 0:
+            return Apart(axis, outer, size // (outer * examples))
+    raise SeesOthersError("reshape")
 
 
 def transpose(operation: Any, states: list[State]) -> Sequence[State]:
@@ -205,9 +223,9 @@ def convolve(operation: Any, states: list[State]) -> Sequence[State]:
     if isinstance(images, Shared) and isinstance(kernel, Shared):
         return [shared_value(operation.outvars[0].aval)]
     alone = isinstance(kernel, Shared) and params["batch_group_count"] == 1
-    if not alone or images != Apart(numbers.lhs_spec[0]):
+    if not alone or isinstance(images, Shared) or images.axis != numbers.lhs_spec[0]:
         raise SeesOthersError("convolution")
-    return [Apart(numbers.out_spec[0])]
+    return [images._replace(axis=numbers.out_spec[0])]
 
 
 def gather(operation: Any, states: list[State]) -> Sequence[State]:

@@ -70,6 +70,10 @@ SEPARATE = {
     )(x),
     "tiled features": lambda x, _: jnp.tile(x, (1, 2)),
     "nothing of the example": lambda x, _: jnp.zeros((BATCH, 2)),
+    "merged with steps and split again": lambda x, _: jnp.tanh(
+        jnp.broadcast_to(x, (5, BATCH, FEATURES)).reshape(5 * BATCH, 2, 2)
+    ).reshape(5, BATCH, FEATURES)[2],
+    "all in one axis": lambda x, _: jnp.tanh(x.reshape(-1)).reshape(BATCH, 2, 2),
     "a slice": lambda x, _: lax.dynamic_slice_in_dim(x, 1, 2, axis=1),
     "an update": lambda x, _: x.at[:, 1].set(x[:, 0]),
     "an update at places of its own": lambda x, _: jax.vmap(lambda row: row.at[row[0].astype(int)].add(1.0))(x),
@@ -91,6 +95,12 @@ TOGETHER = {
     "place": lambda x, _: x + jnp.arange(BATCH)[:, None],
     "noise by place": lambda x, _: x + jax.random.normal(jax.random.key(0), x.shape),
     "noise of one key alone": lambda x, _: jax.random.normal(jax.random.key(0), x.shape),
+    "merged with steps, split otherwise": lambda x, _: (
+        jnp.broadcast_to(x, (5, BATCH, FEATURES)).reshape(5 * BATCH, FEATURES).reshape(BATCH, 5, FEATURES)[:, 0]
+    ),
+    "sorted with steps": lambda x, _: jnp.sort(
+        jnp.broadcast_to(x, (5, BATCH, FEATURES)).reshape(5 * BATCH, FEATURES), axis=0
+    ).reshape(5, BATCH, FEATURES)[0],
     "folded features and examples": lambda x, _: jnp.tanh(x.reshape(-1)).reshape(3, -1).mean(0),
     "until all are done": lambda x, _: lax.while_loop(lambda h: h.sum() < 3, lambda h: h + 1, x),
     "a branch for all": lambda x, _: lax.cond(x.sum() > 0, jnp.tanh, jnp.sin, x),
