@@ -22,8 +22,8 @@ from jaxnorm.engine.loops.at_once import run_at_once
 from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.plan import plan_chunks
 from jaxnorm.engine.masked_outputs import hold
-from jaxnorm.engine.parts import choose_parts, run_parts
-from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep
+from jaxnorm.engine.parts import LoopCall, choose_parts, run_parts
+from jaxnorm.engine.records import LoopOutputs
 from jaxnorm.engine.returned_carries import lay_carries
 
 
@@ -168,33 +168,33 @@ def _unroll(cell: Cell, options: Options, arguments: Arguments) -> Unrolled:
     """Brings the arguments into the form of the loops (one time-major mask, one carry), and calls one."""
     _, time, method, _, _, _, masked_outputs, return_carries = options
     call = prepare("unroll", cell, options, arguments)
-    inputs, per_step, reverse = call.inputs, call.steps, call.reverse
+    whole, reverse = LoopCall(call.inputs, call.steps), call.reverse
 
-    def at_once(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
+    def at_once(given: LoopCall) -> LoopOutputs:
         """Runs all steps as a single chunk, time first."""
-        inputs = inputs._replace(xs=jnp.moveaxis(inputs.xs, time, 0))
-        return run_at_once(cell, inputs, per_step, method=method, reverse=reverse, carries=return_carries)
+        inputs = given.inputs._replace(xs=jnp.moveaxis(given.inputs.xs, time, 0))
+        return run_at_once(cell, inputs, given.steps, method=method, reverse=reverse, carries=return_carries)
 
-    def run(inputs: LoopInputs, per_step: PerStep) -> LoopOutputs:
+    def run(given: LoopCall) -> LoopOutputs:
         """Runs all steps by the method; outputs are laid out like the inputs."""
         if method != "chunked":
-            found = at_once(inputs, per_step)
+            found = at_once(given)
             return found._replace(outputs=jax.tree.map(lambda y: jnp.moveaxis(y, 0, time), found.outputs))
         # Only the shape and dtype of the outputs: the loop needs a buffer.
-        outputs = jax.eval_shape(at_once, inputs, per_step).outputs
+        outputs = jax.eval_shape(at_once, given).outputs
         plan = plan_chunks(cell, options, call, outputs)
-        return run_chunks(plan, for_reverse_mode(_FORWARD_MODE, inputs), per_step)[0]
+        return run_chunks(plan, for_reverse_mode(_FORWARD_MODE, given.inputs), given.steps)[0]
 
     weights_of = partial(weights_of_batch, cell, call)
-    parts = choose_parts(at_once, inputs, per_step, weights_of, call.batch_shape, time, call.batch)
+    parts = choose_parts(at_once, whole, weights_of, call.batch_shape, time)
     if parts is None:
-        last, ys, *moments, carries = run(inputs, per_step)
+        last, ys, *moments, carries = run(whole)
     else:
-        last, ys, *moments, carries = run_parts(run, parts, inputs, per_step, own_derivative=method == "chunked")
+        last, ys, *moments, carries = run_parts(run, parts, whole, own_derivative=method == "chunked")
     rows = moments_in_rows(cell, call, *moments)
     if call.padding is not None:
         ys = jax.tree.map(partial(take_steps, order=call.padding[0], axis=time), ys)
     if masked_outputs == "hold" and call.masks[0] is not None:
         ys = hold(ys, call.masks[0], call.masks[1], time, reverse=options.reverse)
-    every = lay_carries(carries, call.start, call.age, per_step.where, call.padding, time) if return_carries else None
+    every = lay_carries(carries, call.start, call.age, call.steps.where, call.padding, time) if return_carries else None
     return Unrolled(ys, with_count(last, call), rows, every)

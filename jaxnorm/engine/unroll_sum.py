@@ -20,7 +20,7 @@ from jaxnorm.engine.arguments.checks import check_arrays, layout_shape
 from jaxnorm.engine.arguments.keys import Keys
 from jaxnorm.engine.arguments.lengths import take_steps
 from jaxnorm.engine.arguments.options import Options, check_divides, check_options
-from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, with_count
+from jaxnorm.engine.arguments.prepared import moments_in_rows, prepare, weights_of_batch, with_count
 from jaxnorm.engine.arguments.program_keys import ProgramKey, program_key
 from jaxnorm.engine.arguments.readout import Readout, check_function, check_targets, largest
 from jaxnorm.engine.arguments.sharding import shard_layout, vary_alike
@@ -29,6 +29,7 @@ from jaxnorm.engine.loops.at_once import run_at_once
 from jaxnorm.engine.loops.blocks import BlockPlan, block_length, sum_blocks
 from jaxnorm.engine.loops.chunked import run_chunks
 from jaxnorm.engine.loops.plan import plan_chunks
+from jaxnorm.engine.parts import LoopCall, choose_parts, run_parts
 from jaxnorm.engine.records import ChunkPlan, LoopInputs, LoopOutputs, PerStep
 
 READ_BYTES = 16 * 2**20
@@ -200,22 +201,41 @@ def _sum(spec: _Spec, function: Any, arguments: Arguments, head: PyTree, targets
         targets = jax.tree.map(partial(take_steps, order=call.padding[0], axis=time), targets)
     inputs, head, targets = vary_alike((call.inputs, head, targets), where)
 
-    run = partial(run_at_once, cell, method=options.method, reverse=call.reverse)
-    read = Readout("unroll_sum", function, call.batch_shape)
-    # Only shapes and dtypes: the loops need buffers, and sums a start.
-    outputs, reading = jax.eval_shape(partial(_trace, run, read, time), inputs, call.steps, head, targets)
-    zeros = map(ad.instantiate_zeros, map(ad.Zero, reading.program.out_avals))
-    sums = jax.tree.unflatten(reading.tree, list(zeros))
+    whole = LoopCall(inputs, call.steps, head, targets)
+    loop = partial(run_at_once, cell, method=options.method, reverse=call.reverse)
 
-    steps = inputs.xs.shape[time]
-    plan = plan_chunks(cell, options, call, outputs)
-    if options.method == "chunked":
-        inputs = for_reverse_mode(_FORWARD_MODE, inputs)
-        run = partial(_run_block, plan._replace(axis=0))
-    at_a_time = options.chunk or read_length(plan.length, largest(reading.program.jaxpr), steps)
-    blocks = BlockPlan(plan, block or block_length(steps, plan.length), run, read, at_a_time)
-    out, sums = sum_blocks(blocks, inputs, call.steps, head, targets, sums)
-    return Summed(sums, with_count(out.last, call), moments_in_rows(cell, call, out.input_moments, out.step_moments))
+    def reader(given: LoopCall) -> Readout:
+        layout = layout_shape(given.inputs.xs, axes)
+        return Readout("unroll_sum", function, layout[:time] + layout[time + 1 :])
+
+    def at_once(given: LoopCall) -> LoopOutputs:
+        """Runs all steps as a single block; sums stand in place of outputs."""
+        first = _time_first(time, given)
+        out = loop(first.inputs, first.steps)
+        return out._replace(outputs=reader(given)(first.head, out.outputs, first.targets, first.steps.where))
+
+    def run(given: LoopCall) -> LoopOutputs:
+        """Runs block by block."""
+        read, length = reader(given), given.inputs.xs.shape[time]
+        # Only shapes and dtypes: the loops need buffers, and sums a start.
+        outputs, reading = jax.eval_shape(lambda given: _trace(loop, read, _time_first(time, given)), given)
+        zeros = map(ad.instantiate_zeros, map(ad.Zero, reading.program.out_avals))
+        plan = plan_chunks(cell, options, call, outputs)
+        of_block: Any = loop
+        if options.method == "chunked":
+            given = given._replace(inputs=for_reverse_mode(_FORWARD_MODE, given.inputs))
+            of_block = partial(_run_block, plan._replace(axis=0))
+        at_a_time = options.chunk or read_length(plan.length, largest(reading.program.jaxpr), length)
+        blocks = BlockPlan(plan, block or block_length(length, plan.length), of_block, read, at_a_time)
+        out, sums = sum_blocks(blocks, *given, jax.tree.unflatten(reading.tree, list(zeros)))
+        return out._replace(outputs=sums)
+
+    weights_of = partial(weights_of_batch, cell, call)
+    parts = choose_parts(at_once, whole, weights_of, call.batch_shape, time, sums=True)
+    # JAX differentiates the loop over blocks, whatever runs in a block.
+    out = run(whole) if parts is None else run_parts(run, parts, whole, own_derivative=False)
+    moments = moments_in_rows(cell, call, out.input_moments, out.step_moments)
+    return Summed(out.outputs, with_count(out.last, call), moments)
 
 
 @jax.tree_util.register_static
@@ -226,13 +246,16 @@ class _Reading:
         self.program, self.tree = program, jax.tree.structure(shapes)
 
 
-def _trace(
-    run: Any, read: Readout, axis: int, inputs: LoopInputs, steps: PerStep, head: PyTree, targets: PyTree
-) -> tuple[PyTree, _Reading]:
+def _time_first(axis: int, call: LoopCall) -> LoopCall:
+    xs, targets = jax.tree.map(lambda array: jnp.moveaxis(array, axis, 0), (call.inputs.xs, call.targets))
+    return call._replace(inputs=call.inputs._replace(xs=xs), targets=targets)
+
+
+def _trace(loop: Any, read: Readout, call: LoopCall) -> tuple[PyTree, _Reading]:
     """The outputs of the cell, and how the function reads them."""
-    xs, targets = jax.tree.map(lambda array: jnp.moveaxis(array, axis, 0), (inputs.xs, targets))
-    outputs = run(inputs._replace(xs=xs), steps).outputs
-    return outputs, _Reading(*jax.make_jaxpr(read, return_shape=True)(head, outputs, targets, steps.where))
+    outputs = loop(call.inputs, call.steps).outputs
+    program = jax.make_jaxpr(read, return_shape=True)(call.head, outputs, call.targets, call.steps.where)
+    return outputs, _Reading(*program)
 
 
 def _run_block(plan: ChunkPlan, inputs: LoopInputs, steps: PerStep) -> LoopOutputs:

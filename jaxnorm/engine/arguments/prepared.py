@@ -56,8 +56,6 @@ class Prepared(NamedTuple):
     """If the real steps were reversed within their lengths: the order that reverses them back, and the lengths."""
     dtype: DType
     """The compute dtype of the cell."""
-    batch: tuple[Any, ...]
-    """The mesh axis of each batch axis, from ``batch_sharding``."""
     sequence_key: Any
     """What drew the masks of the sequence."""
 
@@ -127,7 +125,6 @@ def prepare(caller: str, cell: Cell, options: Options, arguments: Arguments) -> 
         masks,
         padding,
         dtype,
-        batch,
         sequence_key,
     )
 

@@ -1,12 +1,23 @@
 """Where a call has its examples: the batch axis that is cut, and the axis of the examples in each array."""
 
-from typing import Any, cast
+from typing import Any
 
 import jax
 
 from jaxnorm._base.namedtuple import NamedTuple
 from jaxnorm._base.typing import Array
 from jaxnorm.engine.records import LoopInputs, PerStep
+
+
+class LoopCall(NamedTuple):
+    """The arguments of a loop over a sequence."""
+
+    inputs: LoopInputs
+    steps: PerStep
+    head: Any = ()
+    """What a function reads the outputs with, where only sums over time are wanted."""
+    targets: Any = ()
+    """What it compares them with, laid out like the inputs."""
 
 
 class Parts(NamedTuple):
@@ -21,6 +32,8 @@ class Parts(NamedTuple):
     """Shapes of the weights for the batch of one part: masks of a sequence have an entry for each example."""
     spread: Any = None
     """The explicit axes of the mesh that spread the parts, if there are any."""
+    sums: bool = False
+    """Whether the loop returns sums over time in place of outputs."""
 
     @property
     def in_layout(self) -> int:
@@ -37,8 +50,9 @@ class Place(NamedTuple):
     """Whether all parts have the same weights."""
 
 
-def places(parts: Parts, inputs: LoopInputs, per_step: PerStep) -> list[Place]:
+def places(parts: Parts, call: LoopCall) -> list[Place]:
     """The place of the examples in each leaf of the arguments of a loop."""
+    inputs, steps, head, targets = call
     lead, layout = parts.axis, parts.in_layout
     size = inputs.xs.shape[layout]
 
@@ -49,16 +63,17 @@ def places(parts: Parts, inputs: LoopInputs, per_step: PerStep) -> list[Place]:
         differ = [k for k, (a, b) in enumerate(zip(leaf.shape, part.shape, strict=True)) if a != b]
         return Place(differ[0] if differ else None, shared=True)
 
-    tree = (
-        LoopInputs(
-            jax.tree.map(of_weights, inputs.weights, parts.weights),
-            jax.tree.map(lambda _: Place(lead), inputs.carry),
-            jax.tree.map(lambda _: Place(lead), inputs.initial),
-            cast(Any, Place(layout)),
-            jax.tree.map(lambda _: Place(None, shared=True), inputs.stats),
-        ),
-        jax.tree.map(of_steps, per_step._replace(key=None))._replace(
-            key=jax.tree.map(lambda _: Place(None), per_step.key)
-        ),
+    def at(place: Place, tree: Any) -> Any:
+        return jax.tree.map(lambda _: place, tree)
+
+    shared = Place(None, shared=True)
+    of_inputs = LoopInputs(
+        jax.tree.map(of_weights, inputs.weights, parts.weights),
+        at(Place(lead), inputs.carry),
+        at(Place(lead), inputs.initial),
+        at(Place(layout), inputs.xs),
+        at(shared, inputs.stats),
     )
+    of_each_step = jax.tree.map(of_steps, steps._replace(key=None))._replace(key=at(Place(None), steps.key))
+    tree = (of_inputs, of_each_step, at(shared, head), at(Place(layout), targets))
     return jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Place))

@@ -17,39 +17,38 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxnorm._base.typing import Array
 from jaxnorm.cells.sites import CellNorms
 from jaxnorm.engine.loops.differentiable import is_differentiable
-from jaxnorm.engine.parts.cut import Parts, places
-from jaxnorm.engine.records import LoopInputs, LoopOutputs, PerStep
-
-Run = Callable[[LoopInputs, PerStep], LoopOutputs]
+from jaxnorm.engine.parts.cut import LoopCall, Parts, places
+from jaxnorm.engine.records import LoopOutputs
 
 
-def run_parts(run: Run, parts: Parts, inputs: LoopInputs, per_step: PerStep, *, own_derivative: bool) -> LoopOutputs:
+def run_parts(
+    run: Callable[[LoopCall], LoopOutputs], parts: Parts, call: LoopCall, *, own_derivative: bool
+) -> LoopOutputs:
     """Calls ``run`` on each part of the batch and joins the results, without the moments.
 
     Args:
-      run: the call for a batch; its outputs have the layout of the inputs.
+      run: the loop for a batch; its outputs have the layout of the inputs.
       parts: how to cut the batch.
-      inputs: the inputs of the call.
-      per_step: its inputs of each step.
+      call: its arguments.
       own_derivative: whether ``run`` has a derivative of its own. JAX differentiates a loop without one after it has
         mapped it, and then adds up the parts in each step, unless each part has a copy of the weights.
     """
     lead, layout = parts.axis, parts.in_layout
-    leaves, tree = jax.tree.flatten((inputs, per_step))
+    leaves, tree = jax.tree.flatten(call)
 
     def one(*leaves: Array) -> Any:
-        outputs = run(*jax.tree.unflatten(tree, leaves))
+        outputs = run(jax.tree.unflatten(tree, leaves))
         return outputs.last, outputs.outputs, outputs.carries
 
     cut, axes = [], []
-    for leaf, place in zip(leaves, places(parts, inputs, per_step), strict=True):
+    for leaf, place in zip(leaves, places(parts, call), strict=True):
         copies = place.axis is None and place.shared and not own_derivative and is_differentiable(leaf)
         axes.append(0 if copies else place.axis)
         if copies:
-            cut.append(_copy(leaf, parts, inputs.xs))
+            cut.append(_copy(leaf, parts, call.inputs.xs))
         else:
-            cut.append(leaf if place.axis is None else _cut(leaf, place.axis, parts, inputs.xs))
-    out_axes = (lead, layout, lead + 1)
+            cut.append(leaf if place.axis is None else _cut(leaf, place.axis, parts, call.inputs.xs))
+    out_axes = (lead, lead if parts.sums else layout, lead + 1)
     results = jax.vmap(one, in_axes=axes, out_axes=out_axes)(*cut)
     last, ys, carries = (jax.tree.map(partial(_join, axis), tree) for tree, axis in zip(results, out_axes, strict=True))
     return LoopOutputs(last, ys, CellNorms(), CellNorms(), carries)
