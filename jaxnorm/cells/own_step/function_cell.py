@@ -81,7 +81,7 @@ class FunctionCell(CellHooks, NoModule):
       stay inside of it. Normalizers without running statistics may be called in it.
 
       On several devices the function gets parts of the batch, unless an example may look at another in its program. So
-      do not compute with the size of the batch.
+      do not compute with the size of the batch, nor with means of random numbers over it.
     """
 
     function: Callable[[Any, Any, Any], tuple[Any, Any]]

@@ -4,53 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from jaxnorm._base.namedtuple import NamedTuple
-from jaxnorm._base.sizes import known
+from jaxnorm.engine.parts.states import Apart, SeesOthersError, Shared, State, is_one, meet, moved, shared_value
 
-
-class Apart(NamedTuple):
-    """An array with the examples along one axis; each entry there depends on its own example alone."""
-
-    axis: int
-    outer: int = 1
-    """Number of entries, such as steps, of which the axis has all examples each, where a reshape has merged axes."""
-    inner: int = 1
-    """Number of entries of the axis that each example has there."""
-
-
-class Shared(NamedTuple):
-    """An array that depends on no example; along the axes ``same`` all its entries are equal."""
-
-    same: frozenset[int]
-
-
-State: TypeAlias = Apart | Shared
 Rule: TypeAlias = Callable[[Any, list[State]], Sequence[State]]
-
-
-class SeesOthersError(Exception):
-    """An operation in which an example may look at another, or at its own place in the batch."""
-
-
-def shared_value(value: Any) -> Shared:
-    """The state of an array of which nothing is known but its shape."""
-    return Shared(frozenset(axis for axis, size in enumerate(value.shape) if _is_one(size)))
-
-
-def meet(one: State, other: State) -> State:
-    """The state of arrays of one shape that meet entry by entry."""
-    if isinstance(one, Shared):
-        return Shared(one.same & other.same) if isinstance(other, Shared) else meet(other, one)
-    if isinstance(other, Apart):
-        if one != other:
-            raise SeesOthersError("two axes")
-    elif one.axis not in other.same:
-        raise SeesOthersError("the place in the batch")
-    return one
-
-
-def _is_one(size: Any) -> bool:
-    return known(size) and int(size) == 1
 
 
 def _shape(atom: Any) -> tuple[Any, ...]:
@@ -69,17 +25,6 @@ def _numbers(operation: Any) -> Any:
     return numbers._replace(**{name: _ints(axes) for name, axes in numbers._asdict().items()})
 
 
-def _moved(state: State, to: Callable[[int], int | None], further: Sequence[int] = ()) -> State:
-    """A state after axes have moved: ``to`` says where, None where one ends. Along ``further`` entries are equal."""
-    if isinstance(state, Shared):
-        kept = (to(axis) for axis in state.same)
-        return Shared(frozenset(axis for axis in kept if axis is not None) | frozenset(further))
-    axis = to(state.axis)
-    if axis is None:
-        raise SeesOthersError("the axis of the examples ends")
-    return state._replace(axis=axis)
-
-
 def elementwise(operation: Any, states: list[State]) -> Sequence[State]:
     """Entry by entry; scalars meet all entries."""
     rank = max((len(_shape(atom)) for atom in operation.invars), default=0)
@@ -87,6 +32,8 @@ def elementwise(operation: Any, states: list[State]) -> Sequence[State]:
     for atom, state in zip(operation.invars, states, strict=True):
         if len(_shape(atom)) == rank:
             found = meet(found, state)
+        elif _shape(atom):
+            raise SeesOthersError("arrays of several ranks")
     return [found] * len(operation.outvars)
 
 
@@ -100,8 +47,8 @@ def broadcast(operation: Any, states: list[State]) -> Sequence[State]:
     places, shape = _ints(operation.params["broadcast_dimensions"]), operation.params["shape"]
     size = _shape(operation.invars[0])
     new = [axis for axis in range(len(shape)) if axis not in places]
-    grown = [place for place, old in zip(places, size, strict=True) if _is_one(old)]
-    return [_moved(states[0], lambda axis: places[axis], [*new, *grown])]
+    grown = [place for place, old in zip(places, size, strict=True) if is_one(old)]
+    return [moved(states[0], lambda axis: places[axis], [*new, *grown])]
 
 
 def reshape(operation: Any, states: list[State]) -> Sequence[State]:
@@ -119,7 +66,7 @@ def reshape(operation: Any, states: list[State]) -> Sequence[State]:
         before = math.prod(old[:axis])
         return next((k for k, size in enumerate(new) if size == old[axis] and math.prod(new[:k]) == before), None)
 
-    return [_moved(state, to, [axis for axis, size in enumerate(new) if size == 1])]
+    return [moved(state, to, [axis for axis, size in enumerate(new) if size == 1])]
 
 
 def _regrouped(state: Apart, old: tuple[int, ...], new: tuple[int, ...]) -> Apart:
@@ -136,15 +83,17 @@ def _regrouped(state: Apart, old: tuple[int, ...], new: tuple[int, ...]) -> Apar
 
 def transpose(operation: Any, states: list[State]) -> Sequence[State]:
     """Axes in another order."""
-    return [_moved(states[0], _ints(operation.params["permutation"]).index)]
+    return [moved(states[0], _ints(operation.params["permutation"]).index)]
 
 
 def reduce(operation: Any, states: list[State]) -> Sequence[State]:
     """Sums and the like, over some axes."""
     params = operation.params
     gone = _ints(params["axes"] if "axes" in params else params["dimensions"])
-    found = [_moved(state, lambda axis: _after(axis, gone)) for state in states[: len(operation.outvars)]]
-    return found
+    found, *others = (moved(state, lambda axis: _after(axis, gone)) for state in states[: len(operation.outvars)])
+    for other in others:  # each result may come of all operands
+        found = meet(found, other)
+    return [found] * len(operation.outvars)
 
 
 def _after(axis: int, gone: tuple[int, ...]) -> int | None:
@@ -156,9 +105,9 @@ def along(name: str) -> Rule:
 
     def rule(operation: Any, states: list[State]) -> Sequence[State]:
         mixed = _ints(operation.params[name])
-        found: State = _moved(states[0], lambda axis: None if axis in mixed else axis)
+        found: State = moved(states[0], lambda axis: None if axis in mixed else axis)
         for state in states[1:]:
-            found = meet(found, _moved(state, lambda axis: None if axis in mixed else axis))
+            found = meet(found, moved(state, lambda axis: None if axis in mixed else axis))
         return [found] * len(operation.outvars)
 
     return rule
@@ -170,7 +119,7 @@ def window(operation: Any, states: list[State]) -> Sequence[State]:
     if any(isinstance(state, Apart) for state in states[1:]):
         raise SeesOthersError("slices of their own")
     shared = isinstance(states[0], Shared)
-    return [_moved(states[0], lambda axis: axis if shared or old[axis] == new[axis] else None)]
+    return [moved(states[0], lambda axis: axis if shared or old[axis] == new[axis] else None)]
 
 
 def update(operation: Any, states: list[State]) -> Sequence[State]:
@@ -179,7 +128,7 @@ def update(operation: Any, states: list[State]) -> Sequence[State]:
         raise SeesOthersError("places of their own")
     whole, part = _shape(operation.invars[0]), _shape(operation.invars[1])
     covers = [axis for axis, size in enumerate(part) if size == whole[axis]]
-    return [meet(states[0], _moved(states[1], lambda axis: axis if axis in covers else None))]
+    return [meet(states[0], moved(states[1], lambda axis: axis if axis in covers else None))]
 
 
 def pad(operation: Any, states: list[State]) -> Sequence[State]:
@@ -187,7 +136,7 @@ def pad(operation: Any, states: list[State]) -> Sequence[State]:
     padded = [axis for axis, widths in enumerate(operation.params["padding_config"]) if tuple(widths) != (0, 0, 0)]
     if isinstance(states[1], Apart):
         raise SeesOthersError("pad")
-    return [_moved(states[0], lambda axis: None if axis in padded else axis)]
+    return [moved(states[0], lambda axis: None if axis in padded else axis)]
 
 
 def iota(operation: Any, states: list[State]) -> Sequence[State]:
@@ -212,7 +161,7 @@ def dot(operation: Any, states: list[State]) -> Sequence[State]:
 
         # The free axes of the other side: along them all entries come from the same entries of this one.
         others = [k for k in range(before, len(_shape(operation.outvars[0]))) if not first <= k < first + len(free)]
-        results.append(_moved(state, to, others))
+        results.append(moved(state, to, others))
     return [meet(*results)]
 
 
@@ -246,7 +195,7 @@ def gather(operation: Any, states: list[State]) -> Sequence[State]:
         return numbers.offset_dims[of_slices.index(axis)] if whole else None
 
     free = [axis for k, axis in enumerate(of_indices) if k not in paired.values()]
-    return [meet(_moved(states[0], table_to, free), _moved(states[1], index_to, numbers.offset_dims))]
+    return [meet(moved(states[0], table_to, free), moved(states[1], index_to, numbers.offset_dims))]
 
 
 def scatter(operation: Any, states: list[State]) -> Sequence[State]:
@@ -264,29 +213,65 @@ def scatter(operation: Any, states: list[State]) -> Sequence[State]:
         return paired.get(of_indices.index(axis))
 
     covered = [place for axis, place in windows.items() if new[axis] == array[place]]
-    written = meet(_moved(states[2], update_to), _moved(states[1], paired.get, covered))
+    written = meet(moved(states[2], update_to), moved(states[1], paired.get, covered))
     return [meet(states[0], written)]
 
 
 def tile(operation: Any, states: list[State]) -> Sequence[State]:
     """Repeats along axes, but not along that of the examples."""
     times, shared = operation.params["reps"], isinstance(states[0], Shared)
-    return [_moved(states[0], lambda axis: axis if shared or _is_one(times[axis]) else None)]
+    return [moved(states[0], lambda axis: axis if shared or is_one(times[axis]) else None)]
 
 
 def same_axes(operation: Any, states: list[State]) -> Sequence[State]:
-    """Axes stay, and others may follow: keys, and what they draw; numbers of other bits."""
-    return [_moved(states[0], lambda axis: axis)]
+    """Axes stay; others may follow, or the last may end: keys as numbers, numbers as keys, numbers of other bits."""
+    rank = len(_shape(operation.outvars[0]))
+    return [moved(states[0], lambda axis: axis if axis < rank else None)]
+
+
+def draw(operation: Any, states: list[State]) -> Sequence[State]:
+    """What keys draw: with JAX's own generator a key of an example's own draws numbers of its own."""
+    if operation.invars[0].aval.dtype._impl.tag != "fry":  # others draw for all keys together
+        if any(isinstance(state, Apart) for state in states):
+            raise SeesOthersError("another generator")
+        return [shared_value(operation.outvars[0].aval)]
+    if len(states) > 1:
+        return elementwise(operation, states)
+    return same_axes(operation, states)
+
+
+def stack(operation: Any, states: list[State]) -> Sequence[State]:
+    """A new axis."""
+    (new,) = _ints(operation.params["axis"])
+    found, *others = (moved(state, lambda axis: axis + (axis >= new)) for state in states)
+    for other in others:
+        found = meet(found, other)
+    return [found]
+
+
+def unstack(operation: Any, states: list[State]) -> Sequence[State]:
+    """An axis ends, and each of its entries is a result."""
+    gone = _ints(operation.params["axis"])
+    return [moved(states[0], lambda axis: _after(axis, gone))] * len(operation.outvars)
+
+
+def largest(operation: Any, states: list[State]) -> Sequence[State]:
+    """The largest entries along an axis, the last one in older releases."""
+    mixed = operation.params.get("axis", len(_shape(operation.invars[0])) - 1)
+    return [moved(states[0], lambda axis: None if axis == mixed else axis)] * len(operation.outvars)
 
 
 ELEMENTWISE = """
-    abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp clz complex conj convert_element_type cos
-    cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igammac imag integer_pow is_finite le
-    le_to lgamma log log1p logistic lt lt_to max min mul ne neg nextafter not or polygamma population_count pow
-    random_fold_in real reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left
-    shift_right_arithmetic shift_right_logical sign sin sinh sqrt square sub tan tanh threefry2x32 xor zeta
+    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex
+    conj convert_element_type cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
+    igammac imag integer_pow is_finite le le_to lgamma log log1p log2 logistic lt lt_to max min mul mulhi ne neg
+    nextafter not one_minus_square or polygamma population_count pow real reduce_precision
+    regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign
+    sin sinh sqrt square sub tan tanh threefry2x32 xor zeta
 """
-UNCHANGED = "copy copy_p optimization_barrier pcast pvary reshard sharding_constraint stop_gradient"
+UNCHANGED = """
+    copy copy_p device_put name optimization_barrier pcast pvary random_clone reshard sharding_constraint stop_gradient
+"""
 REDUCTIONS = """
     argmax argmin reduce reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor squeeze
 """
@@ -300,10 +285,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum", "split"), along("axis")),
     **dict.fromkeys(("sort", "concatenate"), along("dimension")),
     **dict.fromkeys(("slice", "dynamic_slice"), window),
-    **dict.fromkeys(
-        ("bitcast_convert_type", "random_bits", "random_seed", "random_split", "random_unwrap", "random_wrap"),
-        same_axes,
-    ),
+    **dict.fromkeys(("bitcast_convert_type", "random_seed", "random_unwrap", "random_wrap"), same_axes),
+    **dict.fromkeys(("random_bits", "random_fold_in", "random_split"), draw),
     "rev": along("dimensions"),
     "broadcast_in_dim": broadcast,
     "reshape": reshape,
@@ -315,5 +298,8 @@ RULES: dict[str, Rule] = {
     "conv_general_dilated": convolve,
     "gather": gather,
     **dict.fromkeys(SCATTERS.split(), scatter),
+    "stack": stack,
     "tile": tile,
+    "top_k": largest,
+    "unstack": unstack,
 }

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
@@ -45,6 +46,14 @@ def cond(x, flag):
     return lax.cond(flag, lambda x: x, lambda x: jnp.zeros_like(x), x)
 
 
+@jax.custom_vjp
+def clipped(h):
+    return h
+
+
+clipped.defvjp(lambda h: (h, None), lambda _, g: (g / jnp.sqrt((g**2).sum()),))
+
+
 SEPARATE = {
     "elementwise": lambda x, _: jnp.where(x > 0, jnp.tanh(x) ** 2, -1.0),
     "bias": lambda x, _: x + jnp.arange(4.0),
@@ -68,6 +77,14 @@ SEPARATE = {
     "keys of their own": lambda x, _: jax.vmap(
         lambda row: jax.random.normal(jax.random.wrap_key_data(row[:2].astype(jnp.uint32)), (3,))
     )(x),
+    "a key folded with its own number": lambda x, _: jax.vmap(
+        lambda row: jax.random.uniform(jax.random.fold_in(jax.random.key(0), row[0].astype(int)), (3,))
+    )(x),
+    "numbers of other bits": lambda x, _: x + lax.bitcast_convert_type(jnp.zeros((4, 4), "uint8"), "uint32")[None],
+    "stacked": lambda x, _: jnp.stack([x, -x], axis=-1).reshape(BATCH, -1),
+    "the two largest": lambda x, _: jax.lax.top_k(x, 2)[0],
+    "named": lambda x, _: checkpoint_name(jnp.log2(x), "h"),
+    "a derivative inside": lambda x, _: jax.vmap(jax.grad(lambda row: jnp.tanh(row).sum()))(x),
     "tiled features": lambda x, _: jnp.tile(x, (1, 2)),
     "nothing of the example": lambda x, _: jnp.zeros((BATCH, 2)),
     "merged with steps and split again": lambda x, _: jnp.tanh(
@@ -106,6 +123,27 @@ TOGETHER = {
     "a branch for all": lambda x, _: lax.cond(x.sum() > 0, jnp.tanh, jnp.sin, x),
     "a mean in a loop": lambda x, _: lax.fori_loop(0, 2, lambda k, h: h - h.mean(0), x),
     "a mean in a scan": lambda x, _: lax.scan(lambda h, _: (h - h.mean(0), None), x, length=2)[0],
+    "a derivative of one's own": lambda x, _: clipped(x),
+    "a key of one number": lambda x, _: (
+        x + jax.random.normal(jax.random.wrap_key_data(jnp.zeros(2, "uint32")), x.shape)
+    ),
+    "another generator": lambda x, _: jax.vmap(
+        lambda row: jax.random.normal(jax.random.wrap_key_data(row.astype(jnp.uint32), impl="rbg"), (3,))
+    )(x),
+    "places in a sum of two": lambda x, _: lax.reduce(
+        (x, jnp.broadcast_to(jnp.arange(float(BATCH))[:, None], x.shape)),
+        (0.0, 0.0),
+        lambda a, b: (a[0] + b[0] + a[1] + b[1], a[1] + b[1]),
+        (1,),
+    )[0],
+    "a window over the batch": lambda x, _: lax.reduce_window(x, np.float32(0), lambda a, b: a, (2, 1), (1, 1), "SAME"),
+    "by place on a mesh": lambda x, _: jax.shard_map(
+        lambda x: x + lax.axis_index("d"),
+        mesh=jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,)),
+        in_specs=P("d"),
+        out_specs=P("d"),
+    )(x),
+    "stacked examples": lambda x, _: jnp.stack(list(x)),
     "no rule": lambda x, _: jnp.linalg.qr(x)[0],
 }
 
@@ -172,3 +210,22 @@ def test_a_step_of_ones_own_that_looks_across_the_batch(kind, method, function, 
     xs = jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32)
     expected = outputs(cell, params, xs, method=method)
     np.testing.assert_allclose(outputs(cell, params, xs, kind, method=method), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.usefixtures("spread")
+def test_a_derivative_of_ones_own_sees_the_whole_batch(rng):
+    """The cotangents of all examples are clipped together."""
+
+    def step(params, h, x):
+        h = clipped(jnp.tanh(x @ params + h))
+        return h, h
+
+    cell, xs = jn.FunctionCell(step, jnp.zeros(3)), jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32)
+    params = jnp.asarray(rng.normal(size=(2, 3)), jnp.float32)
+
+    def slope(params, xs):
+        return jax.grad(lambda params: jnp.sum(jn.unroll(cell, params, xs, method="scan").outputs ** 2))(params)
+
+    expected = slope(params, xs)
+    with jax.set_mesh(jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))):
+        np.testing.assert_allclose(slope(params, jax.device_put(xs, P(None, "data"))), expected, rtol=1e-5, atol=1e-6)
