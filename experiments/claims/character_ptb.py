@@ -72,6 +72,6 @@ CLAIM = Claim(
     },
     undecidable="The sign: with each of five seeds the BN-LSTM reads better, by 0.03 to 0.09 bits (the paper: by "
     "0.06), but the adjusted interval just reaches zero; six seeds would tell. After equal seconds of one core, too, "
-    "it is ahead, by 0.04. The LN-LSTM and the RMS-LSTM, which the paper does not have, are ahead of it. What is left "
-    "of any lead at the end of long training, and whether LN overfits there.",
+    "it is ahead, by 0.04. The LN-LSTM and the RMS-LSTM are ahead of it here, which LN is not in the second paper. "
+    "What is left of any lead at the end of long training, and whether LN overfits there.",
 )
