@@ -44,7 +44,7 @@ def held(function: Any) -> Iterator[Any]:
 
 
 def _held(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Includes what functions inside of it hold."""
+    """Yields what a value holds, and what functions inside of it hold; ``seen`` are the values so far."""
     if id(value) in seen:
         return
     seen.add(id(value))

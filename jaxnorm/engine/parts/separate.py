@@ -37,9 +37,7 @@ def separate(jaxpr: Any, arguments: Sequence[int | None], results: Sequence[int 
         found = _follow(jaxpr, [shared_value(var.aval) for var in jaxpr.constvars], states)
         wanted = [(state, Apart(axis)) for state, axis in zip(found, results, strict=True) if axis is not None]
         return all(meet(state, expected) == expected for state, expected in wanted)
-    except SeesOthersError:
-        return False
-    except Exception:  # an operation that another release of JAX writes otherwise: nothing is proved
+    except Exception:  # SeesOthersError; or another release of JAX writes an operation otherwise: nothing is proved
         return False
 
 
@@ -72,8 +70,9 @@ def _results(operation: Any, states: list[State]) -> Sequence[State]:
     if name in CALLS:
         inner = params.get("call_jaxpr", params.get("jaxpr"))
         jaxpr = getattr(inner, "jaxpr", inner)
-        if name not in DERIVATIVES or _is_known(jaxpr):
-            return _follow(jaxpr, [shared_value(const) for const in getattr(inner, "consts", ())], states)
+        if name in DERIVATIVES and not _is_known(jaxpr):  # that of a weight gets the sum over all examples
+            raise SeesOthersError(name)
+        return _follow(jaxpr, [shared_value(const) for const in getattr(inner, "consts", ())], states)
     if any(isinstance(state, Apart) for state in states):
         raise SeesOthersError(name)
     return [shared_value(var.aval) for var in operation.outvars]

@@ -166,6 +166,11 @@ def test_with_arguments_that_all_share():
     assert is_separate(lambda x, bias: x + bias, shared=jnp.ones((1, FEATURES)))
 
 
+def test_a_derivative_of_ones_own_of_what_all_share():
+    """It gets the gradient of a weight, which is a sum over all examples."""
+    assert not is_separate(lambda x, bias: x + clipped(bias), shared=jnp.ones((1, FEATURES)))
+
+
 def test_other_axes_than_the_first():
     assert is_separate(lambda x, _: jnp.cumsum(x, axis=0).T, axis=1)
     assert not is_separate(lambda x, _: jnp.cumsum(x, axis=1).T, axis=1)
