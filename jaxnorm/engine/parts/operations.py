@@ -4,7 +4,17 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from jaxnorm.engine.parts.states import Apart, SeesOthersError, Shared, State, is_one, meet, moved, shared_value
+from jaxnorm.engine.parts.states import (
+    Apart,
+    SeesOthersError,
+    Shared,
+    State,
+    is_one,
+    meet,
+    meet_all,
+    moved,
+    shared_value,
+)
 
 Rule: TypeAlias = Callable[[Any, list[State]], Sequence[State]]
 
@@ -90,10 +100,8 @@ def reduce(operation: Any, states: list[State]) -> Sequence[State]:
     """Sums and the like, over some axes."""
     params = operation.params
     gone = _ints(params["axes"] if "axes" in params else params["dimensions"])
-    found, *others = (moved(state, lambda axis: _after(axis, gone)) for state in states[: len(operation.outvars)])
-    for other in others:  # each result may come of all operands
-        found = meet(found, other)
-    return [found] * len(operation.outvars)
+    operands = states[: len(operation.outvars)]  # each result may come of all of them
+    return [meet_all(moved(state, lambda axis: _after(axis, gone)) for state in operands)] * len(operands)
 
 
 def _after(axis: int, gone: tuple[int, ...]) -> int | None:
@@ -105,9 +113,7 @@ def along(name: str) -> Rule:
 
     def rule(operation: Any, states: list[State]) -> Sequence[State]:
         mixed = _ints(operation.params[name])
-        found: State = moved(states[0], lambda axis: None if axis in mixed else axis)
-        for state in states[1:]:
-            found = meet(found, moved(state, lambda axis: None if axis in mixed else axis))
+        found = meet_all(moved(state, lambda axis: None if axis in mixed else axis) for state in states)
         return [found] * len(operation.outvars)
 
     return rule
@@ -243,10 +249,7 @@ def draw(operation: Any, states: list[State]) -> Sequence[State]:
 def stack(operation: Any, states: list[State]) -> Sequence[State]:
     """A new axis."""
     (new,) = _ints(operation.params["axis"])
-    found, *others = (moved(state, lambda axis: axis + (axis >= new)) for state in states)
-    for other in others:
-        found = meet(found, other)
-    return [found]
+    return [meet_all(moved(state, lambda axis: axis + (axis >= new)) for state in states)]
 
 
 def unstack(operation: Any, states: list[State]) -> Sequence[State]:

@@ -1,6 +1,7 @@
 """What is known of an array in a program: where its examples lie, or along which axes all its entries are equal."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from jaxnorm._base.namedtuple import NamedTuple
@@ -53,6 +54,11 @@ def meet(one: State, other: State) -> State:
     elif one.axis not in other.same:
         raise SeesOthersError("the place in the batch")
     return one
+
+
+def meet_all(states: Iterable[State]) -> State:
+    """The state of one array or more of one shape that meet entry by entry."""
+    return functools.reduce(meet, states)
 
 
 def is_one(size: Any) -> bool:
