@@ -6,7 +6,7 @@ Schmidhuber, Highway Networks, 2015; Zilly et al., Recurrent Highway Networks, 2
 Recurrent Dropout without Memory Loss, 2016; Jozefowicz, Zaremba, Sutskever, An Empirical Exploration, 2015.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import jaxnorm as jn
 from experiments.data.text import Text, characters
 from experiments.harness import measures
 from experiments.harness.claim import Claim, Contrast, Scale, Trial
+from experiments.harness.records import Run
 from experiments.models import language_model
 
 LN = jn.LayerNorm()
@@ -33,7 +34,8 @@ def dropped(cell: jn.Cell) -> jn.Cell:
     return jn.RecurrentDropout(cell, rate=0.25)
 
 
-# Forget biases begin at 1. Highway gates begin mostly closed, as in the papers.
+# Each cell, and after it the same with layer norm. Forget biases begin at 1; highway gates begin mostly closed, as in
+# the papers.
 ARMS: dict[str, Arm] = {
     "LSTM": Arm(lambda h: jn.lstm(h, forget_bias=1.0)),
     "LN-LSTM": Arm(lambda h: jn.ln_lstm(h, forget_bias=1.0)),
@@ -59,6 +61,13 @@ ARMS: dict[str, Arm] = {
     "LN-MUT3": Arm(lambda h: jn.zoo.MUT3(h, norm=LN)),
 }
 
+ROWS = {  # of the picture, each beside the LSTM
+    "gates": ("LSTM", "LN-LSTM", "GRU", "LN-GRU", "LSTM, recurrent dropout", "LN-LSTM, recurrent dropout"),
+    "highways": ("LSTM", "LSTM, highway", "LN-LSTM, LN highway", "RHN", "LN-RHN"),
+    "multiplicative integration": ("LSTM", "MI-RNN", "LN-MI-RNN", "MI-LSTM", "LN-MI-LSTM", "MI-GRU", "LN-MI-GRU"),
+    "mutations": ("LSTM", "MUT1", "LN-MUT1", "MUT2", "LN-MUT2", "MUT3", "LN-MUT3"),
+}
+
 
 def hidden_features(arm: Arm, symbols: int, parameters: int) -> int:
     """The number of hidden features that comes nearest to a number of parameters."""
@@ -72,6 +81,27 @@ def build(arm: Any, scale: Scale, text: Text) -> Trial:
     """A language model with one of the cells, as large as all others."""
     hidden = hidden_features(arm, len(text.symbols), scale.parameters)
     return language_model.trial(arm.cell(hidden), scale, text, highway=arm.highway)
+
+
+def pictures(runs: Sequence[Run], artifacts: Any) -> dict[str, Any]:
+    """Each cell with layer norm and without, on one scale."""
+    from matplotlib import pyplot as plt
+
+    figure, panel = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    names = list(ARMS)
+    for row, pair in enumerate(zip(names[::2], names[1::2], strict=True)):
+        tests = [[run.test["test_bits"] for run in runs if run.arm == arm and run.test] for arm in pair]
+        panel.plot([np.mean(bits) for bits in tests if bits], [row] * sum(map(bool, tests)), color="#bbbbbb", zorder=1)
+        for bits, (fill, label) in zip(tests, (("white", "without"), ("#0072B2", "with layer norm")), strict=True):
+            panel.scatter(bits, [row] * len(bits), s=28, facecolor=fill, edgecolor="#0072B2", zorder=2,
+                          label=label if row == 0 else None)  # fmt: skip
+    panel.set_yticks(range(len(names) // 2), names[::2])
+    panel.invert_yaxis()
+    panel.set_xlabel("test bits per character, a mark per seed")
+    panel.grid(alpha=0.3)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False, fontsize=8)
+    return {"cells.png": figure}
 
 
 CLAIM = Claim(
@@ -104,10 +134,18 @@ CLAIM = Claim(
     build=build,
     curve="valid_bits",
     curve_label="validation, bits per character",
+    axes={f"validation bits: {kind}": arms for kind, arms in ROWS.items()},
+    pictures=pictures,
     also={
         "validation, end": measures.given("valid_bits_at_end", CHANCE),
         "parameters": lambda runs: float(runs[0].parameters),
     },
-    undecidable="Dropout and depth help in long training of models that overfit; this training is short. Differences "
-    "below a hundredth.",
+    undecidable="The sign: the MI-LSTM is ahead with four of five seeds, by up to 0.06 bits, and behind with one, by "
+    "0.01; 18 seeds would tell. What the cells are worth in long training, where dropout and depth help against "
+    "overfitting: this training is shorter than an epoch.",
+    looked_at="The MI-LSTM is ahead early, by 0.25 bits after 200 steps, and the LSTM makes up for most of it by the "
+    "end; the paper trains larger networks for longer. The two have as many parameters, within 2 %, and the equations "
+    "of all cells are tested against NumPy. What stands out is another thing, which is only described: each of the "
+    "eleven cells reads better with layer normalization than without, ten of them with either seed, by 0.04 to 0.3 "
+    "bits. The best of all is the simplest, a network without gates (LN-MI-RNN).",
 )

@@ -194,7 +194,7 @@ class Claim:
     pictures: Callable[[Sequence[Run], Any], Mapping[str, Any]] | None = None
     """``pictures(runs, artifacts)``: further figures (matplotlib) by file name."""
     axes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    """Arms whose figures are of different kinds, by the words at the axis; the picture then has a row of each kind."""
+    """Arms by the words at the axis: the picture has a row of each kind, where their figures differ or are too many."""
     also: Mapping[str, Measure] = dataclasses.field(default_factory=dict)
     """Further figures of a final run, for the table: description only."""
     undecidable: str = ""
