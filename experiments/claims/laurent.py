@@ -114,7 +114,7 @@ CLAIM = Claim(
         "validation perplexity, population statistics": perplexity(measures.given("valid_bits_at_end", CHANCE)),
     },
     undecidable="The sign: with each of four seeds the normalized input fits better, by 3.1 to 6.5, but the interval "
-    "of four seeds, adjusted for seventeen claims, is 6.4 wide to each side; five seeds would tell. (The figure is a "
+    "of four seeds, adjusted for seventeen claims, is 6.2 wide to each side; five seeds would tell. (The figure is a "
     "mean over the last ten steps only; over the last 297 the mean difference is -5.7.) Whether the larger models of "
     "the paper, which use dropout, differ by as much.",
     looked_at="The paper rejects normalizing the hidden product as well. Here BN of both, with statistics of each "

@@ -62,7 +62,7 @@ CLAIM = Claim(
     curve="valid_error",
     curve_label="validation error",
     undecidable="Whether L1 errs less than L2: it does with each of three seeds, but an interval of three seeds, "
-    "adjusted for seventeen claims, is ten standard deviations wide to each side; five seeds would tell. Which of "
+    "adjusted for seventeen claims, is nine standard deviations wide to each side; five seeds would tell. Which of "
     "them fails depends on the rate: at 0.05 in float16 L2 stays at chance where L1 trains, at 0.017 both train. In "
     "float8 both fail, and only the range trains. What happens in longer training, with larger weights and batches, "
     "whose sums of squares overflow.",

@@ -73,7 +73,7 @@ CLAIM = Claim(
     curve_label="validation error",
     also={"area of validation error": measures.area("valid_error", CHANCE)},
     undecidable="Whether L1 equals L2 within a point: with each of five seeds it errs less, by 0.3 to 3.3 points, and "
-    "the adjusted interval is 3.1 wide to each side; nine seeds would tell the sign. The other arms come as in the "
+    "the adjusted interval is 3.0 wide to each side; nine seeds would tell the sign. The other arms come as in the "
     "papers: L-infinity errs more than L2 (43.9 %), Top-10 and the range do not (41.7, 41.4), and a wrong constant "
     "costs L1 one to three points. What separates statistics on ImageNet.",
 )

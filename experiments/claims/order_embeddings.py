@@ -66,7 +66,7 @@ CLAIM = Claim(
         "test R@10": measures.tested("recall_10", 0.01),
     },
     undecidable="How much sooner: with each of five seeds the LN-GRU passes the best of its GRU earlier, after 0.38 "
-    "to 0.84 of the steps, but by so different shares that the adjusted interval is wide; seven seeds would tell. In "
+    "to 0.84 of the steps, but by so different shares that the adjusted interval is wide; six seeds would tell. In "
     "seconds of one core nothing is gained: a step of the LN-GRU took twice as long, so that it passed the GRU's best "
     "after 0.78 to 1.9 of the time. The GRU is still improving at the end, so its best is that of a short run. The "
     "best rate of the LN-GRU is the highest that was tried. Recall of images: two captions are alike in kind, so that "

@@ -209,7 +209,7 @@ CLAIM = Claim(
     curve_label="validation error",
     pictures=pictures,
     also={"squared norm of a channel, end": lambda runs: float(np.exp(runs[0].curve["own_log_square"][-1] or np.nan))},
-    undecidable="Whether corrected steps equal decay within a point: the interval is 2.5 points wide to each side; 13 "
+    undecidable="Whether corrected steps equal decay within a point: the interval is 2.4 points wide to each side; 13 "
     "seeds would tell. But decay itself does little here, 0.7 points, less than the margin, so that equality would "
     "say little. In the paper it does 1.2 points, and the sum of rates times decay over the run is seven times as "
     "large; a stronger decay would put the claim to a harder test.",

@@ -129,6 +129,8 @@ def _page(
         "All claims: the interval of the difference in units of the margin, the verdict, and where the claim expects it"
     )
     lines += ["", f"![{words}]({_from_docs(folder / VERDICTS_PICTURE, root)})"]
+    hours = sum(summary.hours for summary in summaries.values())
+    lines += ["", f"All runs together trained for {hours:.1f} hours of one core; compiling and evaluating come on top."]
     for claim in claims:
         lines += ["", f"({_anchor(claim)})=", f"## {claim.number}. {claim.claim}", ""]
         lines += section(claim, summaries.get(claim.name), judged.get(claim.name))
@@ -170,7 +172,7 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
     if summary is None:
         return [*lines, "", "Not run yet."]
     lines += [
-        f"- **Data:** {summary.source}; {summary.scale} scale, {summary.hours:.2f} hours of one core.",
+        f"- **Data:** {summary.source}; {summary.scale} scale, {summary.hours:.2f} hours of training on one core.",
         "",
     ]
     also = list(claim.also)
@@ -185,13 +187,18 @@ def section(claim: Claim, summary: Summary | None, judged: Judged | None) -> lis
             arm.arm,
             rate + (" (at the edge)" if arm.at_edge else ""),
             _mean(values),
-            *(f"{arm.also[name]:.4g}" if name in arm.also else "" for name in also),
+            *(_figure(arm.also[name]) if name in arm.also else "" for name in also),
             len(values),
             arm.diverged,
             f"{arm.seconds:.0f}",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
+
+
+def _figure(value: float) -> str:
+    """Four digits, and counts whole."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _mean(values: Sequence[float]) -> str:
