@@ -121,6 +121,8 @@ CLAIM = Claim(
     "everywhere reads better than in the LSTM alone, as in its own paper. But its curves are those of running "
     "statistics, which lag behind at the rates that are best here: with population statistics taken anew at the end "
     "the BN-LSTM errs 7 % on the test, not 57 %. That the LN-LSTM is later than the LSTM is not a matter of its rate, "
-    "which lies inside of what was tried, nor of clipped gradients: their norm is 2, the bound 10. On these short "
-    "tasks the LSTM needs no help: it has learned both after 600 steps.",
+    "which lies inside of what was tried, nor of clipped gradients: their norm is 2, the bound 10. Two arms, added to "
+    "find out, tell where it comes from: without the normalizer of the cell it is as late (0.16), but with a "
+    "normalizer for the sum of each gate, as Ha et al. place them, it is as early as the LSTM (0.05 beside 0.06), "
+    "which needs no help on these short tasks: it has learned both after 600 steps.",
 )
