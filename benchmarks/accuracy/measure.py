@@ -126,6 +126,12 @@ def _compiled(program: Callable[..., Any], level: int | None, *arguments: Any) -
     return program_for
 
 
+def forget_programs() -> None:
+    """Has every normalizer traced and compiled again, for callers that change what it is traced for."""
+    _cache.clear()
+    jax.clear_caches()  # type: ignore[no-untyped-call]
+
+
 def _torch(
     library: str, layout: Layout, epsilon: float, setting: Setting, x: Rows, cotangent: Rows, mask: Mask | None
 ) -> tuple[Rows, Rows] | None:
